@@ -1,0 +1,101 @@
+"""What a case is: one question, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+Derivative = Literal["none", "vjp", "jvp", "double"]
+Transform = Literal["plain", "eager", "compiled", "exported", "vmapped", "scripted"]
+Layout = Literal[
+    "contiguous",
+    "channels_last",
+    "channels_last_3d",
+    "transposed",
+    "sliced",
+    "expanded",
+    "negative",
+]
+
+
+@dataclass(frozen=True)
+class ShuffleQuestion:
+    """One question about channel shuffle.
+
+    Attributes:
+        shape: (N, C, *spatial); under `vmapped` (V, N, C, *spatial), mapped over V.
+        groups: g, as it is handed over; a float or a bool where the case asks for a refusal.
+        dtype: a name of `conformance.dtypes`.
+        fill: what the input holds, a name of `conformance.cases.fills`.
+        layout: how the input lies in memory.
+        derivative: none, one VJP, one JVP, or the VJP of the VJP.
+        transform: plain (torch eagerly, JAX under jit), or through the framework's own machinery.
+        then: groups of further shuffles applied to the output, in order.
+        observe: what is looked at beside the values: strides, effects, graph, modules, or the
+            answer between two grouped convolutions.
+    """
+
+    shape: tuple[int, ...]
+    groups: int | float | bool
+    dtype: str = "f32"
+    fill: str = "identity"
+    layout: Layout = "contiguous"
+    derivative: Derivative = "none"
+    transform: Transform = "plain"
+    then: tuple[int, ...] = ()
+    observe: Literal["values", "strides", "effects", "graph", "modules", "convolutions"] = "values"
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.shape[2 if self.transform == "vmapped" else 1]
+
+
+Question: TypeAlias = ShuffleQuestion
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that is promised: its type by name, and words that its message holds."""
+
+    type: str
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question, the clauses it cites, and of whom it is asked.
+
+    `promises` names the promises whose implementations are asked; empty means all. An
+    `on_the_fly` case keeps hashes in the goldens instead of tensors.
+    """
+
+    operation: str
+    name: str
+    family: str
+    about: str
+    clauses: tuple[str, ...]
+    question: Question
+    promises: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    on_the_fly: bool = False
+
+    @property
+    def id(self) -> str:
+        """`operation:name`, unique in the suite."""
+        return f"{self.operation}:{self.name}"
+
+    def parameters(self) -> dict[str, Any]:
+        """The question's fields that differ from their defaults, ready for JSON."""
+        return {
+            field.name: _plain(getattr(self.question, field.name))
+            for field in fields(self.question)
+            if getattr(self.question, field.name) != field.default
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

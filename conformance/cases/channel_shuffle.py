@@ -1,0 +1,432 @@
+"""Every question asked about channel shuffle, made by composition: shapes × groups × dtypes × …
+
+Each family is a function that yields its cases. What a family must be able to tell apart is said
+in its docstring; that it does is shown by `tests/mistakes`.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from conformance.cases.case import Case, Layout, Refusal, ShuffleQuestion, Transform
+from conformance.cases.fills import FILLS
+from conformance.dtypes import DTYPES
+
+OPERATION = "channel_shuffle"
+
+# (C, g) with 1 < g < C and g² ≠ C: a shuffle with these differs from its inverse.
+PROBES = (
+    (6, 2),
+    (6, 3),
+    (8, 2),
+    (8, 4),
+    (12, 2),
+    (12, 3),
+    (12, 4),
+    (12, 6),
+    (18, 3),
+    (20, 5),
+    (24, 4),
+    (24, 6),
+)
+ACCEPTED = (
+    "f64",
+    "f32",
+    "f16",
+    "bf16",
+    "i64",
+    "i32",
+    "i16",
+    "i8",
+    "u8",
+    "bool",
+    "c64",
+    "c128",
+    "quint8",
+)
+REFUSED = ("c32", "f8e4m3fn", "u16", "u32")
+COPIES = ("native", "copy")
+
+
+def inputs(question: ShuffleQuestion) -> dict[str, np.ndarray]:
+    """The named input tensors of a question.
+
+    >>> inputs(ShuffleQuestion((1, 4, 2), 2))["input"].tolist()
+    [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]]
+    """
+    dtype, fill = DTYPES[question.dtype], FILLS[question.fill]
+    roles = {
+        "none": (),
+        "vjp": ("cotangent",),
+        "jvp": ("tangent",),
+        "double": ("cotangent", "second"),
+    }
+    named = {
+        role: fill(question.shape, dtype, role) for role in ("input", *roles[question.derivative])
+    }
+    if question.layout == "expanded":  # stride 0 along the batch: every sample is the first
+        named["input"] = np.broadcast_to(named["input"][:1], question.shape).copy()
+    if question.observe == "convolutions":
+        kernel = (question.channels, question.channels // int(question.groups), 1, 1)
+        for role in ("first_kernel", "second_kernel"):
+            named[role] = np.abs(FILLS["small-integers"](kernel, dtype, role))
+    return named
+
+
+def _case(
+    family: str, name: str, about: str, clauses: str, question: ShuffleQuestion, **more: object
+) -> Case:
+    return Case(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]
+
+
+def _identity_probes() -> Iterator[Case]:
+    """N, C, H and W distinct, H and W divisible by g: every wrong axis and fold shows."""
+    for channels, groups in PROBES:
+        shape = (groups + 1, channels, 2 * groups, 3 * groups)
+        yield _case(
+            "identity-probe",
+            f"identity-probe-f32-c{channels}-g{groups}",
+            "Every element has a value of its own: the answer's permutation can be read off.",
+            "S1 SA1" if (channels, groups) == (12, 3) else "S1",
+            ShuffleQuestion(shape, groups),
+        )
+
+
+def _grid() -> Iterator[Case]:
+    """All g | C for C ≤ 24, the degenerate g ∈ {1, C} and g² = C among them."""
+    for channels in range(1, 25):
+        for groups in (g for g in range(1, channels + 1) if channels % g == 0):
+            degenerate = groups in (1, channels) or groups**2 == channels
+            yield _case(
+                "grid",
+                f"grid-c{channels}-g{groups}",
+                "One of all pairs (C, g) with g | C, C ≤ 24.",
+                "S1 S4" if degenerate else "S1",
+                ShuffleQuestion((2, channels, 3), groups),
+            )
+
+
+def _algebra() -> Iterator[Case]:
+    """S2 and S4: what a second shuffle does to the first."""
+    for channels, groups in ((6, 2), (12, 3), (12, 4), (24, 4)):
+        yield _case(
+            "algebra",
+            f"inverse-c{channels}-g{groups}",
+            "A shuffle with g and then one with C/g groups give the input back.",
+            "S2",
+            ShuffleQuestion((2, channels, 5), groups, then=(channels // groups,)),
+        )
+    for channels, groups in ((4, 2), (9, 3), (12, 3)):
+        yield _case(
+            "algebra",
+            f"twice-c{channels}-g{groups}",
+            "Two shuffles with g groups: the input again just where g² = C.",
+            "S4",
+            ShuffleQuestion((2, channels, 5), groups, then=(groups,)),
+        )
+
+
+def _shapes() -> Iterator[Case]:
+    """3-, 4- and 5-D; batch 0, 1 and many; spatial sizes empty, one, odd."""
+    spatials = {
+        "3d": ((5,), (1,), (0,)),
+        "4d": ((3, 5), (1, 7), (0, 3)),
+        "5d": ((3, 1, 5), (2, 3, 3), (2, 0, 3)),
+    }
+    for (rank, sizes), batch, place in product(spatials.items(), (0, 1, 5), range(3)):
+        spatial = sizes[place]
+        yield _case(
+            "shapes",
+            f"shape-{rank}-n{batch}-{'x'.join(map(str, spatial))}",
+            "A shape out of the ordinary.",
+            "S1 S10",
+            ShuffleQuestion((batch, 12, *spatial), 3),
+        )
+
+
+def _dtypes() -> Iterator[Case]:
+    """Every dtype of S9. Values lie beyond the next narrower type, so that a detour shows."""
+    for name, (channels, groups) in product(ACCEPTED, ((6, 2), (12, 4))):
+        yield _case(
+            "dtypes",
+            f"dtype-{name}-c{channels}-g{groups}",
+            f"The element type {name} goes through unchanged.",
+            "S1 S9",
+            ShuffleQuestion((2, channels, 2, 5), groups, name),
+        )
+    for name in REFUSED:
+        question = ShuffleQuestion((2, 12, 2, 2), 3, name)
+        yield _case(
+            "dtypes",
+            f"dtype-{name}-refused",
+            f"torch's own operator refuses {name}.",
+            "S9",
+            question,
+            promises=("native",),
+            refusal=Refusal("NotImplementedError"),
+        )
+        yield _case(
+            "dtypes",
+            f"dtype-{name}",
+            f"{name}, which torch's own operator refuses, where it is accepted.",
+            "S1",
+            question,
+            promises=("copy", "arithmetic"),
+        )
+
+
+def _bit_patterns() -> Iterator[Case]:
+    """S11: a copy of bits, not of numbers. Arithmetic formulations promise no such thing."""
+    kinds = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
+    for dtype, kind in product(
+        ("f64", "f32", "f16", "bf16", "c64", "c128"), (*kinds, "arbitrary-bits")
+    ):
+        yield _case(
+            "bit-patterns",
+            f"bits-{kind}-{dtype}",
+            f"{kind.replace('-', ' ')} survive bit for bit.",
+            "S11",
+            ShuffleQuestion((2, 12, 5), 3, dtype, kind),
+            promises=COPIES,
+        )
+
+
+def _layouts() -> Iterator[Case]:
+    """Every way an input can lie in memory; the values must not depend on it."""
+    shapes: dict[Layout, tuple[int, ...]] = {
+        "channels_last": (2, 12, 3, 5),
+        "channels_last_3d": (2, 12, 3, 2, 5),
+        "transposed": (2, 12, 3, 5),
+        "sliced": (2, 12, 3, 5),
+        "expanded": (3, 12, 3, 5),
+        "negative": (2, 12, 3, 5),
+    }
+    for (layout, shape), groups, derivative in product(shapes.items(), (2, 3), ("none", "vjp")):
+        suffix = "-vjp" if derivative == "vjp" else ""
+        yield _case(
+            "layouts",
+            f"layout-{layout.replace('_', '-')}-g{groups}{suffix}",
+            f"The input lies {layout.replace('_', ' ')} in memory.",
+            "S1 S3" if suffix else "S1",
+            ShuffleQuestion(shape, groups, layout=layout, derivative=derivative),  # type: ignore[arg-type]
+        )
+    keeping: tuple[Layout, ...] = ("contiguous", "channels_last", "channels_last_3d")
+    for layout, groups in product(keeping, (2, 3)):
+        yield _case(
+            "layouts",
+            f"strides-{layout.replace('_', '-')}-g{groups}",
+            f"The output of a {layout.replace('_', ' ')} input keeps its strides.",
+            "S12",
+            ShuffleQuestion(
+                shapes.get(layout, (2, 12, 3, 5)), groups, layout=layout, observe="strides"
+            ),
+            promises=("native",),
+        )
+
+
+def _derivatives() -> Iterator[Case]:
+    """S3. g² ≠ C throughout: elsewhere the shuffle and its transpose are the same map."""
+    for derivative, (channels, groups) in product(
+        ("vjp", "jvp", "double"), ((6, 2), (8, 4), (12, 3), (12, 4), (20, 5), (24, 4))
+    ):
+        yield _case(
+            "derivatives",
+            f"{derivative}-f32-c{channels}-g{groups}",
+            "The derivative of the shuffle, with a value of its own in every element.",
+            "S3",
+            ShuffleQuestion((2, channels, 3, 2), groups, derivative=derivative),  # type: ignore[arg-type]
+        )
+    for derivative, dtype in product(("vjp", "jvp"), ("f64", "f16", "bf16", "c64", "c128")):
+        yield _case(
+            "derivatives",
+            f"{derivative}-{dtype}-c12-g3",
+            f"The derivative in {dtype}.",
+            "S3",
+            ShuffleQuestion((2, 12, 5), 3, dtype, derivative=derivative),  # type: ignore[arg-type]
+        )
+
+
+def _transforms() -> Iterator[Case]:
+    """S14: the framework's own machinery around the implementation changes no bit."""
+    asked: tuple[tuple[Transform, str], ...] = (
+        ("eager", "none"),
+        ("eager", "vjp"),
+        ("compiled", "none"),
+        ("compiled", "vjp"),
+        ("exported", "none"),
+        ("vmapped", "none"),
+        ("vmapped", "vjp"),
+        ("scripted", "none"),
+    )
+    for (transform, derivative), (channels, groups) in product(asked, ((12, 3), (20, 5))):
+        shape = (3,) * (transform == "vmapped") + (2, channels, 4)
+        suffix = "-vjp" if derivative == "vjp" else ""
+        yield _case(
+            "transforms",
+            f"{transform}{suffix}-c{channels}-g{groups}",
+            f"Asked {transform}{', through its gradient' if suffix else ''}.",
+            "S3 S14" if suffix else "S14",
+            ShuffleQuestion(shape, groups, transform=transform, derivative=derivative),  # type: ignore[arg-type]
+        )
+    yield _case(
+        "transforms",
+        "export-graph-c12-g3",
+        "torch.export shows one aten.channel_shuffle.",
+        "S14",
+        ShuffleQuestion((2, 12, 4), 3, transform="exported", observe="graph"),
+        promises=("native",),
+    )
+
+
+def _refusals() -> Iterator[Case]:
+    """What has no answer must be refused: by torch's operator in its own words, by all with an error."""
+    for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4)):
+        yield _case(
+            "refusals",
+            f"indivisible-c{channels}-g{groups}",
+            "C mod g ≠ 0 has no answer.",
+            "S7",
+            ShuffleQuestion((2, channels, 3), groups),
+            refusal=Refusal(
+                "RuntimeError",
+                "Number of channels must be divisible by groups. "
+                f"Got {channels} channels and {groups} groups.",
+            ),
+        )
+    for groups in (0, -1, -3):
+        yield _case(
+            "refusals",
+            f"groups-{'minus-' * (groups < 0)}{abs(groups)}",
+            "g ≤ 0 has no answer.",
+            "S6",
+            ShuffleQuestion((2, 6, 3), groups),
+            refusal=Refusal(
+                "RuntimeError",
+                "Number of groups to divide channels in must be positive. "
+                f"Value of groups:{groups}",
+            ),
+        )
+    for shape in ((2, 4), (4,)):
+        sizes = "[" + ", ".join(map(str, shape)) + "]"
+        yield _case(
+            "refusals",
+            f"rank-{len(shape)}",
+            "torch's own operator wants three dimensions.",
+            "S5",
+            ShuffleQuestion(shape, 2),
+            promises=("native",),
+            refusal=Refusal(
+                "RuntimeError",
+                f"channel_shuffle expects input with > 2 dims, but got input with sizes {sizes}",
+            ),
+        )
+    for word, groups in (("float", 2.0), ("bool", True)):
+        yield _case(
+            "refusals",
+            f"groups-{word}",
+            f"torch's own operator refuses a {word} for groups.",
+            "S8",
+            ShuffleQuestion((2, 4, 3), groups),
+            promises=("native",),
+            refusal=Refusal("TypeError"),
+        )
+
+
+def _effects() -> Iterator[Case]:
+    """S13: also where the shuffle is the identity, and a view would have the right values."""
+    for groups, layout in product((1, 3, 12), ("contiguous", "channels_last")):
+        yield _case(
+            "effects",
+            f"no-alias-{layout.replace('_', '-')}-g{groups}",
+            "The output shares no memory with the input, and the input is unchanged.",
+            "S13",
+            ShuffleQuestion((2, 12, 3, 2), groups, layout=layout, observe="effects"),
+            promises=COPIES,
+        )
+
+
+def _modules() -> Iterator[Case]:
+    """S16: what the module that an implementation calls carries."""
+    for channels, groups in ((6, 2), (12, 3)):
+        yield _case(
+            "modules",
+            f"module-c{channels}-g{groups}",
+            "The module has no parameter, no buffer and no state; train and eval agree.",
+            "S16",
+            ShuffleQuestion((2, channels, 3), groups, observe="modules"),
+        )
+
+
+def _convolutions() -> Iterator[Case]:
+    """S17: sample i feeds group i alone, so the answer shows which output group saw it."""
+    for channels, groups in ((12, 2), (12, 3), (32, 4)):
+        yield _case(
+            "convolutions",
+            f"between-convolutions-c{channels}-g{groups}",
+            "Between two grouped convolutions, every output group depends on every input group.",
+            "S17",
+            ShuffleQuestion(
+                (groups, channels, 2, 3), groups, fill="one-group-at-a-time", observe="convolutions"
+            ),
+        )
+
+
+def _pictures() -> Iterator[Case]:
+    """What the documents show, and what people shuffle."""
+    yield _case(
+        "pictures",
+        "documentation-example",
+        "The only example of the documentation: it cannot tell the shuffle from its inverse.",
+        "S1 S4 SA6",
+        ShuffleQuestion((1, 4, 2, 2), 2),
+    )
+    for dtype in ("u8", "f32"):
+        yield _case(
+            "pictures",
+            f"photographs-{dtype}",
+            "Four photographs, their R, G and B planes as twelve channels.",
+            "S1",
+            ShuffleQuestion((2, 12, 96, 128), 4, dtype, "photographs"),
+        )
+
+
+def _large() -> Iterator[Case]:
+    """≥ 10 MB: where a parallel kernel takes over. Made when asked, compared by hash."""
+    for name, shape, groups, dtype in (
+        ("one-sample", (1, 48, 256, 256), 4, "f32"),
+        ("many-samples", (512, 24, 32, 32), 3, "u8"),
+        ("many-channels", (2, 3072, 32, 32), 64, "i16"),
+    ):
+        yield _case(
+            "large",
+            f"large-{name}-{dtype}",
+            "More than ten megabytes.",
+            "S1",
+            ShuffleQuestion(shape, groups, dtype),
+            on_the_fly=True,
+        )
+
+
+_FAMILIES = (
+    _identity_probes,
+    _grid,
+    _algebra,
+    _shapes,
+    _dtypes,
+    _bit_patterns,
+    _layouts,
+    _derivatives,
+    _transforms,
+    _refusals,
+    _effects,
+    _modules,
+    _convolutions,
+    _pictures,
+    _large,
+)
+
+
+def cases() -> tuple[Case, ...]:
+    """All cases, in the order in which they are asked."""
+    return tuple(case for family in _FAMILIES for case in family())
