@@ -57,3 +57,7 @@ class Unsupported(Exception):  # noqa: N818 - it is a message, not an error of o
 
 class NotExercised(Exception):  # noqa: N818
     """Raised by a bridge: it would run, but not the thing that the case asks about."""
+
+
+class WrongAnswer(Exception):  # noqa: N818
+    """Raised by a bridge: what came back is no array of this framework on the device asked."""

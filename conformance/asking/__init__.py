@@ -1,0 +1,35 @@
+"""Putting a case's question to an implementation, inside the world where it lives."""
+
+from conformance.asking import channel_shuffle
+from conformance.asking.ask import Ask
+from conformance.frameworks import Description, bridge
+from conformance.outcomes import Outcome
+
+__all__ = ["Ask", "ask", "describe", "prepare_jax", "prepare_numpy", "prepare_torch"]
+
+
+def ask(payload: Ask, rank: object) -> Outcome:
+    """Answer one question here; what the implementation raises is the world's to catch."""
+    del rank
+    return channel_shuffle.answer(payload)
+
+
+def describe(framework: str, rank: object) -> Description:
+    """What the framework in this world says of itself."""
+    del rank
+    return bridge(framework).describe()
+
+
+def prepare_torch() -> None:
+    """Prepare a world for torch."""
+    bridge("torch").prepare()
+
+
+def prepare_jax() -> None:
+    """Prepare a world for JAX."""
+    bridge("jax").prepare()
+
+
+def prepare_numpy() -> None:
+    """Prepare a world for NumPy."""
+    bridge("numpy").prepare()

@@ -1,0 +1,94 @@
+"""The bridges: to and from NumPy, gradients, transforms, devices and precision.
+
+One module per framework, with the same functions under the same names (`Bridge`). An
+implementation's author writes forward only; everything else that a case asks is derived here.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from conformance.cases.case import Layout, Transform
+from conformance.dtypes import Dtype
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a framework says of itself on this machine."""
+
+    packages: Mapping[str, str]
+    devices: Mapping[str, str]
+    precision: Mapping[str, str]
+
+
+class Bridge(Protocol):
+    """What the suite needs of a framework. An array is the framework's own, unless it says NumPy.
+
+    A function that the framework lacks raises `Unsupported`; one that would ask nothing raises
+    `NotExercised`; an answer that is no array of this framework raises `WrongAnswer`.
+    """
+
+    def prepare(self) -> None:
+        """Set threads, precision and 64-bit types, once, before any array is made."""
+
+    def describe(self) -> Description:
+        """Versions, devices and precision settings as they are in force."""
+
+    def array(self, values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> Any:
+        """The framework's array with these bits, lying in memory as the layout says."""
+
+    def values(self, array: Any, device: str) -> np.ndarray:
+        """The bits of an answer, in the NumPy carrier of its dtype."""
+
+    def transformed(self, function: Function, how: Transform, x: Any) -> Function:
+        """The function of one array, put through the framework's own machinery."""
+
+    def scripted(self, function: Function) -> Function:
+        """The function of (x, groups), compiled from its source."""
+
+    def vjp(self, function: Function, x: Any, cotangent: Any) -> tuple[Any, Any]:
+        """f(x) and the cotangent pulled back."""
+
+    def jvp(self, function: Function, x: Any, tangent: Any) -> tuple[Any, Any]:
+        """f(x) and the tangent pushed forward."""
+
+    def double(self, function: Function, x: Any, cotangent: Any, second: Any) -> tuple[Any, ...]:
+        """f(x), the cotangent pulled back, and `second` pulled back through that."""
+
+    def strides(self, array: Any) -> tuple[int, ...]:
+        """Strides in elements."""
+
+    def shares_memory(self, first: Any, second: Any) -> bool:
+        """Whether a write to one array could be seen in the other."""
+
+    def graph_nodes(self, function: Function, x: Any, name: str) -> int:
+        """How often the exported graph calls the operator of this name."""
+
+    def in_both_modes(self, function: Function, x: Any) -> tuple[Any, Any, int]:
+        """f(x) with its modules evaluating and training, and how many state entries they hold."""
+
+    def grouped_pointwise(self, x: Any, kernel: Any, groups: int) -> Any:
+        """A 1×1 convolution in groups: x (N, C, H, W), kernel (C, C/g, 1, 1)."""
+
+    def moveaxis(self, x: Any, source: int, destination: int) -> Any:
+        """As `numpy.moveaxis`."""
+
+    def lacks_dtype(self, error: Exception) -> bool:
+        """Whether the error is the framework's word that it does not take this dtype."""
+
+
+def is_installed(framework: str) -> bool:
+    """Whether the framework can be found, without importing it."""
+    return importlib.util.find_spec(framework) is not None
+
+
+def bridge(framework: str) -> Bridge:
+    """The bridge of `torch`, `jax` or `numpy`; this imports the framework."""
+    module: Any = importlib.import_module(f"conformance.frameworks.{framework}_bridge")
+    return module  # type: ignore[no-any-return]

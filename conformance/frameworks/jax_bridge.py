@@ -1,0 +1,155 @@
+"""JAX: under `jax.jit` by default, as it is used; op by op where a case says eager."""
+
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from conformance.cases.case import Layout, Transform
+from conformance.dtypes import Dtype
+from conformance.frameworks import Description, Function
+from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
+
+_PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
+
+
+def prepare() -> None:
+    """64-bit types on, matmul at full precision."""
+    jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - jax's own signature
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def describe() -> Description:
+    """Versions, devices, and the settings that decide precision."""
+    devices = {
+        f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}": device.device_kind
+        for device in jax.devices()
+    }
+    packages = {name: version(name) for name in ("jax", "jaxlib")}
+    precision = {
+        "jax_enable_x64": str(jax.config.jax_enable_x64),
+        "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
+    }
+    return Description(packages, devices, precision)
+
+
+def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> jax.Array:
+    """An array with these bits on the device."""
+    if dtype.jax is None:
+        raise Unsupported(f"jax has no {dtype.torch}")
+    if layout != "contiguous":
+        raise Unsupported("jax arrays have no strides: there is no layout to ask about")
+    return jax.device_put(np.array(values, order="C"), _device(device))
+
+
+def _device(device: str) -> Any:
+    platform, _, index = device.partition(":")
+    try:
+        return jax.devices(_PLATFORMS.get(platform, platform))[int(index or 0)]
+    except (RuntimeError, IndexError) as error:
+        raise Unsupported(f"jax has no device {device} here") from error
+
+
+def values(array: Any, device: str) -> np.ndarray:
+    """The array's bits in the carrier of its dtype."""
+    if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        raise WrongAnswer(f"gave {type(array).__name__}, not a concrete jax.Array")
+    wanted = _device(device)
+    if array.devices() != {wanted}:
+        raise WrongAnswer(f"gave an array on {array.devices()}, not on {wanted}")
+    return np.asarray(array).copy()
+
+
+def transformed(function: Function, how: Transform, x: jax.Array) -> Function:
+    """Through jax.jit, jax.export or jax.vmap."""
+    match how:
+        case "eager":
+            return function
+        case "exported":
+            shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+            call: Function = jax.export.export(jax.jit(function))(shape).call
+            return call
+        case "vmapped":
+            mapped: Function = jax.jit(jax.vmap(function))
+            return mapped
+        case "scripted":
+            raise Unsupported("TorchScript is torch's")
+        case _:
+            compiled: Function = jax.jit(function)
+            return compiled
+
+
+def scripted(function: Function) -> NoReturn:
+    """Never."""
+    raise Unsupported("TorchScript is torch's")
+
+
+def vjp(function: Function, x: jax.Array, cotangent: jax.Array) -> tuple[Any, Any]:
+    """By `jax.vjp`, compiled together with the function."""
+
+    def both(x: jax.Array, cotangent: jax.Array) -> tuple[Any, Any]:
+        y, pull = jax.vjp(function, x)
+        return y, pull(cotangent)[0]
+
+    y, pulled = jax.jit(both)(x, cotangent)
+    return y, pulled
+
+
+def jvp(function: Function, x: jax.Array, tangent: jax.Array) -> tuple[Any, Any]:
+    """By `jax.jvp`, compiled together with the function."""
+    y, pushed = jax.jit(lambda x, tangent: jax.jvp(function, (x,), (tangent,)))(x, tangent)
+    return y, pushed
+
+
+def double(
+    function: Function, x: jax.Array, cotangent: jax.Array, second: jax.Array
+) -> tuple[Any, ...]:
+    """By `jax.vjp` of the function that `jax.vjp` gives."""
+
+    def all_three(x: jax.Array, cotangent: jax.Array, second: jax.Array) -> tuple[Any, ...]:
+        y, pull = jax.vjp(function, x)
+        pulled, pull_again = jax.vjp(lambda c: pull(c)[0], cotangent)
+        return y, pulled, pull_again(second)[0]
+
+    answers: tuple[Any, ...] = jax.jit(all_three)(x, cotangent, second)
+    return answers
+
+
+def strides(array: jax.Array) -> NoReturn:
+    """Never."""
+    raise Unsupported("jax arrays have no strides")
+
+
+def shares_memory(first: jax.Array, second: jax.Array) -> NoReturn:
+    """Never: nobody can write to either."""
+    raise NotExercised("jax arrays are immutable: sharing memory cannot be seen")
+
+
+def graph_nodes(function: Function, x: jax.Array, name: str) -> NoReturn:
+    """Never."""
+    raise Unsupported("aten operators are torch's")
+
+
+def in_both_modes(function: Function, x: jax.Array) -> NoReturn:
+    """Never."""
+    raise NotExercised("a jax function calls no torch.nn.Module")
+
+
+def grouped_pointwise(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    """By `lax.conv_general_dilated`."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", feature_group_count=groups, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def moveaxis(x: jax.Array, source: int, destination: int) -> jax.Array:
+    """As `numpy.moveaxis`."""
+    return jnp.moveaxis(x, source, destination)
+
+
+def lacks_dtype(error: Exception) -> bool:
+    """JAX says so in NotImplementedError, or in TypeError of a primitive's dtype rule."""
+    return isinstance(error, NotImplementedError) or "does not accept dtype" in str(error)

@@ -1,0 +1,212 @@
+"""torch: eager by default; autograd, torch.func, torch.compile, torch.export and TorchScript."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from conformance.cases.case import Layout, Transform
+from conformance.dtypes import DTYPES, Dtype
+from conformance.frameworks import Description, Function
+from conformance.frameworks.layouts import laid_out
+from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
+
+_BY_TORCH = {getattr(torch, row.torch): row for row in DTYPES.values()}
+
+
+def prepare() -> None:
+    """One thread a process, full precision, deterministic algorithms."""
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+
+
+def describe() -> Description:
+    """Versions, the CPU and every CUDA device, and the flags that set precision."""
+    devices = {"cpu": platform.processor() or platform.machine()}
+    for index in range(torch.cuda.device_count()):
+        devices[f"cuda:{index}"] = torch.cuda.get_device_name(index)
+    precision = {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": str(torch.backends.cudnn.allow_tf32),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+    }
+    return Description({"torch": torch.__version__}, devices, precision)
+
+
+def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> torch.Tensor:
+    """A tensor with these bits and the strides that NumPy gives the layout."""
+    if layout == "negative":
+        raise Unsupported("torch has no negative strides")
+    target = getattr(torch, dtype.torch)
+    if layout == "contiguous":
+        raw = torch.from_numpy(np.array(values, order="C").reshape(-1).view(np.uint8))
+        if dtype.kind == "quantized":
+            whole = torch._make_per_tensor_quantized_tensor(raw.reshape(values.shape), 0.5, 0)
+        else:
+            whole = raw.view(target).reshape(values.shape)
+        return whole.to(device)
+    # Through the array's own buffer: bits, strides and offset as NumPy laid them out.
+    strided = laid_out(values, layout)
+    buffer = strided if strided.base is None else strided.base
+    flat = torch.from_numpy(_flat(buffer).view(np.uint8)).to(device).view(target)
+    offset = (
+        strided.__array_interface__["data"][0] - buffer.__array_interface__["data"][0]
+    ) // strided.itemsize
+    steps = [step // strided.itemsize for step in strided.strides]
+    return flat.as_strided(values.shape, steps, offset)
+
+
+def _flat(buffer: np.ndarray) -> np.ndarray:
+    """The buffer's memory in order, as one axis."""
+    order = sorted(range(buffer.ndim), key=lambda axis: -buffer.strides[axis])
+    return np.ascontiguousarray(buffer.transpose(order)).reshape(-1)
+
+
+def values(array: Any, device: str) -> np.ndarray:
+    """The tensor's bits in the carrier of its dtype."""
+    if not isinstance(array, torch.Tensor):
+        raise WrongAnswer(f"gave {type(array).__name__}, not torch.Tensor")
+    if array.device.type != torch.device(device).type:
+        raise WrongAnswer(f"gave a tensor on {array.device}, not on {device}")
+    row = _BY_TORCH.get(array.dtype)
+    if row is None:
+        raise WrongAnswer(f"gave a tensor of {array.dtype}, which no case asks for")
+    plain = array.detach().resolve_conj().resolve_neg()
+    if row.kind == "quantized":
+        plain = plain.int_repr()
+    raw = plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return raw.copy().view(row.carrier).reshape(array.shape)
+
+
+def transformed(function: Function, how: Transform, x: torch.Tensor) -> Function:
+    """Through torch.compile (its graph on eager kernels), torch.export or torch.func.vmap."""
+    match how:
+        case "compiled":
+            torch._dynamo.reset()  # an earlier case's graphs would count against the limit
+            compiled: Function = torch.compile(function, backend="aot_eager", fullgraph=True)
+            return compiled
+        case "exported":
+            exported: Function = _export(function, x).module()
+            return exported
+        case "vmapped":
+            mapped: Function = torch.func.vmap(function)
+            return mapped
+        case "scripted":
+            raise ValueError("a script is made of the function of (x, groups): see `scripted`")
+        case _:
+            return function
+
+
+def scripted(function: Function) -> Function:
+    """TorchScript of the function's source; its words where TorchScript does not take it."""
+    try:
+        script: Function = torch.jit.script(function)
+    except Exception as error:  # noqa: BLE001 - its front end raises many types
+        words = next(filter(None, (line.strip() for line in str(error).splitlines())), "")
+        raise Unsupported(f"TorchScript does not take this function: {words}") from error
+    return script
+
+
+class _Module(torch.nn.Module):
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.function(x)
+        return result
+
+
+def _export(function: Function, x: torch.Tensor) -> Any:
+    return torch.export.export(_Module(function), (x,))
+
+
+def vjp(function: Function, x: torch.Tensor, cotangent: torch.Tensor) -> tuple[Any, Any]:
+    """By `torch.autograd.grad`."""
+    leaf = x.detach().requires_grad_()
+    y = function(leaf)
+    (pulled,) = torch.autograd.grad(y, leaf, cotangent)
+    return y, pulled
+
+
+def jvp(function: Function, x: torch.Tensor, tangent: torch.Tensor) -> tuple[Any, Any]:
+    """By `torch.func.jvp`: forward-mode dual numbers."""
+    y, pushed = torch.func.jvp(function, (x,), (tangent,))
+    return y, pushed
+
+
+def double(
+    function: Function, x: torch.Tensor, cotangent: torch.Tensor, second: torch.Tensor
+) -> tuple[Any, ...]:
+    """By two `torch.autograd.grad`, the first of which builds a graph."""
+    leaf, leaf_cotangent = x.detach().requires_grad_(), cotangent.detach().requires_grad_()
+    y = function(leaf)
+    (pulled,) = torch.autograd.grad(y, leaf, leaf_cotangent, create_graph=True)
+    (twice,) = torch.autograd.grad(pulled, leaf_cotangent, second)
+    return y, pulled, twice
+
+
+def strides(array: torch.Tensor) -> tuple[int, ...]:
+    """Strides in elements."""
+    return tuple(array.stride())
+
+
+def shares_memory(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether both lie in one storage."""
+    return first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+
+
+def graph_nodes(function: Function, x: torch.Tensor, name: str) -> int:
+    """Calls of `aten.<name>` in the graph of `torch.export`."""
+    nodes = _export(function, x).graph.nodes
+    return sum(str(node.target).startswith(f"aten.{name}.") for node in nodes)
+
+
+def in_both_modes(function: Function, x: torch.Tensor) -> tuple[Any, Any, int]:
+    """Whatever modules the function calls are seen through torch's global forward hook."""
+    outputs, entries = [], 0
+    for training in (False, True):
+        with _modules_called(training=training) as called:
+            outputs.append(function(x))
+        if not called:
+            raise NotExercised("this implementation calls no torch.nn.Module")
+        entries += sum(
+            len(module.state_dict()) + len([*module.parameters(), *module.buffers()])
+            for module in called
+        )
+    return outputs[0], outputs[1], entries
+
+
+@contextmanager
+def _modules_called(*, training: bool) -> Iterator[list[torch.nn.Module]]:
+    called: list[torch.nn.Module] = []
+
+    def note(module: torch.nn.Module, _inputs: Any) -> None:
+        called.append(module.train(training))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield called
+    finally:
+        hook.remove()
+
+
+def grouped_pointwise(x: torch.Tensor, kernel: torch.Tensor, groups: int) -> torch.Tensor:
+    """By `conv2d`."""
+    return torch.nn.functional.conv2d(x, kernel, groups=groups)
+
+
+def moveaxis(x: torch.Tensor, source: int, destination: int) -> torch.Tensor:
+    """As `numpy.moveaxis`, contiguous."""
+    return x.movedim(source, destination).contiguous()
+
+
+def lacks_dtype(error: Exception) -> bool:
+    """Torch says so in NotImplementedError, or in RuntimeError with the kernel's name."""
+    return isinstance(error, NotImplementedError) or "not implemented for" in str(error)

@@ -1,0 +1,281 @@
+"""Goldens on disk: safetensors files and a manifest, written whole and read with suspicion.
+
+The format, for programs in any language, is described in `conformance/goldens.md`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from conformance.cases import inputs as make_inputs
+from conformance.cases.case import Case
+from conformance.dtypes import DTYPES, Dtype, of_numpy
+from conformance.errors import UsageError
+from conformance.oracle import answer as make_answer
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+FOLDER = Path(__file__).parent / "goldens"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A case's inputs and its right answer.
+
+    An on-the-fly case has no arrays here: it has `hashes`, of the answers by name.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    answers: Mapping[str, np.ndarray]
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+def make(case: Case) -> Golden:
+    """Answer a case now: what `regen` stores, and what an on-the-fly case is diagnosed with."""
+    inputs = make_inputs(case)
+    return Golden(inputs, make_answer(case, inputs))
+
+
+def sha256_of(array: np.ndarray) -> str:
+    """SHA-256 of the elements' bytes, row-major, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+
+
+def dtype_of(array: np.ndarray, case: Case) -> Dtype:
+    """The element type of one of a case's arrays: the question's own where its carrier fits."""
+    asked = DTYPES[case.question.dtype]
+    return asked if array.dtype == asked.carrier else of_numpy(array.dtype)
+
+
+# Writing
+
+
+def render(
+    cases: Iterable[Case], progress: Callable[[Case], None] = lambda _: None
+) -> dict[str, bytes]:
+    """Every file of the goldens folder, by name: the same bytes on every machine."""
+    tensors: dict[str, dict[str, np.ndarray]] = {}
+    entries: dict[str, Any] = {}
+    for case in cases:
+        progress(case)
+        file = f"{case.operation}-{case.family}.safetensors"
+        golden = make(case)
+        entries[case.id] = {
+            "operation": case.operation,
+            "family": case.family,
+            "clauses": list(case.clauses),
+            "parameters": case.parameters(),
+            "promises": list(case.promises),
+            "refusal": vars(case.refusal) if case.refusal else None,
+            "tier": "exact",
+            "bound": None,
+            "inputs": _entries(case, file, "input", golden.inputs, tensors),
+            "answers": _entries(case, file, "answer", golden.answers, tensors),
+        }
+    files = {name: safetensors.numpy.save(content) for name, content in sorted(tensors.items())}
+    described = {
+        name: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+        for name, raw in files.items()
+    }
+    manifest = {"format": FORMAT, "files": described, "cases": entries}
+    return {**files, MANIFEST: (_json(manifest) + "\n").encode()}
+
+
+def _json(manifest: Mapping[str, Any]) -> str:
+    """One line a case, so that a change of one case is a change of one line."""
+    cases = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
+        for name, entry in manifest["cases"].items()
+    )
+    head = json.dumps({"format": manifest["format"], "files": manifest["files"]}, indent=1)
+    return f'{head[:-2]},\n "cases": {{\n{cases}\n }}\n}}'
+
+
+def _entries(
+    case: Case,
+    file: str,
+    part: str,
+    arrays: Mapping[str, np.ndarray],
+    tensors: dict[str, dict[str, np.ndarray]],
+) -> dict[str, Any]:
+    described = {}
+    for name, array in arrays.items():
+        dtype = dtype_of(array, case)
+        described[name] = {
+            "file": None if case.on_the_fly else file,
+            "tensor": None if case.on_the_fly else f"{case.name}/{part}/{name}",
+            "dtype": dtype.name,
+            "shape": list(array.shape),
+            "sha256": sha256_of(array),
+        }
+        if not case.on_the_fly:
+            tensors.setdefault(file, {})[f"{case.name}/{part}/{name}"] = _stored(array, dtype)
+    return described
+
+
+def _stored(array: np.ndarray, dtype: Dtype) -> np.ndarray:
+    """The array as safetensors has types for it: a complex number is a last axis of two parts.
+
+    Always C-contiguous: the writer takes a strided array's buffer as it lies, without a word.
+    """
+    contiguous = np.ascontiguousarray(array).reshape(array.shape)
+    if dtype.parts == 1:
+        return contiguous
+    part = np.dtype(f"f{dtype.carrier.itemsize // 2}")
+    return contiguous.reshape(*array.shape, 1).view(part)
+
+
+def write(files: Mapping[str, bytes], folder: Path = FOLDER) -> None:
+    """Put a complete set of files in the place of the old one; a kill leaves one of them whole.
+
+    The new set is written beside the old one and takes its name; readers fall back to the old
+    one's second name in the instant between.
+    """
+    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    for leftover in (fresh, old) if folder.is_dir() else (fresh,):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, raw in files.items():
+        with (fresh / name).open("wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+    if folder.is_dir():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, which: str) -> Path:
+    return folder.with_name(f".{folder.name}-{which}")
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Goldens:
+    """A verified set of goldens. `sha256` is that of the manifest, and so of everything."""
+
+    sha256: str
+    by_case: Mapping[str, Golden]
+
+    def of(self, case: Case) -> Golden:
+        """The golden of a case of the suite, or one made now for a case from outside it."""
+        golden = self.by_case.get(case.id)
+        return golden if golden is not None else make(case)
+
+
+def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
+    """The bytes of every file in the folder, by name.
+
+    Raises:
+        UsageError: if there is no such folder.
+    """
+    place = folder if folder.is_dir() else _beside(folder, "old")
+    if not place.is_dir():
+        raise UsageError(f"goldens: {folder} is missing; `conformance regen` makes it")
+    return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+
+
+def load(cases: Iterable[Case], folder: Path = FOLDER) -> Goldens:
+    """Read and verify every golden before any check runs.
+
+    Raises:
+        UsageError: naming the first file, tensor or case that is damaged, missing, extra or edited.
+    """
+    files = read_files(folder)
+    manifest = _manifest(files)
+    tensors = {name: _tensors(name, files, manifest) for name in manifest["files"]}
+    for name in files:
+        if name != MANIFEST and name not in manifest["files"]:
+            raise _spoilt(name, "is extra: the manifest does not name it")
+    by_case = {}
+    expected = {case.id: case for case in cases}
+    for name in manifest["cases"]:
+        if name not in expected:
+            raise _spoilt(MANIFEST, f"has a case {name} that the suite does not have")
+    for name, case in expected.items():
+        entry = manifest["cases"].get(name)
+        if entry is None:
+            raise _spoilt(MANIFEST, f"lacks the case {name}")
+        _same_question(case, entry)
+        by_case[name] = _golden(case, entry, tensors)
+    return Goldens(hashlib.sha256(files[MANIFEST]).hexdigest(), by_case)
+
+
+def _spoilt(name: str, what: str) -> UsageError:
+    return UsageError(f"goldens/{name} {what}; `conformance regen` mends it")
+
+
+def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
+    if MANIFEST not in files:
+        raise _spoilt(MANIFEST, "is missing")
+    try:
+        manifest = json.loads(files[MANIFEST])
+        if manifest["format"] != FORMAT:
+            raise _spoilt(MANIFEST, f"has format {manifest['format']}, not {FORMAT}")
+        assert isinstance(manifest["files"], dict)
+        assert isinstance(manifest["cases"], dict)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise _spoilt(MANIFEST, f"is damaged ({type(error).__name__}: {error})") from error
+    return dict(manifest)
+
+
+def _tensors(name: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    if name not in files:
+        raise _spoilt(name, "is missing")
+    raw, told = files[name], manifest["files"][name]
+    if len(raw) != told["bytes"]:
+        raise _spoilt(name, f"has {len(raw)} bytes, not {told['bytes']}: truncated or grown")
+    if hashlib.sha256(raw).hexdigest() != told["sha256"]:
+        raise _spoilt(name, "is damaged or edited: its SHA-256 is not the manifest's")
+    return dict(safetensors.deserialize(raw))
+
+
+def _same_question(case: Case, entry: Mapping[str, Any]) -> None:
+    asked = {
+        "operation": case.operation,
+        "family": case.family,
+        "clauses": list(case.clauses),
+        "parameters": case.parameters(),
+        "promises": list(case.promises),
+        "refusal": vars(case.refusal) if case.refusal else None,
+    }
+    for key, value in asked.items():
+        if entry.get(key) != value:
+            raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
+
+
+def _golden(case: Case, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
+    if case.on_the_fly:
+        return Golden({}, {}, {name: told["sha256"] for name, told in entry["answers"].items()})
+    return Golden(
+        *(
+            {name: _array(case, name, told, tensors) for name, told in entry[part].items()}
+            for part in ("inputs", "answers")
+        )
+    )
+
+
+def _array(
+    case: Case, name: str, told: Mapping[str, Any], tensors: Mapping[str, Any]
+) -> np.ndarray:
+    stored = tensors.get(told["file"], {}).get(told["tensor"])
+    if stored is None:
+        raise _spoilt(str(told["file"]), f"lacks the tensor {told['tensor']}")
+    array = np.frombuffer(stored["data"], dtype=DTYPES[told["dtype"]].carrier).reshape(
+        told["shape"]
+    )
+    if sha256_of(array) != told["sha256"]:
+        raise _spoilt(MANIFEST, f"is edited: SHA-256 of {name} of {case.id}")
+    return array
