@@ -82,22 +82,21 @@ def render(
             "answers": _entries(case, file, "answer", golden.answers, tensors),
         }
     files = {name: safetensors.numpy.save(content) for name, content in sorted(tensors.items())}
+    return {**files, MANIFEST: rendered_manifest(files, entries)}
+
+
+def rendered_manifest(files: Mapping[str, bytes], entries: Mapping[str, Any]) -> bytes:
+    """The manifest's bytes. One line a case, so that a change of one is a change of one line."""
     described = {
         name: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
         for name, raw in files.items()
     }
-    manifest = {"format": FORMAT, "files": described, "cases": entries}
-    return {**files, MANIFEST: (_json(manifest) + "\n").encode()}
-
-
-def _json(manifest: Mapping[str, Any]) -> str:
-    """One line a case, so that a change of one case is a change of one line."""
     cases = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
-        for name, entry in manifest["cases"].items()
+        for name, entry in entries.items()
     )
-    head = json.dumps({"format": manifest["format"], "files": manifest["files"]}, indent=1)
-    return f'{head[:-2]},\n "cases": {{\n{cases}\n }}\n}}'
+    head = json.dumps({"format": FORMAT, "files": described}, indent=1)
+    return f'{head[:-2]},\n "cases": {{\n{cases}\n }}\n}}\n'.encode()
 
 
 def _entries(

@@ -81,14 +81,17 @@ def _case(
 
 
 def _identity_probes() -> Iterator[Case]:
-    """N, C, H and W distinct, H and W divisible by g: every wrong axis and fold shows."""
+    """N, C, H and W distinct, H and W divisible by g: every wrong axis and fold shows.
+
+    An implementation with the channels last gets the same tensors with the channels last.
+    """
     for channels, groups in PROBES:
         shape = (groups + 1, channels, 2 * groups, 3 * groups)
         yield _case(
             "identity-probe",
             f"identity-probe-f32-c{channels}-g{groups}",
             "Every element has a value of its own: the answer's permutation can be read off.",
-            "S1 SA1" if (channels, groups) == (12, 3) else "S1",
+            "S1 S15 SA1" if (channels, groups) == (12, 3) else "S1 S15",
             ShuffleQuestion(shape, groups),
         )
 
@@ -102,7 +105,7 @@ def _grid() -> Iterator[Case]:
                 "grid",
                 f"grid-c{channels}-g{groups}",
                 "One of all pairs (C, g) with g | C, C ≤ 24.",
-                "S1 S4" if degenerate else "S1",
+                "S1 S4 SA3" if degenerate else "S1 SA3",
                 ShuffleQuestion((2, channels, 3), groups),
             )
 
@@ -140,7 +143,7 @@ def _shapes() -> Iterator[Case]:
             "shapes",
             f"shape-{rank}-n{batch}-{'x'.join(map(str, spatial))}",
             "A shape out of the ordinary.",
-            "S1 S10",
+            "S1 S10 SA5",
             ShuffleQuestion((batch, 12, *spatial), 3),
         )
 
@@ -153,7 +156,7 @@ def _dtypes() -> Iterator[Case]:
             f"dtype-{name}-c{channels}-g{groups}",
             f"The element type {name} goes through unchanged.",
             "S1 S9",
-            ShuffleQuestion((2, channels, 2, 5), groups, name),
+            ShuffleQuestion((2, channels, 2, 5), groups, name, "full-width"),
         )
     for name in REFUSED:
         question = ShuffleQuestion((2, 12, 2, 2), 3, name)
@@ -365,7 +368,7 @@ def _convolutions() -> Iterator[Case]:
             "convolutions",
             f"between-convolutions-c{channels}-g{groups}",
             "Between two grouped convolutions, every output group depends on every input group.",
-            "S17",
+            "S17 SA2 SA4 SA8",
             ShuffleQuestion(
                 (groups, channels, 2, 3), groups, fill="one-group-at-a-time", observe="convolutions"
             ),
@@ -378,7 +381,7 @@ def _pictures() -> Iterator[Case]:
         "pictures",
         "documentation-example",
         "The only example of the documentation: it cannot tell the shuffle from its inverse.",
-        "S1 S4 SA6",
+        "S1 S4 SA6 SA7",
         ShuffleQuestion((1, 4, 2, 2), 2),
     )
     for dtype in ("u8", "f32"):

@@ -16,6 +16,9 @@ from conformance.errors import UsageError
 
 Fill = Callable[[Sequence[int], Dtype, str], np.ndarray]
 
+# Bits of mantissa and exponent.
+_FIELDS = {"f64": (52, 11), "f32": (23, 8), "f16": (10, 5), "bf16": (7, 8), "f8e4m3fn": (3, 4)}
+_PARTS = {"c128": "f64", "c64": "f32", "c32": "f16"}
 _ROLES = ("input", "cotangent", "tangent", "second")
 
 
@@ -49,7 +52,7 @@ def identity(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
     if dtype.kind == "complex":
         return ((index + 1) - 1j * (2 * index + 1)).astype(dtype.carrier).reshape(shape)
     if dtype.name in ("f16", "bf16", "f8e4m3fn"):
-        mantissa, exponent = {"f16": (10, 5), "bf16": (7, 8), "f8e4m3fn": (3, 4)}[dtype.name]
+        mantissa, exponent = _FIELDS[dtype.name]
         unsigned = np.dtype(f"u{dtype.carrier.itemsize}")
         patterns = _normal_bits(index, mantissa, exponent).astype(unsigned)
         return patterns.view(dtype.carrier).reshape(shape)
@@ -83,9 +86,7 @@ def _binary_channel_numbers(shape: Sequence[int], *, invert: bool) -> np.ndarray
 
 def _special_patterns(dtype: Dtype, which: str) -> list[int]:
     """Bit patterns by IEEE 754 field layout, for one real float type."""
-    mantissa, exponent = {
-        "f64": (52, 11), "f32": (23, 8), "f16": (10, 5), "bf16": (7, 8),
-    }[dtype.name]  # fmt: skip
+    mantissa, exponent = _FIELDS[dtype.name]
     sign = 1 << (mantissa + exponent)
     infinity = ((1 << exponent) - 1) << mantissa
     quiet = 1 << (mantissa - 1)
@@ -102,7 +103,7 @@ def _special_patterns(dtype: Dtype, which: str) -> list[int]:
 
 def _special(which: str) -> Fill:
     def fill(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-        part = {"c64": DTYPES["f32"], "c128": DTYPES["f64"]}.get(dtype.name, dtype)
+        part = DTYPES[_PARTS.get(dtype.name, dtype.name)]
         patterns = _special_patterns(part, which)
         count = prod(shape) * dtype.parts
         start = 1 + _ROLES.index(role)
@@ -120,6 +121,28 @@ def arbitrary_bits(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
     raw = random_bits(label, prod(shape) * dtype.carrier.itemsize)
     unsigned = np.dtype(f"u{1 if dtype.parts == 2 else dtype.carrier.itemsize}")
     return np.frombuffer(raw, dtype=unsigned).view(dtype.carrier).reshape(shape).copy()
+
+
+def full_width(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
+    """Numbers that use every bit of their type, so that a detour through a narrower one shows.
+
+    Floats are normal, within a factor 16 of one, and odd in their last place.
+    """
+    if dtype.kind not in ("float", "complex"):
+        return identity(shape, dtype, role) if dtype.kind == "bool" else arbitrary_bits(
+            shape, dtype, role
+        )
+    mantissa, exponent = _FIELDS[_PARTS.get(dtype.name, dtype.name)]
+    width = dtype.carrier.itemsize // dtype.parts
+    unsigned = np.dtype(f"u{width}")
+    raw = random_bits(f"{role}/full/{dtype.name}", prod(shape) * dtype.carrier.itemsize)
+    bits = np.frombuffer(raw, dtype=unsigned).astype(np.uint64)
+    bias = (1 << (exponent - 1)) - 1
+    exponents = np.uint64(bias - 4) + (bits >> np.uint64(mantissa)) % np.uint64(8)
+    sign = bits >> np.uint64(8 * width - 1) << np.uint64(8 * width - 1)
+    last = bits & np.uint64((1 << mantissa) - 1) | np.uint64(1)
+    patterns = sign | exponents << np.uint64(mantissa) | last
+    return patterns.astype(unsigned).view(dtype.carrier).reshape(shape)
 
 
 def small_integers(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
@@ -173,6 +196,7 @@ def photographs(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
 FILLS: dict[str, Fill] = {
     "identity": identity,
     "arbitrary-bits": arbitrary_bits,
+    "full-width": full_width,
     "small-integers": small_integers,
     "one-group-at-a-time": one_group_at_a_time,
     "photographs": photographs,

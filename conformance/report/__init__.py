@@ -1,0 +1,1 @@
+"""Reports: all made from a results file, none from anything else."""

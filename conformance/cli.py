@@ -1,0 +1,189 @@
+"""The command line: it reads the call, and hands over."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+import conformance
+from conformance.errors import UsageError
+
+DIR = "conformance-report"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(conformance.__version__, prog_name="conformance")
+def commands() -> None:
+    """Ask every question about channel shuffle and gradient averaging, and say who conforms.
+
+    \b
+    conformance run                                   everything that is here
+    conformance run channel_shuffle/torch_*           one operation, some implementations
+    conformance run --adapter mine.py '*/my_shuffle'  your own
+    conformance explain inverse-groups                a mistake, clause, case or check, in words
+
+    A PATTERN is a shell glob over check ids, operation/implementation@device:case, in which the
+    end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
+    was wrong, 3 the run was cut short.
+    """
+
+
+def _adapters(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--adapter",
+        "adapters",
+        metavar="FILE.py|MODULE",
+        multiple=True,
+        help="Code from outside that uses @conformance.implementation; may be given several times.",
+    )(command)
+
+
+@commands.command()
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@click.option("--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N.")
+@_adapters
+@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the checks.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True,
+    metavar="SECONDS", help="For one check.",
+)  # fmt: skip
+@click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
+def run(  # noqa: PLR0913 - one argument an option
+    patterns: tuple[str, ...],
+    devices: tuple[str, ...],
+    adapters: tuple[str, ...],
+    folder: str,
+    jobs: int,
+    shard: str | None,
+    timeout: float,
+    *,
+    fail_fast: bool,
+) -> None:
+    """Ask the checks that PATTERN means, and write DIR/results.jsonl.
+
+    \b
+    conformance run
+    conformance run 'channel_shuffle/jax_*:identity-probe*' --report /tmp/jax
+    conformance run --adapter examples/wrong_shuffle.py 'channel_shuffle/wrong_*'
+    """
+    from conformance import runner
+    from conformance.plan import make_plan
+    from conformance.report import agreement, terminal
+    from conformance.report.progress import Watch
+
+    plan = make_plan(patterns, devices, adapters, shard)
+    report = Path(folder)
+    with Watch(Console(stderr=True)) as watch:
+        finished = runner.run(
+            plan,
+            report,
+            jobs=jobs,
+            timeout=timeout,
+            fail_fast=fail_fast,
+            on_start=watch.start,
+            on_record=watch.record,
+        )
+    agreement.write(finished, report)
+    terminal.show(finished, Console())
+    click.echo(f"{report / 'results.jsonl'}")
+    if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
+        sys.exit(1)
+    if finished.footer is None:
+        sys.exit(3)
+
+
+@commands.command("list")
+@click.argument(
+    "what", type=click.Choice(["implementations", "cases", "clauses", "mistakes", "checks"])
+)
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@_adapters
+@click.option("--json", "as_json", is_flag=True, help="An array of objects.")
+def list_(
+    what: str, patterns: tuple[str, ...], adapters: tuple[str, ...], *, as_json: bool
+) -> None:
+    """What there is: implementations, cases, clauses, mistakes or checks.
+
+    \b
+    conformance list implementations
+    conformance list cases 'channel_shuffle:*dtype*'
+    conformance list clauses --json
+    """
+    from conformance import listing
+
+    entries = listing.entries(what, patterns, adapters)
+    click.echo(listing.as_json(entries) if as_json else listing.as_lines(entries))
+
+
+@commands.command()
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@_adapters
+@click.option(
+    "--picture", metavar="FILE.png", help="A photograph case, before and after the shuffle."
+)
+def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None) -> None:
+    """A check, case, clause, mistake or implementation in words.
+
+    \b
+    conformance explain S1 inverse-groups
+    conformance explain channel_shuffle/torch_module@cpu:identity-probe-f32-c12-g3
+    conformance explain channel_shuffle:photographs-u8 --picture shuffle.png
+    """
+    from conformance import explaining
+
+    click.echo("\n\n".join(explaining.explain(name, adapters) for name in ids))
+    if picture is not None:
+        from conformance.report.picture import draw
+
+        for name in ids:
+            click.echo(draw(explaining.case_named(name), Path(picture)))
+
+
+@commands.command()
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where a byte would differ.")
+def regen(patterns: tuple[str, ...], *, check: bool) -> None:
+    """Make the goldens again from the definition, to the same bytes on every machine.
+
+    \b
+    conformance regen --check
+    conformance regen
+    """
+    from conformance import regeneration
+
+    differences = regeneration.regen(patterns, check=check, say=_say)
+    for line in differences:
+        click.echo(line)
+    if check:
+        click.echo("goldens differ" if differences else "goldens are as the suite makes them")
+        sys.exit(1 if differences else 0)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def main() -> None:
+    """The console script: wrong input is one line and exit status 2."""
+    try:
+        commands(standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.Abort:
+        sys.exit(3)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UsageError as error:
+        click.echo(f"conformance: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # `conformance list … | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(3)

@@ -1,0 +1,91 @@
+"""Asks checks one at a time, in worlds of its own, and judges the answers."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from conformance.asking import Ask
+from conformance.checks import Check
+from conformance.frameworks import Description, is_installed
+from conformance.judge import Known, Verdict, judge
+from conformance.outcomes import Declined, Outcome
+from conformance.store import Goldens, make
+from conformance.worlds import LocalWorld, Task, World
+
+# What the first process of a world imports once, and its successors find imported.
+_PRELOAD = {
+    "torch": ("torch", "conformance.asking", "conformance.frameworks.torch_bridge"),
+    "jax": ("jax", "conformance.asking", "conformance.frameworks.jax_bridge", "flax"),
+    "numpy": ("conformance.asking", "conformance.frameworks.numpy_bridge"),
+}
+TIMEOUT = 120.0
+
+
+class Examiner:
+    """Worlds, made when first needed and kept; not to be shared between threads."""
+
+    def __init__(
+        self,
+        goldens: Goldens,
+        known: Sequence[Known] = (),
+        timeout: float = TIMEOUT,
+        cache: Path | None = None,
+    ) -> None:
+        """Args:
+        goldens: the right answers.
+        known: differences that do not count.
+        timeout: seconds that one check may take.
+        cache: a folder for compiled code; the frameworks' own choice where there is none.
+        """
+        self._goldens, self._known, self._timeout = goldens, known, timeout
+        self._environment = _environment(cache)
+        self._worlds: dict[str, World] = {}
+
+    def examine(self, check: Check) -> tuple[Verdict, float]:
+        """The verdict on a check, and the seconds that its implementation took to answer."""
+        golden = self._goldens.of(check.case)
+        inputs = golden.inputs or make(check.case).inputs
+        started = time.perf_counter()
+        outcome = self._ask(check, inputs)
+        seconds = time.perf_counter() - started
+        return judge(check, golden, outcome, self._known), seconds
+
+    def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> Outcome:
+        framework = check.implementation.framework
+        if not is_installed(framework):
+            return Declined("unsupported", f"{framework} is not installed")
+        ask = Ask(check.implementation, check.case.question, inputs, check.device)
+        task = Task("conformance.asking:ask", ask)
+        [outcome] = self._world(framework).run(task, self._timeout)
+        return outcome  # type: ignore[no-any-return]
+
+    def describe(self, framework: str) -> Description | None:
+        """What a framework says of itself on this machine; None where it is not installed."""
+        if not is_installed(framework):
+            return None
+        task = Task("conformance.asking:describe", framework)
+        [outcome] = self._world(framework).run(task, self._timeout)
+        return outcome if isinstance(outcome, Description) else None
+
+    def close(self) -> None:
+        """End the worlds; a question that is being asked in another thread comes back as a crash."""
+        for world in self._worlds.values():
+            world.close()
+
+    def _world(self, framework: str) -> World:
+        if framework not in self._worlds:
+            self._worlds[framework] = LocalWorld(
+                _PRELOAD[framework], f"conformance.asking:prepare_{framework}", self._environment
+            )
+        return self._worlds[framework]
+
+
+def _environment(cache: Path | None) -> dict[str, str]:
+    environment = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if cache is not None:
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
+        environment["TRITON_CACHE_DIR"] = str(cache / "triton")
+    return {name: os.environ.get(name, value) for name, value in environment.items()}

@@ -1,0 +1,40 @@
+"""Differences that are known: dated entries of `impls/known.toml`, with their upstream reference."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from conformance.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Known:
+    """One entry: the checks that differ, since when that is known, what differs, and the issue."""
+
+    checks: str
+    dated: date
+    words: str
+    reference: str
+
+
+def read(path: Path) -> tuple[Known, ...]:
+    """The entries of a file; none where there is no file.
+
+    Raises:
+        UsageError: naming the file, if it is not TOML of this form.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("known", [])
+        return tuple(Known(**entry) for entry in entries)
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def entry_for(check_id: str, entries: Sequence[Known]) -> Known | None:
+    """The first entry that means this check."""
+    return next((entry for entry in entries if fnmatchcase(check_id, entry.checks)), None)

@@ -1,0 +1,125 @@
+"""From what came back to a status and a reason in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from conformance.checks import Check
+from conformance.judge import shuffle_diagnosis
+from conformance.judge.comparison import difference, sha256_of_answer
+from conformance.judge.known import Known, entry_for
+from conformance.judge.shuffle_diagnosis import Diagnosis
+from conformance.mistakes import catalogue
+from conformance.outcomes import Answer, Declined, Fate, Outcome, Raised
+from conformance.store import Golden, make, sha256_of
+
+Status = Literal[
+    "exact",
+    "within-bound",
+    "known",
+    "fail",
+    "error",
+    "crash",
+    "timeout",
+    "unsupported",
+    "not-exercised",
+]
+STATUSES: tuple[Status, ...] = (
+    "exact",
+    "within-bound",
+    "known",
+    "fail",
+    "error",
+    "crash",
+    "timeout",
+    "unsupported",
+    "not-exercised",
+)
+NOT_CONFORMING = frozenset({"fail", "error", "crash", "timeout"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A status, the reason in words, and the mistake that it looks like, if any.
+
+    `answer` is the SHA-256 of the answer, None where there is none.
+    """
+
+    status: Status
+    reason: str = ""
+    mistake: str | None = None
+    error_over_bound: float | None = None
+    answer: str | None = None
+
+
+def judge(check: Check, golden: Golden, outcome: Outcome, known: Sequence[Known] = ()) -> Verdict:
+    """The verdict on one outcome of one check."""
+    verdict = _judge(check, golden, outcome)
+    entry = entry_for(check.id, known)
+    if entry is None or verdict.status in ("unsupported", "not-exercised"):
+        return verdict
+    if verdict.status in NOT_CONFORMING:
+        reason = f"{entry.words} ({entry.reference}, known since {entry.dated})"
+        return Verdict("known", reason, verdict.mistake, verdict.error_over_bound, verdict.answer)
+    return Verdict(
+        "fail",
+        f"impls/known.toml says since {entry.dated} that this differs ({entry.reference}), "
+        "and it does not: remove the entry",
+        answer=verdict.answer,
+    )
+
+
+def _judge(check: Check, golden: Golden, outcome: Outcome) -> Verdict:
+    match outcome:
+        case Declined(status, reason) | Fate(status, reason):
+            return Verdict(status, reason)
+        case Raised():
+            return _judge_raised(check, outcome)
+        case Answer():
+            return _judge_answer(check, golden, outcome)
+
+
+def _judge_raised(check: Check, raised: Raised) -> Verdict:
+    case = check.case
+    place = f" at {raised.where}" if raised.where else ""
+    words = f"raised {raised.type}{place}: {raised.message}".rstrip(": ")
+    if case.refusal is None or raised.type == "WrongAnswer":
+        return Verdict("error", raised.message if raised.type == "WrongAnswer" else words)
+    if check.implementation.promise != "native":
+        return Verdict("exact", f"refused: {raised.type}")
+    if case.refusal.type not in (raised.type, *raised.bases):
+        return Verdict("error", f"{words}; promised is {case.refusal.type}")
+    if case.refusal.words not in raised.message:
+        return Verdict("error", f"{words}; promised are the words {case.refusal.words!r}")
+    return Verdict("exact", f"refused: {raised.type}")
+
+
+def _judge_answer(check: Check, golden: Golden, answer: Answer) -> Verdict:
+    case, given = check.case, answer.arrays
+    digest = sha256_of_answer(given)
+    if case.refusal is not None:
+        names = shuffle_diagnosis.accepted_refusal(case)
+        return _wrong("error", f"gave an answer where {case.refusal.type} is promised", names, digest)
+    if golden.hashes:
+        if {name: sha256_of(array) for name, array in given.items()} == dict(golden.hashes):
+            return Verdict("exact", answer=digest)
+        golden = make(case)  # large cases keep hashes only: made again to say what is wrong
+    found = difference(given, golden.answers)
+    if found is None:
+        return Verdict("exact", answer=digest)
+    diagnosis = shuffle_diagnosis.diagnose(case, golden.inputs, given, golden.answers)
+    return _wrong("fail", found.words, diagnosis, digest)
+
+
+def _wrong(status: Status, words: str, diagnosis: Diagnosis, digest: str) -> Verdict:
+    by_name = {mistake.name: mistake for mistake in catalogue()}
+    match diagnosis.names:
+        case ():
+            read = "matches no known mistake"
+        case (name,):
+            read = f"{name}: {by_name[name].done}. {by_name[name].advice}"
+        case several:
+            read = f"could be {' or '.join(several)}: this case cannot tell them apart"
+    reason = "; ".join(filter(None, (words, diagnosis.evidence, read)))
+    only = diagnosis.names[0] if len(diagnosis.names) == 1 else None
+    return Verdict(status, reason, only, answer=digest)

@@ -1,0 +1,46 @@
+"""The photographs of a case, before and after the shuffle, as one picture."""
+
+from pathlib import Path
+
+import numpy as np
+
+from conformance.cases import Case
+from conformance.errors import UsageError
+from conformance.store import make
+
+GAP = 8  # pixels between two photographs
+
+
+def draw(case: Case, file: Path) -> str:
+    """Write a PNG: above the channels as they come, three and three as red, green and blue;
+    below the same after the shuffle.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        UsageError: if the case has no photographs, Pillow is missing, or the file cannot be written.
+    """
+    if case.question.fill != "photographs" or case.question.dtype != "u8":
+        raise UsageError(f"{case.name} has no photographs; photographs-u8 has")
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise UsageError("Pillow draws the picture: pip install 'conformance[regen]'") from error
+    golden = make(case)
+    rows = [_row(golden.inputs["input"][0]), _row(golden.answers["output"][0])]
+    space = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
+    picture = np.concatenate([rows[0], space, rows[1]])
+    try:
+        Image.fromarray(picture).save(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be written ({error})") from error
+    return f"{file}: {picture.shape[1]}×{picture.shape[0]}, above before, below after the shuffle"
+
+
+def _row(channels: np.ndarray) -> np.ndarray:
+    """(C, H, W) as C/3 colour pictures side by side, (H, width, 3)."""
+    pictures = [np.moveaxis(channels[k : k + 3], 0, -1) for k in range(0, len(channels), 3)]
+    space = np.full((pictures[0].shape[0], GAP, 3), 255, dtype=np.uint8)
+    spaced = [part for picture in pictures for part in (picture, space)][:-1]
+    return np.concatenate(spaced, axis=1)

@@ -1,0 +1,145 @@
+"""The report that ends a run: a table, the failures, and what was not asked. From a `Run` alone."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import TypeVar
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conformance.judge import NOT_CONFORMING, STATUSES
+from conformance.report.agreement import agreements
+from conformance.results import Record, Run
+
+Key = TypeVar("Key", bound=Hashable)
+
+_STYLES = {
+    "exact": "green",
+    "within-bound": "green",
+    "known": "yellow",
+    "unsupported": "yellow",
+    "not-exercised": "yellow",
+    **dict.fromkeys(NOT_CONFORMING, "bold red"),
+}
+
+
+def show(run: Run, console: Console) -> None:
+    """Print a run: implementation × outcome, failures, what was not asked, who agreed."""
+    wide = console if console.is_terminal else _in_a_pipe(console)
+    wide.print(_table(run))
+    for block in (_failures, _set_aside, _agreement, _summary):
+        for line in block(run):
+            wide.print(line, soft_wrap=True, highlight=False)
+
+
+def _in_a_pipe(console: Console) -> Console:
+    """The same stream at a width that cuts no name short."""
+    return Console(file=console.file, width=160, no_color=True, highlight=False)
+
+
+def _table(run: Run) -> Table:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    seconds: dict[str, float] = defaultdict(float)
+    for record in run.records:
+        row = record.owner
+        counts[row][record.status] += 1
+        seconds[row] += record.seconds
+    used = [status for status in STATUSES if any(row[status] for row in counts.values())]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("implementation", no_wrap=True)
+    for status in used:
+        table.add_column(status, justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    for name in sorted(counts):
+        cells = [
+            Text(str(counts[name][status] or "·"), _STYLES[status] if counts[name][status] else "dim")
+            for status in used
+        ]
+        table.add_row(name, *cells, f"{seconds[name]:.1f}")
+    return table
+
+
+def _failures(run: Run) -> Iterator[Text | str]:
+    failed = [record for record in run.records if not record.conforms]
+    if not failed:
+        return
+    yield ""
+    yield Text("Does not conform", "bold red")
+    for owner, records in _grouped(failed, attrgetter("owner")):
+        yield ""
+        yield Text(sentence(owner, records, run.records), "bold")
+        for record in records:
+            yield Text.assemble(
+                "  ", (record.status, _STYLES[record.status]), f" {record.id}: {record.reason}"
+            )
+            yield Text(f"    {run.rerun(record.id)}", "dim")
+
+
+def sentence(owner: str, failed: Sequence[Record], everything: Iterable[Record]) -> str:
+    """One implementation's failures in one sentence; a mistake is named only where all agree.
+
+    A check that cannot tell two mistakes apart names none, and stands against no name.
+    """
+    asked = sum(r.owner == owner for r in everything)
+    names = Counter(record.mistake for record in failed if record.mistake)
+    head = f"{owner}: {len(failed)} of {asked} checks do not conform"
+    if not names:
+        return f"{head}; none names a known mistake"
+    (name, count), *others = names.most_common()
+    if others:
+        told = ", ".join(f"{count} × {name}" for name, count in names.most_common())
+        return f"{head}; they name different mistakes: {told}"
+    rest = len(failed) - count
+    silent = f"; {rest} cannot tell" if rest else ""
+    return f"{head}: {count} read as {name}{silent}"
+
+
+def _set_aside(run: Run) -> Iterator[Text | str]:
+    """What was unsupported or not exercised, and why: silence is how suites lie."""
+    aside = [r for r in run.records if r.status in ("unsupported", "not-exercised", "known")]
+    if not aside:
+        return
+    yield ""
+    yield Text("Not asked, or asked in vain", "bold")
+    for (status, reason), records in _grouped(aside, lambda r: (r.status, r.reason)):
+        names = sorted({record.implementation for record in records})
+        yield Text.assemble("  ", (status, _STYLES[status]), f" × {len(records)}: {reason}")
+        yield Text(f"    {', '.join(names)}", "dim")
+
+
+def _agreement(run: Run) -> Iterator[Text | str]:
+    found = agreements(run.records)
+    differing = [one for one in found if not one.everyone_agrees]
+    several = [one for one in found if sum(map(len, one.answers)) > 1]
+    yield ""
+    yield Text(
+        f"Agreement: {len(several) - len(differing)} of {len(several)} cases with more than one "
+        "answer got the same bits from everybody (agreement.txt has every case)",
+        "bold",
+    )
+    for one in differing:
+        yield f"  {one.words}"
+
+
+def _summary(run: Run) -> Iterator[Text | str]:
+    told = ", ".join(f"{count} {status}" for status, count in run.counts.items())
+    yield ""
+    if run.footer is None:
+        yield Text(
+            f"Cut short after {len(run.records)} of {run.header['checks']} checks: {told}", "bold red"
+        )
+    elif run.footer["conforms"]:
+        yield Text(f"Conforms: {told}", "bold green")
+    else:
+        yield Text(f"Does not conform: {told}", "bold red")
+
+
+def _grouped(
+    records: Iterable[Record], key: Callable[[Record], Key]
+) -> Iterable[tuple[Key, list[Record]]]:
+    found: dict[Key, list[Record]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
+    return found.items()

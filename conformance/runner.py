@@ -1,0 +1,161 @@
+"""Runs a plan: a few threads, each with worlds of its own; one writer."""
+
+import platform
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import conformance
+from conformance import results
+from conformance.checks import Check
+from conformance.errors import UsageError
+from conformance.examiner import TIMEOUT, Examiner
+from conformance.frameworks import Description
+from conformance.plan import Plan, groups_of
+from conformance.results import Record, Run, Writer, record_of
+
+Listener = Callable[[Record], None]
+
+
+def run(
+    plan: Plan,
+    folder: Path,
+    *,
+    jobs: int = 2,
+    timeout: float = TIMEOUT,
+    fail_fast: bool = False,
+    on_start: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    on_record: Listener = lambda _: None,
+) -> Run:
+    """Ask every check of the plan and write DIR/results.jsonl as the verdicts come.
+
+    A run that Ctrl-C or `fail_fast` ended has no footer; what was finished is in it and on disk.
+
+    Args:
+        plan: the checks.
+        folder: the report folder; nothing is written anywhere else.
+        jobs: how many checks are asked at the same time.
+        timeout: seconds for one check.
+        fail_fast: stop at the first check that does not conform.
+        on_start: called with the header.
+        on_record: called with each check as it ends, in this thread.
+
+    Raises:
+        UsageError: if the folder cannot be written, or a device is not here.
+    """
+    results.writable(folder)
+    started = results.now()
+    first = _examiner(plan, timeout, folder)
+    examiners = [first]
+    try:
+        header = _header(plan, first, started)
+        on_start(header)
+        groups = groups_of(plan.checks)
+        examiners += [_examiner(plan, timeout, folder) for _ in range(min(jobs, len(groups)) - 1)]
+        with Writer(folder, header) as writer:
+            if _ask_all(groups, examiners, writer, on_record, fail_fast=fail_fast):
+                return writer.finish()
+            return Run(header, tuple(writer.records))
+    finally:
+        for examiner in examiners:
+            examiner.close()
+
+
+def _examiner(plan: Plan, timeout: float, folder: Path) -> Examiner:
+    return Examiner(plan.goldens, plan.known, timeout, (folder / "cache").absolute())
+
+
+def _header(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
+    described = {name: examiner.describe(name) for name in plan.frameworks}
+    here = {name: one for name, one in described.items() if one is not None}
+    _require(plan.devices, here)
+    return {
+        "suite": conformance.__version__,
+        "started": started,
+        "checks": len(plan.checks),
+        "goldens": plan.goldens.sha256,
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "devices": {name: dict(one.devices) for name, one in here.items()},
+            "packages": {k: v for one in here.values() for k, v in one.packages.items()},
+            "precision": {k: v for one in here.values() for k, v in one.precision.items()},
+            "adapters": list(plan.adapters),
+        },
+    }
+
+
+def _require(devices: Sequence[str], described: Mapping[str, Description]) -> None:
+    for device in devices:
+        kind, _, index = device.partition(":")
+        name = f"{kind}:{index or 0}"
+        if kind != "cpu" and not any(name in one.devices for one in described.values()):
+            seen = [f"{d} ({framework})" for framework, one in described.items() for d in one.devices]
+            raise UsageError(f"no device {device} here; there is {', '.join(seen)}")
+
+
+def _ask_all(
+    groups: Sequence[Sequence[Check]],
+    examiners: Sequence[Examiner],
+    writer: Writer,
+    on_record: Listener,
+    *,
+    fail_fast: bool,
+) -> bool:
+    """Whether every check was asked. The threads ask; this thread alone writes."""
+    waiting: queue.SimpleQueue[Sequence[Check]] = queue.SimpleQueue()
+    for group in groups:
+        waiting.put(group)
+    finished: queue.SimpleQueue[Record | BaseException | None] = queue.SimpleQueue()
+    stop = threading.Event()
+    threads = [
+        threading.Thread(
+            target=_work, args=(examiner, waiting, finished, stop), daemon=True, name=f"slot-{i}"
+        )
+        for i, examiner in enumerate(examiners)
+    ]
+    for thread in threads:
+        thread.start()
+    working = len(threads)
+    try:
+        while working:
+            match finished.get():
+                case None:
+                    working -= 1
+                case BaseException() as error:  # a defect of ours, not of an implementation
+                    raise error
+                case record:
+                    writer.add(record)
+                    on_record(record)
+                    if fail_fast and not record.conforms:
+                        return len(writer.records) == sum(map(len, groups))
+    except KeyboardInterrupt:
+        return False
+    finally:
+        stop.set()
+    return True
+
+
+def _work(
+    examiner: Examiner,
+    waiting: "queue.SimpleQueue[Sequence[Check]]",
+    finished: "queue.SimpleQueue[Record | BaseException | None]",
+    stop: threading.Event,
+) -> None:
+    try:
+        with suppress(queue.Empty):
+            while True:
+                for check in waiting.get_nowait():
+                    if stop.is_set():
+                        return
+                    verdict, seconds = examiner.examine(check)
+                    finished.put(record_of(check, verdict, seconds))
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that can report it
+        error.add_note("".join(traceback.format_exception(error)))
+        finished.put(error)
+    finally:
+        finished.put(None)
