@@ -17,7 +17,7 @@ DIR = "conformance-report"
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(conformance.__version__, prog_name="conformance")
 def commands() -> None:
-    """Ask every question about channel shuffle and gradient averaging, and say who conforms.
+    r"""Ask every question about channel shuffle and gradient averaging, and say who conforms.
 
     \b
     conformance run                                   everything that is here
@@ -53,7 +53,7 @@ def _adapters(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SECONDS", help="For one check.",
 )  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
-def run(  # noqa: PLR0913 - one argument an option
+def run(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
     adapters: tuple[str, ...],
@@ -64,7 +64,7 @@ def run(  # noqa: PLR0913 - one argument an option
     *,
     fail_fast: bool,
 ) -> None:
-    """Ask the checks that PATTERN means, and write DIR/results.jsonl.
+    r"""Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
     \b
     conformance run
@@ -107,7 +107,7 @@ def run(  # noqa: PLR0913 - one argument an option
 def list_(
     what: str, patterns: tuple[str, ...], adapters: tuple[str, ...], *, as_json: bool
 ) -> None:
-    """What there is: implementations, cases, clauses, mistakes or checks.
+    r"""What there is: implementations, cases, clauses, mistakes or checks.
 
     \b
     conformance list implementations
@@ -127,7 +127,7 @@ def list_(
     "--picture", metavar="FILE.png", help="A photograph case, before and after the shuffle."
 )
 def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None) -> None:
-    """A check, case, clause, mistake or implementation in words.
+    r"""A check, case, clause, mistake or implementation in words.
 
     \b
     conformance explain S1 inverse-groups
@@ -148,7 +148,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where a byte would differ.")
 def regen(patterns: tuple[str, ...], *, check: bool) -> None:
-    """Make the goldens again from the definition, to the same bytes on every machine.
+    r"""Make the goldens again from the definition, to the same bytes on every machine.
 
     \b
     conformance regen --check

@@ -34,11 +34,13 @@ class Examiner:
         timeout: float = TIMEOUT,
         cache: Path | None = None,
     ) -> None:
-        """Args:
-        goldens: the right answers.
-        known: differences that do not count.
-        timeout: seconds that one check may take.
-        cache: a folder for compiled code; the frameworks' own choice where there is none.
+        """Start nothing yet.
+
+        Args:
+            goldens: the right answers.
+            known: differences that do not count.
+            timeout: seconds that one check may take.
+            cache: a folder for compiled code; the frameworks' own choice where there is none.
         """
         self._goldens, self._known, self._timeout = goldens, known, timeout
         self._environment = _environment(cache)
@@ -60,7 +62,8 @@ class Examiner:
         ask = Ask(check.implementation, check.case.question, inputs, check.device)
         task = Task("conformance.asking:ask", ask)
         [outcome] = self._world(framework).run(task, self._timeout)
-        return outcome  # type: ignore[no-any-return]
+        answered: Outcome = outcome
+        return answered
 
     def describe(self, framework: str) -> Description | None:
         """What a framework says of itself on this machine; None where it is not installed."""
@@ -71,7 +74,7 @@ class Examiner:
         return outcome if isinstance(outcome, Description) else None
 
     def close(self) -> None:
-        """End the worlds; a question that is being asked in another thread comes back as a crash."""
+        """End the worlds; a question asked meanwhile in another thread comes back as a crash."""
         for world in self._worlds.values():
             world.close()
 

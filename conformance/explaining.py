@@ -85,7 +85,10 @@ def _case(case: Case) -> str:
 def _clause(clause: Clause) -> str:
     cases = [case.name for case in all_cases() if clause.id in case.clauses]
     shown = ", ".join(cases[:6]) + (f" and {len(cases) - 6} more" if len(cases) > 6 else "")
-    lines = [f"{clause.id}, a clause of {clause.operation}: {clause.verdict}", f"    {clause.words}"]
+    lines = [
+        f"{clause.id}, a clause of {clause.operation}: {clause.verdict}",
+        f"    {clause.words}",
+    ]
     lines.append(f"    source: {clause.source}; {clause.where}")
     if clause.article:
         lines += [f"    the article: {clause.article}", f"    in English: {clause.article_en}"]

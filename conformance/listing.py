@@ -45,12 +45,12 @@ def entries(what: str, patterns: Sequence[str] = (), adapters: Sequence[str] = (
 def _takes(text: str, entry: Entry) -> bool:
     """A pattern over check ids, or a glob over this thing's own id."""
     pattern = Pattern.parse(text)
-    if fnmatchcase(entry["id"], text) or fnmatchcase(entry.get("name", entry["id"]), text):
+    if fnmatchcase(str(entry["id"]), text) or fnmatchcase(str(entry.get("name", "")), text):
         return True
     return (
-        fnmatchcase(entry["operation"], pattern.operation)
-        and fnmatchcase(entry["name"] if "framework" in entry else "", pattern.implementation)
-        and fnmatchcase(entry["name"] if "family" in entry else "", pattern.case)
+        fnmatchcase(str(entry["operation"]), pattern.operation)
+        and fnmatchcase(str(entry["name"]) if "framework" in entry else "", pattern.implementation)
+        and fnmatchcase(str(entry["name"]) if "family" in entry else "", pattern.case)
     )
 
 

@@ -63,7 +63,9 @@ def _merged(
     try:
         old: dict[str, Any] = json.loads(stored[MANIFEST])
         new: dict[str, Any] = json.loads(fresh[MANIFEST])
-        kept = {n: raw for n, raw in stored.items() if n.removesuffix(".safetensors") not in families}
+        kept = {
+            n: raw for n, raw in stored.items() if n.removesuffix(".safetensors") not in families
+        }
         kept.pop(MANIFEST, None)
         cases = {
             case.id: (new if _family(case) in families else old)["cases"][case.id]

@@ -11,9 +11,9 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -138,13 +138,13 @@ def _declared(
     return Implementation(operation, name, framework, promise, runs, layout, origin, line)
 
 
-def _one_of(place: str, what: str, value: object, known: Iterable[str]) -> None:
+def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise UsageError(f"{place}: unknown {what} {value!r}; known: {', '.join(known)}")
 
 
 def own_folder() -> Path:
-    """Where the suite's implementations are: beside the package in the tree, inside it when built."""
+    """Where the suite's implementations are: beside the package, or inside it when built."""
     inside = Path(__file__).parent / "impls"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "impls"
 
@@ -170,7 +170,7 @@ def _read(path: Path) -> list[Implementation]:
                 operation, *rest = (ast.literal_eval(argument) for argument in decorator.args)
                 assert isinstance(node, ast.FunctionDef)
                 assert not rest, f"{path}: the decorator takes one positional argument"
-                words = {key.arg: ast.literal_eval(key.value) for key in decorator.keywords}
+                words = {str(key.arg): ast.literal_eval(key.value) for key in decorator.keywords}
                 name = words.pop("name", None) or node.name
                 found.append(
                     _declared(operation, name, **words, origin=str(path), line=decorator.lineno)
@@ -238,13 +238,7 @@ def _load(origin: str) -> tuple[tuple[Implementation, Callable[..., Any]], ...]:
     finally:
         _collecting.reset(token)
     del module
-    return tuple((_at(declared, origin), function) for declared, function in collected)
-
-
-def _at(declared: Implementation, origin: str) -> Implementation:
-    from dataclasses import replace
-
-    return replace(declared, origin=origin)
+    return tuple((replace(declared, origin=origin), function) for declared, function in collected)
 
 
 def _module(origin: str) -> ModuleType:

@@ -141,7 +141,8 @@ def writable(folder: Path) -> Path:
         (folder / FILE).open("a", encoding="utf-8").close()
     except OSError as error:
         raise UsageError(
-            f"report folder {folder}: cannot be written ({error.strerror}); choose another by --report"
+            f"report folder {folder}: cannot be written ({error.strerror}); "
+            "choose another by --report"
         ) from error
     return folder
 

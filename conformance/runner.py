@@ -94,7 +94,9 @@ def _require(devices: Sequence[str], described: Mapping[str, Description]) -> No
         kind, _, index = device.partition(":")
         name = f"{kind}:{index or 0}"
         if kind != "cpu" and not any(name in one.devices for one in described.values()):
-            seen = [f"{d} ({framework})" for framework, one in described.items() for d in one.devices]
+            seen = [
+                f"{d} ({framework})" for framework, one in described.items() for d in one.devices
+            ]
             raise UsageError(f"no device {device} here; there is {', '.join(seen)}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from conformance.asking.ask import Ask
-from conformance.cases.case import ShuffleQuestion
+from conformance.cases.case import Layout, ShuffleQuestion
 from conformance.dtypes import DTYPES
 from conformance.frameworks import Bridge, bridge
 from conformance.outcomes import Answer, Unsupported
@@ -53,15 +53,12 @@ def _observe(here: Bridge, function: Callable[..., Any], ask: Ask) -> dict[str, 
     def given(name: str) -> Any:
         """One of the inputs as the framework's array, its channels where they are wanted."""
         values = ask.inputs[name]
+        lying: Layout = question.layout if name == "input" else "contiguous"
         if channels_last and values.ndim > first + 2:
             # (N, *spatial, C) in order *is* the channels-last layout of (N, C, *spatial).
-            layout = (
-                question.layout if question.layout in ("expanded", "negative") else "contiguous"
-            )
+            lying = lying if lying in ("expanded", "negative") else "contiguous"
             values = np.moveaxis(values, first + 1, -1)
-            return here.array(values, DTYPES[question.dtype], layout, device)
-        layout = question.layout if name == "input" else "contiguous"
-        return here.array(values, DTYPES[question.dtype], layout, device)
+        return here.array(values, DTYPES[question.dtype], lying, device)
 
     def taken(array: Any) -> np.ndarray:
         """An answer in NumPy, its channels back at their place."""

@@ -1,4 +1,4 @@
-"""Every question asked about channel shuffle, made by composition: shapes × groups × dtypes × …
+"""Every question asked about channel shuffle, made by composition: shapes × groups × dtypes.
 
 Each family is a function that yields its cases. What a family must be able to tell apart is said
 in its docstring; that it does is shown by `tests/mistakes`.
@@ -86,7 +86,8 @@ def _identity_probes() -> Iterator[Case]:
     An implementation with the channels last gets the same tensors with the channels last.
     """
     for channels, groups in PROBES:
-        shape = (groups + 1, channels, 2 * groups, 3 * groups)
+        height, width = [k * groups for k in (2, 3, 4) if k * groups != channels][:2]
+        shape = (groups + 1, channels, height, width)
         yield _case(
             "identity-probe",
             f"identity-probe-f32-c{channels}-g{groups}",
@@ -283,7 +284,7 @@ def _transforms() -> Iterator[Case]:
 
 
 def _refusals() -> Iterator[Case]:
-    """What has no answer must be refused: by torch's operator in its own words, by all with an error."""
+    """What has no answer is refused: by torch's operator in its own words, by all with an error."""
     for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4)):
         yield _case(
             "refusals",
@@ -324,13 +325,13 @@ def _refusals() -> Iterator[Case]:
                 f"channel_shuffle expects input with > 2 dims, but got input with sizes {sizes}",
             ),
         )
-    for word, groups in (("float", 2.0), ("bool", True)):
+    for word, refused in (("float", 2.0), ("bool", True)):
         yield _case(
             "refusals",
             f"groups-{word}",
             f"torch's own operator refuses a {word} for groups.",
             "S8",
-            ShuffleQuestion((2, 4, 3), groups),
+            ShuffleQuestion((2, 4, 3), refused),
             promises=("native",),
             refusal=Refusal("TypeError"),
         )
@@ -338,7 +339,8 @@ def _refusals() -> Iterator[Case]:
 
 def _effects() -> Iterator[Case]:
     """S13: also where the shuffle is the identity, and a view would have the right values."""
-    for groups, layout in product((1, 3, 12), ("contiguous", "channels_last")):
+    layouts: tuple[Layout, ...] = ("contiguous", "channels_last")
+    for groups, layout in product((1, 3, 12), layouts):
         yield _case(
             "effects",
             f"no-alias-{layout.replace('_', '-')}-g{groups}",
@@ -396,17 +398,17 @@ def _pictures() -> Iterator[Case]:
 
 def _large() -> Iterator[Case]:
     """≥ 10 MB: where a parallel kernel takes over. Made when asked, compared by hash."""
-    for name, shape, groups, dtype in (
-        ("one-sample", (1, 48, 256, 256), 4, "f32"),
-        ("many-samples", (512, 24, 32, 32), 3, "u8"),
-        ("many-channels", (2, 3072, 32, 32), 64, "i16"),
+    for name, shape, groups, dtype, fill in (
+        ("one-sample", (1, 48, 256, 256), 4, "f32", "identity"),
+        ("many-samples", (512, 24, 32, 32), 3, "u8", "scattered"),
+        ("many-channels", (2, 3072, 32, 32), 64, "i16", "scattered"),
     ):
         yield _case(
             "large",
             f"large-{name}-{dtype}",
             "More than ten megabytes.",
             "S1",
-            ShuffleQuestion(shape, groups, dtype),
+            ShuffleQuestion(shape, groups, dtype, fill),
             on_the_fly=True,
         )
 

@@ -23,7 +23,7 @@ _ROLES = ("input", "cotangent", "tangent", "second")
 
 
 def random_bits(label: str, count: int) -> bytes:
-    """`count` bytes of SHA-256(label, 0) ‖ SHA-256(label, 1) ‖ …
+    """`count` bytes of SHA-256(label, 0) ‖ SHA-256(label, 1) ‖ … and so on.
 
     >>> random_bits("example", 4).hex()
     '99169554'
@@ -129,8 +129,10 @@ def full_width(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
     Floats are normal, within a factor 16 of one, and odd in their last place.
     """
     if dtype.kind not in ("float", "complex"):
-        return identity(shape, dtype, role) if dtype.kind == "bool" else arbitrary_bits(
-            shape, dtype, role
+        return (
+            identity(shape, dtype, role)
+            if dtype.kind == "bool"
+            else arbitrary_bits(shape, dtype, role)
         )
     mantissa, exponent = _FIELDS[_PARTS.get(dtype.name, dtype.name)]
     width = dtype.carrier.itemsize // dtype.parts
@@ -143,6 +145,16 @@ def full_width(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
     last = bits & np.uint64((1 << mantissa) - 1) | np.uint64(1)
     patterns = sign | exponents << np.uint64(mantissa) | last
     return patterns.astype(unsigned).view(dtype.carrier).reshape(shape)
+
+
+def scattered(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
+    """Integers without a period, made quickly: the top bits of index · 2^64/φ (Fibonacci hashing).
+
+    In a narrow type the identity fill repeats, and may repeat with the channels.
+    """
+    index = np.arange(prod(shape), dtype=np.uint64) + np.uint64(1 + _ROLES.index(role))
+    mixed = index * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - dtype.bits)
+    return mixed.astype(np.dtype(f"u{dtype.carrier.itemsize}")).view(dtype.carrier).reshape(shape)
 
 
 def small_integers(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
@@ -197,6 +209,7 @@ FILLS: dict[str, Fill] = {
     "identity": identity,
     "arbitrary-bits": arbitrary_bits,
     "full-width": full_width,
+    "scattered": scattered,
     "small-integers": small_integers,
     "one-group-at-a-time": one_group_at_a_time,
     "photographs": photographs,

@@ -91,4 +91,4 @@ def is_installed(framework: str) -> bool:
 def bridge(framework: str) -> Bridge:
     """The bridge of `torch`, `jax` or `numpy`; this imports the framework."""
     module: Any = importlib.import_module(f"conformance.frameworks.{framework}_bridge")
-    return module  # type: ignore[no-any-return]
+    return module

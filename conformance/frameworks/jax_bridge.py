@@ -18,7 +18,7 @@ _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 
 def prepare() -> None:
     """64-bit types on, matmul at full precision."""
-    jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - jax's own signature
+    jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
 
 

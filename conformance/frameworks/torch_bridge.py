@@ -107,7 +107,7 @@ def scripted(function: Function) -> Function:
     """TorchScript of the function's source; its words where TorchScript does not take it."""
     try:
         script: Function = torch.jit.script(function)
-    except Exception as error:  # noqa: BLE001 - its front end raises many types
+    except Exception as error:
         words = next(filter(None, (line.strip() for line in str(error).splitlines())), "")
         raise Unsupported(f"TorchScript does not take this function: {words}") from error
     return script

@@ -1,4 +1,4 @@
-"""Differences that are known: dated entries of `impls/known.toml`, with their upstream reference."""
+"""Differences that are known: dated entries of `impls/known.toml`, with an upstream reference."""
 
 import tomllib
 from collections.abc import Sequence

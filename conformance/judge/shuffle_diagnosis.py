@@ -50,9 +50,9 @@ def diagnose(case: Case, inputs: Arrays, given: Arrays, expected: Arrays) -> Dia
 
 def accepted_refusal(case: Case) -> Diagnosis:
     """An answer came where an error is promised."""
-    question = case.question
-    groups = question.groups
-    if isinstance(groups, int) and groups > 0 and question.channels % groups:
+    question, groups = case.question, case.question.groups
+    whole = isinstance(groups, int) and groups > 0 and len(question.shape) > 1
+    if whole and question.channels % groups:
         return Diagnosis(("indivisible-accepted",))
     return Diagnosis(())
 
@@ -150,5 +150,3 @@ def _real_parts(array: np.ndarray) -> np.ndarray:
 
 def _multiset(array: np.ndarray) -> bytes:
     return np.sort(bits_of(_real_parts(array))).tobytes()
-
-

@@ -99,7 +99,9 @@ def _judge_answer(check: Check, golden: Golden, answer: Answer) -> Verdict:
     digest = sha256_of_answer(given)
     if case.refusal is not None:
         names = shuffle_diagnosis.accepted_refusal(case)
-        return _wrong("error", f"gave an answer where {case.refusal.type} is promised", names, digest)
+        return _wrong(
+            "error", f"gave an answer where {case.refusal.type} is promised", names, digest
+        )
     if golden.hashes:
         if {name: sha256_of(array) for name, array in given.items()} == dict(golden.hashes):
             return Verdict("exact", answer=digest)

@@ -146,7 +146,8 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
     _mistake(
         "inverse-groups",
         "shuffled with C/g groups where g were asked for",
-        "View the channels as (g, C/g), then swap the two axes: reshape(N, g, C//g, …).swapaxes(1, 2). "
+        "View the channels as (g, C/g), then swap the two axes: "
+        "reshape(N, g, C//g, …).swapaxes(1, 2). "
         "(C//g, g) is the inverse; torch's docstring writes it, torch's code does not.",
         _inverse_groups,
         "megvii-model/ShuffleNet-Series#17, tensorpack/tensorpack#1029",
@@ -227,7 +228,7 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
     _mistake(
         "aliased-or-mutated",
         "the output shares memory with the input, or the input was changed",
-        "Copy also where g = 1 or g = C: view, reshape and .contiguous() return the input itself there.",
+        "Copy also where g is 1 or C: view, reshape and .contiguous() give back the input there.",
         Operator(shuffle, transpose, aliases=True),
     ),
     _mistake(

@@ -33,7 +33,9 @@ class Agreement:
             return f"{name}: nobody answered"
         if self.everyone_agrees:
             who = f"all {count} answers are" if count > 1 else f"one answer ({self.answers[0][0]}),"
-            return f"{name}: {who} the same bits" if count > 1 else f"{name}: {who} nothing to agree"
+            return (
+                f"{name}: {who} the same bits" if count > 1 else f"{name}: {who} nothing to agree"
+            )
         most, *others = self.answers
         differ = "; ".join(", ".join(group) for group in others)
         return f"{name}: {len(most)} of {count} answers are the same bits; differing: {differ}"

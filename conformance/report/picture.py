@@ -12,14 +12,15 @@ GAP = 8  # pixels between two photographs
 
 
 def draw(case: Case, file: Path) -> str:
-    """Write a PNG: above the channels as they come, three and three as red, green and blue;
-    below the same after the shuffle.
+    """Write a PNG: sample 0, three and three channels as red, green and blue.
+
+    Above they stand as they come, below as they stand after the shuffle.
 
     Returns:
         A line that says what was written.
 
     Raises:
-        UsageError: if the case has no photographs, Pillow is missing, or the file cannot be written.
+        UsageError: if the case has no photographs, Pillow is missing, or FILE cannot be written.
     """
     if case.question.fill != "photographs" or case.question.dtype != "u8":
         raise UsageError(f"{case.name} has no photographs; photographs-u8 has")

@@ -54,7 +54,9 @@ def _table(run: Run) -> Table:
     table.add_column("seconds", justify="right", no_wrap=True)
     for name in sorted(counts):
         cells = [
-            Text(str(counts[name][status] or "·"), _STYLES[status] if counts[name][status] else "dim")
+            Text(
+                str(counts[name][status] or "·"), _STYLES[status] if counts[name][status] else "dim"
+            )
             for status in used
         ]
         table.add_row(name, *cells, f"{seconds[name]:.1f}")
@@ -128,7 +130,8 @@ def _summary(run: Run) -> Iterator[Text | str]:
     yield ""
     if run.footer is None:
         yield Text(
-            f"Cut short after {len(run.records)} of {run.header['checks']} checks: {told}", "bold red"
+            f"Cut short after {len(run.records)} of {run.header['checks']} checks: {told}",
+            "bold red",
         )
     elif run.footer["conforms"]:
         yield Text(f"Conforms: {told}", "bold green")
