@@ -24,6 +24,7 @@ def prepare() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # quint8 cannot be filled
 
 
 def describe() -> Description:

@@ -35,11 +35,12 @@ def diagnose(case: Case, inputs: Arrays, given: Arrays, expected: Arrays) -> Dia
         return Diagnosis(("aliased-or-mutated",))
     permutation = _read_permutation(question, inputs, given)
     evidence = "" if permutation is None else _in_words(permutation, question)
-    names = tuple(m.name for m in catalogue(case.operation) if _gives(m.name, case, inputs, given))
-    if not names and _lost_width(question, given, expected):
-        names = ("narrow-round-trip",)
-    if not names and _lost_values(inputs, given, expected):
-        names = ("value-changing-copy",)
+    fits = {m.name for m in catalogue(case.operation) if _gives(m.name, case, inputs, given)}
+    if _lost_width(question, given, expected):
+        fits.add("narrow-round-trip")
+    if _lost_values(inputs, given, expected):
+        fits.add("value-changing-copy")
+    names = tuple(m.name for m in catalogue(case.operation) if m.name in fits)
     if names in ((), (IN_GROUPS,)) and permutation is not None:
         inside = stays_in_groups(permutation, int(question.groups))
         names = (IN_GROUPS,) if inside else ()
