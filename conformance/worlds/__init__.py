@@ -1,0 +1,11 @@
+"""Where replicas live, and what happens when one of them dies.
+
+A world runs a function in W ranks and brings back what each of them gave, or its fate. It knows
+nothing of operations, and this process never imports a framework: the ranks are processes of their
+own, forked from a nursery that has the frameworks imported already (see `nursery.py`).
+"""
+
+from conformance.worlds.local import LocalWorld
+from conformance.worlds.task import Rank, Task, World
+
+__all__ = ["LocalWorld", "Rank", "Task", "World"]

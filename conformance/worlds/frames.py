@@ -1,0 +1,82 @@
+"""Where code was: the innermost line that belongs to the implementation, not to its surroundings.
+
+A traceback ends deep inside a framework, and a stack dump too. What helps the reader is the last
+line of their own code, so frames of the suite, the standard library and installed packages are
+passed over.
+"""
+
+import re
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import conformance
+
+_SUITE = str(Path(conformance.__file__).parent) + "/"
+# In an installed suite the implementations lie inside the package; they are what is tested.
+_IMPLEMENTATIONS = _SUITE + "impls/"
+_LIBRARY = tuple(
+    sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+_INSTALLED = re.compile(r"/(site|dist)-packages/")
+_THREAD = re.compile(r"^(Current thread|Thread) 0x")
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of code that was being run."""
+
+    file: str
+    line: int
+    function: str
+
+    def place(self, folder: str) -> str:
+        """`file:line`, relative to the folder where it is below that."""
+        return f"{self.file.removeprefix(folder.rstrip('/') + '/')}:{self.line}"
+
+
+def where(traceback: TracebackType | None, folder: str) -> str:
+    """`file:line` of the implementation's innermost frame; empty where there is none."""
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(Frame(code.co_filename, traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    own = _innermost_own(reversed(frames))
+    return own.place(folder) if own else ""
+
+
+def described(dump: str, folder: str) -> str:
+    """`FILE:LINE, in FUNCTION` from what faulthandler wrote; empty where it wrote nothing."""
+    frames = _deciding_thread(dump)
+    frame = _innermost_own(frames) or next(iter(frames), None)
+    return f"{frame.place(folder)}, in {frame.function}" if frame else ""
+
+
+def _innermost_own(innermost_first: Iterable[Frame]) -> Frame | None:
+    return next((frame for frame in innermost_first if _is_own(frame.file)), None)
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith("<"):  # frozen or generated
+        return False
+    if file.startswith(_IMPLEMENTATIONS):
+        return True
+    return not (file.startswith((_SUITE, *_LIBRARY)) or _INSTALLED.search(file))
+
+
+def _deciding_thread(dump: str) -> Sequence[Frame]:
+    """Frames, innermost first, of the thread that failed, else of the main thread.
+
+    A fatal error dumps just the thread that failed; being asked dumps all, the main thread last.
+    """
+    frames: list[Frame] = []
+    for line in dump.splitlines():
+        if _THREAD.match(line):
+            frames = []
+        elif found := _FRAME.match(line):
+            frames.append(Frame(found["file"], int(found["line"]), found["function"]))
+    return frames
