@@ -8,7 +8,7 @@ import numpy as np
 from conformance.asking.ask import Ask
 from conformance.cases.case import Layout, ShuffleQuestion
 from conformance.dtypes import DTYPES
-from conformance.frameworks import Bridge, bridge
+from conformance.frameworks import Bridge, Refused, bridge
 from conformance.outcomes import Answer, Unsupported
 from conformance.registry import Implementation, function_of
 
@@ -26,16 +26,30 @@ def answer(ask: Ask) -> Answer:
     try:
         given = _observe(here, function, ask)
     except Exception as error:
-        # Every implementation owes f32, and torch's operator owes every dtype of S9.
-        if (
-            here.lacks_dtype(error)
-            and question.dtype != "f32"
-            and implementation.promise != "native"
-        ):
-            words = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise Unsupported(f"{question.dtype} is refused: {words}") from error
-        raise
+        refused = here.refusal(error)
+        if refused is None or _owed(implementation, question, refused):
+            raise
+        words = next(filter(None, str(error).splitlines()), type(error).__name__)
+        what = question.dtype if refused == "dtype" else _transform_of(question)
+        raise Unsupported(f"{what} is refused: {words}") from error
     return Answer(given)
+
+
+def _owed(implementation: Implementation, question: ShuffleQuestion, refused: Refused) -> bool:
+    """What no word of the framework excuses: f32, plain, forward and back; torch's own dtypes."""
+    if refused == "dtype":
+        return question.dtype == "f32" or implementation.promise == "native"
+    return (
+        question.dtype == "f32"
+        and question.derivative in ("none", "vjp")
+        and question.transform in ("plain", "eager")
+    )
+
+
+def _transform_of(question: ShuffleQuestion) -> str:
+    if question.transform != "plain":
+        return question.transform
+    return question.derivative if question.derivative != "none" else question.dtype
 
 
 def _function(implementation: Implementation) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from conformance.cases.case import Layout, Transform
 from conformance.dtypes import Dtype
 
 Function = Callable[..., Any]
+# A dtype that it does not take, or a function that it cannot take a derivative of, map or compile.
+Refused = Literal["dtype", "transform"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Bridge(Protocol):
     def moveaxis(self, x: Any, source: int, destination: int) -> Any:
         """As `numpy.moveaxis`."""
 
-    def lacks_dtype(self, error: Exception) -> bool:
-        """Whether the error is the framework's word that it does not take this dtype."""
+    def refusal(self, error: Exception) -> Refused | None:
+        """What the framework itself refuses by this error; None where it refuses nothing."""
 
 
 def is_installed(framework: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import Dtype
-from conformance.frameworks import Description, Function
+from conformance.frameworks import Description, Function, Refused
 from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
@@ -150,6 +150,11 @@ def moveaxis(x: jax.Array, source: int, destination: int) -> jax.Array:
     return jnp.moveaxis(x, source, destination)
 
 
-def lacks_dtype(error: Exception) -> bool:
-    """JAX says so in NotImplementedError, or in TypeError of a primitive's dtype rule."""
-    return isinstance(error, NotImplementedError) or "does not accept dtype" in str(error)
+def refusal(error: Exception) -> Refused | None:
+    """By the words of primitives' dtype rules, and of custom derivatives."""
+    words = str(error)
+    if "does not accept dtype" in words or "UNIMPLEMENTED" in words:
+        return "dtype"
+    if isinstance(error, NotImplementedError) or "can't apply forward-mode" in words:
+        return "transform"
+    return None

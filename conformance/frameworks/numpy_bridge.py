@@ -7,7 +7,7 @@ import numpy as np
 
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import Dtype
-from conformance.frameworks import Description, Function
+from conformance.frameworks import Description, Function, Refused
 from conformance.frameworks.layouts import laid_out
 from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
 
@@ -92,6 +92,6 @@ def moveaxis(x: np.ndarray, source: int, destination: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(x, source, destination))
 
 
-def lacks_dtype(error: Exception) -> bool:
-    """NumPy says so with NotImplementedError or UFuncTypeError."""
-    return isinstance(error, NotImplementedError | np.exceptions.DTypePromotionError)
+def refusal(error: Exception) -> Refused | None:
+    """Numpy says so in a TypeError of the ufunc."""
+    return "dtype" if isinstance(error, TypeError) and "ufunc" in str(error) else None

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo.exc
 
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import DTYPES, Dtype
-from conformance.frameworks import Description, Function
+from conformance.frameworks import Description, Function, Refused
 from conformance.frameworks.layouts import laid_out
 from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
 
@@ -208,6 +209,19 @@ def moveaxis(x: torch.Tensor, source: int, destination: int) -> torch.Tensor:
     return x.movedim(source, destination).contiguous()
 
 
-def lacks_dtype(error: Exception) -> bool:
-    """Torch says so in NotImplementedError, or in RuntimeError with the kernel's name."""
-    return isinstance(error, NotImplementedError) or "not implemented for" in str(error)
+def refusal(error: Exception) -> Refused | None:
+    """By the words of kernels, of autograd for custom functions, and of the compiler."""
+    words = str(error)
+    if any(told in words for told in ("not implemented for", "Could not run")):
+        return "dtype"
+    if isinstance(error, torch._dynamo.exc.Unsupported) or any(
+        told in words
+        for told in (
+            "does not currently support double backward",
+            "You must implement the jvp function",
+            "does not have vmap support",
+            "must override the setup_context staticmethod",
+        )
+    ):
+        return "transform"
+    return None
