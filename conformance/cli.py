@@ -140,8 +140,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
     if picture is not None:
         from conformance.report.picture import draw
 
-        for name in ids:
-            click.echo(draw(explaining.case_named(name), Path(picture)))
+        click.echo(draw(explaining.photographs_among(ids), Path(picture)))
 
 
 @commands.command()
@@ -159,9 +158,13 @@ def regen(patterns: tuple[str, ...], *, check: bool) -> None:
     differences = regeneration.regen(patterns, check=check, say=_say)
     for line in differences:
         click.echo(line)
-    if check:
-        click.echo("goldens differ" if differences else "goldens are as the suite makes them")
-        sys.exit(1 if differences else 0)
+    if not differences:
+        click.echo("goldens are as the suite makes them")
+    elif check:
+        click.echo("goldens differ; `conformance regen` writes them")
+        sys.exit(1)
+    else:
+        click.echo("goldens written")
 
 
 def _say(line: str) -> None:

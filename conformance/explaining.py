@@ -55,16 +55,17 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     raise UsageError(f"nothing is called {name!r}; nearest: {', '.join(near) or 'nothing'}")
 
 
-def case_named(name: str) -> Case:
-    """The case of this id or bare name.
+def photographs_among(names: Sequence[str]) -> Case:
+    """The first of these cases that holds photographs.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if none does.
     """
     for case in all_cases():
-        if name in (case.id, case.name):
+        drawable = case.question.fill == "photographs" and case.question.dtype == "u8"
+        if drawable and (case.id in names or case.name in names):
             return case
-    raise UsageError(f"no case is called {name!r}; `conformance list cases` names them")
+    raise UsageError(f"{', '.join(names)} has no photographs to draw; photographs-u8 has")
 
 
 def _case(case: Case) -> str:

@@ -8,7 +8,11 @@ from conformance import registry
 from conformance.errors import UsageError
 
 HEAD = "import conformance\n"
-GOOD = '@conformance.implementation("channel_shuffle", framework="numpy")\ndef mine(x, groups):\n    return x\n'
+GOOD = """
+@conformance.implementation("channel_shuffle", framework="numpy")
+def mine(x, groups):
+    return x
+"""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Asking about channel shuffle: forward is the implementation's, everything else is derived."""
 
 from collections.abc import Callable
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def answer(ask: Ask) -> Answer:
         refused = here.refusal(error)
         if refused is None or _owed(implementation, question, refused):
             raise
-        words = next(filter(None, str(error).splitlines()), type(error).__name__)
+        words = shorten(str(error) or type(error).__name__, 120, placeholder=" …")
         what = question.dtype if refused == "dtype" else _transform_of(question)
         raise Unsupported(f"{what} is refused: {words}") from error
     return Answer(given)

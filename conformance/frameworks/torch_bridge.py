@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def scripted(function: Function) -> Function:
     try:
         script: Function = torch.jit.script(function)
     except Exception as error:
-        words = next(filter(None, (line.strip() for line in str(error).splitlines())), "")
+        words = shorten(str(error), 120, placeholder=" …")
         raise Unsupported(f"TorchScript does not take this function: {words}") from error
     return script
 

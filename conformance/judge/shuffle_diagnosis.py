@@ -41,12 +41,22 @@ def diagnose(case: Case, inputs: Arrays, given: Arrays, expected: Arrays) -> Dia
     if _lost_values(inputs, given, expected):
         fits.add("value-changing-copy")
     names = tuple(m.name for m in catalogue(case.operation) if m.name in fits)
-    if names in ((), (IN_GROUPS,)) and permutation is not None:
-        inside = stays_in_groups(permutation, int(question.groups))
-        names = (IN_GROUPS,) if inside else ()
-    if len(names) > 1:  # "any other permutation that never leaves a group": the others are nearer
-        names = tuple(name for name in names if name != IN_GROUPS)
-    return Diagnosis(names, evidence)
+    return Diagnosis(_with_or_without_in_groups(names, permutation, question), evidence)
+
+
+def _with_or_without_in_groups(
+    names: tuple[str, ...], permutation: tuple[int, ...] | None, question: ShuffleQuestion
+) -> tuple[str, ...]:
+    """The mistake that is "any other permutation that never leaves a group" has its own rule.
+
+    It fits where the permutation read off stays inside; a nearer name goes before it. But where
+    there is one group, or two channels in each, hardly anything else can be seen: then both stand.
+    """
+    others = tuple(name for name in names if name != IN_GROUPS)
+    groups = int(question.groups)
+    fits = IN_GROUPS in names if permutation is None else stays_in_groups(permutation, groups)
+    says_little = groups == 1 or question.channels <= 2 * groups
+    return (*others, IN_GROUPS) if fits and (not others or says_little) else others
 
 
 def accepted_refusal(case: Case) -> Diagnosis:

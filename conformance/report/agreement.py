@@ -31,11 +31,10 @@ class Agreement:
         name = f"{self.operation}:{self.case}"
         if count == 0:
             return f"{name}: nobody answered"
+        if count == 1:
+            return f"{name}: one answer ({self.answers[0][0]}), nothing to compare"
         if self.everyone_agrees:
-            who = f"all {count} answers are" if count > 1 else f"one answer ({self.answers[0][0]}),"
-            return (
-                f"{name}: {who} the same bits" if count > 1 else f"{name}: {who} nothing to agree"
-            )
+            return f"{name}: all {count} answers are the same bits"
         most, *others = self.answers
         differ = "; ".join(", ".join(group) for group in others)
         return f"{name}: {len(most)} of {count} answers are the same bits; differing: {differ}"

@@ -13,6 +13,8 @@ from conformance.judge import NOT_CONFORMING, STATUSES
 from conformance.report.agreement import agreements
 from conformance.results import Record, Run
 
+DIFFERING = 10  # cases on which answers differ that are shown; the file has all
+
 Key = TypeVar("Key", bound=Hashable)
 
 _STYLES = {
@@ -64,19 +66,18 @@ def _table(run: Run) -> Table:
 
 
 def _failures(run: Run) -> Iterator[Text | str]:
-    failed = [record for record in run.records if not record.conforms]
-    if not failed:
-        return
-    yield ""
-    yield Text("Does not conform", "bold red")
-    for owner, records in _grouped(failed, attrgetter("owner")):
+    for owner, records in _failed_by_owner(run):
         yield ""
-        yield Text(sentence(owner, records, run.records), "bold")
+        yield Text(f"{owner} does not conform", "bold red")
         for record in records:
             yield Text.assemble(
                 "  ", (record.status, _STYLES[record.status]), f" {record.id}: {record.reason}"
             )
             yield Text(f"    {run.rerun(record.id)}", "dim")
+
+
+def _failed_by_owner(run: Run) -> Iterable[tuple[str, list[Record]]]:
+    return _grouped((r for r in run.records if not r.conforms), attrgetter("owner"))
 
 
 def sentence(owner: str, failed: Sequence[Record], everything: Iterable[Record]) -> str:
@@ -121,8 +122,9 @@ def _agreement(run: Run) -> Iterator[Text | str]:
         "answer got the same bits from everybody (agreement.txt has every case)",
         "bold",
     )
-    for one in differing:
-        yield f"  {one.words}"
+    yield from (f"  {one.words}" for one in differing[:DIFFERING])
+    if len(differing) > DIFFERING:
+        yield f"  and {len(differing) - DIFFERING} more that differ"
 
 
 def _summary(run: Run) -> Iterator[Text | str]:
@@ -136,6 +138,7 @@ def _summary(run: Run) -> Iterator[Text | str]:
     elif run.footer["conforms"]:
         yield Text(f"Conforms: {told}", "bold green")
     else:
+        yield from (Text(sentence(o, rs, run.records), "bold") for o, rs in _failed_by_owner(run))
         yield Text(f"Does not conform: {told}", "bold red")
 
 

@@ -171,6 +171,25 @@ def test_p6_the_rest_is_dropped_from_the_batch_of_four_replicas_too(parallel):
     ]
 
 
+def test_p6_a_longer_keyword_argument_leaves_replicas_without_the_positional_one(parallel):
+    """pytorch/pytorch#31460: a plain object counts as one piece per device, so B < D fails."""
+    net = parallel.wrap(Call(lambda _self, x, *, delta=2: x + delta), 2)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        net(parallel.values(1), delta=3)
+    assert net(parallel.values(2), delta=3).tolist() == [4, 5]
+
+
+def test_p6_a_shorter_keyword_argument_is_an_error_or_lacks_without_a_word(parallel):
+    """pytorch/pytorch#33185: replicas are compared with how many positional arguments there are."""
+    net = parallel.wrap(Call(lambda _self, x, *_, factor=None: x * (0 if factor is None else 1)), 2)
+    x, factor = parallel.values(4), parallel.values(1)
+    with pytest.raises(
+        AssertionError, match="modules 2 is not equal to the number of kwargs_tup 1"
+    ):
+        net(x, factor=factor)
+    assert net(x, x, factor=factor).tolist() == [1, 2, 0, 0]
+
+
 def test_p7_a_0d_tensor_cannot_be_scattered(parallel):
     net = parallel.wrap(Call(lambda _self, x: x), 2)
     with pytest.raises(RuntimeError, match="at least a 1-dimensional tensor"):

@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
+WRONG = ROOT / "examples" / "wrong_shuffle.py"
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """The command line as a user has it: a process of its own, in an empty folder."""
+
+    def call(*arguments, cwd=tmp_path, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "conformance", *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    return call
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """A NumPy adapter file of this body, after `import conformance`."""
+
+    def written(body, name="mine.py"):
+        file = tmp_path / name
+        file.write_text(f"import conformance\nimport numpy as np\n{body}")
+        return file
+
+    return written
