@@ -51,7 +51,7 @@ def test_what_an_implementation_does_is_its_own_verdict(
 
 def test_an_endless_loop_is_a_timeout_that_says_where(cli, adapter, tmp_path):
     lines = "if groups == 2:\n    while True: pass\nreturn x"
-    done, records = run(cli, adapter(body(lines)), tmp_path, "--timeout", "2")
+    _, records = run(cli, adapter(body(lines)), tmp_path, "--timeout", "2")
     assert [r.status for r in records] == ["exact", "timeout", "fail", "exact"]
     assert "mine.py:6, in mine" in records[1].reason
 

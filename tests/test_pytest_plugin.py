@@ -70,7 +70,7 @@ def test_xdist_shares_the_checks_out(run):
 
 def test_junit_has_a_test_case_a_check(run, pytester):
     run("--conformance=*/numpy_reshape:grid-c6*", "--junitxml=out.xml")
-    cases = ElementTree.parse(pytester.path / "out.xml").getroot().iter("testcase")  # noqa: S314
+    cases = ElementTree.parse(pytester.path / "out.xml").getroot().iter("testcase")
     assert len([case.get("name") for case in cases]) == 4
 
 

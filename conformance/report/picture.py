@@ -12,7 +12,7 @@ GAP = 8  # pixels between two photographs
 
 
 def draw(case: Case, file: Path) -> str:
-    """Write a PNG of a case of photographs: sample 0, three and three channels as red, green and blue.
+    """Write a PNG of sample 0 of such a case, three and three channels as red, green and blue.
 
     Above they stand as they come, below as they stand after the shuffle.
 

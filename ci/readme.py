@@ -1,0 +1,90 @@
+"""Writes the generated parts of README.md again, or checks that they are as they would be written.
+
+python ci/readme.py                      the coverage table and the failure
+python ci/readme.py --results DIR        the output of a run too, from its results.jsonl
+python ci/readme.py --check              exit 1 where a part is out of date
+"""
+
+import argparse
+import io
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from conformance.cases import all_cases
+from conformance.clauses import all_clauses
+from conformance.report import terminal
+from conformance.results import read
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+FAILURE = (
+    "conformance run --adapter examples/wrong_shuffle.py "
+    "channel_shuffle/wrong_inverse:identity-probe-f32-c12-g3"
+)
+
+
+def coverage() -> str:
+    """Clauses × cases: how many cases of which families ask for each clause."""
+    rows = ["| clause | what is promised | cases |", "|---|---|---|"]
+    for clause in all_clauses():
+        families = Counter(case.family for case in all_cases() if clause.id in case.clauses)
+        told = ", ".join(f"{count} {family}" for family, count in families.items())
+        first = re.split(r"(?<=[.;:]) ", clause.words)[0].rstrip(".;:")
+        mark = " (**contradicted**)" if clause.verdict == "contradicted" else ""
+        rows.append(f"| {clause.id} | {first}{mark} | {told} |")
+    return "\n".join(rows)
+
+
+def failure() -> str:
+    """What the deliberately wrong adapter gets to read."""
+    done = subprocess.run(
+        [sys.executable, "-m", *FAILURE.split(), "--report", "build/readme"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if "does not conform" in line or ":" in line]
+    start = next(i for i, line in enumerate(lines) if line.endswith("does not conform"))
+    told = "\n".join(line for line in lines[start : start + 3])
+    return f"```\n$ {FAILURE}\n{told}\n```"
+
+
+def run(results: Path) -> str:
+    """The table of a run, and how it ends."""
+    finished = read(results)
+    stream = io.StringIO()
+    terminal.show(finished, Console(file=stream))
+    table, *_ = stream.getvalue().split("\n\n")
+    return f"```\n$ bash ci/run conformance\n{table}\n…\n{stream.getvalue().splitlines()[-1]}\n```"
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """The text with the part of this name made anew."""
+    part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    assert part.search(text), f"README.md has no part {name}"
+    return part.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+
+
+def main() -> None:
+    """Read the call."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, metavar="DIR")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    before = README.read_text(encoding="utf-8")
+    after = replaced(replaced(before, "coverage", coverage()), "failure", failure())
+    if arguments.results:
+        after = replaced(after, "run", run(arguments.results))
+    if arguments.check:
+        sys.exit("README.md is out of date: python ci/readme.py" if before != after else 0)
+    README.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
