@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -85,6 +86,7 @@ class Bridge(Protocol):
         """What the framework itself refuses by this error; None where it refuses nothing."""
 
 
+@cache
 def is_installed(framework: str) -> bool:
     """Whether the framework can be found, without importing it."""
     return importlib.util.find_spec(framework) is not None
