@@ -5,7 +5,10 @@ nothing of operations, and this process never imports a framework: the ranks are
 own, forked from a nursery that has the frameworks imported already (see `nursery.py`).
 """
 
+from conformance.worlds.decisive import verdict_rank
+from conformance.worlds.jax_processes import JaxProcesses
 from conformance.worlds.local import LocalWorld
 from conformance.worlds.task import Rank, Task, World
+from conformance.worlds.torch_ranks import TorchRanks
 
-__all__ = ["LocalWorld", "Rank", "Task", "World"]
+__all__ = ["JaxProcesses", "LocalWorld", "Rank", "Task", "TorchRanks", "World", "verdict_rank"]

@@ -1,20 +1,23 @@
 """The processes of one world, asked together: whoever is late or dies must not hold up the rest."""
 
 import contextlib
+import math
 import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conformance.outcomes import Declined, Fate, Raised
+from conformance.outcomes import Fate, Raised
 from conformance.worlds.birth import Birth
+from conformance.worlds.decisive import is_failure, verdict_rank
 from conformance.worlds.member import Member
 from conformance.worlds.nurseries import Nursery
 
-# After one rank failed, the others have as long again as it took to fail, and this many seconds at
-# least, to fail for a reason of their own; most of them wait for the failed one and never end.
+# After one rank raised, the others have as long again as that took, and this many seconds at least,
+# to fail for a reason of their own; most of them wait for the failed one and would never end.
 _GRACE = 1.0
+_GRACE_AFTER_CRASH = 0.1
 # A process that runs any code at all writes its stack at once; a stopped one never does.
 _STACK_PATIENCE, _STACK_SETTLED = 0.5, 0.02
 
@@ -76,7 +79,6 @@ class Crew:
     def _collect(self, members: Sequence[Member], started: float, limit: float) -> list[Any]:
         deadline = until = started + limit
         replies: dict[int, tuple[Any, Any]] = {}
-        failed: int | None = None
         waiting, owners = _watch(members)
         while len(replies) < len(members):
             ready = waiting.poll(max(0.0, until - time.monotonic()) * 1000)
@@ -94,20 +96,12 @@ class Crew:
                 for heard in (members[index].talk.fileno(), members[index].report):
                     with contextlib.suppress(KeyError):
                         waiting.unregister(heard)
-                if failed is None and isinstance(reply[0], Raised | Declined | Fate):
-                    failed, now = index, time.monotonic()
-                    until = min(deadline, now + max(_GRACE, now - started))
+                until = min(until, _patience(reply[0], started))
         self._judge_soundness(list(replies.values()), len(members))
-        late = {i: member for i, member in enumerate(members) if i not in replies}
-        cut_short = failed is not None and time.monotonic() < deadline
-        reason = (
-            f"still running after {time.monotonic() - started:.1f} s, and ended because rank "
-            f"{failed} had failed"
-            if cut_short
-            else f"no answer in {limit:g} s"
-        )
-        fates = self._fates_of_late(late, reason)
-        return [fates[i] if i in fates else replies[i][0] for i in range(len(members))]
+        outcomes = {index: value for index, (value, _) in replies.items()}
+        late = {index: member for index, member in enumerate(members) if index not in outcomes}
+        outcomes |= self._fates_of_late(late, outcomes, time.monotonic() - started, limit)
+        return [outcomes[index] for index in range(len(members))]
 
     def _judge_soundness(self, replies: Sequence[tuple[Any, Any]], asked: int) -> None:
         """A crew in which anything differs between the ranks cannot be trusted with another task.
@@ -124,16 +118,37 @@ class Crew:
             and all(standing is not None and standing == standings[0] for standing in standings)
         )
 
-    def _fates_of_late(self, late: Mapping[int, Member], reason: str) -> dict[int, Fate]:
+    def _fates_of_late(
+        self, late: Mapping[int, Member], others: Mapping[int, Any], elapsed: float, limit: float
+    ) -> dict[int, Fate]:
         if not late:
             return {}
         self._nursery.signal([member.pid for member in late.values()], signal.SIGUSR1)
         _wait_for_stacks(list(late.values()))
+        reason = _lateness(others, elapsed, limit)
         fates = {}
         for index, member in late.items():
             place = member.stack()
             fates[index] = Fate("timeout", f"{reason}; it was in {place}" if place else reason)
         return fates
+
+
+def _patience(outcome: Any, started: float) -> float:
+    """Until when the other ranks are waited for, now that one gave this."""
+    now = time.monotonic()
+    if isinstance(outcome, Fate):  # nothing decides more than a crash
+        return now + _GRACE_AFTER_CRASH
+    return now + max(_GRACE, now - started) if is_failure(outcome) else math.inf
+
+
+def _lateness(others: Mapping[int, Any], elapsed: float, limit: float) -> str:
+    ranks = list(others)
+    decisive = ranks[verdict_rank(list(others.values()))] if ranks else None
+    if decisive is not None and is_failure(others[decisive]) and elapsed < limit:
+        return f"ended after {elapsed:.1f} s, since rank {decisive} had failed"
+    answered = [str(rank) for rank in sorted(ranks) if not is_failure(others[rank])]
+    with_answer = f" when rank {', '.join(answered)} had answered" if answered else ""
+    return f"no answer in {limit:g} s{with_answer}"
 
 
 def _watch(members: Sequence[Member]) -> tuple[select.poll, dict[int, int]]:

@@ -1,10 +1,15 @@
 """How a process ended, in words."""
 
 import os
+import re
 import signal
+from collections.abc import Sequence
 
-_MOST_LINES, _MOST_CHARACTERS = 3, 400
-_HINTS = {signal.SIGKILL: " (from outside; the system does this when memory runs out)"}
+_MOST_LINES, _MOST_CHARACTERS, _TAIL = 3, 400, 16_384
+_HINTS = {signal.SIGKILL: " (as when memory runs out)"}
+# How the C++ libraries under the frameworks begin the line that says why they gave up.
+_FATAL = re.compile(r"^(F\d{4} |terminate called)|Check failed")
+_NATIVE_FRAME = re.compile(r"^(@ +0x|\*\*\* )")
 
 
 def ending(status: int) -> str:
@@ -27,10 +32,22 @@ def ending(status: int) -> str:
 def last_words(log: int, start: int) -> str:
     """The last lines that a process wrote since its log was `start` bytes long; empty if none."""
     size = os.fstat(log).st_size
-    start = max(start, size - 10 * _MOST_CHARACTERS)
+    start = max(start, size - _TAIL)
     text = os.pread(log, max(0, size - start), start).decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    words = " | ".join(lines[-_MOST_LINES:])
-    if len(words) > _MOST_CHARACTERS:
-        words = "…" + words[-_MOST_CHARACTERS:]
+    words = _telling([line.strip() for line in text.splitlines()])
     return f"; it last wrote: {words}" if words else ""
+
+
+def _telling(lines: Sequence[str]) -> str:
+    """The lines that say why, where any does; else the last ones.
+
+    >>> _telling(["loading", "F0101 client.h:80] Another task died", "*** stack: ***", "@ 0x1"])
+    'F0101 client.h:80] Another task died'
+    """
+    lines = [line for line in lines if line and not _NATIVE_FRAME.match(line)]
+    for index in reversed(range(len(lines))):
+        if _FATAL.search(lines[index]):
+            words = " | ".join(lines[index : index + _MOST_LINES])
+            return words if len(words) <= _MOST_CHARACTERS else words[:_MOST_CHARACTERS] + "…"
+    words = " | ".join(lines[-_MOST_LINES:])
+    return words if len(words) <= _MOST_CHARACTERS else "…" + words[-_MOST_CHARACTERS:]

@@ -50,10 +50,18 @@ def where(traceback: TracebackType | None, folder: str) -> str:
 
 
 def described(dump: str, folder: str) -> str:
-    """`FILE:LINE, in FUNCTION` from what faulthandler wrote; empty where it wrote nothing."""
+    """`FILE:LINE, in FUNCTION[, inside FUNCTION OF A LIBRARY]` from what faulthandler wrote.
+
+    Empty where it wrote nothing. Two threads' worth of detail would not be read: this tells of the
+    thread that failed, else of the main one.
+    """
     frames = _deciding_thread(dump)
-    frame = _innermost_own(frames) or next(iter(frames), None)
-    return f"{frame.place(folder)}, in {frame.function}" if frame else ""
+    if not frames:
+        return ""
+    innermost, own = frames[0], _innermost_own(frames)
+    if own is None or own is innermost:
+        return f"{innermost.place(folder)}, in {innermost.function}"
+    return f"{own.place(folder)}, in {own.function}, inside {innermost.function}"
 
 
 def _innermost_own(innermost_first: Iterable[Frame]) -> Frame | None:

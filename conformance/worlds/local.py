@@ -1,11 +1,8 @@
 """One process."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
-from conformance.worlds.pool import Pool
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+from conformance.worlds.pool import NOTHING, Pool
 
 
 class LocalWorld(Pool):
@@ -15,7 +12,7 @@ class LocalWorld(Pool):
         self,
         preload: Sequence[str] = (),
         prepare: str | None = None,
-        environment: Mapping[str, str] = _NOTHING,
+        environment: Mapping[str, str] = NOTHING,
     ) -> None:
         """Start nothing yet.
 

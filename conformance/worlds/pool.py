@@ -3,16 +3,20 @@
 import pickle
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from conformance.outcomes import Declined, Fate, Raised
 from conformance.worlds.birth import Birth, environment_for
 from conformance.worlds.crew import Crew
+from conformance.worlds.decisive import verdict_rank
 from conformance.worlds.nurseries import NurseryDiedError, nursery_for
 from conformance.worlds.task import Task
 
 # Seconds for imports, joining and preparing, on a slow and busy machine.
 _START_LIMIT = 300.0
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Pool:
@@ -26,7 +30,7 @@ class Pool:
         size: int,
         preload: Sequence[str],
         prepare: str | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = NOTHING,
     ) -> None:
         """Start nothing yet.
 
@@ -38,7 +42,7 @@ class Pool:
         """
         self.size = size
         self._preload, self._prepare = tuple(preload), prepare
-        self._overrides = dict(environment or {})
+        self._overrides = dict(environment)
         self._crew: Crew | None = None
         self._is_closed = False
         self._running = threading.Lock()
@@ -52,19 +56,21 @@ class Pool:
         message = pickle.dumps((task.function, task.ranks, payload), protocol=5)
         with self._running:
             try:
-                if failures := self._start():
-                    return failures[: task.ranks]
-                assert self._crew is not None
-                outcomes = self._crew.ask(message, task.ranks, timeout)
+                failure = self._start(task)
+                if failure is None and not self._is_closed:
+                    assert self._crew is not None
+                    outcomes = self._crew.ask(message, task.ranks, timeout)
+                else:
+                    outcomes = [failure] * task.ranks
             except NurseryDiedError as died:
                 self._dismiss()
-                return [Fate("crash", str(died))] * task.ranks
+                outcomes = [Fate("crash", str(died))] * task.ranks
             except BaseException:  # Ctrl-C: the ranks are still at it
                 self._dismiss()
                 raise
-            if self._is_closed or not self._crew.is_sound:
+            if self._is_closed or not (self._crew and self._crew.is_sound):
                 self._dismiss()
-            return outcomes
+            return [self._unless_closed(outcome) for outcome in outcomes]
 
     def close(self) -> None:
         """End every process; a task that another thread waits for comes back as a crash."""
@@ -93,14 +99,23 @@ class Pool:
     def _scatter(self) -> None:
         """Remove what `_gather` made."""
 
-    def _start(self) -> list[Any]:
-        """Have a sound crew; if it cannot be had, how each rank failed."""
-        if self._crew is not None and not self._crew.all_live():
+    def _fits(self, task: Task) -> bool:
+        """Whether the crew that is there can run this task; if not, a new one is gathered."""
+        del task
+        return True
+
+    def _unless_closed(self, outcome: Any) -> Any:
+        """An outcome; but what ended because the world was closed says that."""
+        if self._is_closed and isinstance(outcome, Fate | None):
+            return Fate("crash", "the world was closed")
+        return outcome
+
+    def _start(self, task: Task) -> Any:
+        """Have a sound crew for a task; if it cannot be had, why."""
+        if not self._fits(task) or (self._crew is not None and not self._crew.all_live()):
             self._dismiss()
-        if self._is_closed:
-            return [Fate("crash", "the world was closed")] * self.size
-        if self._crew is not None:
-            return []
+        if self._is_closed or self._crew is not None:
+            return None
         environment = environment_for(self._overrides)
         nursery = nursery_for(self._preload, self._overrides, environment)
         self._gather()
@@ -111,9 +126,9 @@ class Pool:
         self._crew = Crew(births, nursery)
         arrivals = self._crew.arrive(_START_LIMIT)
         if not any(arrivals):
-            return []
+            return None
         self._dismiss()
-        return [_failed_start(arrival) for arrival in arrivals]
+        return _failed_start(arrivals[verdict_rank(arrivals)])
 
     def _dismiss(self) -> None:
         if self._crew is not None:
@@ -123,14 +138,11 @@ class Pool:
         self._scatter()
 
 
-def _failed_start(arrival: Any) -> Any:
+def _failed_start(decisive: Any) -> Any:
     said = "the world did not start: "
-    match arrival:
-        case Fate(status, reason):
-            return Fate(status, said + reason)
-        case Raised(kind, message, bases, where):
-            return Raised(kind, said + message, bases, where)
-        case Declined():
-            return arrival
-        case _:  # it did, and its peers did not
-            return Fate("crash", said + "another rank failed")
+    match decisive:
+        case Fate():
+            return replace(decisive, reason=said + decisive.reason)
+        case Raised():
+            return replace(decisive, message=said + decisive.message)
+    return decisive

@@ -19,18 +19,11 @@ def ask(world, function, payload=None, timeout=20.0):
     return outcome
 
 
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def until(condition, seconds=5.0):
-    late = time.monotonic() + seconds
-    while not condition() and time.monotonic() < late:
-        time.sleep(0.01)
-    return condition()
+@pytest.fixture
+def local():
+    world = LocalWorld(prepare="tasks_for_tests:prepare")
+    yield world
+    world.close()
 
 
 def test_a_value_comes_back_as_it_is(local):
@@ -172,7 +165,7 @@ def test_nothing_that_is_printed_reaches_the_parents_output(local, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_death_between_tasks_costs_nothing(local):
+def test_a_death_between_tasks_costs_nothing(local, is_alive, until):
     pid = ask(local, "where_am_i")["pid"]
     os.kill(pid, signal.SIGKILL)
     assert until(lambda: not is_alive(pid))
@@ -184,7 +177,7 @@ def test_a_task_that_forks_answers_once(local):
     assert ask(local, "echo", "in step") == "in step"
 
 
-def test_a_task_that_leaves_a_thread_answers_and_its_world_closes():
+def test_a_task_that_leaves_a_thread_answers_and_its_world_closes(is_alive):
     world = LocalWorld()
     assert ask(world, "leave_a_thread_behind") == "back"
     pid = ask(world, "where_am_i")["pid"]
@@ -192,7 +185,7 @@ def test_a_task_that_leaves_a_thread_answers_and_its_world_closes():
     assert not is_alive(pid)
 
 
-def test_processes_that_a_task_started_end_with_its_world():
+def test_processes_that_a_task_started_end_with_its_world(is_alive):
     world = LocalWorld()
     pids = ask(world, "leave_processes_behind")
     assert all(map(is_alive, pids))
@@ -200,7 +193,7 @@ def test_processes_that_a_task_started_end_with_its_world():
     assert not any(map(is_alive, pids))
 
 
-def test_processes_that_a_task_started_end_with_its_death(local, tmp_path):
+def test_processes_that_a_task_started_end_with_its_death(local, tmp_path, is_alive, until):
     file = tmp_path / "pids"
     assert ask(local, "leave_processes_behind_and_die", str(file)).status == "crash"
     assert until(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()))
@@ -287,7 +280,7 @@ def test_closing_from_another_thread_ends_a_task_as_a_crash(local):
     ask(local, "echo")
     threading.Timer(0.2, local.close).start()
     started = time.monotonic()
-    assert ask(local, "sleep", 60, timeout=60).status == "crash"
+    assert ask(local, "sleep", 60, timeout=60) == Fate("crash", "the world was closed")
     assert time.monotonic() - started < 10
 
 
@@ -319,7 +312,7 @@ def test_worlds_with_the_same_imports_share_a_nursery_of_one_thread():
     assert len(parents) == 1
 
 
-def test_five_deaths_in_a_row_leak_nothing(local):
+def test_five_deaths_in_a_row_leak_nothing(local, is_alive):
     def held():
         return len(list(Path("/proc/self/fd").iterdir()))
 

@@ -1,0 +1,65 @@
+"""A torch rank's place among the ranks: a gloo group of each size, made once."""
+
+import datetime
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.worlds.task import Rank
+
+# The process that asks is the only clock: it ends whoever is late, long before gloo gives up.
+_GLOO_TIMEOUT = datetime.timedelta(seconds=600)
+
+
+@dataclass(frozen=True)
+class TorchPlace:
+    """Where the ranks meet.
+
+    Attributes:
+        index: this rank.
+        size: how many there are.
+        store: a file, empty or not there yet.
+        groups: the sizes of the groups to make.
+    """
+
+    index: int
+    size: int
+    store: str
+    groups: Sequence[int]
+
+
+class TorchStation:
+    """This process in the default process group of torch, and in a subgroup of each size."""
+
+    def __init__(self, place: TorchPlace) -> None:
+        """Join the others."""
+        import torch
+        import torch.distributed as dist
+
+        torch.set_num_threads(1)
+        self._index = place.index
+        store = dist.FileStore(place.store, place.size)
+        dist.init_process_group(
+            "gloo", store=store, rank=place.index, world_size=place.size, timeout=_GLOO_TIMEOUT
+        )
+        self._all = dist.group.WORLD
+        self._groups: dict[int, Any] = {
+            size: dist.new_group(list(range(size)), timeout=_GLOO_TIMEOUT) for size in place.groups
+        }
+
+    def rank(self, size: int) -> Rank:
+        """This process as one of the first `size` ranks."""
+        return Rank(self._index, size, self._groups[size])
+
+    def standing(self, size: int) -> Hashable:
+        """How many collectives were begun; None where the task tore a group down.
+
+        A rank that began more of them than its peers would meet the next task's with its own.
+        """
+        import torch.distributed as dist
+
+        if dist.group.WORLD is not self._all:
+            return None
+        group = self._groups[size]
+        dist.get_rank(group)  # raises for a group that was destroyed
+        return group._get_sequence_number_for_group(), self._all._get_sequence_number_for_group()
