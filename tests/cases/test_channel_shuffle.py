@@ -1,7 +1,7 @@
 from collections import Counter
 
 from conformance.cases import all_cases, inputs
-from conformance.cases.channel_shuffle import ACCEPTED, PROBES, REFUSED
+from conformance.cases.channel_shuffle.values import ACCEPTED, PROBES, REFUSED
 
 CASES = [case for case in all_cases() if case.operation == "channel_shuffle"]
 

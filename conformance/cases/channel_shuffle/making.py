@@ -1,0 +1,14 @@
+"""How a case of channel shuffle is put together."""
+
+from conformance.cases.case import Case, ShuffleQuestion
+
+OPERATION = "channel_shuffle"
+# The promises under which bits are copied, and not computed with.
+COPIES = ("native", "copy")
+
+
+def make_case(
+    family: str, name: str, about: str, clauses: str, question: ShuffleQuestion, **more: object
+) -> Case:
+    """A case; `clauses` are separated by blanks."""
+    return Case(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]
