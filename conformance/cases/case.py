@@ -50,7 +50,23 @@ class ShuffleQuestion:
         return self.shape[2 if self.transform == "vmapped" else 1]
 
 
-Question: TypeAlias = ShuffleQuestion
+@dataclass(frozen=True)
+class BehaviourQuestion:
+    """What a framework's own class does, beside the values that it computes.
+
+    Attributes:
+        probe: the name of a function in `conformance.asking.probes`, which asks the framework, and
+            in `conformance.oracle.behaviours`, which says what it must answer.
+        arguments: the probe's keyword arguments, as pairs.
+        ranks: how many processes it needs; 1 for a probe that lives in one.
+    """
+
+    probe: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+    ranks: int = 1
+
+
+Question: TypeAlias = ShuffleQuestion | BehaviourQuestion
 
 
 @dataclass(frozen=True)
@@ -65,8 +81,8 @@ class Refusal:
 class Case:
     """One question, the clauses it cites, and of whom it is asked.
 
-    `promises` names the promises whose implementations are asked; empty means all. An
-    `on_the_fly` case keeps hashes in the goldens instead of tensors.
+    `promises` names the promises whose implementations are asked, `asked_of` the implementations
+    themselves; empty means all. An `on_the_fly` case keeps hashes in the goldens, not tensors.
     """
 
     operation: str
@@ -76,6 +92,7 @@ class Case:
     clauses: tuple[str, ...]
     question: Question
     promises: tuple[str, ...] = ()
+    asked_of: tuple[str, ...] = ()
     refusal: Refusal | None = None
     on_the_fly: bool = False
 
