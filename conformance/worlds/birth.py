@@ -28,7 +28,7 @@ class Birth:
     place: Any
     prepare: str | None
     environment: Mapping[str, str]
-    path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
+    path: Sequence[str] = field(default_factory=lambda: tuple(map(str, sys.path)))
     folder: str = field(default_factory=lambda: str(Path.cwd()))
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import faulthandler
-import gc
 import importlib
 import os
 import pickle
@@ -74,7 +73,6 @@ def _settle(birth: Birth, descriptors: Descriptors, nursery: int) -> None:
     os.chdir(birth.folder)
     sys.path[:] = birth.path
     importlib.invalidate_caches()
-    gc.enable()
 
 
 def _serve(birth: Birth, talk: socket.socket) -> NoReturn:

@@ -44,7 +44,9 @@ class Nursery:
         self._lock = threading.Lock()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
         self._control, theirs = socket.socketpair()
-        arguments = [json.dumps(part) for part in (theirs.fileno(), sys.path, self._preload)]
+        arguments = [
+            json.dumps(part) for part in (theirs.fileno(), [*map(str, sys.path)], self._preload)
+        ]
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, *arguments],
@@ -59,7 +61,7 @@ class Nursery:
 
     def is_alive(self) -> bool:
         """Whether it can still be asked."""
-        return self._process.poll() is None
+        return self._process.poll() is None and self._control.fileno() >= 0
 
     def bear(self, birth: Birth, descriptors: Sequence[int]) -> int:
         """Fork a rank; its process id.
@@ -110,6 +112,9 @@ class Nursery:
                 return pickle.loads(wire.receive(self._control))
             except (OSError, EOFError) as gone:
                 raise NurseryDiedError(self._obituary()) from gone
+            except BaseException:  # Ctrl-C: its reply would be taken for that to the next request
+                wire.close_quietly(self._control)
+                raise
 
     def _obituary(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -68,3 +69,7 @@ def loop_on_one(payload, rank):
 def shutdown(payload, rank):
     jax.distributed.shutdown()
     return "shut down"
+
+
+def threads_of_the_nursery(payload, rank):
+    return len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))

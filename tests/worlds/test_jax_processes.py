@@ -71,3 +71,7 @@ def test_a_task_that_leaves_the_cluster_does_not_spoil_the_next(pool):
 def test_a_part_of_the_processes_is_declined(pool):
     [outcome] = ask(pool, "total", ranks=1)
     assert outcome == Declined("unsupported", "1 ranks were asked of a world where all 2 take part")
+
+
+def test_the_nursery_has_one_thread_only_for_forking_is_unsafe_with_more(pool):
+    assert ask(pool, "threads_of_the_nursery") == [1, 1]

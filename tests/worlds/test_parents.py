@@ -31,21 +31,32 @@ print(*pids, flush=True)
 """
 
 
-def start(then, tmp_path, *, torch=False):
-    script = _PARENT.format(here=str(_HERE), then=then, torch=torch)
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    return parent, [int(pid) for pid in parent.stdout.readline().split()]
+@pytest.fixture
+def start(tmp_path):
+    """Starts a parent with worlds, and gives it with the ids of their processes."""
+    parents = []
+
+    def start(then, *, torch=False):
+        script = _PARENT.format(here=str(_HERE), then=then, torch=torch)
+        parent = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        parents.append(parent)
+        return parent, [int(pid) for pid in parent.stdout.readline().split()]
+
+    yield start
+    for parent in parents:
+        parent.kill()
+        parent.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_parent_that_is_killed_leaves_no_process(number, tmp_path, is_alive, until):
-    parent, pids = start("time.sleep(600)", tmp_path)
+def test_a_parent_that_is_killed_leaves_no_process(start, number, is_alive, until):
+    parent, pids = start("time.sleep(600)")
     assert len(pids) == 5
     assert all(map(is_alive, pids))
     parent.send_signal(number)
@@ -53,8 +64,8 @@ def test_a_parent_that_is_killed_leaves_no_process(number, tmp_path, is_alive, u
     assert until(lambda: not any(map(is_alive, pids)))
 
 
-def test_a_parent_that_is_killed_leaves_no_torch_rank(tmp_path, is_alive, until):
-    parent, pids = start("time.sleep(600)", tmp_path, torch=True)
+def test_a_parent_that_is_killed_leaves_no_torch_rank(start, tmp_path, is_alive, until):
+    parent, pids = start("time.sleep(600)", torch=True)
     assert len(pids) == 8
     [folder] = tmp_path.glob("conformance-*")
     parent.kill()
@@ -64,28 +75,47 @@ def test_a_parent_that_is_killed_leaves_no_torch_rank(tmp_path, is_alive, until)
     assert not folder.exists()
 
 
-def test_a_parent_that_ends_without_closing_leaves_nothing(tmp_path, is_alive):
-    parent, pids = start("", tmp_path, torch=True)
+def test_a_parent_that_ends_without_closing_leaves_nothing(start, tmp_path, is_alive):
+    parent, pids = start("", torch=True)
     _, errors = parent.communicate(timeout=30)
     assert (parent.returncode, errors) == (0, "")
     assert not any(map(is_alive, pids))
     assert not list(tmp_path.glob("conformance-*"))
 
 
-def test_a_parent_whose_task_still_runs_in_a_thread_ends(tmp_path, is_alive):
+def test_a_parent_whose_task_still_runs_in_a_thread_ends(start, is_alive):
     then = """
 import threading
 task = Task("tasks_for_tests:sleep", 600)
 threading.Thread(target=local.run, args=(task, 600), daemon=True).start()
 time.sleep(0.1)
 """
-    parent, pids = start(then, tmp_path)
+    parent, pids = start(then)
     parent.communicate(timeout=30)
     assert parent.returncode == 0
     assert not any(map(is_alive, pids))
 
 
-def test_a_forked_copy_of_the_parent_can_have_worlds_and_leaves_those_of_the_parent(tmp_path):
+def test_an_interrupted_start_spoils_nothing(start, tmp_path):
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(1)")
+    then = f"""
+import os, signal, threading
+sys.path.append({str(tmp_path)!r})
+world = LocalWorld(("slow_to_import",))
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    ask(world, "tasks_for_tests:parent")
+except KeyboardInterrupt:
+    assert isinstance(ask(world, "tasks_for_tests:parent")[0], int)
+    assert ask(local, "tasks_for_tests:where_am_i")[0]["pid"] == pids[0]
+    sys.exit(7)
+"""
+    parent, _ = start(then)
+    _, errors = parent.communicate(timeout=30)
+    assert (parent.returncode, errors) == (7, "")
+
+
+def test_a_forked_copy_of_the_parent_can_have_worlds_and_leaves_those_of_the_parent(start):
     then = """
 import os
 if os.fork() == 0:
@@ -94,7 +124,7 @@ if os.fork() == 0:
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 assert ask(local, "tasks_for_tests:where_am_i")[0]["pid"] == pids[0]
 """
-    parent, _ = start(then, tmp_path)
+    parent, _ = start(then)
     _, errors = parent.communicate(timeout=30)
     assert (parent.returncode, errors) == (0, "")
 

@@ -142,10 +142,14 @@ def test_a_rank_that_loops_costs_only_its_own_task(pool):
     assert works(pool)
 
 
-@pytest.mark.parametrize("function", ["destroy", "destroy_subgroup", "unmatched"])
+@pytest.mark.parametrize("function", ["destroy", "destroy_subgroup", "unmatched", "send_too_much"])
 def test_a_task_that_leaves_the_groups_unsound_does_not_spoil_the_next(pool, function):
     assert not any(isinstance(outcome, Raised | Fate) for outcome in ask(pool, function))
     assert works(pool)
+
+
+def test_ranks_can_send_to_each_other(pool):
+    assert ask(pool, "ring", ranks=3) == [[2.0] * 3, [0.0] * 3, [1.0] * 3]
 
 
 def test_more_ranks_than_there_are_is_declined(pool):

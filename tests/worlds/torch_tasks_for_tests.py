@@ -98,3 +98,19 @@ def nap_then_raise(payload, rank):
 
 def threads_of_the_nursery(payload, rank):
     return len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
+
+
+def send_too_much(payload, rank):
+    """Rank 0 sends once, and nobody takes it."""
+    if rank.index == 0:
+        dist.isend(torch.full((3,), 100.0), 1, group=rank.group)
+
+
+def ring(payload, rank):
+    """Every rank sends a number to the next one."""
+    after, before = (rank.index + 1) % rank.size, (rank.index - 1) % rank.size
+    sent, got = torch.full((3,), float(rank.index)), torch.zeros(3)
+    works = [dist.isend(sent, after, group=rank.group), dist.irecv(got, before, group=rank.group)]
+    for work in works:
+        work.wait()
+    return got.tolist()
