@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from conformance.cases.case import Case
+from conformance.cases.case import AnyCase, BehaviourQuestion, GradientQuestion
 from conformance.errors import UsageError
 from conformance.registry import Implementation
 
@@ -15,8 +15,18 @@ class Check:
     """One implementation asked one case on one device."""
 
     implementation: Implementation
-    case: Case
+    case: AnyCase
     device: str
+
+    @property
+    def ranks(self) -> int:
+        """How many processes it takes."""
+        question = self.case.question
+        if isinstance(question, BehaviourQuestion):
+            return question.ranks
+        if isinstance(question, GradientQuestion) and self.implementation.runs == "per_rank":
+            return question.world_size
+        return 1
 
     @property
     def id(self) -> str:
@@ -45,7 +55,7 @@ class Pattern:
         operation, _, implementation = head.partition("/")
         return cls(operation or "*", implementation or "*", device or "*", case or "*")
 
-    def takes(self, declared: Implementation, case: Case, device: str) -> bool:
+    def takes(self, declared: Implementation, case: AnyCase, device: str) -> bool:
         """Whether the check of these three is meant."""
         return (
             self.takes_implementation(declared)
@@ -59,13 +69,13 @@ class Pattern:
             declared.name, self.implementation
         )
 
-    def takes_case(self, case: Case) -> bool:
+    def takes_case(self, case: AnyCase) -> bool:
         """Whether any check of this case may be meant."""
         return fnmatchcase(case.operation, self.operation) and fnmatchcase(case.name, self.case)
 
 
 def all_checks(
-    implementations: Iterable[Implementation], cases: Sequence[Case], devices: Sequence[str]
+    implementations: Iterable[Implementation], cases: Sequence[AnyCase], devices: Sequence[str]
 ) -> list[Check]:
     """Every case asked of every implementation of its operation that promises what it asks."""
     return [
@@ -75,6 +85,7 @@ def all_checks(
         for case in cases
         if case.operation == declared.operation
         and (not case.promises or declared.promise in case.promises)
+        and (not case.asked_of or declared.name in case.asked_of)
     ]
 
 

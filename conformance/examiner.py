@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
 from conformance.outcomes import Declined, Outcome
 from conformance.store import Goldens, make
-from conformance.worlds import LocalWorld, Task, World
+from conformance.worlds import LocalWorld, Task, TorchRanks, World
 
 # What the first process of a world imports once, and its successors find imported.
 _PRELOAD = {
@@ -22,6 +23,7 @@ _PRELOAD = {
     "numpy": ("conformance.asking", "conformance.frameworks.numpy_bridge"),
 }
 TIMEOUT = 120.0
+MOST_RANKS = 8
 
 
 class Examiner:
@@ -51,19 +53,17 @@ class Examiner:
         golden = self._goldens.of(check.case)
         inputs = golden.inputs or make(check.case).inputs
         started = time.perf_counter()
-        outcome = self._ask(check, inputs)
+        outcomes = self._ask(check, inputs)
         seconds = time.perf_counter() - started
-        return judge(check, golden, outcome, self._known), seconds
+        return judge(check, golden, outcomes, self._known), seconds
 
-    def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> Outcome:
+    def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> list[Outcome]:
         framework = check.implementation.framework
         if not is_installed(framework):
-            return Declined("unsupported", f"{framework} is not installed")
-        ask = Ask(check.implementation, check.case.question, inputs, check.device)
-        task = Task("conformance.asking:ask", ask)
-        [outcome] = self._world(framework).run(task, self._timeout)
-        answered: Outcome = outcome
-        return answered
+            return [Declined("unsupported", f"{framework} is not installed")]
+        ask: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
+        task = Task("conformance.asking:ask", ask, check.ranks)
+        return self._world(world_of(check)).run(task, self._timeout)
 
     def describe(self, framework: str) -> Description | None:
         """What a framework says of itself on this machine; None where it is not installed."""
@@ -78,12 +78,28 @@ class Examiner:
         for world in self._worlds.values():
             world.close()
 
-    def _world(self, framework: str) -> World:
-        if framework not in self._worlds:
-            self._worlds[framework] = LocalWorld(
-                _PRELOAD[framework], f"conformance.asking:prepare_{framework}", self._environment
+    def keep_only(self, world: str) -> None:
+        """End the worlds of other names than this: eight ranks are not kept in idleness."""
+        for name in [name for name in self._worlds if name != world]:
+            self._worlds.pop(name).close()
+
+    def _world(self, name: str) -> World:
+        if name not in self._worlds:
+            prepare = f"conformance.asking:prepare_{name.partition('-')[0]}"
+            self._worlds[name] = (
+                TorchRanks(MOST_RANKS, prepare, self._environment)
+                if name == RANKS
+                else LocalWorld(_PRELOAD[name], prepare, self._environment)
             )
-        return self._worlds[framework]
+        return self._worlds[name]
+
+
+RANKS = "torch-ranks"
+
+
+def world_of(check: Check) -> str:
+    """The name of the world in which a check is asked."""
+    return RANKS if check.implementation.runs == "per_rank" else check.implementation.framework
 
 
 def _environment(cache: Path | None) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from conformance.cases import Case, all_cases
+from conformance.cases import AnyCase, all_cases
 from conformance.clauses import Clause, all_clauses
 from conformance.errors import UsageError
 from conformance.mistakes import Mistake, catalogue
@@ -55,7 +55,7 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     raise UsageError(f"nothing is called {name!r}; nearest: {', '.join(near) or 'nothing'}")
 
 
-def photographs_among(names: Sequence[str]) -> Case:
+def photographs_among(names: Sequence[str]) -> AnyCase:
     """The first of these cases that holds photographs.
 
     Raises:
@@ -68,7 +68,7 @@ def photographs_among(names: Sequence[str]) -> Case:
     raise UsageError(f"{', '.join(names)} has no photographs to draw; photographs-u8 has")
 
 
-def _case(case: Case) -> str:
+def _case(case: AnyCase) -> str:
     lines = [f"{case.id}, a case of the family {case.family}", f"    {case.about}", ""]
     lines += [f"    {key} = {value}" for key, value in case.parameters().items()]
     if case.refusal is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.cases import Case, all_cases
+from conformance.cases import AnyCase, all_cases
 from conformance.checks import Pattern
 from conformance.errors import UsageError
 from conformance.store import FOLDER, MANIFEST, read_files, render, rendered_manifest, write
@@ -52,7 +52,7 @@ def _families(patterns: Sequence[str]) -> frozenset[str]:
     return frozenset(families)
 
 
-def _family(case: Case) -> str:
+def _family(case: AnyCase) -> str:
     return f"{case.operation}-{case.family}"
 
 
@@ -80,11 +80,11 @@ def _merged(
     return {**files, MANIFEST: rendered_manifest(files, cases)}
 
 
-def _progress(count: int, say: Say) -> Callable[[Case], None]:
+def _progress(count: int, say: Say) -> Callable[[AnyCase], None]:
     """A line when a while has passed: quick regenerations say nothing."""
     state = {"done": 0, "last": time.monotonic()}
 
-    def made(case: Case) -> None:
+    def made(case: AnyCase) -> None:
         state["done"] += 1
         if time.monotonic() - state["last"] > 2:
             state["last"] = time.monotonic()

@@ -7,18 +7,20 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import conformance
 from conformance import results
 from conformance.checks import Check
 from conformance.errors import UsageError
-from conformance.examiner import TIMEOUT, Examiner
+from conformance.examiner import RANKS, TIMEOUT, Examiner, world_of
 from conformance.frameworks import Description
 from conformance.plan import Plan, groups_of
 from conformance.results import Record, Run, Writer, record_of
 
 Listener = Callable[[Record], None]
+_Groups: TypeAlias = "queue.SimpleQueue[Sequence[Check]]"
+_Finished: TypeAlias = "queue.SimpleQueue[Record | BaseException | None]"
 
 
 def run(
@@ -109,16 +111,20 @@ def _ask_all(
     fail_fast: bool,
 ) -> bool:
     """Whether every check was asked. The threads ask; this thread alone writes."""
-    waiting: queue.SimpleQueue[Sequence[Check]] = queue.SimpleQueue()
+    # Eight ranks fill two cores: one slot alone asks of them, and then helps with the rest.
+    ranks: _Groups = queue.SimpleQueue()
+    rest: _Groups = queue.SimpleQueue()
     for group in groups:
-        waiting.put(group)
-    finished: queue.SimpleQueue[Record | BaseException | None] = queue.SimpleQueue()
+        (ranks if world_of(group[0]) == RANKS else rest).put(group)
+    finished: _Finished = queue.SimpleQueue()
     stop = threading.Event()
     threads = [
         threading.Thread(
-            target=_work, args=(examiner, waiting, finished, stop), daemon=True, name=f"slot-{i}"
+            target=_work, args=(examiner, queues, finished, stop), daemon=True, name=f"slot-{i}"
         )
-        for i, examiner in enumerate(examiners)
+        for i, (examiner, queues) in enumerate(
+            zip(examiners, [(ranks, rest), *((rest,) for _ in examiners[1:])], strict=True)
+        )
     ]
     for thread in threads:
         thread.start()
@@ -144,18 +150,21 @@ def _ask_all(
 
 def _work(
     examiner: Examiner,
-    waiting: "queue.SimpleQueue[Sequence[Check]]",
-    finished: "queue.SimpleQueue[Record | BaseException | None]",
+    queues: Sequence[_Groups],
+    finished: _Finished,
     stop: threading.Event,
 ) -> None:
     try:
-        with suppress(queue.Empty):
-            while True:
-                for check in waiting.get_nowait():
-                    if stop.is_set():
-                        return
-                    verdict, seconds = examiner.examine(check)
-                    finished.put(record_of(check, verdict, seconds))
+        for groups in queues:
+            with suppress(queue.Empty):
+                while True:
+                    checks = groups.get_nowait()
+                    examiner.keep_only(world_of(checks[0]))
+                    for check in checks:
+                        if stop.is_set():
+                            return
+                        verdict, seconds = examiner.examine(check)
+                        finished.put(record_of(check, verdict, seconds))
     except BaseException as error:  # noqa: BLE001 - handed to the thread that can report it
         error.add_note("".join(traceback.format_exception(error)))
         finished.put(error)

@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from conformance.cases import inputs as make_inputs
-from conformance.cases.case import Case
+from conformance.cases.case import AnyCase
 from conformance.dtypes import DTYPES, Dtype, of_numpy
 from conformance.errors import UsageError
 from conformance.oracle import answer as make_answer
@@ -40,18 +40,18 @@ class Golden:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-def make(case: Case) -> Golden:
+def make(case: AnyCase) -> Golden:
     """Answer a case now: what `regen` stores, and what an on-the-fly case is diagnosed with."""
     return _make_and_keep(case) if case.on_the_fly else _make(case)
 
 
-def _make(case: Case) -> Golden:
+def _make(case: AnyCase) -> Golden:
     inputs = make_inputs(case)
     return Golden(inputs, make_answer(case, inputs))
 
 
 @lru_cache(maxsize=4)  # a few tens of megabytes each: all implementations are asked the same
-def _make_and_keep(case: Case) -> Golden:
+def _make_and_keep(case: AnyCase) -> Golden:
     return _make(case)
 
 
@@ -60,17 +60,17 @@ def sha256_of(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def dtype_of(array: np.ndarray, case: Case) -> Dtype:
+def dtype_of(array: np.ndarray, case: AnyCase) -> Dtype:
     """The element type of one of a case's arrays: the question's own where its carrier fits."""
-    asked = DTYPES[case.question.dtype]
-    return asked if array.dtype == asked.carrier else of_numpy(array.dtype)
+    asked = DTYPES.get(getattr(case.question, "dtype", ""))
+    return asked if asked and array.dtype == asked.carrier else of_numpy(array.dtype)
 
 
 # Writing
 
 
 def render(
-    cases: Iterable[Case], progress: Callable[[Case], None] = lambda _: None
+    cases: Iterable[AnyCase], progress: Callable[[AnyCase], None] = lambda _: None
 ) -> dict[str, bytes]:
     """Every file of the goldens folder, by name: the same bytes on every machine."""
     tensors: dict[str, dict[str, np.ndarray]] = {}
@@ -85,6 +85,7 @@ def render(
             "clauses": list(case.clauses),
             "parameters": case.parameters(),
             "promises": list(case.promises),
+            "asked_of": list(case.asked_of),
             "refusal": vars(case.refusal) if case.refusal else None,
             "tier": "exact",
             "bound": None,
@@ -115,7 +116,7 @@ def _manifest_bytes(described: Mapping[str, Any], entries: Mapping[str, Any]) ->
 
 
 def _entries(
-    case: Case,
+    case: AnyCase,
     file: str,
     part: str,
     arrays: Mapping[str, np.ndarray],
@@ -183,7 +184,7 @@ class Goldens:
     sha256: str
     by_case: Mapping[str, Golden]
 
-    def of(self, case: Case) -> Golden:
+    def of(self, case: AnyCase) -> Golden:
         """The golden of a case of the suite, or one made now for a case from outside it."""
         golden = self.by_case.get(case.id)
         return golden if golden is not None else make(case)
@@ -201,7 +202,7 @@ def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
 
 
-def load(cases: Iterable[Case], folder: Path = FOLDER) -> Goldens:
+def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
     """Read and verify every golden before any check runs.
 
     Raises:
@@ -258,13 +259,14 @@ def _tensors(name: str, files: Mapping[str, bytes], manifest: Mapping[str, Any])
     return dict(safetensors.deserialize(raw))  # type: ignore[no-untyped-call]
 
 
-def _same_question(case: Case, entry: Mapping[str, Any]) -> None:
+def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
     asked = {
         "operation": case.operation,
         "family": case.family,
         "clauses": list(case.clauses),
         "parameters": case.parameters(),
         "promises": list(case.promises),
+        "asked_of": list(case.asked_of),
         "refusal": vars(case.refusal) if case.refusal else None,
         "tier": "exact",
         "bound": None,
@@ -274,7 +276,7 @@ def _same_question(case: Case, entry: Mapping[str, Any]) -> None:
             raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
 
 
-def _golden(case: Case, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
+def _golden(case: AnyCase, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
     if case.on_the_fly:
         return Golden({}, {}, {name: told["sha256"] for name, told in entry["answers"].items()})
     inputs, answers = (
@@ -285,7 +287,7 @@ def _golden(case: Case, entry: Mapping[str, Any], tensors: Mapping[str, Any]) ->
 
 
 def _array(
-    case: Case, name: str, told: Mapping[str, Any], tensors: Mapping[str, Any]
+    case: AnyCase, name: str, told: Mapping[str, Any], tensors: Mapping[str, Any]
 ) -> np.ndarray:
     stored = tensors.get(told["file"], {}).get(told["tensor"])
     if stored is None:

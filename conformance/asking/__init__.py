@@ -1,5 +1,7 @@
 """Putting a case's question to an implementation, inside the world where it lives."""
 
+from typing import Any
+
 from conformance.asking import channel_shuffle
 from conformance.asking.ask import Ask
 from conformance.frameworks import Description, bridge
@@ -8,7 +10,7 @@ from conformance.outcomes import Outcome
 __all__ = ["Ask", "ask", "describe", "prepare_jax", "prepare_numpy", "prepare_torch"]
 
 
-def ask(payload: Ask, rank: object) -> Outcome:
+def ask(payload: Ask[Any], rank: object) -> Outcome:
     """Answer one question here; what the implementation raises is the world's to catch."""
     del rank
     return channel_shuffle.answer(payload)

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 
-from conformance.cases.case import Question
+from conformance.cases.case import Asked_co
 from conformance.registry import Implementation
 
 
 @dataclass(frozen=True)
-class Ask:
+class Ask(Generic[Asked_co]):
     """A check as the world needs it: nothing in it tells the right answer."""
 
     implementation: Implementation
-    question: Question
+    question: Asked_co
     inputs: Mapping[str, np.ndarray]
     device: str

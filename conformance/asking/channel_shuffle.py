@@ -14,7 +14,7 @@ from conformance.outcomes import Answer, Unsupported
 from conformance.registry import Implementation, function_of
 
 
-def answer(ask: Ask) -> Answer:
+def answer(ask: Ask[ShuffleQuestion]) -> Answer:
     """The named arrays that the implementation gives, channel-first, in NumPy.
 
     Raises:
@@ -60,7 +60,9 @@ def _function(implementation: Implementation) -> Callable[..., Any]:
         raise Unsupported(f"{error.name} is not installed") from error
 
 
-def _observe(here: Bridge, function: Callable[..., Any], ask: Ask) -> dict[str, np.ndarray]:
+def _observe(
+    here: Bridge, function: Callable[..., Any], ask: Ask[ShuffleQuestion]
+) -> dict[str, np.ndarray]:
     question, device = ask.question, ask.device
     channels_last = ask.implementation.layout == "channels_last"
     first = 1 if question.transform == "vmapped" else 0  # axes before (N, C, *spatial)
@@ -144,7 +146,7 @@ def _composed(
 
 
 def _between_convolutions(
-    here: Bridge, run: Callable[[Any], Any], ask: Ask, *, channels_last: bool
+    here: Bridge, run: Callable[[Any], Any], ask: Ask[ShuffleQuestion], *, channels_last: bool
 ) -> np.ndarray:
     dtype, groups = DTYPES[ask.question.dtype], int(ask.question.groups)
     x, first, second = (

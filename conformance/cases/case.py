@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 Derivative = Literal["none", "vjp", "jvp", "double"]
 Transform = Literal["plain", "eager", "compiled", "exported", "vmapped", "scripted"]
@@ -66,7 +66,44 @@ class BehaviourQuestion:
     ranks: int = 1
 
 
-Question: TypeAlias = ShuffleQuestion | BehaviourQuestion
+@dataclass(frozen=True)
+class GradientQuestion:
+    """One question about averaging gradients over W ranks.
+
+    Attributes:
+        model: a name of `conformance.oracle.models`.
+        shards: for each of the K micro-batches, how many samples each of the W ranks gets.
+        loss: mean squared error or softmax cross entropy.
+        reduction: whether the loss averages over the samples that it is given, or sums.
+        dtype: a name of `conformance.dtypes`.
+        starts: whether torch's ranks start from equal parameters; rank 0's count.
+        fill: what the batches hold; under `spectrometer` a gradient is the weight of a sample.
+        observe: the averaged gradients, and what an SGD step makes of the parameters or
+            the forward passes of the buffers.
+    """
+
+    model: str
+    shards: tuple[tuple[int, ...], ...]
+    loss: Literal["mse", "cross_entropy"] = "mse"
+    reduction: Literal["mean", "sum"] = "mean"
+    dtype: str = "f32"
+    starts: Literal["equal", "different"] = "equal"
+    fill: Literal["lattice", "spectrometer"] = "lattice"
+    observe: Literal["gradients", "step", "buffers"] = "gradients"
+
+    @property
+    def world_size(self) -> int:
+        """W."""
+        return len(self.shards[0])
+
+    @property
+    def micro_batches(self) -> int:
+        """K."""
+        return len(self.shards)
+
+
+Question: TypeAlias = ShuffleQuestion | GradientQuestion | BehaviourQuestion
+Asked_co = TypeVar("Asked_co", bound=Question, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -78,7 +115,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Generic[Asked_co]):
     """One question, the clauses it cites, and of whom it is asked.
 
     `promises` names the promises whose implementations are asked, `asked_of` the implementations
@@ -90,7 +127,7 @@ class Case:
     family: str
     about: str
     clauses: tuple[str, ...]
-    question: Question
+    question: Asked_co
     promises: tuple[str, ...] = ()
     asked_of: tuple[str, ...] = ()
     refusal: Refusal | None = None
@@ -116,3 +153,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
+
+
+AnyCase: TypeAlias = Case[Any]
+ShuffleCase: TypeAlias = Case[ShuffleQuestion]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from conformance.cases.case import Case, ShuffleQuestion
+from conformance.cases.case import ShuffleCase, ShuffleQuestion
 from conformance.dtypes import DTYPES, bits_of
 from conformance.judge.comparison import difference
 from conformance.judge.permutations import channel_permutation, cycles, stays_in_groups
@@ -25,7 +25,7 @@ class Diagnosis:
     evidence: str = ""
 
 
-def diagnose(case: Case, inputs: Arrays, given: Arrays, expected: Arrays) -> Diagnosis:
+def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays) -> Diagnosis:
     """Name a wrong answer: by what it did to memory, by recomputing every mistake, by its values.
 
     The answer is known to be wrong. Names that the answer cannot tell apart are all given.
@@ -59,7 +59,7 @@ def _with_or_without_in_groups(
     return (*others, IN_GROUPS) if fits and (not others or says_little) else others
 
 
-def accepted_refusal(case: Case) -> Diagnosis:
+def accepted_refusal(case: ShuffleCase) -> Diagnosis:
     """An answer came where an error is promised."""
     question, groups = case.question, case.question.groups
     whole = isinstance(groups, int) and groups > 0 and len(question.shape) > 1
@@ -68,12 +68,12 @@ def accepted_refusal(case: Case) -> Diagnosis:
     return Diagnosis(())
 
 
-def _gives(name: str, case: Case, inputs: Arrays, given: Arrays) -> bool:
+def _gives(name: str, case: ShuffleCase, inputs: Arrays, given: Arrays) -> bool:
     wrong = answer_of(name, case, inputs)
     return wrong is not None and difference(given, wrong) is None
 
 
-def answer_of(name: str, case: Case, inputs: Arrays) -> Arrays | None:
+def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
     """The answer of a known mistake to a case; None where it has none, or the right one."""
     mistake = _BY_NAME[name]
     try:

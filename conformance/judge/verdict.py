@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from conformance.cases.case import BehaviourQuestion, GradientQuestion
 from conformance.checks import Check
 from conformance.judge import shuffle_diagnosis
 from conformance.judge.comparison import difference, sha256_of_answer
@@ -12,6 +15,7 @@ from conformance.judge.shuffle_diagnosis import Diagnosis
 from conformance.mistakes import catalogue
 from conformance.outcomes import Answer, Declined, Fate, Outcome, Raised
 from conformance.store import Golden, make, sha256_of
+from conformance.worlds.decisive import verdict_rank
 
 Status = Literal[
     "exact",
@@ -52,9 +56,11 @@ class Verdict:
     answer: str | None = None
 
 
-def judge(check: Check, golden: Golden, outcome: Outcome, known: Sequence[Known] = ()) -> Verdict:
-    """The verdict on one outcome of one check."""
-    verdict = _judge(check, golden, outcome)
+def judge(
+    check: Check, golden: Golden, outcomes: Sequence[Outcome], known: Sequence[Known] = ()
+) -> Verdict:
+    """The verdict on the outcomes of one check, one of each rank."""
+    verdict = _judge(check, golden, outcomes)
     entry = entry_for(check.id, known)
     if entry is None or verdict.status in ("unsupported", "not-exercised"):
         return verdict
@@ -69,22 +75,26 @@ def judge(check: Check, golden: Golden, outcome: Outcome, known: Sequence[Known]
     )
 
 
-def _judge(check: Check, golden: Golden, outcome: Outcome) -> Verdict:
-    match outcome:
-        case Declined(status, reason) | Fate(status, reason):
+def _judge(check: Check, golden: Golden, outcomes: Sequence[Outcome]) -> Verdict:
+    decisive = verdict_rank(outcomes)
+    rank = f"rank {decisive}: " if len(outcomes) > 1 else ""
+    match outcomes[decisive]:
+        case Declined(status, reason):
             return Verdict(status, reason)
-        case Raised():
-            return _judge_raised(check, outcome)
+        case Fate(status, reason):
+            return Verdict(status, rank + reason)
+        case Raised() as raised:
+            return _judge_raised(check, raised, rank)
         case Answer():
-            return _judge_answer(check, golden, outcome)
+            return _judge_answers(check, golden, [o for o in outcomes if isinstance(o, Answer)])
 
 
-def _judge_raised(check: Check, raised: Raised) -> Verdict:
+def _judge_raised(check: Check, raised: Raised, rank: str) -> Verdict:
     case = check.case
     place = f" at {raised.where}" if raised.where else ""
-    words = f"raised {raised.type}{place}: {raised.message}".rstrip(": ")
+    words = f"{rank}raised {raised.type}{place}: {raised.message}".rstrip(": ")
     if case.refusal is None or raised.type == "WrongAnswer":
-        return Verdict("error", raised.message if raised.type == "WrongAnswer" else words)
+        return Verdict("error", rank + raised.message if raised.type == "WrongAnswer" else words)
     if check.implementation.promise != "native":
         return Verdict("exact", f"refused: {raised.type}")
     if case.refusal.type not in (raised.type, *raised.bases):
@@ -94,9 +104,13 @@ def _judge_raised(check: Check, raised: Raised) -> Verdict:
     return Verdict("exact", f"refused: {raised.type}")
 
 
-def _judge_answer(check: Check, golden: Golden, answer: Answer) -> Verdict:
-    case, given = check.case, answer.arrays
+def _judge_answers(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
+    case, given = check.case, answers[0].arrays
     digest = sha256_of_answer(given)
+    if isinstance(case.question, GradientQuestion):
+        return _judge_gradients(check, golden, answers, digest)
+    if isinstance(case.question, BehaviourQuestion):
+        return _judge_behaviour(golden, answers, digest)
     if case.refusal is not None:
         names = shuffle_diagnosis.accepted_refusal(case)
         return _wrong(
@@ -111,6 +125,39 @@ def _judge_answer(check: Check, golden: Golden, answer: Answer) -> Verdict:
         return Verdict("exact", answer=digest)
     diagnosis = shuffle_diagnosis.diagnose(case, golden.inputs, given, golden.answers)
     return _wrong("fail", found.words, diagnosis, digest)
+
+
+def _judge_behaviour(golden: Golden, answers: Sequence[Answer], digest: str) -> Verdict:
+    """Every rank must say what the oracle's model of the framework says."""
+    for rank, answer in enumerate(answers):
+        found = difference(answer.arrays, golden.answers)
+        if found is not None:
+            where = f"rank {rank}: " if len(answers) > 1 else ""
+            return Verdict("fail", where + found.words, answer=digest)
+    return Verdict("exact", answer=digest)
+
+
+def _judge_gradients(
+    check: Check, golden: Golden, answers: Sequence[Answer], digest: str
+) -> Verdict:
+    """Every rank must hold the gradients that the implementation promises."""
+    expected = promised(golden, check.implementation.promise)
+    for rank, answer in enumerate(answers):
+        found = difference(answer.arrays, expected)
+        if found is not None:
+            where = f"rank {rank}: " if len(answers) > 1 else ""
+            return Verdict("fail", where + found.words, answer=digest)
+    return Verdict("exact", answer=digest)
+
+
+def promised(golden: Golden, promise: str) -> dict[str, np.ndarray]:
+    """The answers under one promise, without its name."""
+    head = f"{promise}/"
+    return {
+        name.removeprefix(head): array
+        for name, array in golden.answers.items()
+        if name.startswith(head)
+    }
 
 
 def _wrong(status: Status, words: str, diagnosis: Diagnosis, digest: str) -> Verdict:

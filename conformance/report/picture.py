@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.cases import Case
+from conformance.cases import AnyCase
 from conformance.errors import UsageError
 from conformance.store import make
 
 GAP = 8  # pixels between two photographs
 
 
-def draw(case: Case, file: Path) -> str:
+def draw(case: AnyCase, file: Path) -> str:
     """Write a PNG of sample 0 of such a case, three and three channels as red, green and blue.
 
     Above they stand as they come, below as they stand after the shuffle.

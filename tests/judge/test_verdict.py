@@ -25,7 +25,7 @@ def check(case, promise="copy"):
 
 def verdict(case, outcome, promise="copy", known=()):
     asked = check(case, promise)
-    return judge(asked, GOLDENS.of(asked.case), outcome, known)
+    return judge(asked, GOLDENS.of(asked.case), [outcome], known)
 
 
 def right(case):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from conformance.cases.case import Case, ShuffleQuestion
+from conformance.cases.case import ShuffleCase, ShuffleQuestion
 from conformance.cases.channel_shuffle import behaviour, values
 from conformance.cases.fills import FILLS
 from conformance.dtypes import DTYPES
@@ -33,7 +33,7 @@ def inputs(question: ShuffleQuestion) -> dict[str, np.ndarray]:
     return named
 
 
-def cases() -> tuple[Case, ...]:
+def cases() -> tuple[ShuffleCase, ...]:
     """All cases, in the order in which they are asked."""
     families = (*values.FAMILIES, *behaviour.FAMILIES)
     return tuple(case for family in families for case in family())

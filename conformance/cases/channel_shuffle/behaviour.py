@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from itertools import product
 
-from conformance.cases.case import Case, Layout, Refusal, ShuffleQuestion, Transform
+from conformance.cases.case import Layout, Refusal, ShuffleCase, ShuffleQuestion, Transform
 from conformance.cases.channel_shuffle.making import COPIES, make_case
 
 
-def _derivatives() -> Iterator[Case]:
+def _derivatives() -> Iterator[ShuffleCase]:
     """S3. g² ≠ C throughout: elsewhere the shuffle and its transpose are the same map."""
     for derivative, (channels, groups) in product(
         ("vjp", "jvp", "double"), ((6, 2), (8, 4), (12, 3), (12, 4), (20, 5), (24, 4))
@@ -29,7 +29,7 @@ def _derivatives() -> Iterator[Case]:
         )
 
 
-def _transforms() -> Iterator[Case]:
+def _transforms() -> Iterator[ShuffleCase]:
     """S14: the framework's own machinery around the implementation changes no bit."""
     asked: tuple[tuple[Transform, str], ...] = (
         ("eager", "none"),
@@ -61,7 +61,7 @@ def _transforms() -> Iterator[Case]:
     )
 
 
-def _refusals() -> Iterator[Case]:
+def _refusals() -> Iterator[ShuffleCase]:
     """What has no answer is refused: by torch's operator in its own words, by all with an error."""
     for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4)):
         yield make_case(
@@ -115,7 +115,7 @@ def _refusals() -> Iterator[Case]:
         )
 
 
-def _effects() -> Iterator[Case]:
+def _effects() -> Iterator[ShuffleCase]:
     """S13: also where the shuffle is the identity, and a view would have the right values."""
     layouts: tuple[Layout, ...] = ("contiguous", "channels_last")
     for groups, layout in product((1, 3, 12), layouts):
@@ -129,7 +129,7 @@ def _effects() -> Iterator[Case]:
         )
 
 
-def _modules() -> Iterator[Case]:
+def _modules() -> Iterator[ShuffleCase]:
     """S16: what the module that an implementation calls carries."""
     for channels, groups in ((6, 2), (12, 3)):
         yield make_case(
@@ -141,7 +141,7 @@ def _modules() -> Iterator[Case]:
         )
 
 
-def _convolutions() -> Iterator[Case]:
+def _convolutions() -> Iterator[ShuffleCase]:
     """S17: sample i feeds group i alone, so the answer shows which output group saw it."""
     for channels, groups in ((12, 2), (12, 3), (32, 4)):
         yield make_case(

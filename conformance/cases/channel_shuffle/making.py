@@ -1,6 +1,6 @@
 """How a case of channel shuffle is put together."""
 
-from conformance.cases.case import Case, ShuffleQuestion
+from conformance.cases.case import ShuffleCase, ShuffleQuestion
 
 OPERATION = "channel_shuffle"
 # The promises under which bits are copied, and not computed with.
@@ -9,6 +9,6 @@ COPIES = ("native", "copy")
 
 def make_case(
     family: str, name: str, about: str, clauses: str, question: ShuffleQuestion, **more: object
-) -> Case:
+) -> ShuffleCase:
     """A case; `clauses` are separated by blanks."""
-    return Case(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]
+    return ShuffleCase(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]

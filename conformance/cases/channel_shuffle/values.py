@@ -7,7 +7,7 @@ in its docstring; that it does is shown by `tests/mistakes`.
 from collections.abc import Iterator
 from itertools import product
 
-from conformance.cases.case import Case, Layout, Refusal, ShuffleQuestion
+from conformance.cases.case import Layout, Refusal, ShuffleCase, ShuffleQuestion
 from conformance.cases.channel_shuffle.making import COPIES, make_case
 
 # (C, g) with 1 < g < C and g² ≠ C: a shuffle with these differs from its inverse.
@@ -43,7 +43,7 @@ ACCEPTED = (
 REFUSED = ("c32", "f8e4m3fn", "u16", "u32")
 
 
-def _identity_probes() -> Iterator[Case]:
+def _identity_probes() -> Iterator[ShuffleCase]:
     """N, C, H and W distinct, H and W divisible by g: every wrong axis and fold shows.
 
     An implementation with the channels last gets the same tensors with the channels last.
@@ -60,7 +60,7 @@ def _identity_probes() -> Iterator[Case]:
         )
 
 
-def _grid() -> Iterator[Case]:
+def _grid() -> Iterator[ShuffleCase]:
     """All g | C for C ≤ 24, the degenerate g ∈ {1, C} and g² = C among them."""
     for channels in range(1, 25):
         for groups in (g for g in range(1, channels + 1) if channels % g == 0):
@@ -74,7 +74,7 @@ def _grid() -> Iterator[Case]:
             )
 
 
-def _algebra() -> Iterator[Case]:
+def _algebra() -> Iterator[ShuffleCase]:
     """S2 and S4: what a second shuffle does to the first."""
     for channels, groups in ((6, 2), (12, 3), (12, 4), (24, 4)):
         yield make_case(
@@ -94,7 +94,7 @@ def _algebra() -> Iterator[Case]:
         )
 
 
-def _shapes() -> Iterator[Case]:
+def _shapes() -> Iterator[ShuffleCase]:
     """3-, 4- and 5-D; batch 0, 1 and many; spatial sizes empty, one, odd."""
     spatials = {
         "3d": ((5,), (1,), (0,)),
@@ -112,7 +112,7 @@ def _shapes() -> Iterator[Case]:
         )
 
 
-def _dtypes() -> Iterator[Case]:
+def _dtypes() -> Iterator[ShuffleCase]:
     """Every dtype of S9. Values lie beyond the next narrower type, so that a detour shows."""
     for name, (channels, groups) in product(ACCEPTED, ((6, 2), (12, 4))):
         yield make_case(
@@ -143,7 +143,7 @@ def _dtypes() -> Iterator[Case]:
         )
 
 
-def _bit_patterns() -> Iterator[Case]:
+def _bit_patterns() -> Iterator[ShuffleCase]:
     """S11: a copy of bits, not of numbers. Arithmetic formulations promise no such thing."""
     kinds = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
     for dtype, kind in product(
@@ -159,7 +159,7 @@ def _bit_patterns() -> Iterator[Case]:
         )
 
 
-def _layouts() -> Iterator[Case]:
+def _layouts() -> Iterator[ShuffleCase]:
     """Every way an input can lie in memory; the values must not depend on it."""
     shapes: dict[Layout, tuple[int, ...]] = {
         "channels_last": (2, 12, 3, 5),
@@ -192,7 +192,7 @@ def _layouts() -> Iterator[Case]:
         )
 
 
-def _pictures() -> Iterator[Case]:
+def _pictures() -> Iterator[ShuffleCase]:
     """What the documents show, and what people shuffle."""
     yield make_case(
         "pictures",
@@ -211,7 +211,7 @@ def _pictures() -> Iterator[Case]:
         )
 
 
-def _large() -> Iterator[Case]:
+def _large() -> Iterator[ShuffleCase]:
     """≥ 10 MB: where a parallel kernel takes over. Made when asked, compared by hash.
 
     Thousands of channels are a copy's question: as a one-hot product they are 19 GFLOP of integers.
