@@ -291,7 +291,8 @@ def _array(
 ) -> np.ndarray:
     stored = tensors.get(told["file"], {}).get(told["tensor"])
     if stored is None:
-        raise _spoilt(str(told["file"]), f"lacks the tensor {told['tensor']}")
+        # The file is whole, its hash says so: the manifest is what was edited.
+        raise _spoilt(MANIFEST, f"is edited: {told['file']} has no tensor {told['tensor']}")
     array = np.frombuffer(stored["data"], dtype=DTYPES[told["dtype"]].carrier).reshape(
         told["shape"]
     )
