@@ -167,6 +167,31 @@ def regen(patterns: tuple[str, ...], *, check: bool) -> None:
         click.echo("goldens written")
 
 
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="Every (mistake, case) that kills.")
+def mistakes(*, as_json: bool) -> None:
+    r"""Every known mistake against every case: which case kills it. Exit 1 if one is not caught.
+
+    \b
+    conformance mistakes
+    conformance mistakes --json
+    """
+    from conformance import killing, listing
+    from conformance.cases import all_cases
+    from conformance.report import kill_table
+    from conformance.report.progress import counted
+
+    found = killing.kills(progress=counted(len(all_cases()), _say))
+    missing = killing.shortcomings(found)
+    if as_json:
+        click.echo(listing.as_json(killing.as_objects(found)))
+    else:
+        kill_table.show(found, Console())
+    for line in missing:
+        click.echo(line, err=True)
+    sys.exit(1 if missing else 0)
+
+
 def _say(line: str) -> None:
     click.echo(line, err=True)
 

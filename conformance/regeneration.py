@@ -1,7 +1,6 @@
 """Making the goldens again, and comparing them with what is stored."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from conformance.cases import AnyCase, all_cases
 from conformance.checks import Pattern
 from conformance.errors import UsageError
+from conformance.report.progress import counted
 from conformance.store import FOLDER, MANIFEST, read_files, render, rendered_manifest, write
 
 Say = Callable[[str], None]
@@ -27,7 +27,7 @@ def regen(
     """
     families = _families(patterns)
     chosen = [case for case in all_cases() if not patterns or _family(case) in families]
-    fresh = render(chosen, _progress(len(chosen), say))
+    fresh = render(chosen, counted(len(chosen), say))
     stored = read_files(folder) if folder.is_dir() else {}
     if patterns:
         fresh = _merged(fresh, stored, families)
@@ -78,16 +78,3 @@ def _merged(
         ) from error
     files = dict(sorted({**kept, **{n: r for n, r in fresh.items() if n != MANIFEST}}.items()))
     return {**files, MANIFEST: rendered_manifest(files, cases)}
-
-
-def _progress(count: int, say: Say) -> Callable[[AnyCase], None]:
-    """A line when a while has passed: quick regenerations say nothing."""
-    state = {"done": 0, "last": time.monotonic()}
-
-    def made(case: AnyCase) -> None:
-        state["done"] += 1
-        if time.monotonic() - state["last"] > 2:
-            state["last"] = time.monotonic()
-            say(f"{state['done']:.0f}/{count} {case.id}")
-
-    return made

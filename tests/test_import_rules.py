@@ -23,7 +23,7 @@ ORDER = (
     ("asking",),
     ("worlds",),
     ("judge",),
-    ("plan", "examiner", "results"),
+    ("plan", "examiner", "results", "killing"),
     ("runner", "report"),
     ("listing", "explaining", "regeneration"),
     ("cli", "pytest_plugin", "__main__"),

@@ -1,13 +1,14 @@
 """What is seen while a run goes on: a bar on a terminal, plain lines in a pipe. On stderr."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from conformance.cases import AnyCase
 from conformance.results import Record
 
 EVERY = 5.0  # seconds between the lines in a pipe
@@ -65,3 +66,16 @@ class Watch:
     def _say(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def counted(count: int, say: Callable[[str], None]) -> Callable[[AnyCase], None]:
+    """Says now and then how many of the cases are done; work that is quick says nothing."""
+    state = {"done": 0, "last": time.monotonic()}
+
+    def done(case: AnyCase) -> None:
+        state["done"] += 1
+        if time.monotonic() - state["last"] > EVERY:
+            state["last"] = time.monotonic()
+            say(f"{state['done']:.0f}/{count} {case.id}")
+
+    return done

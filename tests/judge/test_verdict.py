@@ -84,6 +84,13 @@ def test_a_copy_that_computes_is_named(case, change):
     assert found.mistake == "value-changing-copy"
 
 
+def test_a_gradient_that_computes_is_named_too():
+    case = "vjp-zeros-f32"
+    arrays = dict(right(case).arrays)
+    arrays["input_cotangent"] = arrays["input_cotangent"] + np.float32(0)
+    assert verdict(case, Answer(arrays)).mistake == "value-changing-copy"
+
+
 def test_moved_zeros_are_not_taken_for_lost_ones():
     case = "bits-zeros-f32"
     x = GOLDENS.of(CASES[case]).inputs["input"]

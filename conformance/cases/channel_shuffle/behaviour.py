@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from conformance.cases.case import Layout, Refusal, ShuffleCase, ShuffleQuestion, Transform
-from conformance.cases.channel_shuffle.making import COPIES, make_case
+from conformance.cases.channel_shuffle.making import COPIES, indivisible, make_case
 
 
 def _derivatives() -> Iterator[ShuffleCase]:
@@ -61,6 +61,53 @@ def _transforms() -> Iterator[ShuffleCase]:
     )
 
 
+def _transformed_copies() -> Iterator[ShuffleCase]:
+    """What a copy promises must hold through the machinery as well.
+
+    Through the gradient only torch's operator promises it: where a forward selects by index, the
+    backward adds into zeros, and 0 + −0.0 is 0.
+    """
+    for kind in ("zeros", "subnormals", "quiet-nans"):
+        yield make_case(
+            "derivatives",
+            f"vjp-{kind}-f32",
+            f"{kind.replace('-', ' ')} in input and cotangent survive bit for bit.",
+            "S3 S11",
+            ShuffleQuestion((2, 12, 5), 3, fill=kind, derivative="vjp"),
+            promises=("native",),
+        )
+    machinery: tuple[Transform, ...] = ("eager", "compiled", "exported", "vmapped")
+    for transform, kind in product(machinery, ("zeros", "subnormals", "quiet-nans")):
+        shape = (3,) * (transform == "vmapped") + (2, 12, 5)
+        yield make_case(
+            "transforms",
+            f"{transform}-{kind}-f32",
+            f"Asked {transform}: {kind.replace('-', ' ')} survive bit for bit.",
+            "S11 S14",
+            ShuffleQuestion(shape, 3, fill=kind, transform=transform),
+            promises=COPIES,
+        )
+    for transform, groups in product(machinery[1:3], (1, 12)):
+        yield make_case(
+            "transforms",
+            f"{transform}-no-alias-g{groups}",
+            f"Asked {transform}: the output shares no memory with the input.",
+            "S13 S14",
+            ShuffleQuestion((2, 12, 3), groups, transform=transform, observe="effects"),
+            promises=COPIES,
+        )
+    for transform in (machinery[0], machinery[1], machinery[3]):
+        shape = (3,) * (transform == "vmapped") + (2, 4, 3)
+        yield make_case(
+            "transforms",
+            f"{transform}-indivisible-c4-g3",
+            f"Asked {transform}: C mod g ≠ 0 has no answer.",
+            "S7 S14",
+            ShuffleQuestion(shape, 3, transform=transform),
+            refusal=indivisible(4, 3),
+        )
+
+
 def _refusals() -> Iterator[ShuffleCase]:
     """What has no answer is refused: by torch's operator in its own words, by all with an error."""
     for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4)):
@@ -70,11 +117,7 @@ def _refusals() -> Iterator[ShuffleCase]:
             "C mod g ≠ 0 has no answer.",
             "S7",
             ShuffleQuestion((2, channels, 3), groups),
-            refusal=Refusal(
-                "RuntimeError",
-                "Number of channels must be divisible by groups. "
-                f"Got {channels} channels and {groups} groups.",
-            ),
+            refusal=indivisible(channels, groups),
         )
     for groups in (0, -1, -3):
         yield make_case(
@@ -158,6 +201,7 @@ def _convolutions() -> Iterator[ShuffleCase]:
 FAMILIES = (
     _derivatives,
     _transforms,
+    _transformed_copies,
     _refusals,
     _effects,
     _modules,

@@ -1,6 +1,6 @@
 """How a case of channel shuffle is put together."""
 
-from conformance.cases.case import ShuffleCase, ShuffleQuestion
+from conformance.cases.case import Refusal, ShuffleCase, ShuffleQuestion
 
 OPERATION = "channel_shuffle"
 # The promises under which bits are copied, and not computed with.
@@ -12,3 +12,12 @@ def make_case(
 ) -> ShuffleCase:
     """A case; `clauses` are separated by blanks."""
     return ShuffleCase(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]
+
+
+def indivisible(channels: int, groups: int) -> Refusal:
+    """The error that torch's operator promises where g does not divide C."""
+    return Refusal(
+        "RuntimeError",
+        "Number of channels must be divisible by groups. "
+        f"Got {channels} channels and {groups} groups.",
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from conformance.cases.case import Layout, Refusal, ShuffleCase, ShuffleQuestion
-from conformance.cases.channel_shuffle.making import COPIES, make_case
+from conformance.cases.channel_shuffle.making import COPIES, indivisible, make_case
 
 # (C, g) with 1 < g < C and g² ≠ C: a shuffle with these differs from its inverse.
 PROBES = (
@@ -122,6 +122,14 @@ def _dtypes() -> Iterator[ShuffleCase]:
             "S1 S9",
             ShuffleQuestion((2, channels, 2, 5), groups, name, "full-width"),
         )
+    yield make_case(
+        "dtypes",
+        "indivisible-u8-c4-g3",
+        "C mod g ≠ 0 has no answer, in whatever dtype.",
+        "S7",
+        ShuffleQuestion((2, 4, 3), 3, "u8"),
+        refusal=indivisible(4, 3),
+    )
     for name in REFUSED:
         question = ShuffleQuestion((2, 12, 2, 2), 3, name)
         yield make_case(
@@ -178,6 +186,24 @@ def _layouts() -> Iterator[ShuffleCase]:
             "S1 S3" if suffix else "S1",
             ShuffleQuestion(shape, groups, layout=layout, derivative=derivative),  # type: ignore[arg-type]
         )
+    strided: tuple[Layout, ...] = ("transposed", "sliced")
+    for layout, groups in product(strided, (1, 12)):
+        yield make_case(
+            "layouts",
+            f"no-alias-{layout}-g{groups}",
+            f"The input lies {layout} in memory, and the output shares none of it.",
+            "S13",
+            ShuffleQuestion(shapes[layout], groups, layout=layout, observe="effects"),
+            promises=COPIES,
+        )
+    yield make_case(
+        "layouts",
+        "indivisible-channels-last-c4-g3",
+        "C mod g ≠ 0 has no answer, however the input lies.",
+        "S7",
+        ShuffleQuestion((2, 4, 3, 5), 3, layout="channels_last"),
+        refusal=indivisible(4, 3),
+    )
     keeping: tuple[Layout, ...] = ("contiguous", "channels_last", "channels_last_3d")
     for layout, groups in product(keeping, (2, 3)):
         yield make_case(

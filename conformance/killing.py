@@ -1,0 +1,117 @@
+"""Every mistake against every case: which case kills it, and whether the answer names it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.cases import AnyCase, all_cases
+from conformance.cases.case import ShuffleQuestion
+from conformance.judge.shuffle_diagnosis import accepted_refusal, answer_of, diagnose
+from conformance.mistakes import catalogue
+from conformance.store import make
+
+FAMILIES = 3  # of which a mistake must be killed by at least one case each
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A mistake whose answer to a case is wrong; `names` are those that the answer fits."""
+
+    mistake: str
+    operation: str
+    case: str
+    family: str
+    names: tuple[str, ...]
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the answer shows this mistake and no other."""
+        return self.names == (self.mistake,)
+
+
+def kills(
+    cases: Iterable[AnyCase] | None = None, progress: Callable[[AnyCase], None] = lambda _: None
+) -> list[Kill]:
+    """Ask every mistake every case, in the oracle's terms: no framework takes part."""
+    found = []
+    for case in all_cases() if cases is None else cases:
+        progress(case)
+        if isinstance(case.question, ShuffleQuestion):
+            found += _shuffle_kills(case)
+    return found
+
+
+def _shuffle_kills(case: AnyCase) -> list[Kill]:
+    def kill(name: str, names: tuple[str, ...]) -> Kill:
+        return Kill(name, case.operation, case.id, case.family, names)
+
+    if case.refusal is not None:  # any answer at all is wrong: whoever accepts is killed
+        names = accepted_refusal(case).names
+        return [kill(name, names) for name in names]
+    golden = make(case)
+    answered = ((m.name, answer_of(m.name, case, golden.inputs)) for m in catalogue(case.operation))
+    return [
+        kill(name, diagnose(case, golden.inputs, given, golden.answers).names)
+        for name, given in answered
+        if given is not None
+    ]
+
+
+def shortcomings(found: Iterable[Kill]) -> list[str]:
+    """Mistakes that are not caught by enough families, or that no case names; one line each."""
+    everything = list(found)
+    lines = []
+    for mistake in catalogue():
+        mine = [kill for kill in everything if kill.mistake == mistake.name]
+        families = {kill.family for kill in mine}
+        if len(families) < FAMILIES:
+            told = ", ".join(sorted(families)) or "none"
+            lines.append(f"{mistake.name}: killed by {len(families)} families ({told})")
+        if not any(kill.is_named for kill in mine):
+            lines.append(f"{mistake.name}: no case names it")
+    return lines
+
+
+def idle(found: Iterable[Kill], cases: Iterable[AnyCase]) -> list[str]:
+    """Cases that kill no mistake."""
+    killing = {kill.case for kill in found}
+    return [case.id for case in cases if case.id not in killing]
+
+
+def twins(found: Iterable[Kill]) -> list[tuple[str, str]]:
+    """Pairs of mistakes that no case tells apart: whatever kills one also fits the other."""
+    fits: dict[str, set[frozenset[str]]] = {}
+    for kill in found:
+        fits.setdefault(kill.mistake, set()).add(frozenset(kill.names))
+    names = sorted(fits)
+    return [
+        (first, second)
+        for i, first in enumerate(names)
+        for second in names[i + 1 :]
+        if all(second in seen for seen in fits[first])
+        and all(first in seen for seen in fits[second])
+    ]
+
+
+def matrix(found: Iterable[Kill]) -> tuple[list[str], dict[str, Counter[str]]]:
+    """The families in the order of the cases, and for each mistake the kills by family."""
+    rows: dict[str, Counter[str]] = {mistake.name: Counter() for mistake in catalogue()}
+    for kill in found:
+        rows[kill.mistake][kill.family] += 1
+    families = list(dict.fromkeys(case.family for case in all_cases()))
+    return [f for f in families if any(row[f] for row in rows.values())], rows
+
+
+def as_objects(found: Iterable[Kill]) -> list[dict[str, Any]]:
+    """One object for each (mistake, case) that kills."""
+    return [
+        {
+            "id": kill.mistake,
+            "operation": kill.operation,
+            "case": kill.case,
+            "family": kill.family,
+            "names": list(kill.names),
+        }
+        for kill in found
+    ]
