@@ -41,7 +41,8 @@ def flax_linen_train_step(
 
     Raises:
         TypeError: if the loss is not a scalar.
-        ValueError: if W is more than the number of devices and not a multiple of it.
+        ValueError: if W is more than the number of devices, or W > 1 and an array is committed
+            to a device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()

@@ -69,11 +69,11 @@ def flax_nnx_train_step(
         whole = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)  # (W·n, …)
 
         def total(model: Model) -> jax.Array:
-            return sum(loss(nnx.pure(model.params), *batch) for batch in whole)
+            return sum(loss(nnx.as_pure(model.params), *batch) for batch in whole)
 
         grads = nnx.grad(total)(model)
         optimizer.update(model, grads)
-        return nnx.pure(grads.params)
+        return nnx.to_pure_dict(grads.params)
 
     model = Model(jax.device_put(params, NamedSharding(mesh, P())))
     optimizer = nnx.Optimizer(model, optax.sgd(1.0), wrt=nnx.Param)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import conformance
@@ -42,8 +42,10 @@ def jax_fully_sharded(
         tree, shapes and dtypes.
 
     Raises:
-        TypeError: if the loss is not a scalar.
-        ValueError: if W is not the number of devices.
+        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
+            ranks.
+        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
+            device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
@@ -54,7 +56,7 @@ def jax_fully_sharded(
     """
     mesh = Mesh(devices, ("ranks",))
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=NamedSharding(mesh, P()))
     def step(params: Params, batches: Sequence[Batch]) -> Params:
         flat, unravel = ravel_pytree(params)
 

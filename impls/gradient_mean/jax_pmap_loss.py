@@ -39,7 +39,8 @@ def jax_pmap_loss(
 
     Raises:
         TypeError: if the loss is not a scalar.
-        ValueError: if W is more than the number of devices and not a multiple of it.
+        ValueError: if W is more than the number of devices, or W > 1 and an array is committed
+            to a device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
@@ -57,7 +58,7 @@ def jax_pmap_loss(
         def mean_loss(params: Params) -> jax.Array:
             return lax.pmean(total(params, batches), "ranks")
 
-        # The transpose of pmean is pmean here: of a cotangent of 1 on every rank, which leaves 1.
+        # Under pmap psum's transpose is psum: W cotangents of 1/W come back as 1, the rank's own.
         return lax.pmean(jax.grad(mean_loss)(params), "ranks")
 
     return step(params, batches)

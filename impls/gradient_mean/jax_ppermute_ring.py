@@ -43,7 +43,8 @@ def jax_ppermute_ring(
 
     Raises:
         TypeError: if the loss is not a scalar.
-        ValueError: if W is not the number of devices.
+        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
+            device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()

@@ -39,8 +39,10 @@ def jax_psum_sum(
         tree, shapes and dtypes.
 
     Raises:
-        TypeError: if the loss is not a scalar.
-        ValueError: if W is not the number of devices.
+        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
+            ranks.
+        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
+            device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()

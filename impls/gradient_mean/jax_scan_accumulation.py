@@ -41,9 +41,10 @@ def jax_scan_accumulation(
         tree, shapes and dtypes.
 
     Raises:
-        TypeError: if the loss is not a scalar.
-        ValueError: if the number of devices does not divide W.
-        TypeError: if the micro-batches are not all of one shape.
+        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
+            ranks.
+        ValueError: if W is not the number of devices, the micro-batches are not all of one
+            shape, or W > 1 and an array is committed to a device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
@@ -58,7 +59,7 @@ def jax_scan_accumulation(
     @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("ranks")), out_specs=P())
     def step(params: Params, batches: Sequence[Batch]) -> Params:
         varying = lax.pcast(params, "ranks", to="varying")
-        mine = jax.tree.map(lambda *shards: jnp.concatenate(shards), *batches)  # K of (1, n, …)
+        mine = jax.tree.map(lambda *x: jnp.stack(x).squeeze(1), *batches)  # K of (1, n, …)
 
         def add(grads: Params, batch: Batch) -> tuple[Params, None]:
             return jax.tree.map(jnp.add, grads, jax.grad(loss)(varying, *batch)), None

@@ -40,8 +40,10 @@ def jax_shard_map(
         tree, shapes and dtypes.
 
     Raises:
-        TypeError: if the loss is not a scalar.
-        ValueError: if W is not the number of devices.
+        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
+            ranks.
+        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
+            device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
@@ -63,7 +65,7 @@ def jax_shard_map(
         def mean_loss(params: Params) -> jax.Array:
             return lax.pmean(total(params, mine), "ranks")
 
-        # A pmean of the gradient would change nothing, and would not do instead of this one: J6.
+        # J6: a pmean of the gradient, in place of the loss's, would leave W times the mean.
         return jax.grad(mean_loss)(params)
 
     return step(params, batches)
