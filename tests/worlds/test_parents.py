@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.worlds import LocalWorld, Task, nurseries, wire
 from conformance.worlds.folders import new_folder, sweep
 
 _HERE = Path(__file__).parent
@@ -113,6 +114,29 @@ except KeyboardInterrupt:
     parent, _ = start(then)
     _, errors = parent.communicate(timeout=30)
     assert (parent.returncode, errors) == (7, "")
+
+
+def test_a_reply_that_was_not_waited_for_is_not_taken_for_the_next(monkeypatch):
+    class Interrupted:
+        send_with_descriptors = staticmethod(wire.send_with_descriptors)
+        close_quietly = staticmethod(wire.close_quietly)
+
+        @staticmethod
+        def receive(peer):
+            raise KeyboardInterrupt
+
+    world, other = LocalWorld(("string",)), LocalWorld(("string",))
+    echo = Task("tasks_for_tests:echo", 5)
+    assert world.run(echo, 20) == [5]
+    with monkeypatch.context() as patched:
+        patched.setattr(nurseries, "wire", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.run(echo, 20)
+    [late] = other.run(Task("tasks_for_tests:loop", None), 0.3)
+    assert late.reason.endswith("in loop")  # so the right process was asked for its stack
+    assert world.run(echo, 20) == [5]
+    world.close()
+    other.close()
 
 
 def test_a_forked_copy_of_the_parent_can_have_worlds_and_leaves_those_of_the_parent(start):

@@ -83,6 +83,14 @@ def test_an_error_of_every_rank_is_told_by_every_rank(pool):
     assert works(pool)
 
 
+def test_an_error_among_several_ranks_renews_them_and_of_a_lone_one_does_not(pool):
+    before = ask(pool, "where_am_i")
+    ask(pool, "raise_on_all", ranks=1)
+    assert ask(pool, "where_am_i") == before
+    ask(pool, "raise_on_all", ranks=2)
+    assert ask(pool, "where_am_i") != before
+
+
 def test_an_error_of_one_rank_ends_those_that_wait_for_it(pool):
     started = time.monotonic()
     outcomes = ask(pool, "raise_on_one", ranks=3, timeout=60)
@@ -145,6 +153,8 @@ def test_a_rank_that_loops_costs_only_its_own_task(pool):
 @pytest.mark.parametrize("function", ["destroy", "destroy_subgroup", "unmatched", "send_too_much"])
 def test_a_task_that_leaves_the_groups_unsound_does_not_spoil_the_next(pool, function):
     assert not any(isinstance(outcome, Raised | Fate) for outcome in ask(pool, function))
+    assert ask(pool, "total", 1.0) == [[3.0] * 3] * 2  # in the same group
+    assert ask(pool, "ring") == [[1.0] * 3, [0.0] * 3]
     assert works(pool)
 
 

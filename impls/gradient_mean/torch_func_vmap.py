@@ -1,0 +1,50 @@
+"""Gradient mean by torch.func.vmap over replicas."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+import conformance
+
+
+@conformance.implementation(
+    "gradient_mean", framework="torch", runs="one_process", promise="sample_mean"
+)
+def torch_func_vmap(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    batches: Sequence[tuple[Tensor, Tensor]],
+    devices: Sequence[torch.device],
+) -> None:
+    """Differentiate the losses of K replicas at once, one for each micro-batch, and sum.
+
+    Every replica has buffers of its own, which forward may change in place; the module's stay.
+
+    Source: https://pytorch.org/docs/stable/generated/torch.func.vmap.html
+
+    Args:
+        model: with its parameters and buffers on the first device.
+        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
+        batches: K of (inputs (n, …), targets (n, …)), the whole batch, on the first device.
+        devices: at least one; the first computes all.
+
+    Raises:
+        RuntimeError: if the loss is not a scalar, or the micro-batches differ in shape.
+    """
+    device = devices[0]
+    model.to(device)
+    xs = torch.stack([x for x, _ in batches]).to(device)  # (K, n, …)
+    ys = torch.stack([y for _, y in batches]).to(device)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    buffers = {name: torch.stack([b] * len(xs)) for name, b in model.named_buffers()}
+
+    def replica(
+        parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> Tensor:
+        return loss(functional_call(model, (parameters, buffers), (x,)), y)
+
+    grads = vmap(grad(replica), in_dims=(None, 0, 0, 0))(trainable, buffers, xs, ys)
+    for name, parameter in trainable.items():
+        parameter.grad = grads[name].sum(0)

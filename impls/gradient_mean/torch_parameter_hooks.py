@@ -1,0 +1,59 @@
+"""Gradient mean by a hook on every parameter."""
+
+from collections.abc import Callable, Sequence
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import conformance
+
+
+@conformance.implementation(
+    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
+)
+def torch_parameter_hooks(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    batches: Sequence[tuple[Tensor, Tensor]],
+    group: dist.ProcessGroup,
+) -> None:
+    """All-reduce every gradient as soon as the last backward has accumulated it.
+
+    The collectives run beside the rest of the backward, which meets parameters in the same order on
+    every rank.
+
+    Source:
+    https://pytorch.org/docs/stable/generated/torch.Tensor.register_post_accumulate_grad_hook.html
+
+    Args:
+        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
+        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
+        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
+            rank and from micro-batch to micro-batch.
+        group: W ranks.
+
+    Raises:
+        RuntimeError: if the loss is not a scalar.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), group=group, group_src=0)
+    works = []
+
+    def average(parameter: Tensor) -> None:
+        parameter.grad /= group.size()
+        works.append(dist.all_reduce(parameter.grad, group=group, async_op=True))
+
+    *others, last = batches
+    for x, y in others:
+        loss(model(x), y).backward()
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(average)
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    ]
+    x, y = last
+    loss(model(x), y).backward()
+    for work in works:
+        work.wait()
+    for hook in hooks:
+        hook.remove()

@@ -1,0 +1,64 @@
+"""Gradient mean by a ring of neighbours."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import conformance
+
+
+@conformance.implementation(
+    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
+)
+def torch_ring(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    batches: Sequence[tuple[Tensor, Tensor]],
+    group: dist.ProcessGroup,
+) -> None:
+    """Send parts of all gradients around a ring after the last backward.
+
+    A part goes W − 1 times to the right while ranks add to it, and W − 1 times to replace.
+
+    Source: Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of
+    workstations, 2009.
+
+    Args:
+        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
+        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
+        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
+            rank and from micro-batch to micro-batch.
+        group: W ranks.
+
+    Raises:
+        RuntimeError: if the loss is not a scalar, or no parameter has a gradient.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), group=group, group_src=0)
+    for x, y in batches:
+        loss(model(x), y).backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]  # the same on every rank
+    flat = torch.cat([grad.flatten() for grad in grads])
+    sizes = [grad.numel() for grad in grads]
+    padded = F.pad(flat, (0, -len(flat) % group.size()))  # each rank reduces as many elements
+    parts = padded.chunk(group.size())
+    rank, world = group.rank(), group.size()
+
+    def pass_on(sent: Tensor) -> Tensor:
+        received = torch.empty_like(sent)
+        to_the_right = dist.P2POp(dist.isend, sent, group=group, group_peer=(rank + 1) % world)
+        from_the_left = dist.P2POp(dist.irecv, received, group=group, group_peer=(rank - 1) % world)
+        for work in dist.batch_isend_irecv([to_the_right, from_the_left]):
+            work.wait()
+        return received
+
+    for step in range(world - 1):  # in the end part rank + 1 holds all ranks' sum
+        parts[(rank - step - 1) % world].add_(pass_on(parts[(rank - step) % world]))
+    parts[(rank + 1) % world].div_(world)
+    for step in range(world - 1):
+        parts[(rank - step) % world].copy_(pass_on(parts[(rank - step + 1) % world]))
+    for grad, mean in zip(grads, padded[: len(flat)].split(sizes), strict=True):
+        grad.copy_(mean.view_as(grad))
