@@ -88,3 +88,12 @@ def bits_of(array: np.ndarray) -> np.ndarray:
     if width == 16:
         return contiguous.view(np.uint64).reshape(*array.shape, 2)
     return contiguous.view(np.dtype(f"u{width}"))
+
+
+def text(words: str) -> np.ndarray:
+    """A text as an array of u8, its bytes in UTF-8: the form in which a golden holds one.
+
+    >>> bytes(text("rank 0")).decode()
+    'rank 0'
+    """
+    return np.frombuffer(words.encode(), dtype=np.uint8)

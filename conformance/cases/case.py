@@ -55,9 +55,9 @@ class BehaviourQuestion:
     """What a framework's own class does, beside the values that it computes.
 
     Attributes:
-        probe: the name of a function in `conformance.asking.probes`, which asks the framework, and
+        probe: `module.function`, in `conformance.frameworks.probes`, which asks the framework, and
             in `conformance.oracle.behaviours`, which says what it must answer.
-        arguments: the probe's keyword arguments, as pairs.
+        arguments: the function's keyword arguments, as pairs.
         ranks: how many processes it needs; 1 for a probe that lives in one.
     """
 
