@@ -17,13 +17,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from conformance.cases import inputs as make_inputs
 from conformance.cases.case import AnyCase
 from conformance.dtypes import DTYPES, Dtype, of_numpy
 from conformance.errors import UsageError
-from conformance.oracle import answer as make_answer
+from conformance.oracle import solve
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 FOLDER = Path(__file__).parent / "goldens"
 
@@ -32,12 +31,15 @@ FOLDER = Path(__file__).parent / "goldens"
 class Golden:
     """A case's inputs and its right answer.
 
-    An on-the-fly case has no arrays here: it has `hashes`, of the answers by name.
+    `bounds` says how far an answer may be from the one of the same name; it is empty where the
+    case is exact. An on-the-fly case has no arrays here: it has `hashes`, of the answers by name.
     """
 
     inputs: Mapping[str, np.ndarray]
     answers: Mapping[str, np.ndarray]
+    bounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    certificate: Mapping[str, Any] | None = None
 
 
 def make(case: AnyCase) -> Golden:
@@ -46,8 +48,8 @@ def make(case: AnyCase) -> Golden:
 
 
 def _make(case: AnyCase) -> Golden:
-    inputs = make_inputs(case)
-    return Golden(inputs, make_answer(case, inputs))
+    solved = solve(case)
+    return Golden(solved.inputs, solved.answers, solved.bounds, certificate=solved.certificate)
 
 
 @lru_cache(maxsize=4)  # a few tens of megabytes each: all implementations are asked the same
@@ -58,6 +60,11 @@ def _make_and_keep(case: AnyCase) -> Golden:
 def sha256_of(array: np.ndarray) -> str:
     """SHA-256 of the elements' bytes, row-major, little-endian."""
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def tier_of(case: AnyCase) -> str:
+    """`exact`, or `bounded`."""
+    return str(getattr(case.question, "tier", "exact"))
 
 
 def dtype_of(array: np.ndarray, case: AnyCase) -> Dtype:
@@ -87,10 +94,11 @@ def render(
             "promises": list(case.promises),
             "asked_of": list(case.asked_of),
             "refusal": vars(case.refusal) if case.refusal else None,
-            "tier": "exact",
-            "bound": None,
+            "tier": tier_of(case),
+            "certificate": golden.certificate,
             "inputs": _entries(case, file, "input", golden.inputs, tensors),
             "answers": _entries(case, file, "answer", golden.answers, tensors),
+            "bounds": _entries(case, file, "bound", golden.bounds, tensors),
         }
     files = {name: safetensors.numpy.save(content) for name, content in sorted(tensors.items())}
     return {**files, MANIFEST: rendered_manifest(files, entries)}
@@ -268,8 +276,7 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
         "promises": list(case.promises),
         "asked_of": list(case.asked_of),
         "refusal": vars(case.refusal) if case.refusal else None,
-        "tier": "exact",
-        "bound": None,
+        "tier": tier_of(case),
     }
     for key, value in asked.items():
         if entry.get(key) != value:
@@ -278,12 +285,13 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
 
 def _golden(case: AnyCase, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
     if case.on_the_fly:
-        return Golden({}, {}, {name: told["sha256"] for name, told in entry["answers"].items()})
-    inputs, answers = (
+        hashes = {name: told["sha256"] for name, told in entry["answers"].items()}
+        return Golden({}, {}, hashes=hashes)
+    inputs, answers, bounds = (
         {name: _array(case, name, told, tensors) for name, told in entry[part].items()}
-        for part in ("inputs", "answers")
+        for part in ("inputs", "answers", "bounds")
     )
-    return Golden(inputs, answers)
+    return Golden(inputs, answers, bounds, certificate=entry["certificate"])
 
 
 def _array(

@@ -2,18 +2,26 @@
 
 from typing import Any
 
-from conformance.asking import channel_shuffle
-from conformance.asking.ask import Ask
+from conformance.asking import behaviours, channel_shuffle, gradient_mean
+from conformance.asking.ask import Ask, Rank
+from conformance.cases.case import BehaviourQuestion, GradientQuestion, ShuffleQuestion
 from conformance.frameworks import Description, bridge
 from conformance.outcomes import Outcome
 
 __all__ = ["Ask", "ask", "describe", "prepare_jax", "prepare_numpy", "prepare_torch"]
 
 
-def ask(payload: Ask[Any], rank: object) -> Outcome:
+def ask(payload: Ask[Any], rank: Rank) -> Outcome:
     """Answer one question here; what the implementation raises is the world's to catch."""
-    del rank
-    return channel_shuffle.answer(payload)
+    match payload.question:
+        case ShuffleQuestion():
+            return channel_shuffle.answer(payload)
+        case GradientQuestion():
+            return gradient_mean.answer(payload, rank)
+        case BehaviourQuestion():
+            return behaviours.answer(payload, rank)
+        case other:
+            raise TypeError(f"no way to ask a {type(other).__name__}")
 
 
 def describe(framework: str, rank: object) -> Description:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic, Protocol
 
 import numpy as np
 
@@ -18,3 +18,22 @@ class Ask(Generic[Asked_co]):
     question: Asked_co
     inputs: Mapping[str, np.ndarray]
     device: str
+
+
+class Rank(Protocol):
+    """What a world tells a function of where it runs, as `conformance.worlds.Rank` has it."""
+
+    @property
+    def index(self) -> int:
+        """This rank, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many ranks take part."""
+        ...
+
+    @property
+    def group(self) -> Any:
+        """Their torch process group; None in a world that has none."""
+        ...

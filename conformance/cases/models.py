@@ -165,10 +165,11 @@ MODELS = {
         ),
     ),
     "batch_norm": Model(
-        "a batch norm in training between two linear layers",
+        "a batch norm in training between two linear layers, of which it makes the first one's "
+        "bias idle: it has none",
         (4,),
         (
-            _linear("first", 4, 8),
+            _linear("first", 4, 8, bias=False),
             Layer("batch_norm", "norm", (8,), bias=True),
             _RELU,
             _linear("last", 8, 2),
@@ -195,8 +196,8 @@ MODELS = {
         ),
     ),
     "tied": Model(
-        "an embedding of three tokens, and its own weight as the last layer",
-        (3,),
+        "an embedding of four tokens, and its own weight as the last layer",
+        (4,),
         (
             Layer("embedding", "words", (8, 4)),
             _linear("mix", 4, 4, bias=False),

@@ -41,13 +41,21 @@ def difference(
     return None if extra is None else Difference(extra, f"{extra}: not asked for")
 
 
-def _array_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
+def form_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
+    """Another dtype or shape."""
     if given.dtype != right.dtype:
         return Difference(name, f"{name}: expected dtype {right.dtype}, given {given.dtype}")
     if given.shape != right.shape:
         return Difference(
             name, f"{name}: expected shape {list(right.shape)}, given {list(given.shape)}"
         )
+    return None
+
+
+def _array_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
+    found = form_difference(name, given, right)
+    if found is not None:
+        return found
     given_bits, right_bits = bits_of(given), bits_of(right)
     if np.array_equal(given_bits, right_bits):
         return None

@@ -1,6 +1,6 @@
 """From what came back to a status and a reason in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 from conformance.cases.case import BehaviourQuestion, GradientQuestion
 from conformance.checks import Check
 from conformance.judge import shuffle_diagnosis
+from conformance.judge.bounds import departure
 from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.known import Known, entry_for
 from conformance.judge.shuffle_diagnosis import Diagnosis
@@ -108,6 +109,7 @@ def _judge_answers(check: Check, golden: Golden, answers: Sequence[Answer]) -> V
     case, given = check.case, answers[0].arrays
     digest = sha256_of_answer(given)
     if isinstance(case.question, GradientQuestion):
+        digest = sha256_of_answer(_with_positive_zeros(given))
         return _judge_gradients(check, golden, answers, digest)
     if isinstance(case.question, BehaviourQuestion):
         return _judge_behaviour(golden, answers, digest)
@@ -141,22 +143,38 @@ def _judge_gradients(
     check: Check, golden: Golden, answers: Sequence[Answer], digest: str
 ) -> Verdict:
     """Every rank must hold the gradients that the implementation promises."""
-    expected = promised(golden, check.implementation.promise)
+    promise = check.implementation.promise
+    expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
+    furthest = 0.0
     for rank, answer in enumerate(answers):
-        found = difference(answer.arrays, expected)
+        given = _with_positive_zeros(answer.arrays)
+        if not bounds:
+            found = difference(given, expected)
+        else:
+            found, ratio = departure(given, expected, bounds)
+            furthest = max(furthest, ratio)
         if found is not None:
             where = f"rank {rank}: " if len(answers) > 1 else ""
-            return Verdict("fail", where + found.words, answer=digest)
+            ratio_of_all = furthest if bounds else None
+            return Verdict("fail", where + found.words, None, ratio_of_all, digest)
+    if bounds:
+        return Verdict("within-bound", error_over_bound=furthest, answer=digest)
     return Verdict("exact", answer=digest)
 
 
-def promised(golden: Golden, promise: str) -> dict[str, np.ndarray]:
-    """The answers under one promise, without its name."""
+def _with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """No sum promises the sign of a zero: it depends on the order of the terms."""
+    return {
+        name: array + array.dtype.type(0) if array.dtype.kind in "fV" else array
+        for name, array in arrays.items()
+    }
+
+
+def promised(arrays: Mapping[str, np.ndarray], promise: str) -> dict[str, np.ndarray]:
+    """A golden's arrays under one promise, without its name."""
     head = f"{promise}/"
     return {
-        name.removeprefix(head): array
-        for name, array in golden.answers.items()
-        if name.startswith(head)
+        name.removeprefix(head): array for name, array in arrays.items() if name.startswith(head)
     }
 
 

@@ -1,19 +1,81 @@
 """The right answers, without any framework."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 
-from conformance.cases.case import AnyCase
-from conformance.oracle import channel_shuffle
+from conformance.cases import channel_shuffle as shuffle_cases
+from conformance.cases.case import (
+    AnyCase,
+    BehaviourQuestion,
+    GradientQuestion,
+    ShuffleQuestion,
+)
+from conformance.dtypes import DTYPES
+from conformance.oracle import behaviours, channel_shuffle, drawing, gradient_mean
+from conformance.oracle.numbers import Lattice
 
-__all__ = ["answer"]
+__all__ = ["Solution", "solve"]
 
 
-def answer(case: AnyCase, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The named arrays of a right answer; none where the case has only a refusal.
+@dataclass(frozen=True)
+class Solution:
+    """What a case asks with, and what must come back.
+
+    Attributes:
+        inputs: what an implementation is given, by name.
+        answers: what it must give, by name; nothing where it must refuse.
+        bounds: how far it may be from the answers of the same names, in float64, where the case
+            is bounded.
+        certificate: why nothing can round, where an exact case could have.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    answers: Mapping[str, np.ndarray]
+    bounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    certificate: Mapping[str, Any] | None = None
+
+
+def solve(case: AnyCase) -> Solution:
+    """Draw a case's inputs and answer it.
 
     A refusal that is asked of everybody has no answer; one that is torch's alone has none here
     either, since another case asks the others.
     """
-    if case.refusal is not None:
-        return {}
-    return channel_shuffle.answer(case.question, inputs)
+    match case.question:
+        case ShuffleQuestion() as question:
+            inputs = shuffle_cases.inputs(question)
+            if case.refusal is not None:
+                return Solution(inputs, {})
+            return Solution(inputs, channel_shuffle.answer(question, inputs))
+        case BehaviourQuestion() as question:
+            return Solution({}, behaviours.answer(question))
+        case GradientQuestion() as question if question.tier == "bounded":
+            return _bounded(question)
+        case GradientQuestion() as question:
+            return _exact(question)
+        case other:
+            raise TypeError(f"no oracle for a {type(other).__name__}")
+
+
+def _exact(question: GradientQuestion) -> Solution:
+    inputs = drawing.inputs(question)
+    tensors = gradient_mean.answer(Lattice(question.dtype), question, inputs)
+    carrier = DTYPES[question.dtype].carrier
+    answers = {name: grid.values.astype(carrier) for name, grid in tensors.items()}
+    return Solution(inputs, answers, certificate=drawing.certificate(question, inputs))
+
+
+def _bounded(question: GradientQuestion) -> Solution:
+    from conformance.oracle.numbers.ball import Ball, rounded  # needs python-flint
+
+    inputs = drawing.inputs(question)
+    truths = gradient_mean.answer(Ball(), question, inputs)
+    answers = {name: rounded(balls, question.dtype) for name, balls in truths.items()}
+    errors = gradient_mean.answer(gradient_mean.running(question), question, inputs)
+    bounds = {
+        name: gradient_mean.bound(errors[name], answers[name], question.dtype) for name in answers
+    }
+    return Solution(inputs, answers, bounds)

@@ -1,6 +1,7 @@
 from collections import Counter
 
-from conformance.cases import all_cases, inputs
+from conformance.cases import all_cases
+from conformance.cases.channel_shuffle import inputs
 from conformance.cases.channel_shuffle.values import ACCEPTED, PROBES, REFUSED
 
 CASES = [case for case in all_cases() if case.operation == "channel_shuffle"]
@@ -41,7 +42,7 @@ def test_every_dtype_of_s9_is_asked():
 def test_large_cases_are_more_than_ten_megabytes_and_not_stored():
     large = [case for case in CASES if case.on_the_fly]
     assert len(large) >= 3
-    assert all(inputs(case)["input"].nbytes >= 10_000_000 for case in large)
+    assert all(inputs(case.question)["input"].nbytes >= 10_000_000 for case in large)
 
 
 def test_a_question_says_only_what_is_out_of_the_ordinary():

@@ -41,10 +41,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tensor `units` · 2^`exponent`, units of int64."""
+    """The tensor `units` · 2^`exponent`, units of int64.
+
+    `most` is what no partial sum exceeds, in the same units, while the element is being summed.
+    """
 
     units: np.ndarray
     exponent: int
+    most: np.ndarray
 
     @property
     def values(self) -> np.ndarray:
@@ -73,13 +77,14 @@ class Lattice:
 
     def moved(self, x: Grid, how: Structural) -> Grid:
         """The units moved."""
-        return Grid(how(x.units), x.exponent)
+        return Grid(how(x.units), x.exponent, how(x.most))
 
     def add(self, a: Grid, b: Grid) -> Grid:
         """On the finer of the two lattices."""
         exponent = min(a.exponent, b.exponent)
-        first, second = _units(a, exponent), _units(b, exponent)
-        return self._checked(first + second, exponent, np.abs(first) + np.abs(second))
+        first, most = _aligned(a, exponent)
+        second, more = _aligned(b, exponent)
+        return self._checked(first + second, exponent, most + more)
 
     def multiply(self, a: Grid, b: Grid) -> Grid:
         """On the product of the two lattices."""
@@ -122,7 +127,7 @@ class Lattice:
 
     def keep(self, a: Grid, mask: np.ndarray) -> Grid:
         """Zero where the mask is not."""
-        return Grid(np.where(mask, a.units, 0), a.exponent)
+        return Grid(np.where(mask, a.units, 0), a.exponent, np.where(mask, a.most, 0))
 
     def positive(self, a: Grid) -> np.ndarray:
         """Where a > 0; at zero the frameworks' derivatives may part."""
@@ -153,7 +158,8 @@ class Lattice:
 
     def _checked(self, units: np.ndarray, exponent: int, most: np.ndarray | None = None) -> Grid:
         """The tensor, if no partial sum up to `most` units can round, overflow or underflow."""
-        largest = int(np.max(np.abs(units) if most is None else most, initial=0))
+        bound = np.abs(units) if most is None else most
+        largest = int(np.max(bound, initial=0))
         bits = largest.bit_length()
         if largest > 1 << self._bits:
             raise Uncertified(f"a sum of {bits} bits in {self.dtype}, which has {self._bits}")
@@ -161,7 +167,7 @@ class Lattice:
             raise Uncertified(f"a value out of {self.dtype}'s range")
         if most is not None:
             self.limits.sums = max(self.limits.sums, bits)
-        return Grid(units, exponent)
+        return Grid(units, exponent, bound)
 
     def _note_operands(self, *factors: Grid) -> None:
         for factor in factors:
@@ -170,10 +176,11 @@ class Lattice:
             self.limits.operands = max(self.limits.operands, widest)
 
 
-def _units(x: Grid, exponent: int) -> np.ndarray:
-    """The tensor in units of a finer lattice."""
-    _in_int64(np.ldexp(x.units.astype(np.float64), x.exponent - exponent))
-    return x.units << (x.exponent - exponent)
+def _aligned(x: Grid, exponent: int) -> tuple[np.ndarray, np.ndarray]:
+    """The tensor, and its most, in units of a finer lattice."""
+    shift = x.exponent - exponent
+    _in_int64(np.ldexp(x.most.astype(np.float64), shift))
+    return x.units << shift, x.most << shift
 
 
 def _in_int64(most: np.ndarray) -> None:

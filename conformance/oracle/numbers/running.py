@@ -15,6 +15,7 @@ from conformance.oracle.numbers.plain import one_place
 from conformance.oracle.numbers.system import Structural, Uncertain, is_power_of_two
 
 _PRECISION = {"f64": (53, -1022), "f32": (24, -126), "f16": (11, -14), "bf16": (8, -126)}
+UNIT_ROUNDOFF = {dtype: 2.0**-bits for dtype, (bits, _) in _PRECISION.items()}
 # Roundings of a product; and units in the last place by which exp, log and rsqrt may be off.
 _PRODUCT, _FUNCTION = 2, 4
 
@@ -42,8 +43,8 @@ class Running:
             dtype: f64, f32, f16 or bf16.
             more: terms that any sum may be mixed with, in an order that is not the oracle's.
         """
-        bits, lowest = _PRECISION[dtype]
-        self._u, self._tiny, self._more = 2.0**-bits, 2.0**lowest, more
+        self._u, self._more = UNIT_ROUNDOFF[dtype], more
+        self._tiny = 2.0 ** _PRECISION[dtype][1]
 
     def exactly(self, values: np.ndarray) -> Approximate:
         """Without error."""

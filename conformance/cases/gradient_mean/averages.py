@@ -1,0 +1,210 @@
+"""The averages: models × W × shards × K × reductions × dtypes, and the spectrometer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from conformance.cases.case import Case, GradientQuestion
+from conformance.cases.covering import covering
+from conformance.cases.models import SPECTROMETER
+
+GradientCase = Case[GradientQuestion]
+Shards = tuple[int, ...]
+
+# Samples of each rank, by world size. At most one of W, a rank's number and their sum has an odd
+# part in any one promise's divisions, so that each divides once, and exactly.
+SPLITS: dict[str, dict[int, Shards]] = {
+    "equal": {w: (2,) * w for w in (1, 2, 3, 4, 8)},
+    "unequal": {2: (1, 3), 3: (4, 1, 1), 4: (1, 2, 4, 1), 8: (1, 2, 1, 4, 2, 1, 4, 1)},
+    "one-each": {w: (1,) * w for w in (2, 3, 4, 8)},
+    "one-alone": {2: (3, 1), 3: (2, 1, 2), 4: (2, 2, 1, 3), 8: (2, 2, 2, 1, 2, 2, 2, 3)},
+    "too-few": {2: (1, 0), 3: (1, 0, 1), 4: (1, 0, 1, 0), 8: (1, 0, 1, 1, 0, 0, 1, 0)},
+}
+_SPLIT_WORDS = {
+    "equal": "two samples each",
+    "unequal": "unequal shards",
+    "one-each": "one sample each",
+    "one-alone": "one rank with a single sample",
+    "too-few": "fewer samples than ranks",
+}
+_FACTORS: dict[str, list[Any]] = {
+    "model": [
+        "linear",
+        "mlp",
+        "convnet",
+        "max_pool",
+        "frozen_norm",
+        "tied",
+        "frozen",
+        "unused",
+        "two_heads",
+    ],
+    "world": [2, 4, 8, 3, 1],
+    "split": list(SPLITS),
+    "k": [1, 2, 5],
+    "dtype": ["f32", "f64", "bf16", "f16"],
+    "reduction": ["mean", "sum"],
+    "starts": ["equal", "different"],
+    "observe": ["gradients", "step"],
+}
+# What sums of so few bits leave room for.
+_TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "frozen_norm")}
+
+
+def families() -> tuple[GradientCase, ...]:
+    """All cases, in the order in which they are asked."""
+    return (*_covering(), *_spectrometers(), *_bounded())
+
+
+def rotated(shards: Shards, k: int) -> tuple[Shards, ...]:
+    """K micro-batches of as many samples, whose shards go round among the ranks.
+
+    >>> rotated((1, 3), 3)
+    ((1, 3), (3, 1), (1, 3))
+    """
+    turns = (turn % len(shards) for turn in range(k))
+    return tuple((*shards[turn:], *shards[:turn]) for turn in turns)
+
+
+def _possible(row: dict[str, Any]) -> bool:
+    model, world, split, k, dtype = (
+        row.get(factor) for factor in ("model", "world", "split", "k", "dtype")
+    )
+    if world is not None and split is not None and world not in SPLITS[split]:
+        return False
+    if model is not None and model in _TOO_WIDE.get(dtype or "", ()):
+        return False
+    return not (dtype == "bf16" and ((k or 1) > 1 or world == 3))
+
+
+def _covering() -> Iterator[GradientCase]:
+    """Every pair of values of any two factors that can occur together, in few cases."""
+    for row in covering(_FACTORS, _possible):
+        question = GradientQuestion(
+            model=row["model"],
+            shards=rotated(SPLITS[row["split"]][row["world"]], row["k"]),
+            reduction=row["reduction"],
+            dtype=row["dtype"],
+            starts=row["starts"],
+            observe=row["observe"],
+        )
+        marks = [
+            mark
+            for mark, chosen in (
+                ("sum", row["reduction"] == "sum"),
+                ("apart", row["starts"] == "different"),
+                ("step", row["observe"] == "step"),
+            )
+            if chosen
+        ]
+        yield _case("averages", question, row["split"], marks)
+
+
+def _case(
+    family: str, question: GradientQuestion, split: str, marks: list[str] | None = None
+) -> GradientCase:
+    w, k = question.world_size, question.micro_batches
+    name = [question.model.replace("_", "-"), f"w{w}", split, f"k{k}", question.dtype]
+    about = [
+        question.model.replace("_", " "),
+        f"{w} rank{'s' * (w > 1)}",
+        _SPLIT_WORDS[split],
+        f"{k} micro-batch{'es' * (k > 1)}",
+        question.dtype,
+    ]
+    if question.reduction == "sum":
+        about.append("a loss that sums")
+    if question.starts == "different":
+        about.append("ranks that start apart")
+    if question.observe == "step":
+        about.append("the parameters after a step of SGD")
+    return Case(
+        operation="gradient_mean",
+        name="-".join([*name, *(marks or [])]),
+        family=family,
+        about=", ".join(about),
+        clauses=tuple(_clauses(question, split)),
+        question=question,
+        # The sum over a whole batch is not what a mean over samples says of itself.
+        promises=("rank_mean", "rank_sum") if question.reduction == "sum" else (),
+    )
+
+
+def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
+    uneven = split not in ("equal", "one-each")
+    yield "D2"
+    if uneven and question.reduction == "mean":
+        yield from ("D3", "P14", "J11", "J16")
+    if split == "too-few":
+        yield "P4"
+    if question.reduction == "sum":
+        yield "D4"
+    if question.micro_batches > 1:
+        yield "D13"
+    if question.starts == "different":
+        yield "D1"
+    if question.model == "tied":
+        yield "D19"
+    if question.model == "unused":
+        yield "D17"
+    if question.model == "frozen_norm":
+        yield "D30"
+
+
+def _spectrometers() -> Iterator[GradientCase]:
+    """The gradient is the weight of each sample: exact for powers of two, bounded for coprimes."""
+    for world, each, k, tier in (
+        (2, (4, 4), 3, "exact"),
+        (4, (2, 1, 4, 1), 1, "exact"),
+        (8, (1,) * 8, 5, "exact"),
+        (3, (7, 7, 7), 5, "bounded"),
+        (3, (5, 2, 7), 2, "bounded"),
+    ):
+        question = GradientQuestion(
+            SPECTROMETER,
+            rotated(each, k),
+            loss="output",
+            tier="exact" if tier == "exact" else "bounded",
+        )
+        split = "equal" if len(set(each)) == 1 else "unequal"
+        counts = "-".join(map(str, each)) if split == "unequal" else str(each[0])
+        yield Case(
+            operation="gradient_mean",
+            name=f"spectrometer-w{world}-n{counts}-k{k}",
+            family="spectrometer",
+            about=f"the weight of every sample, {world} ranks of {counts} samples, K = {k}",
+            clauses=tuple(_clauses(question, split)),
+            question=question,
+        )
+
+
+def _bounded() -> Iterator[GradientCase]:
+    """What no lattice holds: exponentials, roots, and data that rounds."""
+    for model, loss, split, world, k, dtype in (
+        ("classifier", "cross_entropy", "equal", 2, 1, "f32"),
+        ("classifier", "cross_entropy", "unequal", 4, 2, "f64"),
+        ("classifier", "cross_entropy", "unequal", 3, 1, "f32"),
+        ("layer_norm", "mse", "equal", 3, 2, "f32"),
+        ("layer_norm", "mse", "unequal", 2, 1, "f64"),
+        ("mlp", "mse", "unequal", 3, 5, "f32"),
+        ("convnet", "mse", "equal", 4, 1, "f32"),
+    ):
+        question = GradientQuestion(
+            model,
+            rotated(SPLITS[split][world], k),
+            loss="cross_entropy" if loss == "cross_entropy" else "mse",
+            dtype=dtype,
+            tier="bounded",
+        )
+        yield _case("bounded", question, split, ["rounding"])
+    for world, each in ((2, (4, 4)), (3, (4, 5, 6))):
+        question = GradientQuestion("batch_norm", (each,), tier="bounded")
+        split = "equal" if len(set(each)) == 1 else "unequal"
+        yield Case(
+            operation="gradient_mean",
+            name=f"batch-norm-w{world}-{split}-f32-rounding",
+            family="bounded",
+            about=f"a batch norm in training: each of {world} ranks uses its own statistics",
+            clauses=tuple(_clauses(question, split)),
+            question=question,
+            promises=("rank_mean", "rank_sum"),
+        )
