@@ -32,6 +32,7 @@ class Record:
     error_over_bound: float | None
     seconds: float
     answer: str | None = None
+    promise: str = ""
 
     @property
     def owner(self) -> str:
@@ -79,6 +80,7 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         error_over_bound=verdict.error_over_bound,
         seconds=round(seconds, 6),
         answer=verdict.answer,
+        promise=check.implementation.promise,
     )
 
 

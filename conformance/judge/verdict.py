@@ -1,14 +1,14 @@
 """From what came back to a status and a reason in words."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from conformance.cases.case import BehaviourQuestion, GradientQuestion
 from conformance.checks import Check
-from conformance.judge import shuffle_diagnosis
+from conformance.judge import gradient_diagnosis, shuffle_diagnosis
 from conformance.judge.bounds import departure
 from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.known import Known, entry_for
@@ -145,21 +145,26 @@ def _judge_gradients(
     """Every rank must hold the gradients that the implementation promises."""
     promise = check.implementation.promise
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
-    furthest = 0.0
-    for rank, answer in enumerate(answers):
-        given = _with_positive_zeros(answer.arrays)
-        if not bounds:
-            found = difference(given, expected)
-        else:
-            found, ratio = departure(given, expected, bounds)
-            furthest = max(furthest, ratio)
-        if found is not None:
-            where = f"rank {rank}: " if len(answers) > 1 else ""
-            ratio_of_all = furthest if bounds else None
-            return Verdict("fail", where + found.words, None, ratio_of_all, digest)
-    if bounds:
-        return Verdict("within-bound", error_over_bound=furthest, answer=digest)
-    return Verdict("exact", answer=digest)
+    given = [_with_positive_zeros(answer.arrays) for answer in answers]
+    if not bounds:
+        found = [difference(one, expected) for one in given]
+        furthest = None
+    else:
+        departures = [departure(one, expected, bounds) for one in given]
+        found = [one for one, _ in departures]
+        furthest = max(ratio for _, ratio in departures)
+    rank = next((rank for rank, one in enumerate(found) if one is not None), None)
+    if rank is None:
+        status: Status = "within-bound" if bounds else "exact"
+        return Verdict(status, error_over_bound=furthest, answer=digest)
+    first = found[rank]
+    assert first is not None
+    diagnosis = gradient_diagnosis.diagnose(
+        check.case.question, golden.inputs, promise, expected, bounds, given
+    )
+    where = f"rank {rank}: " if len(answers) > 1 else ""
+    verdict = _wrong("fail", where + first.words, diagnosis, digest)
+    return replace(verdict, error_over_bound=furthest)
 
 
 def _with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,8 @@
-"""Who gave the same bits: every case, across all implementations and devices of a run."""
+"""Who gave the same bits: every exact case, across all implementations and devices of a run.
+
+Of a mean, the same bits are owed by those who promise the same: where shards are unequal, the mean
+of ranks is not that of samples.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +15,13 @@ from conformance.results import Record, Run
 class Agreement:
     """One case: the implementations that answered, by the answer they gave.
 
-    `answers` holds tuples of `implementation@device`, the largest first. Within one answer every
-    bit is the same.
+    `promise` is empty where one answer is owed by all. `answers` holds tuples of
+    `implementation@device`, the largest first. Within one answer every bit is the same.
     """
 
     operation: str
     case: str
+    promise: str
     answers: tuple[tuple[str, ...], ...]
 
     @property
@@ -28,7 +33,7 @@ class Agreement:
     def words(self) -> str:
         """The case in one line."""
         count = sum(map(len, self.answers))
-        name = f"{self.operation}:{self.case}"
+        name = f"{self.operation}:{self.case}{self.promise and f' ({self.promise})'}"
         if count == 0:
             return f"{name}: nobody answered"
         if count == 1:
@@ -40,11 +45,17 @@ class Agreement:
         return f"{name}: {len(most)} of {count} answers are the same bits; differing: {differ}"
 
 
+_BY_PROMISE = frozenset({"gradient_mean"})
+
+
 def agreements(records: Iterable[Record]) -> tuple[Agreement, ...]:
-    """One entry a case, in the order in which the cases were first met."""
-    by_case: dict[tuple[str, str], dict[str, list[str]]] = {}
+    """One entry a case and promise, in the order in which they were first met."""
+    by_case: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for record in records:
-        answers = by_case.setdefault((record.operation, record.case), {})
+        if record.status == "within-bound":  # where sums round, nobody owes the same bits
+            continue
+        promise = record.promise if record.operation in _BY_PROMISE else ""
+        answers = by_case.setdefault((record.operation, record.case, promise), {})
         if record.answer is not None:
             who = f"{record.implementation}@{record.device}"
             answers.setdefault(record.answer, []).append(who)
@@ -52,10 +63,23 @@ def agreements(records: Iterable[Record]) -> tuple[Agreement, ...]:
         Agreement(
             operation,
             case,
+            promise,
             tuple(sorted((tuple(sorted(g)) for g in answers.values()), key=lambda g: (-len(g), g))),
         )
-        for (operation, case), answers in by_case.items()
+        for (operation, case, promise), answers in by_case.items()
     )
+
+
+def parted(records: Iterable[Record]) -> tuple[list[str], list[str]]:
+    """Cases on which everybody's mean of ranks is everybody's mean of samples, and where not."""
+    means: dict[str, dict[str, set[str]]] = {}
+    for record in records:
+        if record.promise in ("rank_mean", "sample_mean") and record.status == "exact":
+            by_promise = means.setdefault(record.case, {"rank_mean": set(), "sample_mean": set()})
+            by_promise[record.promise].add(record.answer or "")
+    both = {case: found for case, found in means.items() if all(found.values())}
+    same = [case for case, found in both.items() if found["rank_mean"] == found["sample_mean"]]
+    return same, [case for case in both if case not in same]
 
 
 def write(run: Run, folder: Path) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judge import NOT_CONFORMING, STATUSES
-from conformance.report.agreement import agreements
+from conformance.report.agreement import agreements, parted
 from conformance.results import Record, Run
 
 DIFFERING = 10  # cases on which answers differ that are shown; the file has all
@@ -122,6 +122,12 @@ def _agreement(run: Run) -> Iterator[Text | str]:
         "answer got the same bits from everybody (agreement.txt has every case)",
         "bold",
     )
+    same, apart = parted(run.records)
+    if apart:
+        yield (
+            f"  The mean of ranks is the mean of samples, bit for bit, in {len(same)} cases, and "
+            f"another in {len(apart)}, whose shards are unequal"
+        )
     yield from (f"  {one.words}" for one in differing[:DIFFERING])
     if len(differing) > DIFFERING:
         yield f"  and {len(differing) - DIFFERING} more that differ"

@@ -1,9 +1,9 @@
 """The cases of gradient averaging: the averages, and what the frameworks' own classes do."""
 
 from conformance.cases.case import AnyCase
-from conformance.cases.gradient_mean import averages
+from conformance.cases.gradient_mean import averages, data_parallel
 
 
 def cases() -> tuple[AnyCase, ...]:
     """All cases, in the order in which they are asked."""
-    return averages.families()
+    return (*averages.families(), *data_parallel.cases())

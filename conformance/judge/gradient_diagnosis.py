@@ -1,0 +1,189 @@
+"""What a wrong answer about averaged gradients looks like."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+
+from conformance.cases.case import GradientQuestion
+from conformance.cases.models import SPECTROMETER
+from conformance.dtypes import DTYPES
+from conformance.judge.bounds import error_over_bound
+from conformance.judge.shuffle_diagnosis import Diagnosis
+from conformance.mistakes import catalogue
+from conformance.mistakes.gradient_mean import Gradients, Work
+
+Arrays = Mapping[str, np.ndarray]
+_EXPONENTS = range(-2, 3)
+_SHOWN = 8  # samples that an evidence names
+
+
+def diagnose(
+    question: GradientQuestion,
+    inputs: Arrays,
+    promise: str,
+    expected: Arrays,
+    bounds: Arrays,
+    answers: Sequence[Arrays],
+) -> Diagnosis:
+    """Name a wrong answer: whether ranks disagree, its factor, and every mistake recomputed.
+
+    The answer is known to be wrong. Names that the answer cannot tell apart are all given.
+
+    Args:
+        question: what was asked.
+        inputs: with which tensors.
+        promise: what was to come.
+        expected: the right answer, the same on every rank.
+        bounds: how far it may be off; empty where it is exact.
+        answers: what each rank gave; one where one process answers for all.
+    """
+    if any(set(answer) != set(expected) for answer in answers):
+        return Diagnosis(())
+    work = Work(question, inputs, promise)
+    names = tuple(
+        name
+        for name, wrong in wrong_answers(work, len(answers))
+        if _is_given(wrong, answers, expected, bounds)
+    )
+    return Diagnosis(tuple(dict.fromkeys(names)), "; ".join(_evidence(work, expected, answers)))
+
+
+def wrong_answers(work: Work, ranks: int) -> Iterator[tuple[str, list[dict[str, np.ndarray]]]]:
+    """Every mistake's answers as an implementation would show them, rank by rank.
+
+    Args:
+        work: the parts of the right answer.
+        ranks: of how many ranks an answer is seen: W, or 1.
+    """
+    for mistake in catalogue("gradient_mean"):
+        if mistake.name == "never-synchronised" and ranks == 1:
+            continue  # rank 0's is all that is seen, and that has a name of its own
+        with np.errstate(all="ignore"):
+            for by_rank in mistake.wrong(work):
+                yield mistake.name, [as_answer(work, one) for one in by_rank[:ranks]]
+
+
+def as_answer(work: Work, gradients: Gradients) -> dict[str, np.ndarray]:
+    """Gradients in the question's dtype, under an answer's names."""
+    carrier = DTYPES[work.question.dtype].carrier
+    if work.question.observe == "step":
+        return {
+            f"parameter/{name}": (work.inputs[f"parameter/{name}"] - values / 2).astype(carrier)
+            for name, values in gradients.items()
+        }
+    return {f"gradient/{name}": values.astype(carrier) for name, values in gradients.items()}
+
+
+def _is_given(
+    wrong: Sequence[Arrays], answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
+) -> bool:
+    """Whether this is what was given, and not the right answer in other words."""
+    pairs = list(zip(answers, wrong, strict=True))
+    return all(_matches(given, one, expected, bounds) for given, one in pairs) and not all(
+        _matches(expected, one, expected, bounds) for one in wrong
+    )
+
+
+def _matches(given: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> bool:
+    for name, one in wrong.items():
+        if not bounds:
+            if not np.array_equal(given[name], one, equal_nan=True):
+                return False
+            continue
+        # An error grows as the answer itself does.
+        largest = np.max(np.abs(one.astype(np.float64)), initial=0.0)
+        right = np.max(np.abs(expected[name].astype(np.float64)), initial=0.0)
+        growth = max(1.0, largest / right) if right else 1.0
+        if (error_over_bound(given[name], one, bounds[name] * growth) > 1).any():
+            return False
+    return True
+
+
+def _evidence(work: Work, expected: Arrays, answers: Sequence[Arrays]) -> Iterator[str]:
+    apart = [
+        rank
+        for rank, answer in enumerate(answers)
+        if any(not np.array_equal(answer[name], answers[0][name]) for name in expected)
+    ]
+    if apart:
+        yield f"rank{'s' * (len(apart) > 1)} {_listed(apart)} differ from rank 0"
+    if work.question.observe != "gradients":
+        return
+    ratio = _common_ratio(expected, answers[0])
+    if ratio is not None and ratio != 1:
+        yield f"every gradient is {ratio:.6g} times the right one{_powers(work.question, ratio)}"
+    elif work.question.model == SPECTROMETER:
+        yield from _weights(work.question, expected, answers[0])
+
+
+def _common_ratio(expected: Arrays, given: Arrays) -> float | None:
+    """The one factor between all gradients and the right ones, within 1 in 2^6 of the dtype."""
+    ratios: list[float] = []
+    for name, right in expected.items():
+        wide, got = right.astype(np.float64), given[name].astype(np.float64)
+        if ((wide == 0) != (got == 0)).any() or not np.isfinite(got).all():
+            return None
+        ratios += (got[wide != 0] / wide[wide != 0]).tolist()
+    if not ratios or max(ratios) - min(ratios) > abs(ratios[0]) * 2.0**-6:
+        return None
+    return float(np.median(ratios))
+
+
+def _powers(question: GradientQuestion, ratio: float) -> str:
+    """The ratio as W^a · n^b · K^c, where n is every shard's length and just one is meant."""
+    lengths = {n for shards in question.shards for n in shards}
+    bases = {"W": question.world_size, "K": question.micro_batches}
+    if len(lengths) == 1:
+        bases["n"] = lengths.pop()
+    bases = {letter: base for letter, base in bases.items() if base > 1}
+    found = []
+    for exponents in product(_EXPONENTS, repeat=len(bases)):
+        value = Fraction(1)
+        for base, exponent in zip(bases.values(), exponents, strict=True):
+            value *= Fraction(base) ** exponent
+        if abs(float(value) / ratio - 1) < 2.0**-6:
+            found.append((sum(map(abs, exponents)), exponents))
+    if not found:
+        return ""
+    least = min(size for size, _ in found)
+    shortest = [exponents for size, exponents in found if size == least]
+    if len(shortest) > 1:
+        return ""
+    factors = " · ".join(
+        letter if exponent == 1 else f"{letter}^{exponent}"
+        for letter, exponent in zip(bases, shortest[0], strict=True)
+        if exponent
+    )
+    return f": {factors} with {', '.join(f'{letter} = {base}' for letter, base in bases.items())}"
+
+
+def _weights(question: GradientQuestion, expected: Arrays, given: Arrays) -> Iterator[str]:
+    """Which samples count nothing, or not as much as they should."""
+    (right,), (got,) = (
+        [values.astype(np.float64).ravel() for values in arrays.values()]
+        for arrays in (expected, given)
+    )
+    places = [
+        f"sample {sample} of rank {rank} in micro-batch {k}"
+        for k, shards in enumerate(question.shards)
+        for rank, count in enumerate(shards)
+        for sample in range(count)
+    ]
+    missing = [place for place, weight in zip(places, got, strict=True) if weight == 0]
+    if missing:
+        yield f"{len(missing)} of {len(places)} samples count nothing: {_listed(missing)}"
+    off = [
+        f"{place} ({weight / should:.4g} times)"
+        for place, weight, should in zip(places, got, right, strict=True)
+        if weight and abs(weight / should - 1) > 2.0**-6
+    ]
+    if off:
+        yield f"{len(off)} count otherwise than they should: {_listed(off)}"
+
+
+def _listed(items: Sequence[object]) -> str:
+    more = len(items) - _SHOWN
+    shown = ", ".join(map(str, items[:_SHOWN]))
+    return f"{shown} and {more} more" if more > 0 else shown
