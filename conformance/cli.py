@@ -17,7 +17,7 @@ DIR = "conformance-report"
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(conformance.__version__, prog_name="conformance")
 def commands() -> None:
-    r"""Ask every question about channel shuffle and gradient averaging, and say who conforms.
+    """Ask every question about channel shuffle and gradient averaging, and say who conforms.
 
     \b
     conformance run                                   everything that is here
@@ -64,7 +64,7 @@ def run(
     *,
     fail_fast: bool,
 ) -> None:
-    r"""Ask the checks that PATTERN means, and write DIR/results.jsonl.
+    """Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
     \b
     conformance run
@@ -107,7 +107,7 @@ def run(
 def list_(
     what: str, patterns: tuple[str, ...], adapters: tuple[str, ...], *, as_json: bool
 ) -> None:
-    r"""What there is: implementations, cases, clauses, mistakes or checks.
+    """What there is: implementations, cases, clauses, mistakes or checks.
 
     \b
     conformance list implementations
@@ -127,7 +127,7 @@ def list_(
     "--picture", metavar="FILE.png", help="A photograph case, before and after the shuffle."
 )
 def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None) -> None:
-    r"""A check, case, clause, mistake or implementation in words.
+    """A check, case, clause, mistake or implementation in words.
 
     \b
     conformance explain S1 inverse-groups
@@ -147,7 +147,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where a byte would differ.")
 def regen(patterns: tuple[str, ...], *, check: bool) -> None:
-    r"""Make the goldens again from the definition, to the same bytes on every machine.
+    """Make the goldens again from the definition, to the same bytes on every machine.
 
     \b
     conformance regen --check
@@ -170,7 +170,7 @@ def regen(patterns: tuple[str, ...], *, check: bool) -> None:
 @commands.command()
 @click.option("--json", "as_json", is_flag=True, help="Every (mistake, case) that kills.")
 def mistakes(*, as_json: bool) -> None:
-    r"""Every known mistake against every case: which case kills it. Exit 1 if one is not caught.
+    """Every known mistake against every case: which case kills it. Exit 1 if one is not caught.
 
     \b
     conformance mistakes
@@ -190,6 +190,35 @@ def mistakes(*, as_json: bool) -> None:
     for line in missing:
         click.echo(line, err=True)
     sys.exit(1 if missing else 0)
+
+
+@commands.command()
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@click.option(
+    "--world-size", "world_sizes", type=click.Choice(["2", "4", "8"]), multiple=True,
+    default=("2", "4"), show_default=True, metavar="W", help="Ranks; may be given several times.",
+)  # fmt: skip
+@click.option(
+    "--repeat", type=click.IntRange(1, 20), default=3, show_default=True, metavar="N",
+    help="Checks in fresh processes, for each W; one takes 5 to 25 s.",
+)  # fmt: skip
+def bench(patterns: tuple[str, ...], world_sizes: tuple[str, ...], repeat: int) -> None:
+    """Measure what this machine takes; PATTERN is a benchmark's name.
+
+    \b
+    conformance bench worlds                             a pool of ranks against fresh processes
+    conformance bench worlds --world-size 2 --repeat 1   in half a minute
+    conformance bench worlds --world-size 2 --world-size 4 --world-size 8
+
+    Figures go to stdout, progress to stderr. Ctrl-C prints what was measured so far, and exits
+    with 3.
+    """
+    from conformance import bench as benchmarks
+
+    settings = benchmarks.Settings(tuple(dict.fromkeys(map(int, world_sizes))), repeat)
+    for name in benchmarks.chosen(patterns):
+        if not benchmarks.run(name, settings, Console(), _say):
+            sys.exit(3)
 
 
 def _say(line: str) -> None:

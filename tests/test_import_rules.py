@@ -25,7 +25,7 @@ ORDER = (
     ("judge",),
     ("plan", "examiner", "results", "killing"),
     ("runner", "report"),
-    ("listing", "explaining", "regeneration"),
+    ("listing", "explaining", "regeneration", "bench"),
     ("cli", "pytest_plugin", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -17,7 +17,8 @@ _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 
 
 def prepare() -> None:
-    """64-bit types on, matmul at full precision."""
+    """64-bit types on, matmul at full precision, and the host as eight devices."""
+    jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
 

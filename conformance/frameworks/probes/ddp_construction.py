@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,15 +83,18 @@ def without_gradient(place: Place, *, module: str) -> Answers:
 def devices(
     place: Place, *, device_ids: Sequence[int] | None = None, output_device: int | None = None
 ) -> Answers:
-    """A module on the CPU with these `device_ids`, or this `output_device`."""
+    """A module on the CPU with these `device_ids`, or this `output_device`; and all warnings."""
     on_the_cpu(place)
     ids = device_ids if device_ids is None else list(device_ids)
     several = ids is not None and len(ids) > 1
-    return refusal(
-        lambda: parallel(place, nn.Linear(2, 1), device_ids=ids, output_device=output_device),
-        ValueError,
-        _ONE_DEVICE if several else _NO_DEVICE,
-    )
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        told = refusal(
+            lambda: parallel(place, nn.Linear(2, 1), device_ids=ids, output_device=output_device),
+            ValueError,
+            _ONE_DEVICE if several else _NO_DEVICE,
+        )
+    return {**told, "warnings": np.array(len(heard))}
 
 
 def placing(place: Place, *, inputs: Rows) -> Answers:
@@ -136,6 +140,23 @@ def current_devices(place: Place, *, world_size: int) -> Answers:
     with ThreadPoolExecutor(1) as fresh:  # a device is chosen for one thread alone
         mine = fresh.submit(torch.cuda.current_device).result()
     return {"devices": np.array(objects(place, mine), np.int64)}
+
+
+def gpu_module(place: Place) -> Answers:
+    """A module on the first GPU with `device_ids=[0]`, and where its output then lies.
+
+    Raises:
+        NotExercised: on another device than CUDA's.
+    """
+    if torch.device(place.device).type != "cuda":
+        raise NotExercised("this asks about a module on a GPU")
+    ddp = parallel(place, Line().to("cuda:0"), device_ids=[0])
+    output = ddp(torch.ones(1, 1))
+    return {
+        "device_ids": np.array(ddp.device_ids),
+        "output_device": np.array(ddp.output_device),
+        "output_lies": text(str(output.device)),
+    }
 
 
 def container(place: Place, *, gradients: Rows) -> Answers:

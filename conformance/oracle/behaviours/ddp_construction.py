@@ -37,8 +37,9 @@ def without_gradient(*, module: str) -> dict[str, np.ndarray]:
 def devices(
     *, device_ids: Sequence[int] | None = None, output_device: int | None = None
 ) -> dict[str, np.ndarray]:
-    """A module on the CPU can be told of no device; what is false, like 0 alone, is overlooked."""
-    return refused("ValueError" if device_ids or output_device else "nothing")
+    """A module on the CPU takes no device; what is false, like 0 alone, passes without a word."""
+    told = refused("ValueError" if device_ids or output_device else "nothing")
+    return {**told, "warnings": np.array(0)}
 
 
 def placing(*, inputs: Rows) -> dict[str, np.ndarray]:
@@ -56,6 +57,15 @@ def placing(*, inputs: Rows) -> dict[str, np.ndarray]:
 def current_devices(*, world_size: int) -> dict[str, np.ndarray]:
     """Device 0 in each process."""
     return {"devices": np.zeros(world_size, np.int64)}
+
+
+def gpu_module() -> dict[str, np.ndarray]:
+    """The one device there is, for the input, which DDP brings there, and for the output."""
+    return {
+        "device_ids": np.array([0]),
+        "output_device": np.array(0),
+        "output_lies": text("cuda:0"),
+    }
 
 
 def container(*, gradients: Rows) -> dict[str, np.ndarray]:
