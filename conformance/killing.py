@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.cases import AnyCase, all_cases
-from conformance.cases.case import ShuffleQuestion
+from conformance.cases.case import Case, GradientQuestion, ShuffleQuestion
+from conformance.judge import gradient_diagnosis
+from conformance.judge.gradient_diagnosis import wrong_answers
 from conformance.judge.shuffle_diagnosis import accepted_refusal, answer_of, diagnose
+from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
+from conformance.mistakes.gradient_mean import Work
+from conformance.registry import PROMISES
 from conformance.store import make
 
 FAMILIES = 3  # of which a mistake must be killed by at least one case each
@@ -39,6 +44,8 @@ def kills(
         progress(case)
         if isinstance(case.question, ShuffleQuestion):
             found += _shuffle_kills(case)
+        if isinstance(case.question, GradientQuestion):
+            found += _gradient_kills(case)
     return found
 
 
@@ -58,11 +65,29 @@ def _shuffle_kills(case: AnyCase) -> list[Kill]:
     ]
 
 
-def shortcomings(found: Iterable[Kill]) -> list[str]:
+def _gradient_kills(case: Case[GradientQuestion]) -> list[Kill]:
+    """Under every promise that is asked, as W ranks show it and as one process does."""
+    golden = make(case)
+    found: dict[str, Kill] = {}
+    for promise in case.promises or PROMISES[case.operation]:
+        expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
+        work = Work(case.question, golden.inputs, promise)
+        for ranks in {case.question.world_size, 1}:
+            for name, given in wrong_answers(work, ranks):
+                if is_right(given, expected, bounds):
+                    continue
+                names = gradient_diagnosis.diagnose(work, expected, bounds, given).names
+                kill = Kill(name, case.operation, case.id, case.family, names)
+                if name not in found or kill.is_named:
+                    found[name] = kill
+    return list(found.values())
+
+
+def shortcomings(found: Iterable[Kill], operation: str | None = None) -> list[str]:
     """Mistakes that are not caught by enough families, or that no case names; one line each."""
     everything = list(found)
     lines = []
-    for mistake in catalogue():
+    for mistake in catalogue(operation):
         mine = [kill for kill in everything if kill.mistake == mistake.name]
         families = {kill.family for kill in mine}
         if len(families) < FAMILIES:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -19,29 +20,19 @@ _EXPONENTS = range(-2, 3)
 _SHOWN = 8  # samples that an evidence names
 
 
-def diagnose(
-    question: GradientQuestion,
-    inputs: Arrays,
-    promise: str,
-    expected: Arrays,
-    bounds: Arrays,
-    answers: Sequence[Arrays],
-) -> Diagnosis:
+def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]) -> Diagnosis:
     """Name a wrong answer: whether ranks disagree, its factor, and every mistake recomputed.
 
     The answer is known to be wrong. Names that the answer cannot tell apart are all given.
 
     Args:
-        question: what was asked.
-        inputs: with which tensors.
-        promise: what was to come.
+        work: the parts of the right answer.
         expected: the right answer, the same on every rank.
         bounds: how far it may be off; empty where it is exact.
         answers: what each rank gave; one where one process answers for all.
     """
     if any(set(answer) != set(expected) for answer in answers):
         return Diagnosis(())
-    work = Work(question, inputs, promise)
     names = tuple(
         name
         for name, wrong in wrong_answers(work, len(answers))
@@ -50,19 +41,22 @@ def diagnose(
     return Diagnosis(tuple(dict.fromkeys(names)), "; ".join(_evidence(work, expected, answers)))
 
 
-def wrong_answers(work: Work, ranks: int) -> Iterator[tuple[str, list[dict[str, np.ndarray]]]]:
+@lru_cache(maxsize=4)  # the kill matrix looks at them once for each of them
+def wrong_answers(work: Work, ranks: int) -> list[tuple[str, list[dict[str, np.ndarray]]]]:
     """Every mistake's answers as an implementation would show them, rank by rank.
 
     Args:
         work: the parts of the right answer.
         ranks: of how many ranks an answer is seen: W, or 1.
     """
-    for mistake in catalogue("gradient_mean"):
-        if mistake.name == "never-synchronised" and ranks == 1:
-            continue  # rank 0's is all that is seen, and that has a name of its own
-        with np.errstate(all="ignore"):
-            for by_rank in mistake.wrong(work):
-                yield mistake.name, [as_answer(work, one) for one in by_rank[:ranks]]
+    with np.errstate(all="ignore"):
+        return [
+            (mistake.name, [as_answer(work, one) for one in by_rank[:ranks]])
+            for mistake in catalogue("gradient_mean")
+            # Of never-synchronised rank 0's is all that one process shows: that has its own name.
+            if mistake.name != "never-synchronised" or ranks > 1
+            for by_rank in mistake.wrong(work)
+        ]
 
 
 def as_answer(work: Work, gradients: Gradients) -> dict[str, np.ndarray]:

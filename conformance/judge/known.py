@@ -12,9 +12,12 @@ from conformance.errors import UsageError
 
 @dataclass(frozen=True)
 class Known:
-    """One entry: the checks that differ, since when that is known, what differs, and the issue."""
+    """One entry: the checks that differ, since when that is known, what differs, and the issue.
 
-    checks: str
+    `checks` are shell globs over check ids.
+    """
+
+    checks: tuple[str, ...]
     dated: date
     words: str
     reference: str
@@ -30,11 +33,15 @@ def read(path: Path) -> tuple[Known, ...]:
         return ()
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("known", [])
-        return tuple(Known(**entry) for entry in entries)
-    except (tomllib.TOMLDecodeError, TypeError) as error:
+        return tuple(Known(**{**entry, "checks": _several(entry["checks"])}) for entry in entries)
+    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def entry_for(check_id: str, entries: Sequence[Known]) -> Known | None:
     """The first entry that means this check."""
-    return next((entry for entry in entries if fnmatchcase(check_id, entry.checks)), None)
+    return next((e for e in entries if any(fnmatchcase(check_id, glob) for glob in e.checks)), None)
+
+
+def _several(globs: str | list[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)

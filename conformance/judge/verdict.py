@@ -14,6 +14,7 @@ from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.known import Known, entry_for
 from conformance.judge.shuffle_diagnosis import Diagnosis
 from conformance.mistakes import catalogue
+from conformance.mistakes.gradient_mean import Work
 from conformance.outcomes import Answer, Declined, Fate, Outcome, Raised
 from conformance.store import Golden, make, sha256_of
 from conformance.worlds.decisive import verdict_rank
@@ -159,12 +160,23 @@ def _judge_gradients(
         return Verdict(status, error_over_bound=furthest, answer=digest)
     first = found[rank]
     assert first is not None
-    diagnosis = gradient_diagnosis.diagnose(
-        check.case.question, golden.inputs, promise, expected, bounds, given
-    )
+    work = Work(check.case.question, golden.inputs, promise)
+    diagnosis = gradient_diagnosis.diagnose(work, expected, bounds, given)
     where = f"rank {rank}: " if len(answers) > 1 else ""
     verdict = _wrong("fail", where + first.words, diagnosis, digest)
     return replace(verdict, error_over_bound=furthest)
+
+
+def is_right(
+    answers: Sequence[Mapping[str, np.ndarray]],
+    expected: Mapping[str, np.ndarray],
+    bounds: Mapping[str, np.ndarray],
+) -> bool:
+    """Whether every rank's gradients are the expected ones, or within their bounds."""
+    given = map(_with_positive_zeros, answers)
+    if bounds:
+        return all(departure(one, expected, bounds)[0] is None for one in given)
+    return all(difference(one, expected) is None for one in given)
 
 
 def _with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

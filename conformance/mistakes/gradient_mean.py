@@ -22,7 +22,7 @@ Gradients: TypeAlias = dict[str, np.ndarray]
 ByRank: TypeAlias = Sequence[Gradients]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
     """The parts of a right answer, in float64: exact where the case is.
 
@@ -163,17 +163,22 @@ def _last_micro_batch_only(work: Work) -> Iterator[ByRank]:
 
 
 def _mean_of_means(work: Work) -> Iterator[ByRank]:
-    if work.promise == "sample_mean":
+    if work.promise == "sample_mean" and not _mixes_samples(work):
         yield work.everywhere(work.reduced([work.own(rank) for rank in range(work.world)]))
 
 
 def _local_batch_statistics(work: Work) -> Iterator[ByRank]:
-    if work.question.model == "batch_norm":
-        yield from _mean_of_means(work)
+    if work.promise == "sample_mean" and _mixes_samples(work):
+        yield work.everywhere(work.reduced([work.own(rank) for rank in range(work.world)]))
+
+
+def _mixes_samples(work: Work) -> bool:
+    """Whether a whole batch is more than its parts: batch statistics are not sums over samples."""
+    return work.question.model == "batch_norm"
 
 
 def _padding_counted(work: Work) -> Iterator[ByRank]:
-    if work.question.reduction == "sum":
+    if work.question.reduction == "sum" or _mixes_samples(work):
         return
     shards = work.question.shards
     filled = [
@@ -203,7 +208,7 @@ def _with_head_repeated(work: Work, k: int) -> Gradients:
 
 
 def _tail_dropped(work: Work) -> Iterator[ByRank]:
-    if work.question.reduction == "sum":
+    if work.question.reduction == "sum" or _mixes_samples(work):
         return
     shards = work.question.shards
     if all(min(counts) for counts in shards):

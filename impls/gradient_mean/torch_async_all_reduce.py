@@ -39,4 +39,4 @@ def torch_async_all_reduce(
     works = [dist.all_reduce(grad, group=group, async_op=True) for grad in grads]
     for grad, work in zip(grads, works, strict=True):
         work.wait()
-        grad /= group.size()
+        grad.div_(group.size())

@@ -27,7 +27,7 @@ def torch_data_parallel(
         model: with its parameters and buffers on the first device.
         loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
         batches: K of (inputs (n, …), targets (n, …)), the whole batch, on the first device.
-        devices: accelerators, over which each micro-batch is split; otherwise, on a machine that has none,
+        devices: accelerators, over which each micro-batch is split; on a machine that has none,
             anything.
 
     Raises:

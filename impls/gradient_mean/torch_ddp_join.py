@@ -42,7 +42,7 @@ def torch_ddp_join(
     ddp = DistributedDataParallel(model, process_group=group)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     totals = [torch.zeros_like(parameter) for parameter in parameters]
-    mine = [(x, y) for x, y in batches if len(y)]  # without samples there is nothing to wait for
+    mine = [(x, y) for x, y in batches if len(x)]  # without samples there is nothing to wait for
     with ddp.join(divide_by_initial_world_size=True):
         for x, y in mine:
             loss(ddp(x), y).backward()

@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard, distribute_module
+from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
+from torch.utils._pytree import tree_map
 
 import conformance
 
@@ -40,16 +41,18 @@ def torch_dtensor_batch(
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)
     replica = distribute_module(copy.deepcopy(model), mesh)  # rank 0's, on every rank
 
-    def whole(shard: Tensor, counts: list[int]) -> DTensor:
-        shape = (sum(counts), *shard.shape[1:])
-        return DTensor.from_local(
-            shard, mesh, [Shard(0)], shape=torch.Size(shape), stride=shard.stride()
-        )
+    def gathered(shard: Tensor) -> Tensor:
+        shards = [shard] * group.size()
+        dist.all_gather_object(shards, shard, group=group)
+        return torch.cat(shards)
 
     for x, y in batches:
-        counts = [0] * group.size()
-        dist.all_gather_object(counts, len(y), group=group)
-        loss(replica(whole(x, counts)), whole(y, counts)).full_tensor().backward()
-    for parameter, copied in zip(model.parameters(), replica.parameters(), strict=True):
+        # A DTensor's shards are torch.chunk's; the ranks' own need not be.
+        outputs = replica(distribute_tensor(gathered(x), mesh, [Shard(0)]))
+        # On shards the backward of mse_loss would divide by the elements of the shard.
+        wholes = tree_map(DTensor.full_tensor, outputs)
+        loss(wholes, tree_map(gathered, y)).backward()
+    for name, copied in replica.named_parameters():  # no longer tied, if any were
         if copied.grad is not None:
-            parameter.grad = copied.grad.full_tensor()
+            parameter, grad = model.get_parameter(name), copied.grad.full_tensor()
+            parameter.grad = grad if parameter.grad is None else parameter.grad + grad

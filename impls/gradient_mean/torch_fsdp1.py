@@ -1,5 +1,6 @@
 """Gradient mean by FullyShardedDataParallel."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,7 +37,7 @@ def torch_fsdp1(
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     fsdp = FullyShardedDataParallel(
-        model,
+        copy.deepcopy(model),  # it leaves shards in the module
         process_group=group,
         use_orig_params=True,
         sync_module_states=False,
@@ -44,4 +45,6 @@ def torch_fsdp1(
     )
     sum(loss(fsdp(x), y) for x, y in batches).backward()
     with FullyShardedDataParallel.summon_full_params(fsdp, with_grads=True):
-        pass
+        for parameter, whole in zip(model.parameters(), fsdp.parameters(), strict=True):
+            if whole.grad is not None:
+                parameter.grad = whole.grad.clone()

@@ -34,13 +34,9 @@ def torch_func_grad(
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def total(parameters: dict[str, Tensor]) -> Tensor:
-        losses = [
-            loss(functional_call(model, parameters, (x.to(device),)), y.to(device))
-            for x, y in batches
-        ]
+        losses = [loss(functional_call(model, parameters, (x,)), y) for x, y in batches]
         return torch.stack(losses).sum()
 
-    device = devices[0]
-    model.to(device)
+    model.to(devices[0])
     for name, mean in grad(total)(trainable).items():
         trainable[name].grad = mean

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_map
 
 import conformance
 
@@ -34,17 +35,17 @@ def torch_func_per_sample(
         RuntimeError: if the loss is not a scalar, or forward changes a buffer in place.
         ValueError: if a BatchNorm in training mode has one value per channel.
     """
-    device = devices[0]
-    model.to(device)
+    model.to(devices[0])
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def of_sample(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(model, parameters, (x.unsqueeze(0),)), y.unsqueeze(0))
+        # (1, …): a batch of one; several heads have as many targets.
+        x, y = tree_map(lambda t: t.unsqueeze(0), (x, y))
+        return loss(functional_call(model, parameters, (x,)), y)
 
     per_sample = vmap(grad(of_sample), in_dims=(None, 0, 0))
     means = [
-        {name: g.mean(0) for name, g in per_sample(trainable, x.to(device), y.to(device)).items()}
-        for x, y in batches
+        {name: g.mean(0) for name, g in per_sample(trainable, x, y).items()} for x, y in batches
     ]
     for name, parameter in trainable.items():
         parameter.grad = torch.stack([mean[name] for mean in means]).sum(0)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_map
 
 import conformance
 
@@ -33,10 +34,9 @@ def torch_func_vmap(
     Raises:
         RuntimeError: if the loss is not a scalar, or the micro-batches differ in shape.
     """
-    device = devices[0]
-    model.to(device)
-    xs = torch.stack([x for x, _ in batches]).to(device)  # (K, n, …)
-    ys = torch.stack([y for _, y in batches]).to(device)
+    model.to(devices[0])
+    # (K, n, …); several heads have as many targets.
+    xs, ys = tree_map(lambda *ks: torch.stack(ks), *batches)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: torch.stack([b] * len(xs)) for name, b in model.named_buffers()}
 

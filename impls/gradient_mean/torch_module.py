@@ -30,7 +30,6 @@ def torch_module(
     Raises:
         RuntimeError: if the loss is not a scalar.
     """
-    device = devices[0]
-    model.to(device)
+    model.to(devices[0])
     for x, y in batches:
-        loss(model(x.to(device)), y.to(device)).backward()
+        loss(model(x), y).backward()

@@ -36,7 +36,7 @@ def torch_weighted_all_reduce(
     """
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
-    mine = [len(y) for _, y in batches]
+    mine = [len(x) for x, _ in batches]
     counts = torch.tensor(mine, device=next(model.parameters()).device)
     dist.all_reduce(counts, group=group)
     for (x, y), n, total in zip(batches, mine, counts.tolist(), strict=True):

@@ -46,6 +46,11 @@ _FACTORS: dict[str, list[Any]] = {
     "starts": ["equal", "different"],
     "observe": ["gradients", "step"],
 }
+_FAMILIES = {
+    **dict.fromkeys(("linear", "mlp", "two_heads"), "dense"),
+    **dict.fromkeys(("convnet", "max_pool", "frozen_norm"), "convolutions-and-norms"),
+    **dict.fromkeys(("tied", "frozen", "unused"), "special-parameters"),
+}
 # What sums of so few bits leave room for.
 _TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "frozen_norm")}
 
@@ -96,7 +101,7 @@ def _covering() -> Iterator[GradientCase]:
             )
             if chosen
         ]
-        yield _case("averages", question, row["split"], marks)
+        yield _case(_FAMILIES[row["model"]], question, row["split"], marks)
 
 
 def _case(
@@ -187,24 +192,60 @@ def _bounded() -> Iterator[GradientCase]:
         ("layer_norm", "mse", "unequal", 2, 1, "f64"),
         ("mlp", "mse", "unequal", 3, 5, "f32"),
         ("convnet", "mse", "equal", 4, 1, "f32"),
+        ("mlp", "mse", "equal", 2, 2, "f64"),
     ):
         question = GradientQuestion(
             model,
             rotated(SPLITS[split][world], k),
             loss="cross_entropy" if loss == "cross_entropy" else "mse",
             dtype=dtype,
+            starts="different" if k == 2 else "equal",
             tier="bounded",
         )
-        yield _case("bounded", question, split, ["rounding"])
-    for world, each in ((2, (4, 4)), (3, (4, 5, 6))):
-        question = GradientQuestion("batch_norm", (each,), tier="bounded")
+        apart = ["apart"] if k == 2 else []
+        yield _case("bounded", question, split, [*apart, "rounding"])
+    yield from _batch_norms()
+
+
+# Those who compute on the whole batch at once; the others' batch norms see a part of it.
+_WHOLE_BATCH = (
+    "torch_module",
+    "torch_func_grad",
+    "jax_one_device",
+    "jax_jit_sharding",
+    "jax_set_mesh",
+)
+
+
+def _batch_norms() -> Iterator[GradientCase]:
+    """A batch norm in training: its rank's statistics, or those of the whole batch."""
+    for family, whole, each, loss, dtype in (
+        ("batch-norm", False, (4, 4), "mse", "f32"),
+        ("batch-norm", False, (4, 5, 6), "mse", "f32"),
+        ("batch-norm", True, (4, 4), "mse", "f32"),
+        ("convolutions-and-norms", True, (4, 5, 6), "mse", "f64"),
+        ("bounded", True, (3, 5), "cross_entropy", "f32"),
+    ):
         split = "equal" if len(set(each)) == 1 else "unequal"
+        question = GradientQuestion(
+            "batch_norm",
+            (each,),
+            loss="cross_entropy" if loss == "cross_entropy" else "mse",
+            dtype=dtype,
+            tier="bounded",
+        )
+        statistics = "whole-batch" if whole else "own-shard"
         yield Case(
             operation="gradient_mean",
-            name=f"batch-norm-w{world}-{split}-f32-rounding",
-            family="bounded",
-            about=f"a batch norm in training: each of {world} ranks uses its own statistics",
+            name=f"batch-norm-{statistics}-w{len(each)}-{split}-{loss.replace('_', '-')}-{dtype}",
+            family=family,
+            about=(
+                "a batch norm in training on one batch, whose samples all count"
+                if whole
+                else f"a batch norm in training: each of {len(each)} ranks uses its own statistics"
+            ),
             clauses=tuple(_clauses(question, split)),
             question=question,
-            promises=("rank_mean", "rank_sum"),
+            promises=("sample_mean",) if whole else ("rank_mean", "rank_sum"),
+            asked_of=_WHOLE_BATCH if whole else (),
         )

@@ -1,0 +1,118 @@
+"""Calling a JAX implementation of the gradient mean, and reading what it returns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conformance.cases.case import GradientQuestion
+from conformance.frameworks.jax_models import loss_of
+from conformance.outcomes import Unsupported, WrongAnswer
+
+# (inputs, targets, weights) in NumPy; targets of several heads are a tuple
+Batch = tuple[Any, ...]
+_PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
+
+
+def one_process(
+    function: Callable[..., Any],
+    question: GradientQuestion,
+    start: Mapping[str, np.ndarray],
+    batches: Sequence[Batch],
+    device: str,
+) -> dict[str, np.ndarray]:
+    """What the implementation returns.
+
+    Args:
+        function: of (loss, params, batches, devices).
+        question: what is asked.
+        start: the parameters and buffers.
+        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)).
+        device: a platform; W of its devices are handed over.
+
+    Raises:
+        Unsupported: if there are fewer than W devices, or buffers are asked for.
+    """
+    if question.observe == "buffers":
+        raise Unsupported("a function of params keeps no buffers")
+    devices = _devices(device, question.world_size)
+    params, buffers = _named(start, "parameter/"), _named(start, "buffer/")
+    # Nothing is committed to a device: pmap and shard_map put arrays where they want them.
+    with jax.default_device(devices[0]):
+        given = function(
+            loss_of(question, buffers),
+            jax.tree.map(jnp.asarray, params),
+            jax.tree.map(jnp.asarray, list(batches)),
+            devices,
+        )
+        gradients = _gradients(given, params, devices)
+        if question.observe == "step":
+            return {
+                f"parameter/{name}": _after_step(params[name], gradients[name]) for name in params
+            }
+    return {f"gradient/{name}": array for name, array in gradients.items()}
+
+
+def _devices(device: str, ranks: int) -> list[Any]:
+    platform = device.partition(":")[0]
+    try:
+        here = jax.devices(_PLATFORMS.get(platform, platform))
+    except RuntimeError as error:
+        raise Unsupported(f"jax has no device {device} here") from error
+    if len(here) < ranks:
+        raise Unsupported(f"{ranks} devices are asked for, {len(here)} are here")
+    return here[:ranks]
+
+
+def _named(start: Mapping[str, np.ndarray], head: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(head): array for name, array in start.items() if name.startswith(head)
+    }
+
+
+def _after_step(parameter: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """A step of SGD with rate 1/2, of copies: what was handed over may have been donated."""
+    return np.asarray(jnp.asarray(parameter) - 0.5 * jnp.asarray(gradient))
+
+
+def _gradients(
+    given: Any, params: Mapping[str, np.ndarray], devices: Sequence[Any]
+) -> dict[str, np.ndarray]:
+    """What came back, once it is a tree like params of arrays like theirs."""
+    if not isinstance(given, Mapping):
+        raise WrongAnswer(f"gave {type(given).__name__}, not a dict of gradients like params")
+    missing = next((name for name in params if name not in given), None)
+    if missing is not None:
+        raise WrongAnswer(f"gave no gradient of {missing}")
+    extra = next((name for name in given if name not in params), None)
+    if extra is not None:
+        raise WrongAnswer(f"gave a gradient of {extra!r}, which is no parameter")
+    return {name: _values(name, given[name], like, devices) for name, like in params.items()}
+
+
+def _values(name: str, array: Any, like: np.ndarray, devices: Sequence[Any]) -> np.ndarray:
+    if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        raise WrongAnswer(f"gradient {name} is {type(array).__name__}, not a concrete jax.Array")
+    if array.shape != like.shape:
+        per_rank = array.shape == (len(devices), *like.shape)
+        raise WrongAnswer(
+            f"gradient {name} has shape {array.shape}, expected {like.shape}"
+            f"{': one per rank?' if per_rank else ''}"
+        )
+    if array.dtype != like.dtype:
+        raise WrongAnswer(f"gradient {name} has dtype {array.dtype}, expected {like.dtype}")
+    elsewhere = sorted(map(str, array.devices() - set(devices)))
+    if elsewhere:
+        raise WrongAnswer(f"gradient {name} is on {elsewhere[0]}, which it was not given")
+    if array.is_fully_replicated:  # as JAX believes: nothing checks that the copies are equal
+        first, *others = array.addressable_shards
+        bits = np.asarray(first.data).tobytes()
+        for other in others:
+            if np.asarray(other.data).tobytes() != bits:
+                raise WrongAnswer(
+                    f"device {first.device.id} and device {other.device.id} "
+                    f"hold different values of {name}"
+                )
+    return np.array(array)

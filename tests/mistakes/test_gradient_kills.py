@@ -1,0 +1,119 @@
+"""Which question about averaged gradients kills which mistake, in the oracle's terms."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from conformance import killing
+from conformance.cases import all_cases
+from conformance.cases.case import GradientQuestion
+from conformance.judge.gradient_diagnosis import diagnose, wrong_answers
+from conformance.judge.verdict import is_right, promised
+from conformance.mistakes import catalogue
+from conformance.mistakes.gradient_mean import Work
+from conformance.store import make
+
+CASES = [case for case in all_cases() if isinstance(case.question, GradientQuestion)]
+BY_NAME = {case.name: case for case in CASES}
+
+
+@cache
+def kills():
+    return tuple(killing.kills(CASES))
+
+
+def test_every_mistake_is_killed_by_three_families_and_named():
+    assert killing.shortcomings(kills(), "gradient_mean") == []
+
+
+def test_every_pair_of_mistakes_is_told_apart_by_some_case():
+    assert killing.twins(kills()) == []
+
+
+def test_every_case_with_several_ranks_kills_something():
+    idle = set(killing.idle(kills(), CASES))
+    assert {case.id for case in CASES if case.question.world_size > 1} & idle == set()
+
+
+def test_no_answer_of_a_mistake_is_given_the_name_of_another():
+    assert [k for k in kills() if len(k.names) == 1 and not k.is_named] == []
+
+
+def test_a_mistake_without_its_cases_is_missed():
+    """The proof can fail: without ranks that start apart nobody misses the broadcast."""
+    apart = {case.id for case in CASES if case.question.starts == "different"}
+    fewer = [kill for kill in kills() if kill.case not in apart]
+    assert "initial-broadcast-missing: killed by 0 families (none)" in killing.shortcomings(
+        fewer, "gradient_mean"
+    )
+
+
+def test_the_catalogue_has_names_of_the_gradient_mean():
+    assert [mistake.name for mistake in catalogue("gradient_mean")] == [
+        "not-divided",
+        "divided-twice",
+        "squared-world",
+        "never-synchronised",
+        "shard-0-returned",
+        "psum-loss-unsynchronised",
+        "sum-loss",
+        "accumulation-unscaled",
+        "last-micro-batch-only",
+        "mean-of-means",
+        "padding-counted",
+        "tail-dropped",
+        "rank-missing",
+        "initial-broadcast-missing",
+        "clipped-before-averaging",
+        "compressed",
+        "local-batch-statistics",
+    ]
+
+
+def answers_to(case_name, mistake, promise="rank_mean"):
+    case = BY_NAME[case_name]
+    golden = make(case)
+    work = Work(case.question, golden.inputs, promise)
+    found = [
+        given for name, given in wrong_answers(work, case.question.world_size) if name == mistake
+    ]
+    expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
+    return work, expected, bounds, found
+
+
+def test_the_spectrometer_prints_the_factor_as_powers():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "sum-loss")
+    diagnosis = diagnose(work, expected, bounds, found[0])
+    assert diagnosis.names == ("sum-loss",)
+    assert diagnosis.evidence.startswith("every gradient is 7 times the right one: n with W = 3")
+
+
+def test_the_spectrometer_names_the_samples_that_are_missing():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "rank-missing")
+    evidence = diagnose(work, expected, bounds, found[0]).evidence
+    assert "35 of 105 samples count nothing: sample 0 of rank 0 in micro-batch 0" in evidence
+
+
+def test_ranks_that_disagree_are_named():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "never-synchronised")
+    diagnosis = diagnose(work, expected, bounds, found[0])
+    assert diagnosis.names == ("never-synchronised",)
+    assert diagnosis.evidence.startswith("ranks 1, 2 differ from rank 0")
+
+
+def test_an_answer_like_no_mistake_gets_no_name():
+    case = BY_NAME["mlp-w2-unequal-k5-f32-sum-step"]
+    golden = make(case)
+    expected = promised(golden.answers, "rank_mean")
+    given = {name: array + np.float32(1) for name, array in expected.items()}
+    found = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given] * 2)
+    assert found.names == ()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_right_answer_is_right_under_every_promise(case):
+    golden = make(case)
+    for promise in case.promises or ("rank_mean", "sample_mean", "rank_sum"):
+        expected = promised(golden.answers, promise)
+        assert is_right([expected], expected, promised(golden.bounds, promise))
