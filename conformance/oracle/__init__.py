@@ -1,6 +1,6 @@
 """The right answers, without any framework."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,28 +53,28 @@ def solve(case: AnyCase) -> Solution:
         case BehaviourQuestion() as question:
             return Solution({}, behaviours.answer(question))
         case GradientQuestion() as question if question.tier == "bounded":
-            return _bounded(question)
+            return _bounded(question, case.promises or gradient_mean.PROMISES)
         case GradientQuestion() as question:
-            return _exact(question)
+            return _exact(question, case.promises or gradient_mean.PROMISES)
         case other:
             raise TypeError(f"no oracle for a {type(other).__name__}")
 
 
-def _exact(question: GradientQuestion) -> Solution:
-    inputs = drawing.inputs(question)
-    tensors = gradient_mean.answer(Lattice(question.dtype), question, inputs)
+def _exact(question: GradientQuestion, promises: Sequence[str]) -> Solution:
+    inputs = drawing.inputs(question, promises)
+    tensors = gradient_mean.answer(Lattice(question.dtype), question, inputs, promises)
     carrier = DTYPES[question.dtype].carrier
     answers = {name: grid.values.astype(carrier) for name, grid in tensors.items()}
-    return Solution(inputs, answers, certificate=drawing.certificate(question, inputs))
+    return Solution(inputs, answers, certificate=drawing.certificate(question, inputs, promises))
 
 
-def _bounded(question: GradientQuestion) -> Solution:
+def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     from conformance.oracle.numbers.ball import Ball, rounded  # needs python-flint
 
-    inputs = drawing.inputs(question)
-    truths = gradient_mean.answer(Ball(), question, inputs)
+    inputs = drawing.inputs(question, promises)
+    truths = gradient_mean.answer(Ball(), question, inputs, promises)
     answers = {name: rounded(balls, question.dtype) for name, balls in truths.items()}
-    errors = gradient_mean.answer(gradient_mean.running(question), question, inputs)
+    errors = gradient_mean.answer(gradient_mean.running(question), question, inputs, promises)
     bounds = {
         name: gradient_mean.bound(errors[name], answers[name], question.dtype) for name in answers
     }

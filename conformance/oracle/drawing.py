@@ -6,7 +6,7 @@ rejected where some order of summation could round, where the sign at a ReLU or 
 is not certain, or where the gradients say too little. Nothing is widened in silence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import lcm
 from typing import Any
@@ -18,7 +18,7 @@ from conformance.cases.fills import random_bits
 from conformance.cases.models import SPECTROMETER, Model, model_of
 from conformance.dtypes import DTYPES
 from conformance.oracle import gradient_mean
-from conformance.oracle.numbers import Lattice, Uncertain, Uncertified
+from conformance.oracle.numbers import Lattice, Plain, Uncertain, Uncertified
 
 DRAWS = 200
 NONZERO = 0.1  # of every gradient at least this share
@@ -33,8 +33,14 @@ class Undrawable(Exception):  # noqa: N818 - a message to whoever wrote the case
     """No draw of many was answerable."""
 
 
-def inputs(question: GradientQuestion) -> dict[str, np.ndarray]:
+def inputs(
+    question: GradientQuestion, promises: Sequence[str] = gradient_mean.PROMISES
+) -> dict[str, np.ndarray]:
     """The named inputs of a question, as `GradientQuestion` names them.
+
+    Args:
+        question: what is asked.
+        promises: for which of them there is to be an answer.
 
     Raises:
         Undrawable: with the reasons of the rejected draws.
@@ -44,7 +50,7 @@ def inputs(question: GradientQuestion) -> dict[str, np.ndarray]:
         label = f"{question!r}/{attempt}"
         try:
             drawn = _drawn(question, label)
-            reason = _objection(question, drawn)
+            reason = _objection(question, drawn, promises)
         except (Uncertain, Uncertified) as rejected:
             reason = str(rejected)
         if reason is None:
@@ -54,14 +60,18 @@ def inputs(question: GradientQuestion) -> dict[str, np.ndarray]:
     raise Undrawable(f"{question}: {told}")
 
 
-def certificate(question: GradientQuestion, given: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def certificate(
+    question: GradientQuestion,
+    given: Mapping[str, np.ndarray],
+    promises: Sequence[str] = gradient_mean.PROMISES,
+) -> dict[str, Any]:
     """How near to rounding the exact answers come, in bits, and how much of them is nonzero.
 
     Raises:
         Uncertified: if something could round.
     """
     lattice = Lattice(question.dtype)
-    answers = gradient_mean.answer(lattice, question, given)
+    answers = gradient_mean.answer(lattice, question, given, promises)
     return {
         **asdict(lattice.limits),
         "nonzero": round(min(_nonzero_shares(question, answers), default=0.0), 3),
@@ -156,17 +166,18 @@ def _odd_divisor(question: GradientQuestion) -> int:
     return lcm(*(count // (count & -count) for count in counts))
 
 
-def _objection(question: GradientQuestion, drawn: Mapping[str, np.ndarray]) -> str | None:
+def _objection(
+    question: GradientQuestion, drawn: Mapping[str, np.ndarray], promises: Sequence[str]
+) -> str | None:
     """Why a draw is of no use; None where it is."""
-    if question.tier == "bounded":
-        answers = gradient_mean.answer(gradient_mean.running(question), question, drawn)
-        arrays = {name: tensor.value for name, tensor in answers.items()}
-    else:
-        answers = gradient_mean.answer(Lattice(question.dtype), question, drawn)
-        arrays = {name: gradient_mean.values_of(tensor) for name, tensor in answers.items()}
-    if min(_nonzero_shares(question, arrays), default=1.0) < NONZERO:
+    numbers = (
+        gradient_mean.running(question) if question.tier == "bounded" else Lattice(question.dtype)
+    )
+    gradient_mean.answer(numbers, question, drawn, promises)  # certain, and certified
+    plain = gradient_mean.answer(Plain(), question, drawn)
+    if min(_nonzero_shares(question, plain), default=1.0) < NONZERO:
         return "a gradient is nearly all zero"
-    if _is_uneven(question) and not _promises_part(arrays):
+    if _is_uneven(question) and not _promises_part(plain):
         return "unequal shards, and yet the mean of ranks is that of samples"
     return None
 

@@ -5,7 +5,7 @@ without samples has zero. `rank_mean` divides the sum over ranks by W, `rank_sum
 `sample_mean` is the gradient of the sum over micro-batches of the loss on all of their samples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -158,11 +158,16 @@ def parts_of(question: GradientQuestion, promise: str) -> list[list[Part]]:
     ]
 
 
-def answer(numbers: Numbers, question: GradientQuestion, inputs: Inputs) -> dict[str, Any]:
-    """Every promise's answer, by `PROMISE/gradient/NAME`, or after a step `PROMISE/parameter/…`."""
+def answer(
+    numbers: Numbers,
+    question: GradientQuestion,
+    inputs: Inputs,
+    promises: Sequence[str] = PROMISES,
+) -> dict[str, Any]:
+    """Each promise's answer, by `PROMISE/gradient/NAME`, or after a step `PROMISE/parameter/…`."""
     named: dict[str, Any] = {}
     state = state_of(numbers, inputs)
-    for promise in PROMISES:
+    for promise in promises:
         for name, g in averaged(numbers, question, inputs, promise).items():
             if question.observe == "gradients":
                 named[f"{promise}/gradient/{name}"] = g

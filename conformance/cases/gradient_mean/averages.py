@@ -1,6 +1,7 @@
 """The averages: models × W × shards × K × reductions × dtypes, and the spectrometer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from conformance.cases.case import Case, GradientQuestion
@@ -10,13 +11,12 @@ from conformance.cases.models import SPECTROMETER
 GradientCase = Case[GradientQuestion]
 Shards = tuple[int, ...]
 
-# Samples of each rank, by world size. At most one of W, a rank's number and their sum has an odd
-# part in any one promise's divisions, so that each divides once, and exactly.
+# Samples of each rank, by world size: powers of two, so that a rank's mean divides exactly.
 SPLITS: dict[str, dict[int, Shards]] = {
     "equal": {w: (2,) * w for w in (1, 2, 3, 4, 8)},
-    "unequal": {2: (1, 3), 3: (4, 1, 1), 4: (1, 2, 4, 1), 8: (1, 2, 1, 4, 2, 1, 4, 1)},
+    "unequal": {2: (1, 2), 3: (2, 1, 1), 4: (1, 2, 4, 1), 8: (1, 2, 1, 4, 2, 1, 4, 1)},
     "one-each": {w: (1,) * w for w in (2, 3, 4, 8)},
-    "one-alone": {2: (3, 1), 3: (2, 1, 2), 4: (2, 2, 1, 3), 8: (2, 2, 2, 1, 2, 2, 2, 3)},
+    "one-alone": {2: (2, 1), 3: (2, 1, 2), 4: (2, 2, 1, 4), 8: (2, 2, 2, 1, 2, 2, 2, 4)},
     "too-few": {2: (1, 0), 3: (1, 0, 1), 4: (1, 0, 1, 0), 8: (1, 0, 1, 1, 0, 0, 1, 0)},
 }
 _SPLIT_WORDS = {
@@ -57,7 +57,7 @@ _TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "fr
 
 def families() -> tuple[GradientCase, ...]:
     """All cases, in the order in which they are asked."""
-    return (*_covering(), *_spectrometers(), *_bounded())
+    return (*_covering(), *_two_unequal(), *_spectrometers(), *_bounded())
 
 
 def rotated(shards: Shards, k: int) -> tuple[Shards, ...]:
@@ -104,6 +104,14 @@ def _covering() -> Iterator[GradientCase]:
         yield _case(_FAMILIES[row["model"]], question, row["split"], marks)
 
 
+def _two_unequal() -> Iterator[GradientCase]:
+    """Two shards of unequal powers of two add up to no power of two; these do, for sample means."""
+    for model in ("mlp", "tied", "convnet"):
+        question = GradientQuestion(model, rotated((1, 3), 2))
+        case = _case(_FAMILIES[model], question, "unequal", ["samples"])
+        yield replace(case, promises=("sample_mean",))
+
+
 def _case(
     family: str, question: GradientQuestion, split: str, marks: list[str] | None = None
 ) -> GradientCase:
@@ -129,9 +137,22 @@ def _case(
         about=", ".join(about),
         clauses=tuple(_clauses(question, split)),
         question=question,
-        # The sum over a whole batch is not what a mean over samples says of itself.
-        promises=("rank_mean", "rank_sum") if question.reduction == "sum" else (),
+        promises=_promises(question),
     )
+
+
+def _promises(question: GradientQuestion) -> tuple[str, ...]:
+    """Of whom an average is asked; of all where that is empty.
+
+    The sum over a whole batch is not what a mean over samples says of itself. And an exact mean
+    over samples is one over a power of two of them: a sum of thirds may be fused with the
+    multiplication by 1/3, which then does not round to the quotient.
+    """
+    counts = [sum(shards) for shards in question.shards]
+    is_dyadic = all(count & (count - 1) == 0 for count in counts)
+    if question.reduction == "sum" or (question.tier == "exact" and not is_dyadic):
+        return ("rank_mean", "rank_sum")
+    return ()
 
 
 def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
@@ -179,6 +200,7 @@ def _spectrometers() -> Iterator[GradientCase]:
             about=f"the weight of every sample, {world} ranks of {counts} samples, K = {k}",
             clauses=tuple(_clauses(question, split)),
             question=question,
+            promises=_promises(question),
         )
 
 

@@ -5,7 +5,7 @@ it is at most 2^(p+q). Its terms' absolute values add up to more than any partia
 order: if that sum fits, then every order of summation gives the same bits.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -44,11 +44,14 @@ class Grid:
     """The tensor `units` · 2^`exponent`, units of int64.
 
     `most` is what no partial sum exceeds, in the same units, while the element is being summed.
+    `is_quotient` says that the elements are products with a rounded reciprocal: as exact as the
+    others once they are rounded, which a fused multiply-add does not do before it adds.
     """
 
     units: np.ndarray
     exponent: int
     most: np.ndarray
+    is_quotient: bool = False
 
     @property
     def values(self) -> np.ndarray:
@@ -77,7 +80,7 @@ class Lattice:
 
     def moved(self, x: Grid, how: Structural) -> Grid:
         """The units moved."""
-        return Grid(how(x.units), x.exponent, how(x.most))
+        return replace(x, units=how(x.units), most=how(x.most))
 
     def add(self, a: Grid, b: Grid) -> Grid:
         """On the finer of the two lattices."""
@@ -111,10 +114,13 @@ class Lattice:
             divided = divided / carrier.type(factor.denominator)
             if not (rounded == scaled.values).all() or not (divided == scaled.values).all():
                 raise Uncertified(f"the rounded {factor} does not give the exact product")
-        return scaled
+            return replace(scaled, is_quotient=True)
+        return replace(scaled, is_quotient=a.is_quotient)
 
     def total(self, a: Grid, axes: tuple[int, ...]) -> Grid:
         """On the same lattice."""
+        if a.is_quotient:
+            raise Uncertified("a sum of quotients, which a fused multiply-add does not round")
         most = np.abs(a.units).sum(axis=axes, keepdims=True)
         return self._checked(a.units.sum(axis=axes, keepdims=True), a.exponent, most)
 
@@ -127,7 +133,7 @@ class Lattice:
 
     def keep(self, a: Grid, mask: np.ndarray) -> Grid:
         """Zero where the mask is not."""
-        return Grid(np.where(mask, a.units, 0), a.exponent, np.where(mask, a.most, 0))
+        return replace(a, units=np.where(mask, a.units, 0), most=np.where(mask, a.most, 0))
 
     def positive(self, a: Grid) -> np.ndarray:
         """Where a > 0; at zero the frameworks' derivatives may part."""
