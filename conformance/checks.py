@@ -85,6 +85,7 @@ def all_checks(
         for case in cases
         if case.operation == declared.operation
         and (not case.promises or declared.promise in case.promises)
+        and (not case.frameworks or declared.framework in case.frameworks)
         and (not case.asked_of or declared.name in case.asked_of)
     ]
 

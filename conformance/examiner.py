@@ -107,4 +107,6 @@ def _environment(cache: Path | None) -> dict[str, str]:
     if cache is not None:
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
         environment["TRITON_CACHE_DIR"] = str(cache / "triton")
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache / "xla")
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return {name: os.environ.get(name, value) for name, value in environment.items()}

@@ -126,8 +126,9 @@ class Refusal:
 class Case(Generic[Asked_co]):
     """One question, the clauses it cites, and of whom it is asked.
 
-    `promises` names the promises whose implementations are asked, `asked_of` the implementations
-    themselves; empty means all. An `on_the_fly` case keeps hashes in the goldens, not tensors.
+    `promises` and `frameworks` name those whose implementations are asked, `asked_of` the
+    implementations themselves; empty means all. An `on_the_fly` case keeps hashes in the goldens,
+    not tensors.
     """
 
     operation: str
@@ -137,6 +138,7 @@ class Case(Generic[Asked_co]):
     clauses: tuple[str, ...]
     question: Asked_co
     promises: tuple[str, ...] = ()
+    frameworks: tuple[str, ...] = ()
     asked_of: tuple[str, ...] = ()
     refusal: Refusal | None = None
     on_the_fly: bool = False

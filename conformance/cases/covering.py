@@ -8,7 +8,11 @@ Row = dict[str, Any]
 
 
 def covering(
-    factors: Mapping[str, Sequence[Any]], possible: Callable[[Row], bool] = lambda _: True
+    factors: Mapping[str, Sequence[Any]],
+    possible: Callable[[Row], bool] = lambda _: True,
+    *,
+    apart: Sequence[tuple[str, str]] = (),
+    given: Sequence[Row] = (),
 ) -> list[Row]:
     """Rows that assign a value to every factor, such that every pair that can occur does.
 
@@ -19,6 +23,8 @@ def covering(
         factors: the values of each factor, by name.
         possible: whether the values assigned so far can stand in one row; it is asked of partial
             rows too, and must not say no to one that can be completed.
+        apart: pairs of factors whose values need not meet.
+        given: rows that there are already; what they cover is not covered again.
 
     >>> rows = covering({"a": [1, 2], "b": [1, 2], "c": [1, 2]})
     >>> len(rows)
@@ -27,9 +33,12 @@ def covering(
     missing = {
         frozenset({(f, u), (g, v)}): None
         for f, g in combinations(factors, 2)
+        if (f, g) not in apart
         for u, v in product(factors[f], factors[g])
         if possible({f: u, g: v})
     }
+    for there in given:
+        _cross_off(there, missing)
     rows: list[Row] = []
     while missing:
         row = _completed(dict(next(iter(missing))), factors, missing, possible)
@@ -37,9 +46,13 @@ def covering(
             missing.pop(next(iter(missing)))
             continue
         rows.append({name: row[name] for name in factors})
-        for pair in combinations(row.items(), 2):
-            missing.pop(frozenset(pair), None)
+        _cross_off(row, missing)
     return rows
+
+
+def _cross_off(row: Row, missing: dict[frozenset[tuple[str, Any]], None]) -> None:
+    for pair in combinations(row.items(), 2):
+        missing.pop(frozenset(pair), None)
 
 
 def _completed(

@@ -103,7 +103,7 @@ def test_ranks_that_disagree_are_named():
 
 
 def test_an_answer_like_no_mistake_gets_no_name():
-    case = BY_NAME["mlp-w2-unequal-k5-f32-sum-step"]
+    case = BY_NAME["spectrometer-w2-n4-k3"]
     golden = make(case)
     expected = promised(golden.answers, "rank_mean")
     given = {name: array + np.float32(1) for name, array in expected.items()}

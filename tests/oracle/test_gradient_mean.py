@@ -89,18 +89,19 @@ def test_equal_shards_give_the_mean_of_samples():
 
 
 def test_unequal_shards_give_the_mean_of_means():
-    question = GradientQuestion("linear", ((1, 3),))
+    question = GradientQuestion("linear", ((1, 3, 4),), tier="bounded")
     inputs = drawing.inputs(question)
     state = gradient_mean.state_of(Plain(), inputs)
-    first, rest = (
+    one, three, four = (
         gradient_mean.gradient(Plain(), question, inputs, state, (0, part))
-        for part in (slice(0, 1), slice(1, 4))
+        for part in (slice(0, 1), slice(1, 4), slice(4, 8))
     )
     ranks, samples = (gradients(question, inputs, p) for p in ("rank_mean", "sample_mean"))
     for name in ranks:
-        np.testing.assert_array_equal(ranks[name], (first[name] + rest[name]) / 2)
-        np.testing.assert_array_equal(samples[name], (first[name] + 3 * rest[name]) / 4)
-    assert any(not np.array_equal(ranks[name], samples[name]) for name in ranks)
+        g1, g3, g4 = one[name], three[name], four[name]
+        np.testing.assert_allclose(ranks[name], (g1 + g3 + g4) / 3, rtol=1e-12)
+        np.testing.assert_allclose(samples[name], (g1 + 3 * g3 + 4 * g4) / 8, rtol=1e-12)
+    assert any(not np.allclose(ranks[name], samples[name]) for name in ranks)
 
 
 def test_a_rank_without_samples_counts_as_zero():
