@@ -38,8 +38,10 @@ def torch_dtensor_batch(
     Raises:
         RuntimeError: if the loss is not a scalar.
     """
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), group=group, group_src=0)
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)
-    replica = distribute_module(copy.deepcopy(model), mesh)  # rank 0's, on every rank
+    replica = distribute_module(copy.deepcopy(model), mesh)
 
     def gathered(shard: Tensor) -> Tensor:
         shards = [shard] * group.size()
