@@ -20,7 +20,7 @@ Batch = tuple[Any, ...]
 
 
 def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
-    """The gradients that this rank holds, or the parameters or buffers, in NumPy.
+    """The gradients that this rank holds, or the parameters after a step, in NumPy.
 
     Raises:
         Unsupported, NotExercised, WrongAnswer: as the framework's part says.

@@ -73,21 +73,19 @@ class GradientQuestion:
     A rank's share of a micro-batch are consecutive samples, in the order of the ranks. The inputs
     are named `parameter/NAME` and `buffer/NAME` (rank 0's), `inputs/k` (N_k, …) and `targets/k`
     (N_k, …) for micro-batch k from 0, and `targets/k/h` for head h of several. An answer is named
-    `gradient/NAME`, `parameter/NAME` after a step, or `buffer/NAME`; a golden has the name of a
-    promise before it.
+    `gradient/NAME`, or `parameter/NAME` after a step; a golden has the name of a promise before it.
 
     Attributes:
         model: a name of `conformance.cases.models`.
         shards: for each of the K micro-batches, how many samples each of the W ranks gets.
-        loss: mean squared error, softmax cross entropy, or the output itself.
+        loss: mean squared error, softmax cross entropy, or the output itself, of models with one.
         reduction: whether the loss averages over the samples that it is given, or sums. A sample's
             squared error is the mean over its outputs, or under `sum` their sum; several heads'
             losses add up.
         dtype: a name of `conformance.dtypes`.
         starts: whether torch's ranks start from equal parameters; rank 0's count.
         tier: exact where no order of summation rounds, or bounded.
-        observe: the averaged gradients; the parameters after a step of SGD with rate 1/2; or the
-            buffers after all forward passes.
+        observe: the averaged gradients, or the parameters after a step of SGD with rate 1/2.
     """
 
     model: str
@@ -97,7 +95,7 @@ class GradientQuestion:
     dtype: str = "f32"
     starts: Literal["equal", "different"] = "equal"
     tier: Literal["exact", "bounded"] = "exact"
-    observe: Literal["gradients", "step", "buffers"] = "gradients"
+    observe: Literal["gradients", "step"] = "gradients"
 
     @property
     def world_size(self) -> int:

@@ -33,10 +33,8 @@ def one_process(
         device: a platform; W of its devices are handed over.
 
     Raises:
-        Unsupported: if there are fewer than W devices, or buffers are asked for.
+        Unsupported: if there are fewer than W devices.
     """
-    if question.observe == "buffers":
-        raise Unsupported("a function of params keeps no buffers")
     devices = _devices(device, question.world_size)
     params, buffers = _named(start, "parameter/"), _named(start, "buffer/")
     # Nothing is committed to a device: pmap and shard_map put arrays where they want them.

@@ -141,12 +141,6 @@ def _observed(
                 f"parameter/{name}": _values(f"parameter {name}", left[name], shape, device)
                 for name, shape in plan.parameters().items()
             }
-        case "buffers":
-            kept = dict(model.named_buffers())
-            return {
-                f"buffer/{name}": _values(f"buffer {name}", kept.get(name), shape, device)
-                for name, shape in plan.buffers().items()
-            }
 
 
 def _gradients(model: nn.Module, plan: Model, device: torch.device) -> dict[str, np.ndarray]:

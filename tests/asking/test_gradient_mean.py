@@ -221,11 +221,6 @@ def test_ranks_that_start_apart_are_apart(ask, adapter):
     for name, array in zero.arrays.items():
         np.testing.assert_array_equal(array, inputs[name])
         np.testing.assert_array_equal(one.arrays[name], inputs[name] + 1)
-    question = GradientQuestion("batch_norm", ((2, 2),), starts="different", observe="buffers")
-    zero, one = ask(adapter("pass", runs="per_rank"), question, inputs)
-    assert list(zero.arrays) == ["buffer/norm.running_mean", "buffer/norm.running_var"]
-    for name, array in one.arrays.items():
-        np.testing.assert_array_equal(array, inputs[name] + 1)
 
 
 def test_gradients_that_are_none_are_zero(ask, adapter):
@@ -235,17 +230,6 @@ def test_gradients_that_are_none_are_zero(ask, adapter):
             for array in outcome.arrays.values():
                 assert not bits_of(array).any()
                 assert array.dtype == np.float32
-
-
-def test_buffers_are_torch_s(ask):
-    question = GradientQuestion("batch_norm", ((4,),), observe="buffers")
-    inputs = made(question)
-    [outcome] = ask(OWN["torch_module"], question, inputs)
-    mean = outcome.arrays["buffer/norm.running_mean"]
-    assert mean.any()
-    assert not np.array_equal(mean, inputs["buffer/norm.running_mean"])
-    outcomes = ask(OWN["jax_pmap"], question, inputs)
-    assert outcomes == [Declined("unsupported", "a function of params keeps no buffers")]
 
 
 def test_data_parallel_that_passes_through_is_noticed(ask, adapter):
