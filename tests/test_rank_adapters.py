@@ -1,0 +1,163 @@
+"""Whatever one rank does, its check has a status, the next check runs, and nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conformance.results import read
+
+# Sums, never synchronises, or does something else on rank 1; right in the case in between.
+ADAPTER = """
+import conformance
+import torch.distributed as dist
+
+
+def average(model, loss, batches, group, divisor):
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), group=group, group_src=0)
+    for x, y in batches:
+        loss(model(x), y).backward()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad, group=group)
+            parameter.grad /= divisor
+
+
+@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
+def mine(model, loss, batches, group):
+    if len(batches) == 2:  # the case in between: nothing is wrong
+        return average(model, loss, batches, group, group.size())
+    rank = group.rank()
+    {lines}
+    average(model, loss, batches, group, {divisor})
+"""
+# Three cases, of which the second has K = 2.
+PATTERNS = [
+    "gradient_mean/mine:linear-w2-too-few-k1-bf16",
+    "gradient_mean/mine:frozen-w2-unequal-k2-*",
+    "gradient_mean/mine:convnet-w2-one-each-k1-*",
+]
+
+
+def processes(mark):
+    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
+    return [line for line in found.splitlines() if str(mark) in line and "ps -eo" not in line]
+
+
+@pytest.fixture
+def leftovers(tmp_path, monkeypatch):
+    """The temporary folder of a run, which is to be empty when it has ended."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def three_cases():
+    from conformance.cases import all_cases
+    from conformance.cases.case import GradientQuestion
+
+    cases = [
+        case
+        for case in all_cases()
+        if isinstance(case.question, GradientQuestion)
+        and case.question.world_size == 2
+        and case.question.tier == "exact"
+        and not case.asked_of
+        and (not case.promises or "rank_mean" in case.promises)
+        and (not case.frameworks or "torch" in case.frameworks)
+        and case.question.model in ("linear", "mlp", "frozen", "two_heads")
+    ]
+    one, two = ([c for c in cases if c.question.micro_batches == k] for k in (1, 2))
+    return [one[0], two[0], one[1]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "divisor", "status", "words"),
+    [
+        ("pass", "1", "fail", "not-divided"),
+        (
+            "[loss(model(x), y).backward() for x, y in batches]; return",
+            "1",
+            "fail",
+            "never-synchronised",
+        ),
+        ("if rank == 1: raise ValueError('not today')", "group.size()", "error", "rank 1: raised"),
+        ("while rank == 1: pass", "group.size()", "timeout", "rank 1: "),
+        ("if rank == 1: import os; os._exit(3)", "group.size()", "crash", "rank 1: "),
+        ("if rank == 1: import ctypes; ctypes.string_at(0)", "group.size()", "crash", "SIGSEGV"),
+        ("if rank == 1: import sys; sys.exit('bye')", "group.size()", "error", "SystemExit"),
+        ("if rank == 1: return", "group.size()", "timeout", "rank 0: "),
+        (
+            "if rank == 1: dist.destroy_process_group()",
+            "group.size()",
+            ("error", "crash"),
+            "rank 1: ",
+        ),
+    ],
+)
+def test_what_rank_1_does_costs_its_own_check_only(
+    cli, tmp_path, leftovers, lines, divisor, status, words
+):
+    file = tmp_path / "mine.py"
+    file.write_text(ADAPTER.format(lines=lines, divisor=divisor))
+    bad, good, again = three_cases()
+    patterns = [f"gradient_mean/mine:{case.name}" for case in (bad, good, again)]
+    done = cli("run", *patterns, "--adapter", file, "--timeout", "6")
+    assert "Traceback" not in done.stderr, done.stderr
+    records = {r.case: r for r in read(tmp_path / "conformance-report").records}
+    wanted = (status,) if isinstance(status, str) else status
+    for case in (bad, again):
+        assert records[case.name].status in wanted, records[case.name].reason
+        assert words in records[case.name].reason
+    assert records[good.name].status == "exact", records[good.name].reason
+    assert done.returncode == 1
+    assert processes(leftovers) == []
+    assert list(leftovers.iterdir()) == []
+
+
+def test_a_killed_run_is_readable_and_the_next_one_starts_clean(tmp_path, leftovers):
+    call = [sys.executable, "-m", "conformance", "run", "gradient_mean/torch_ddp:ddp-*"]
+    run = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    results = tmp_path / "conformance-report" / "results.jsonl"
+    for _ in range(600):
+        if results.exists() and len(results.read_text().splitlines()) > 20:
+            break
+        time.sleep(0.1)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    cut = read(results)
+    assert cut.footer is None
+    assert len(cut.records) >= 19
+    for _ in range(100):
+        if not processes(leftovers):
+            break
+        time.sleep(0.1)
+    assert processes(leftovers) == [], "the ranks ended with their parent"
+    again = subprocess.run(
+        [*call[:-1], "gradient_mean/torch_ddp:ddp-mean-*"], cwd=tmp_path, capture_output=True
+    )
+    assert again.returncode == 0
+    assert read(results).footer["conforms"]
+    assert list(Path(leftovers).iterdir()) == [], "what the killed run left was swept"
+
+
+def test_the_example_is_named_for_what_it_is(cli, tmp_path):
+    example = Path(__file__).parents[1] / "examples" / "wrong_gradient.py"
+    names = ["linear-w2-equal-*", "spectrometer-w2-*", "spectrometer-w4-*"]
+    patterns = [f"gradient_mean/wrong_*:{name}" for name in names]
+    done = cli("run", *patterns, "--adapter", example)
+    assert done.returncode == 1
+    found = {}
+    for record in read(tmp_path / "conformance-report").records:
+        found.setdefault(record.implementation, set()).add(record.mistake)
+    assert found["wrong_sum"] >= {"not-divided"}
+    assert found["wrong_never_synchronised"] >= {"never-synchronised"}
+    assert found["wrong_mean_of_means"] >= {"mean-of-means", None}
+    assert found["wrong_pmean_of_a_sum"] >= {"not-divided"}
+    assert found["wrong_shard_0"] >= {"shard-0-returned"}
