@@ -111,6 +111,6 @@ def _values(name: str, array: Any, like: np.ndarray, devices: Sequence[Any]) -> 
             if np.asarray(other.data).tobytes() != bits:
                 raise WrongAnswer(
                     f"device {first.device.id} and device {other.device.id} "
-                    f"hold different values of {name}"
+                    f"hold different values of {name}: out_specs=P() with check_vma=False?"
                 )
     return np.array(array)

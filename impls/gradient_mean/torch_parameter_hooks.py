@@ -17,7 +17,7 @@ def torch_parameter_hooks(
     batches: Sequence[tuple[Tensor, Tensor]],
     group: dist.ProcessGroup,
 ) -> None:
-    """All-reduce every gradient as soon as the last backward has accumulated it and those before it.
+    """All-reduce each gradient once the last backward has accumulated it, and those before it.
 
     The collectives run beside the rest of the backward. They must begin in the same order on every
     rank, which hooks need not: on a rank without samples they may run in another.

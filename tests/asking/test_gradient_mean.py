@@ -304,7 +304,8 @@ WRONG_IN_JAX = {
         "    return {n: p + (r == 3) for n, p in params.items()}\n"
         "run = jax.shard_map(mine, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)\n"
         "return run(params)"
-    ): "device 0 and device 3 hold different values of only.weight",
+    ): "device 0 and device 3 hold different values of only.weight: "
+    "out_specs=P() with check_vma=False?",
 }
 
 
