@@ -16,8 +16,9 @@ from pathlib import Path
 from rich.console import Console
 
 from conformance.cases import all_cases
-from conformance.clauses import all_clauses
-from conformance.report import terminal
+from conformance.clauses import FOLDER, Clause
+from conformance.clauses import read as read_clauses
+from conformance.report import averages, terminal
 from conformance.results import read
 
 ROOT = Path(__file__).parents[1]
@@ -29,15 +30,27 @@ FAILURE = (
 
 
 def coverage() -> str:
-    """Clauses × cases: how many cases of which families ask for each clause."""
-    rows = ["| clause | what is promised | cases |", "|---|---|---|"]
-    for clause in all_clauses():
-        families = Counter(case.family for case in all_cases() if clause.id in case.clauses)
-        told = ", ".join(f"{count} {family}" for family, count in families.items())
-        first = re.split(r"(?<=[.;:]) ", clause.words)[0].rstrip(".;:")
-        mark = " (**contradicted**)" if clause.verdict == "contradicted" else ""
-        rows.append(f"| {clause.id} | {first}{mark} | {told} |")
-    return "\n".join(rows)
+    """Clauses × cases: how many cases of which families ask for each clause, by document."""
+    parts = []
+    for path in sorted(FOLDER.glob("*.toml")):
+        clauses = read_clauses(path)
+        asked = sum(bool({c.id for c in clauses} & set(case.clauses)) for case in all_cases())
+        title = path.stem.replace("_", " ")
+        rows = ["| clause | what is promised | cases |", "|---|---|---|", *map(_row, clauses)]
+        parts.append(
+            f"<details><summary>{title}: {len(clauses)} clauses, {asked} cases</summary>\n\n"
+            + "\n".join(rows)
+            + "\n\n</details>"
+        )
+    return "\n".join(parts)
+
+
+def _row(clause: Clause) -> str:
+    families = Counter(case.family for case in all_cases() if clause.id in case.clauses)
+    told = ", ".join(f"{count} {family}" for family, count in families.items())
+    first = re.split(r"(?<=[.;:]) ", clause.words)[0].rstrip(".;:")
+    mark = " (**contradicted**)" if clause.verdict == "contradicted" else ""
+    return f"| {clause.id} | {first}{mark} | {told} |"
 
 
 def failure() -> str:
@@ -53,6 +66,22 @@ def failure() -> str:
     start = next(i for i, line in enumerate(lines) if line.endswith("does not conform"))
     told = "\n".join(line for line in lines[start : start + 3])
     return f"```\n$ {FAILURE}\n{told}\n```"
+
+
+def who_averages_what(results: Path) -> str:
+    """Each implementation of the gradient mean: its promise, and how its checks came out."""
+    lines = [
+        "| implementation | averages | equal shards | unequal shards | K > 1 | ms a check |",
+        "|---|---|---|---|---|---|",
+    ]
+    words = {"rank_mean": "ranks", "sample_mean": "samples", "rank_sum": "nothing: it sums"}
+    for row in averages.rows(read(results)):
+        name = row.owner.partition("@")[0]
+        lines.append(
+            f"| [`{name}`](impls/gradient_mean/{name}.py) | {words[row.promise]} | {row.equal} | "
+            f"{row.unequal} | {row.accumulated} | {row.milliseconds:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def run(results: Path) -> str:
@@ -81,6 +110,7 @@ def main() -> None:
     after = replaced(replaced(before, "coverage", coverage()), "failure", failure())
     if arguments.results:
         after = replaced(after, "run", run(arguments.results))
+        after = replaced(after, "averages", who_averages_what(arguments.results))
     if arguments.check:
         sys.exit("README.md is out of date: python ci/readme.py" if before != after else 0)
     README.write_text(after, encoding="utf-8")

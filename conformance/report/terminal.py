@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judge import NOT_CONFORMING, STATUSES
+from conformance.report import averages
 from conformance.report.agreement import agreements, parted
 from conformance.results import Record, Run
 
@@ -31,6 +32,9 @@ def show(run: Run, console: Console) -> None:
     """Print a run: implementation × outcome, failures, what was not asked, who agreed."""
     wide = console if console.is_terminal else _in_a_pipe(console)
     wide.print(_table(run))
+    if averaged := averages.rows(run):
+        wide.print()
+        wide.print(_averages(averaged))
     for block in (_failures, _set_aside, _agreement, _summary):
         for line in block(run):
             wide.print(line, soft_wrap=True, highlight=False)
@@ -62,6 +66,23 @@ def _table(run: Run) -> Table:
             for status in used
         ]
         table.add_row(name, *cells, f"{seconds[name]:.1f}")
+    return table
+
+
+def _averages(rows: Sequence[averages.Row]) -> Table:
+    """Implementation × promise: the checks that came out as promised."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("who averages what", no_wrap=True)
+    for promise in averages.PROMISES:
+        table.add_column(promise, justify="right", no_wrap=True)
+    table.add_column("of which unequal shards", justify="right", no_wrap=True)
+    table.add_column("several micro-batches", justify="right", no_wrap=True)
+    for row in rows:
+        right = averages.Tally(
+            row.equal.right + row.unequal.right, row.equal.asked + row.unequal.asked
+        )
+        cells = [str(right) if row.promise == promise else "" for promise in averages.PROMISES]
+        table.add_row(row.owner, *cells, str(row.unequal), str(row.accumulated))
     return table
 
 
