@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from conformance.cases import AnyCase, all_cases
+from conformance.cases.case import ShuffleQuestion
 from conformance.clauses import Clause, all_clauses
 from conformance.errors import UsageError
 from conformance.mistakes import Mistake, catalogue
@@ -62,7 +63,11 @@ def photographs_among(names: Sequence[str]) -> AnyCase:
         UsageError: if none does.
     """
     for case in all_cases():
-        drawable = case.question.fill == "photographs" and case.question.dtype == "u8"
+        question = case.question
+        drawable = isinstance(question, ShuffleQuestion) and (question.fill, question.dtype) == (
+            "photographs",
+            "u8",
+        )
         if drawable and (case.id in names or case.name in names):
             return case
     raise UsageError(f"{', '.join(names)} has no photographs to draw; photographs-u8 has")
@@ -77,6 +82,10 @@ def _case(case: AnyCase) -> str:
         lines.append("    any error will do")
     if case.promises:
         lines.append(f"    asked of implementations that promise {' or '.join(case.promises)}")
+    if case.frameworks:
+        lines.append(f"    asked of {' and '.join(case.frameworks)}")
+    if case.asked_of:
+        lines.append(f"    asked of {', '.join(case.asked_of)}")
     if case.on_the_fly:
         lines.append("    made when it is asked, and compared by hash")
     words_of = {clause.id: clause.words for clause in all_clauses()}
