@@ -233,7 +233,10 @@ def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
         if entry is None:
             raise _spoilt(MANIFEST, f"lacks the case {name}")
         _same_question(case, entry)
-        by_case[name] = _golden(case, entry, tensors)
+        try:
+            by_case[name] = _golden(case, entry, tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _spoilt(MANIFEST, f"is edited: {error!r} in the entry of {name}") from error
     return Goldens(hashlib.sha256(files[MANIFEST]).hexdigest(), by_case)
 
 

@@ -45,6 +45,7 @@ def test_a_run_leaves_header_checks_and_footer(cli, tmp_path):
             "error_over_bound",
             "seconds",
             "answer",
+            "promise",
         ]
         assert check["status"] in STATUSES
         assert check["reason"] or check["status"] == "exact"

@@ -164,7 +164,9 @@ def test_a_large_answer_is_compared_by_hash_and_diagnosed_when_wrong():
     assert found.mistake == "inverse-groups"
 
 
-ENTRY = Known(f"channel_shuffle/mine@cpu:{PROBE}", date(2026, 11, 24), "differs so", "some/repo#1")
+ENTRY = Known(
+    (f"channel_shuffle/mine@cpu:{PROBE}",), date(2026, 11, 24), "differs so", "some/repo#1"
+)
 
 
 def test_a_known_difference_does_not_count():
