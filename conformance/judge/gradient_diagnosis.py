@@ -11,6 +11,7 @@ from conformance.cases.case import GradientQuestion
 from conformance.cases.models import SPECTROMETER
 from conformance.dtypes import DTYPES
 from conformance.judge.bounds import error_over_bound
+from conformance.judge.comparison import form_difference
 from conformance.judge.shuffle_diagnosis import Diagnosis
 from conformance.mistakes import catalogue
 from conformance.mistakes.gradient_mean import Gradients, Work
@@ -31,7 +32,7 @@ def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arr
         bounds: how far it may be off; empty where it is exact.
         answers: what each rank gave; one where one process answers for all.
     """
-    if any(set(answer) != set(expected) for answer in answers):
+    if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
     names = tuple(
         name
@@ -57,6 +58,12 @@ def wrong_answers(work: Work, ranks: int) -> list[tuple[str, list[dict[str, np.n
             if mistake.name != "never-synchronised" or ranks > 1
             for by_rank in mistake.wrong(work)
         ]
+
+
+def _has_the_form(answer: Arrays, expected: Arrays) -> bool:
+    return set(answer) == set(expected) and all(
+        form_difference(name, answer[name], right) is None for name, right in expected.items()
+    )
 
 
 def as_answer(work: Work, gradients: Gradients) -> dict[str, np.ndarray]:
