@@ -23,6 +23,7 @@ from conformance.results import read
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+ROWS = 6  # of each operation in the table of a run
 FAILURE = (
     "conformance run --adapter examples/wrong_shuffle.py "
     "channel_shuffle/wrong_inverse:identity-probe-f32-c12-g3"
@@ -85,12 +86,17 @@ def who_averages_what(results: Path) -> str:
 
 
 def run(results: Path) -> str:
-    """The table of a run, and how it ends."""
+    """The table of a run, of which the first rows of each operation, and how it ends."""
     finished = read(results)
     stream = io.StringIO()
     terminal.show(finished, Console(file=stream))
-    table, *_ = stream.getvalue().split("\n\n")
-    return f"```\n$ bash ci/run conformance\n{table}\n…\n{stream.getvalue().splitlines()[-1]}\n```"
+    head, *rows = stream.getvalue().split("\n\n")[0].splitlines()
+    table = [head]
+    for operation in dict.fromkeys(row.partition("/")[0] for row in rows):
+        mine = [row for row in rows if row.startswith(f"{operation}/")]
+        table += [*mine[:ROWS], f"… and {len(mine) - ROWS} more"]
+    ending = stream.getvalue().splitlines()[-1]
+    return "\n".join(["```", "$ bash ci/run conformance", *table, "…", ending, "```"])
 
 
 def replaced(text: str, name: str, content: str) -> str:
