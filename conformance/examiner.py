@@ -14,7 +14,7 @@ from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
 from conformance.outcomes import Declined, Outcome
 from conformance.store import Goldens, make
-from conformance.worlds import LocalWorld, Task, TorchRanks, World
+from conformance.worlds import JaxProcesses, LocalWorld, Task, TorchRanks, World
 
 # What the first process of a world imports once, and its successors find imported.
 _PRELOAD = {
@@ -86,20 +86,28 @@ class Examiner:
     def _world(self, name: str) -> World:
         if name not in self._worlds:
             prepare = f"conformance.asking:prepare_{name.partition('-')[0]}"
-            self._worlds[name] = (
-                TorchRanks(MOST_RANKS, prepare, self._environment)
-                if name == RANKS
-                else LocalWorld(_PRELOAD[name], prepare, self._environment)
-            )
+            match name:
+                case "torch-ranks":
+                    world: World = TorchRanks(MOST_RANKS, prepare, self._environment)
+                case "jax-processes":
+                    # Its processes say themselves how many devices they have, before all else.
+                    world = JaxProcesses(environment=self._environment)
+                case _:
+                    world = LocalWorld(_PRELOAD[name], prepare, self._environment)
+            self._worlds[name] = world
         return self._worlds[name]
 
 
-RANKS = "torch-ranks"
+RANKS, PROCESSES = "torch-ranks", "jax-processes"
 
 
 def world_of(check: Check) -> str:
     """The name of the world in which a check is asked."""
-    return RANKS if check.implementation.runs == "per_rank" else check.implementation.framework
+    if check.implementation.runs == "per_rank":
+        return RANKS
+    if check.implementation.framework == "jax" and check.ranks > 1:
+        return PROCESSES
+    return check.implementation.framework
 
 
 def _environment(cache: Path | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ from conformance.cases.gradient_mean import (
     data_parallel,
     distributed_data_parallel,
     jax,
+    jax_processes,
 )
 
 
@@ -16,4 +17,5 @@ def cases() -> tuple[AnyCase, ...]:
         *data_parallel.cases(),
         *distributed_data_parallel.cases(),
         *jax.cases(),
+        *jax_processes.cases(),
     )
