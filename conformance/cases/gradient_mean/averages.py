@@ -53,6 +53,9 @@ _FAMILIES = {
     **dict.fromkeys(("convnet", "max_pool", "frozen_norm"), "convolutions-and-norms"),
     **dict.fromkeys(("tied", "frozen", "unused"), "special-parameters"),
 }
+# Who is asked: JAX, which compiles for every question, is asked one of each kind.
+_ALL: tuple[str, ...] = ()
+_TORCH = ("torch",)
 # What sums of so few bits leave room for.
 _TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "frozen_norm")}
 
@@ -95,7 +98,7 @@ def _covering() -> Iterator[GradientCase]:
     for row in shared:
         yield _of_row(row)
     for row in covering(_FACTORS, _possible, given=shared):
-        yield replace(_of_row(row), frameworks=("torch",))
+        yield replace(_of_row(row), frameworks=_TORCH)
 
 
 def _of_row(row: dict[str, Any]) -> GradientCase:
@@ -195,12 +198,12 @@ def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
 
 def _spectrometers() -> Iterator[GradientCase]:
     """The gradient is the weight of each sample: exact for powers of two, bounded for coprimes."""
-    for world, each, k, tier in (
-        (2, (4, 4), 3, "exact"),
-        (4, (2, 1, 4, 1), 1, "exact"),
-        (8, (1,) * 8, 5, "exact"),
-        (3, (7, 7, 7), 5, "bounded"),
-        (3, (5, 2, 7), 2, "bounded"),
+    for world, each, k, tier, frameworks in (
+        (2, (4, 4), 3, "exact", _TORCH),
+        (4, (2, 1, 4, 1), 1, "exact", _ALL),
+        (8, (1,) * 8, 5, "exact", _TORCH),
+        (3, (7, 7, 7), 5, "bounded", _ALL),
+        (3, (5, 2, 7), 2, "bounded", _TORCH),
     ):
         question = GradientQuestion(
             SPECTROMETER,
@@ -218,20 +221,21 @@ def _spectrometers() -> Iterator[GradientCase]:
             clauses=tuple(_clauses(question, split)),
             question=question,
             promises=_promises(question),
+            frameworks=frameworks,
         )
 
 
 def _bounded() -> Iterator[GradientCase]:
     """What no lattice holds: exponentials, roots, and data that rounds."""
     for model, loss, split, world, k, dtype, frameworks in (
-        ("classifier", "cross_entropy", "equal", 2, 1, "f32", ()),
-        ("classifier", "cross_entropy", "unequal", 4, 2, "f64", ("torch",)),
-        ("classifier", "cross_entropy", "unequal", 3, 1, "f32", ()),
-        ("layer_norm", "mse", "equal", 3, 2, "f32", ("torch",)),
-        ("layer_norm", "mse", "unequal", 2, 1, "f64", ()),
-        ("mlp", "mse", "unequal", 3, 5, "f32", ()),
-        ("convnet", "mse", "equal", 4, 1, "f32", ("torch",)),
-        ("mlp", "mse", "equal", 2, 2, "f64", ("torch",)),
+        ("classifier", "cross_entropy", "equal", 2, 1, "f32", _TORCH),
+        ("classifier", "cross_entropy", "unequal", 4, 2, "f64", _TORCH),
+        ("classifier", "cross_entropy", "unequal", 3, 1, "f32", _ALL),
+        ("layer_norm", "mse", "equal", 3, 2, "f32", _TORCH),
+        ("layer_norm", "mse", "unequal", 2, 1, "f64", _TORCH),
+        ("mlp", "mse", "unequal", 3, 5, "f32", _TORCH),
+        ("convnet", "mse", "equal", 4, 1, "f32", _TORCH),
+        ("mlp", "mse", "equal", 2, 2, "f64", _TORCH),
     ):
         question = GradientQuestion(
             model,
@@ -253,12 +257,12 @@ _WHOLE_BATCH = ("torch_module", "jax_one_device", "jax_jit_sharding", "jax_set_m
 
 def _batch_norms() -> Iterator[GradientCase]:
     """A batch norm in training: its rank's statistics, or those of the whole batch."""
-    for family, whole, each, loss, dtype in (
-        ("batch-norm", False, (4, 4), "mse", "f32"),
-        ("batch-norm", False, (4, 5, 6), "mse", "f32"),
-        ("batch-norm", True, (4, 4), "mse", "f32"),
-        ("convolutions-and-norms", True, (4, 5, 6), "mse", "f64"),
-        ("bounded", True, (3, 5), "cross_entropy", "f32"),
+    for family, whole, each, loss, dtype, frameworks in (
+        ("batch-norm", False, (4, 4), "mse", "f32", _TORCH),
+        ("batch-norm", False, (4, 5, 6), "mse", "f32", _ALL),
+        ("batch-norm", True, (4, 4), "mse", "f32", _ALL),
+        ("convolutions-and-norms", True, (4, 5, 6), "mse", "f64", _ALL),
+        ("bounded", True, (3, 5), "cross_entropy", "f32", _ALL),
     ):
         split = "equal" if len(set(each)) == 1 else "unequal"
         question = GradientQuestion(
@@ -281,5 +285,6 @@ def _batch_norms() -> Iterator[GradientCase]:
             clauses=tuple(_clauses(question, split)),
             question=question,
             promises=("sample_mean",) if whole else ("rank_mean", "rank_sum"),
+            frameworks=frameworks,
             asked_of=_WHOLE_BATCH if whole else (),
         )
