@@ -137,6 +137,7 @@ def test_memory_is_told_as_a_fact(capsys, held, has_jax, words):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
 def test_the_peak_counts_what_a_child_and_its_child_hold():
+    before = set(memory.below(os.getpid()))  # other tests' worlds, in the same process
     code = "import subprocess, sys; big = bytearray(b'x') * (64 << 20); input()"
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
     with memory.Peak() as peak:
@@ -145,10 +146,10 @@ def test_the_peak_counts_what_a_child_and_its_child_hold():
         while peak.bytes < 64 << 20 and time.monotonic() < late:
             time.sleep(0.05)
         child.communicate(b"\n")
-    assert 64 << 20 < peak.bytes < 1 << 30
+    assert 64 << 20 < peak.bytes < (64 << 20) + (1 << 30) * (1 + len(before))
     assert peak.processes >= 2
     assert memory.held(2**22 + 1) == 0
-    assert memory.below(os.getpid()) == []
+    assert set(memory.below(os.getpid())) <= before
 
 
 def test_an_unknown_name_is_one_line_that_names_the_known_ones(cli):
