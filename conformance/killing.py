@@ -12,7 +12,7 @@ from conformance.judge.gradient_diagnosis import wrong_answers
 from conformance.judge.shuffle_diagnosis import accepted_refusal, answer_of, diagnose
 from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
-from conformance.mistakes.gradient_mean import Work
+from conformance.mistakes.work import Work
 from conformance.registry import PROMISES
 from conformance.store import make
 

@@ -14,7 +14,7 @@ from conformance.judge.bounds import error_over_bound
 from conformance.judge.comparison import form_difference
 from conformance.judge.shuffle_diagnosis import Diagnosis
 from conformance.mistakes import catalogue
-from conformance.mistakes.gradient_mean import Gradients, Work
+from conformance.mistakes.work import Gradients, Work
 
 Arrays = Mapping[str, np.ndarray]
 _EXPONENTS = range(-2, 3)

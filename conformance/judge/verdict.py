@@ -14,7 +14,7 @@ from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.known import Known, entry_for
 from conformance.judge.shuffle_diagnosis import Diagnosis
 from conformance.mistakes import catalogue
-from conformance.mistakes.gradient_mean import Work
+from conformance.mistakes.work import Work
 from conformance.outcomes import Answer, Declined, Fate, Outcome, Raised
 from conformance.store import Golden, make, sha256_of
 from conformance.worlds.decisive import verdict_rank

@@ -4,101 +4,15 @@ A wrong way has one or more answers: how far it went wrong may depend on what th
 did. An answer is one set of gradients for each rank.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
 
 import ml_dtypes
 import numpy as np
 
-from conformance.cases.case import GradientQuestion
-from conformance.cases.models import model_of
 from conformance.mistakes.mistake import Mistake
-from conformance.oracle import gradient_mean as oracle
-from conformance.oracle.numbers import Plain
-
-Gradients: TypeAlias = dict[str, np.ndarray]
-ByRank: TypeAlias = Sequence[Gradients]
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """The parts of a right answer, in float64: exact where the case is.
-
-    Attributes:
-        question: what was asked.
-        inputs: with which tensors.
-        promise: what is to come of it.
-    """
-
-    question: GradientQuestion
-    inputs: Mapping[str, np.ndarray]
-    promise: str
-    _parts: dict[tuple[int, int, int, float], Gradients] = field(default_factory=dict, repr=False)
-
-    @property
-    def world(self) -> int:
-        """W."""
-        return self.question.world_size
-
-    @property
-    def is_mean(self) -> bool:
-        """Whether anything is divided."""
-        return self.promise != "rank_sum"
-
-    @cached_property
-    def right(self) -> Gradients:
-        """The right gradients."""
-        return dict(oracle.averaged(Plain(), self.question, self.inputs, self.promise))
-
-    def span(self, rank: int, k: int) -> slice:
-        """Which samples of micro-batch k the rank has."""
-        ends = np.cumsum((0, *self.question.shards[k])).tolist()
-        return slice(ends[rank], ends[rank + 1])
-
-    def part(self, k: int, samples: slice, raised: float = 0.0) -> Gradients:
-        """The gradient of the loss on these samples alone, with parameters raised so much."""
-        key = (k, samples.start, samples.stop, raised)
-        if key not in self._parts:
-            shapes = model_of(self.question).parameters()
-            self._parts[key] = {name: np.zeros(shape) for name, shape in shapes.items()}
-            if samples.start < samples.stop:
-                state = {name: values + raised for name, values in self._state.items()}
-                self._parts[key] |= oracle.gradient(
-                    Plain(), self.question, self.inputs, state, (k, samples)
-                )
-        return self._parts[key]
-
-    @cached_property
-    def _state(self) -> dict[str, np.ndarray]:
-        return oracle.state_of(Plain(), self.inputs)
-
-    def own(self, rank: int, ks: Sequence[int] | None = None, raised: float = 0.0) -> Gradients:
-        """The rank's own gradient, of all micro-batches or of some."""
-        chosen = range(self.question.micro_batches) if ks is None else ks
-        return total([self.part(k, self.span(rank, k), raised) for k in chosen])
-
-    def reduced(self, by_rank: ByRank) -> Gradients:
-        """The ranks' gradients as the promise has them: divided by W, or not."""
-        return scaled(total(by_rank), 1 / self.world if self.is_mean else 1.0)
-
-    def everywhere(self, gradients: Gradients) -> ByRank:
-        """The same on every rank."""
-        return [gradients] * self.world
-
+from conformance.mistakes.work import ByRank, Gradients, Work, scaled, total
 
 Wrong = Callable[[Work], Iterator[ByRank]]
-
-
-def total(terms: Sequence[Gradients]) -> Gradients:
-    """The sum, parameter by parameter."""
-    return {name: np.sum([term[name] for term in terms], axis=0) for name in terms[0]}
-
-
-def scaled(gradients: Gradients, factor: float) -> Gradients:
-    """Times a factor."""
-    return {name: values * factor for name, values in gradients.items()}
 
 
 def _not_divided(work: Work) -> Iterator[ByRank]:

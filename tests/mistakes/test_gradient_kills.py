@@ -11,7 +11,7 @@ from conformance.cases.case import GradientQuestion
 from conformance.judge.gradient_diagnosis import diagnose, wrong_answers
 from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
-from conformance.mistakes.gradient_mean import Work
+from conformance.mistakes.work import Work
 from conformance.store import make
 
 CASES = [case for case in all_cases() if isinstance(case.question, GradientQuestion)]
