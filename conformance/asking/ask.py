@@ -1,13 +1,14 @@
 """What is sent to a world: one question to one implementation, with its inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
 import numpy as np
 
 from conformance.cases.case import Asked_co
-from conformance.registry import Implementation
+from conformance.outcomes import Unsupported
+from conformance.registry import Implementation, function_of
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,15 @@ class Rank(Protocol):
     def group(self) -> Any:
         """Their torch process group; None in a world that has none."""
         ...
+
+
+def loaded(implementation: Implementation) -> Callable[..., Any]:
+    """The implementation's function, in this process.
+
+    Raises:
+        Unsupported: if it needs a package that is not installed.
+    """
+    try:
+        return function_of(implementation)
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"{error.name} is not installed") from error

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from conformance.asking.ask import Ask
+from conformance.asking.ask import Ask, loaded
 from conformance.cases.case import Layout, ShuffleQuestion
 from conformance.dtypes import DTYPES
 from conformance.frameworks import Bridge, Refused, bridge
 from conformance.outcomes import Answer, Unsupported
-from conformance.registry import Implementation, function_of
+from conformance.registry import Implementation
 
 
 def answer(ask: Ask[ShuffleQuestion]) -> Answer:
@@ -23,7 +23,7 @@ def answer(ask: Ask[ShuffleQuestion]) -> Answer:
     """
     implementation, question = ask.implementation, ask.question
     here = bridge(implementation.framework)
-    function = _function(implementation)
+    function = loaded(implementation)
     try:
         given = _observe(here, function, ask)
     except Exception as error:
@@ -51,13 +51,6 @@ def _transform_of(question: ShuffleQuestion) -> str:
     if question.transform != "plain":
         return question.transform
     return question.derivative if question.derivative != "none" else question.dtype
-
-
-def _function(implementation: Implementation) -> Callable[..., Any]:
-    try:
-        return function_of(implementation)
-    except ModuleNotFoundError as error:
-        raise Unsupported(f"{error.name} is not installed") from error
 
 
 def _observe(

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from conformance.asking.ask import Ask, Rank
+from conformance.asking.ask import Ask, Rank, loaded
 from conformance.cases.case import GradientQuestion
 from conformance.cases.models import model_of
 from conformance.dtypes import DTYPES
 from conformance.frameworks import bridge
 from conformance.outcomes import Answer, NotExercised, Unsupported
-from conformance.registry import Implementation, function_of
 
 Targets = np.ndarray | tuple[np.ndarray, ...]
 Batch = tuple[Any, ...]
@@ -29,7 +28,7 @@ def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
     implementation, question = ask.implementation, ask.question
     if implementation.framework == "numpy":
         raise Unsupported("numpy has no gradients to average")
-    function = _function(implementation)
+    function = loaded(implementation)
     try:
         return Answer(_put(function, ask, rank))
     except Exception as error:
@@ -38,13 +37,6 @@ def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
             raise
         words = shorten(str(error) or type(error).__name__, 120, placeholder=" …")
         raise Unsupported(f"{question.dtype} is refused: {words}") from error
-
-
-def _function(implementation: Implementation) -> Callable[..., Any]:
-    try:
-        return function_of(implementation)
-    except ModuleNotFoundError as error:
-        raise Unsupported(f"{error.name} is not installed") from error
 
 
 def _put(

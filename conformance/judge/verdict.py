@@ -108,10 +108,9 @@ def _judge_raised(check: Check, raised: Raised, rank: str) -> Verdict:
 
 def _judge_answers(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
     case, given = check.case, answers[0].arrays
-    digest = sha256_of_answer(given)
     if isinstance(case.question, GradientQuestion):
-        digest = sha256_of_answer(_with_positive_zeros(given))
-        return _judge_gradients(check, golden, answers, digest)
+        return _judge_gradients(check, golden, answers)
+    digest = sha256_of_answer(given)
     if isinstance(case.question, BehaviourQuestion):
         return _judge_behaviour(golden, answers, digest)
     if case.refusal is not None:
@@ -140,13 +139,12 @@ def _judge_behaviour(golden: Golden, answers: Sequence[Answer], digest: str) -> 
     return Verdict("exact", answer=digest)
 
 
-def _judge_gradients(
-    check: Check, golden: Golden, answers: Sequence[Answer], digest: str
-) -> Verdict:
+def _judge_gradients(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
     """Every rank must hold the gradients that the implementation promises."""
     promise = check.implementation.promise
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
     given = [_with_positive_zeros(answer.arrays) for answer in answers]
+    digest = sha256_of_answer(given[0])
     if not bounds:
         found = [difference(one, expected) for one in given]
         furthest = None

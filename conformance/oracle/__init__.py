@@ -62,10 +62,13 @@ def solve(case: AnyCase) -> Solution:
 
 def _exact(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     inputs = drawing.inputs(question, promises)
-    tensors = gradient_mean.answer(Lattice(question.dtype), question, inputs, promises)
+    lattice = Lattice(question.dtype)
+    tensors = gradient_mean.answer(lattice, question, inputs, promises)
     carrier = DTYPES[question.dtype].carrier
     answers = {name: grid.values.astype(carrier) for name, grid in tensors.items()}
-    return Solution(inputs, answers, certificate=drawing.certificate(question, inputs, promises))
+    return Solution(
+        inputs, answers, certificate=drawing.certificate(question, lattice.limits, tensors)
+    )
 
 
 def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:

@@ -18,7 +18,7 @@ from conformance.cases.fills import random_bits
 from conformance.cases.models import SPECTROMETER, Model, model_of
 from conformance.dtypes import DTYPES
 from conformance.oracle import gradient_mean
-from conformance.oracle.numbers import Lattice, Plain, Uncertain, Uncertified
+from conformance.oracle.numbers import Lattice, Limits, Plain, Uncertain, Uncertified
 
 DRAWS = 200
 NONZERO = 0.1  # of every gradient at least this share
@@ -61,19 +61,17 @@ def inputs(
 
 
 def certificate(
-    question: GradientQuestion,
-    given: Mapping[str, np.ndarray],
-    promises: Sequence[str] = gradient_mean.PROMISES,
+    question: GradientQuestion, limits: Limits, answers: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """How near to rounding the exact answers come, in bits, and how much of them is nonzero.
+    """How near to rounding the exact answers came, in bits, and how much of them is nonzero.
 
-    Raises:
-        Uncertified: if something could round.
+    Args:
+        question: what was asked.
+        limits: of the lattice on which the answers were computed.
+        answers: on that lattice.
     """
-    lattice = Lattice(question.dtype)
-    answers = gradient_mean.answer(lattice, question, given, promises)
     return {
-        **asdict(lattice.limits),
+        **asdict(limits),
         "nonzero": round(min(_nonzero_shares(question, answers), default=0.0), 3),
     }
 

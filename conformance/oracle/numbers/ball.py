@@ -8,9 +8,7 @@ from flint import arb, ctx, fmpq
 
 from conformance.dtypes import DTYPES
 from conformance.oracle.numbers.plain import one_place
-from conformance.oracle.numbers.system import Structural, Uncertain
-
-_FORMATS = {"f64": (53, -1022), "f32": (24, -126), "f16": (11, -14), "bf16": (8, -126)}
+from conformance.oracle.numbers.system import FORMATS, Structural, Uncertain
 
 
 class Ball:
@@ -103,7 +101,7 @@ def rounded(balls: np.ndarray, dtype: str) -> np.ndarray:
 
 def _nearest(exact: Any, dtype: str) -> float:
     """An exact ball's value in the dtype, as a float that holds it."""
-    bits, lowest = _FORMATS[dtype]
+    bits, lowest, _ = FORMATS[dtype]
     mantissa, exponent = (int(part) for part in exact.man_exp())
     if not mantissa:
         return 0.0

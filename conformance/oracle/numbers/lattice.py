@@ -12,15 +12,13 @@ import numpy as np
 
 from conformance.dtypes import DTYPES
 from conformance.oracle.numbers.plain import one_place
-from conformance.oracle.numbers.system import Structural, Uncertain, Uncertified, is_power_of_two
-
-# Bits of the significand, the smallest exponent of a normal number, and the largest.
-_FORMATS = {
-    "f64": (53, -1022, 1023),
-    "f32": (24, -126, 127),
-    "f16": (11, -14, 15),
-    "bf16": (8, -126, 127),
-}
+from conformance.oracle.numbers.system import (
+    FORMATS,
+    Structural,
+    Uncertain,
+    Uncertified,
+    is_power_of_two,
+)
 
 
 @dataclass
@@ -67,7 +65,7 @@ class Lattice:
     limits: Limits = field(init=False)
 
     def __post_init__(self) -> None:
-        self._bits, self._lowest, self._highest = _FORMATS[self.dtype]
+        self._bits, self._lowest, self._highest = FORMATS[self.dtype]
         self.limits = Limits(self.dtype)
 
     def exactly(self, values: np.ndarray) -> Grid:

@@ -12,10 +12,9 @@ from fractions import Fraction
 import numpy as np
 
 from conformance.oracle.numbers.plain import one_place
-from conformance.oracle.numbers.system import Structural, Uncertain, is_power_of_two
+from conformance.oracle.numbers.system import FORMATS, Structural, Uncertain, is_power_of_two
 
-_PRECISION = {"f64": (53, -1022), "f32": (24, -126), "f16": (11, -14), "bf16": (8, -126)}
-UNIT_ROUNDOFF = {dtype: 2.0**-bits for dtype, (bits, _) in _PRECISION.items()}
+UNIT_ROUNDOFF = {dtype: 2.0**-bits for dtype, (bits, _, _) in FORMATS.items()}
 # Roundings of a product; and units in the last place by which exp, log and rsqrt may be off.
 _PRODUCT, _FUNCTION = 2, 4
 
@@ -44,7 +43,7 @@ class Running:
             more: terms that any sum may be mixed with, in an order that is not the oracle's.
         """
         self._u, self._more = UNIT_ROUNDOFF[dtype], more
-        self._tiny = 2.0 ** _PRECISION[dtype][1]
+        self._tiny = 2.0 ** FORMATS[dtype][1]
 
     def exactly(self, values: np.ndarray) -> Approximate:
         """Without error."""

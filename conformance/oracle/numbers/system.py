@@ -6,6 +6,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# Of each dtype the bits of its significand, and the exponents of its smallest and largest normals.
+FORMATS = {
+    "f64": (53, -1022, 1023),
+    "f32": (24, -126, 127),
+    "f16": (11, -14, 15),
+    "bf16": (8, -126, 127),
+}
+
 
 class Uncertain(Exception):  # noqa: N818 - it says what is known, not what went wrong
     """The sign of a value, or which of several is the largest, is not certain."""
