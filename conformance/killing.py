@@ -73,13 +73,15 @@ def _gradient_kills(case: Case[GradientQuestion]) -> list[Kill]:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         work = Work(case.question, golden.inputs, promise)
         for ranks in {case.question.world_size, 1}:
-            for name, given in wrong_answers(work, ranks):
-                if is_right(given, expected, bounds):
-                    continue
-                names = gradient_diagnosis.diagnose(work, expected, bounds, given).names
-                kill = Kill(name, case.operation, case.id, case.family, names)
-                if name not in found or kill.is_named:
-                    found[name] = kill
+            for mistake, alternatives in wrong_answers(work, ranks):
+                # Of orders of a sum one will do: they go wrong together.
+                for given in alternatives[:1] if mistake.is_by_element else alternatives:
+                    if is_right(given, expected, bounds):
+                        continue
+                    names = gradient_diagnosis.diagnose(work, expected, bounds, given).names
+                    kill = Kill(mistake.name, case.operation, case.id, case.family, names)
+                    if mistake.name not in found or kill.is_named:
+                        found[mistake.name] = kill
     return list(found.values())
 
 

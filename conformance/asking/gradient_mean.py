@@ -12,6 +12,7 @@ from conformance.cases.case import GradientQuestion
 from conformance.cases.models import model_of
 from conformance.dtypes import DTYPES
 from conformance.frameworks import bridge
+from conformance.oracle import noise
 from conformance.outcomes import Answer, NotExercised, Unsupported
 
 Targets = np.ndarray | tuple[np.ndarray, ...]
@@ -30,7 +31,8 @@ def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
         raise Unsupported("numpy has no gradients to average")
     function = loaded(implementation)
     try:
-        return Answer(_put(function, ask, rank))
+        given = _put(function, ask, rank)
+        return Answer(noise.read(question, given) if question.observe == "noise" else given)
     except Exception as error:
         refused = bridge(implementation.framework).refusal(error)
         if refused != "dtype" or question.dtype in ("f32", "f64"):

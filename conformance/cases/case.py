@@ -73,7 +73,8 @@ class GradientQuestion:
     A rank's share of a micro-batch are consecutive samples, in the order of the ranks. The inputs
     are named `parameter/NAME` and `buffer/NAME` (rank 0's), `inputs/k` (N_k, …) and `targets/k`
     (N_k, …) for micro-batch k from 0, and `targets/k/h` for head h of several. An answer is named
-    `gradient/NAME`, or `parameter/NAME` after a step; a golden has the name of a promise before it.
+    `gradient/NAME`, or `parameter/NAME` after a step, or `noise/…`; a golden has the name of a
+    promise before it.
 
     Attributes:
         model: a name of `conformance.cases.models`.
@@ -85,7 +86,8 @@ class GradientQuestion:
         dtype: a name of `conformance.dtypes`.
         starts: whether torch's ranks start from equal parameters; rank 0's count.
         tier: exact where no order of summation rounds, or bounded.
-        observe: the averaged gradients, or the parameters after a step of SGD with rate 1/2.
+        observe: the averaged gradients, the parameters after a step of SGD with rate 1/2, or the
+            noise that a dropout put on every sample, read off the gradients.
     """
 
     model: str
@@ -95,7 +97,7 @@ class GradientQuestion:
     dtype: str = "f32"
     starts: Literal["equal", "different"] = "equal"
     tier: Literal["exact", "bounded"] = "exact"
-    observe: Literal["gradients", "step"] = "gradients"
+    observe: Literal["gradients", "step", "noise"] = "gradients"
 
     @property
     def world_size(self) -> int:

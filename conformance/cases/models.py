@@ -21,6 +21,8 @@ Kind = Literal[
     "batch_norm",
     "layer_norm",
     "flatten",
+    "dropout",
+    "channel_dropout",
 ]
 EPSILON = 0.25  # of both norms: a power of two, so that a variance can be chosen whose root is one
 
@@ -121,7 +123,9 @@ def _after(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
             return (shape[0], *(side // layer.window for side in shape[1:]))
         case "flatten":
             return (prod(shape),)
-        case "relu" | "channel_shuffle" | "batch_norm" | "layer_norm":
+        case (
+            "relu" | "channel_shuffle" | "batch_norm" | "layer_norm" | "dropout" | "channel_dropout"
+        ):
             return shape
 
 
@@ -227,6 +231,8 @@ MODELS = {
 
 
 SPECTROMETER = "spectrometer"
+NOISY = ("dropout", "channel_dropout")  # the models of questions that observe noise
+NOISE = (32, 2)  # channels and features of a sample: its noise has as many bits
 
 
 def model_of(question: GradientQuestion) -> Model:
@@ -237,9 +243,28 @@ def model_of(question: GradientQuestion) -> Model:
 
     >>> model_of(GradientQuestion("spectrometer", ((1, 2), (3, 4)), "output")).parameters()
     {'only.weight': (1, 10)}
+
+    A noisy model has an embedding with rows of its own for every sample, whose gradient shows what
+    of the sample was kept: dropped with probability 1/2, or doubled.
+
+    >>> model_of(GradientQuestion("dropout", ((1, 1),), "output")).parameters()
+    {'words.weight': (64, 2), 'only.weight': (1, 2)}
     """
-    if question.model != SPECTROMETER:
+    if question.model in MODELS:
         return MODELS[question.model]
     samples = sum(sum(shards) for shards in question.shards)
+    if question.model in NOISY:
+        channels, features = NOISE
+        return Model(
+            "an embedding, a dropout, and the sum over features",
+            (channels,),
+            (
+                Layer("embedding", "words", (samples * channels, features)),
+                Layer("dropout" if question.model == "dropout" else "channel_dropout"),
+                _linear("only", features, 1, bias=False),
+            ),
+            frozen=("only.weight",),
+            tokens=True,
+        )
     only = _linear("only", samples, 1, bias=False)
     return Model("w·x, with a weight for each sample", (samples,), (only,))

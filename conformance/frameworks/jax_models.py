@@ -116,6 +116,8 @@ def _after(layer: Layer, params: Params, x: jax.Array) -> jax.Array:
             return _normalised(x, mean, variance) * scale + shift
         case "flatten":
             return x.reshape(len(x), prod(x.shape[1:]))  # -1 would not do for no samples
+        case "dropout" | "channel_dropout":
+            raise ValueError("a dropout needs a key, and a loss of (params, batch) has none")
         case "batch_norm":
             raise ValueError("a batch norm depends on more than its input: see `forward`")
 

@@ -38,6 +38,7 @@ def per_rank(
     devices = _devices(device)
     mine = devices[group.rank() % len(devices)]
     model = build(model_of(question), start, mine)
+    torch.manual_seed(group.rank())  # as processes are that nobody seeded: each its own noise
     with _replicas_watched(group.size(), mine):
         function(model, _loss(question), _tensors(batches, mine), group)
     return _observed(model, question, mine)
@@ -69,6 +70,7 @@ def one_process(
     if len(devices) < ranks:
         raise Unsupported(f"{ranks} devices are asked for, {len(devices)} are here")
     model = build(model_of(question), start, devices[0])
+    torch.manual_seed(0)
     with _replicas_watched(ranks, devices[0]):
         function(model, _loss(question), _tensors(batches, devices[0]), devices)
     return _observed(model, question, devices[0])
@@ -132,7 +134,7 @@ def _observed(
     plan = model_of(question)
     gradients = _gradients(model, plan, device)  # first: whatever is wrong with them is said
     match question.observe:
-        case "gradients":
+        case "gradients" | "noise":
             return {f"gradient/{name}": array for name, array in gradients.items()}
         case "step":
             torch.optim.SGD(model.parameters(), lr=0.5).step()

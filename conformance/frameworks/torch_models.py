@@ -83,6 +83,10 @@ def _module(layer: Layer, *, is_image: bool) -> nn.Module:
             return nn.LayerNorm(layer.weight, eps=EPSILON)
         case "flatten":
             return nn.Flatten()
+        case "dropout":
+            return nn.Dropout(0.5)
+        case "channel_dropout":
+            return nn.Dropout1d(0.5)
 
 
 def build(model: Model, start: Mapping[str, np.ndarray], device: torch.device) -> Stack:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from conformance.dtypes import DTYPES
 from conformance.judge.bounds import error_over_bound
 from conformance.judge.comparison import form_difference
 from conformance.judge.shuffle_diagnosis import Diagnosis
-from conformance.mistakes import catalogue
-from conformance.mistakes.work import Gradients, Work
+from conformance.mistakes import Mistake, catalogue
+from conformance.mistakes.work import ByRank, Gradients, Work
+from conformance.oracle import noise
 
 Arrays = Mapping[str, np.ndarray]
 _EXPONENTS = range(-2, 3)
@@ -35,16 +37,16 @@ def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arr
     if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
     names = tuple(
-        name
-        for name, wrong in wrong_answers(work, len(answers))
-        if _is_given(wrong, answers, expected, bounds)
+        mistake.name
+        for mistake, alternatives in wrong_answers(work, len(answers))
+        if _fits(mistake, alternatives, answers, expected, bounds)
     )
-    return Diagnosis(tuple(dict.fromkeys(names)), "; ".join(_evidence(work, expected, answers)))
+    return Diagnosis(names, "; ".join(_evidence(work, expected, answers)))
 
 
 @lru_cache(maxsize=4)  # the kill matrix looks at them once for each of them
-def wrong_answers(work: Work, ranks: int) -> list[tuple[str, list[dict[str, np.ndarray]]]]:
-    """Every mistake's answers as an implementation would show them, rank by rank.
+def wrong_answers(work: Work, ranks: int) -> list[tuple[Mistake[Any], list[ByRank]]]:
+    """Every mistake with its answers as an implementation would show them, rank by rank.
 
     Args:
         work: the parts of the right answer.
@@ -52,12 +54,18 @@ def wrong_answers(work: Work, ranks: int) -> list[tuple[str, list[dict[str, np.n
     """
     with np.errstate(all="ignore"):
         return [
-            (mistake.name, [as_answer(work, one) for one in by_rank[:ranks]])
+            (mistake, [_as_answers(work, by_rank[:ranks]) for by_rank in mistake.wrong(work)])
             for mistake in catalogue("gradient_mean")
             # Of never-synchronised rank 0's is all that one process shows: that has its own name.
             if mistake.name != "never-synchronised" or ranks > 1
-            for by_rank in mistake.wrong(work)
         ]
+
+
+def _as_answers(work: Work, by_rank: ByRank) -> ByRank:
+    """As `as_answer`; what is the same on every rank is made once."""
+    made = {id(one): one for one in by_rank}
+    answers = {key: as_answer(work, one) for key, one in made.items()}
+    return [answers[id(one)] for one in by_rank]
 
 
 def _has_the_form(answer: Arrays, expected: Arrays) -> bool:
@@ -74,7 +82,25 @@ def as_answer(work: Work, gradients: Gradients) -> dict[str, np.ndarray]:
             f"parameter/{name}": (work.inputs[f"parameter/{name}"] - values / 2).astype(carrier)
             for name, values in gradients.items()
         }
-    return {f"gradient/{name}": values.astype(carrier) for name, values in gradients.items()}
+    answer = {f"gradient/{name}": values.astype(carrier) for name, values in gradients.items()}
+    return noise.read(work.question, answer) if work.question.observe == "noise" else answer
+
+
+def _fits(
+    mistake: Mistake[Any],
+    alternatives: Sequence[ByRank],
+    answers: Sequence[Arrays],
+    expected: Arrays,
+    bounds: Arrays,
+) -> bool:
+    """Whether one of the mistake's answers is what was given, or each element is of one of them."""
+    if mistake.is_by_element and alternatives and not bounds:
+        return all(
+            np.equal([wrong[rank][name] for wrong in alternatives], given[name]).any(axis=0).all()
+            for rank, given in enumerate(answers)
+            for name in expected
+        )
+    return any(_is_given(wrong, answers, expected, bounds) for wrong in alternatives)
 
 
 def _is_given(
@@ -110,6 +136,8 @@ def _evidence(work: Work, expected: Arrays, answers: Sequence[Arrays]) -> Iterat
     ]
     if apart:
         yield f"rank{'s' * (len(apart) > 1)} {_listed(apart)} differ from rank 0"
+    if work.question.observe == "noise":
+        yield from _repeated_noise(answers[0]["noise/alike"])
     if work.question.observe != "gradients":
         return
     ratio = _common_ratio(expected, answers[0])
@@ -117,6 +145,15 @@ def _evidence(work: Work, expected: Arrays, answers: Sequence[Arrays]) -> Iterat
         yield f"every gradient is {ratio:.6g} times the right one{_powers(work.question, ratio)}"
     elif work.question.model == SPECTROMETER:
         yield from _weights(work.question, expected, answers[0])
+
+
+def _repeated_noise(alike: np.ndarray) -> Iterator[str]:
+    pairs = [f"{r} and {s}" for r, s in np.argwhere(np.triu(alike, 1)).tolist()]
+    if pairs:
+        yield f"the same noise on ranks {_listed(pairs)}"
+    within = np.flatnonzero(np.diagonal(alike)).tolist()
+    if within:
+        yield f"the same noise on two samples of rank {_listed(within)}"
 
 
 def _common_ratio(expected: Arrays, given: Arrays) -> float | None:

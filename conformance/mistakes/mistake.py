@@ -16,6 +16,8 @@ class Mistake(Generic[Wrong]):
         advice: what to write instead, for a reader whose answer shows this.
         wrong: the code, in the oracle's terms.
         seen: where it shipped, empty where it is not known to have.
+        is_by_element: whether its answers are those of different orders of a sum, so that one that
+            is given may have each element from another of them.
     """
 
     name: str
@@ -24,3 +26,4 @@ class Mistake(Generic[Wrong]):
     advice: str
     wrong: Wrong
     seen: str = ""
+    is_by_element: bool = False

@@ -14,7 +14,7 @@ from conformance.cases.case import (
     ShuffleQuestion,
 )
 from conformance.dtypes import DTYPES
-from conformance.oracle import behaviours, channel_shuffle, drawing, gradient_mean
+from conformance.oracle import behaviours, channel_shuffle, drawing, gradient_mean, noise
 from conformance.oracle.numbers import Lattice
 
 __all__ = ["Solution", "solve"]
@@ -66,9 +66,8 @@ def _exact(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     tensors = gradient_mean.answer(lattice, question, inputs, promises)
     carrier = DTYPES[question.dtype].carrier
     answers = {name: grid.values.astype(carrier) for name, grid in tensors.items()}
-    return Solution(
-        inputs, answers, certificate=drawing.certificate(question, lattice.limits, tensors)
-    )
+    certificate = drawing.certificate(question, lattice.limits, tensors)
+    return Solution(inputs, _observed(question, promises, answers), certificate=certificate)
 
 
 def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
@@ -81,4 +80,31 @@ def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     bounds = {
         name: gradient_mean.bound(errors[name], answers[name], question.dtype) for name in answers
     }
-    return Solution(inputs, answers, bounds)
+    observed, off = (_observed(question, promises, arrays) for arrays in (answers, bounds))
+    whether = {name for name, array in observed.items() if array.dtype.kind == "b"}
+    return Solution(
+        inputs,
+        observed,
+        # Of what is true or false nothing may be off.
+        {name: array * 0.0 if name in whether else array for name, array in off.items()},
+    )
+
+
+def _observed(
+    question: GradientQuestion, promises: Sequence[str], gradients: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """What is read off gradients, or off their bounds, where that is what is asked for."""
+    if question.observe != "noise":
+        return gradients
+    return {
+        f"{promise}/{name}": array
+        for promise in promises
+        for name, array in noise.read(
+            question,
+            {
+                name.removeprefix(f"{promise}/"): g
+                for name, g in gradients.items()
+                if name.startswith(f"{promise}/")
+            },
+        ).items()
+    }

@@ -15,7 +15,7 @@ import numpy as np
 
 from conformance.cases.case import GradientQuestion
 from conformance.cases.fills import random_bits
-from conformance.cases.models import SPECTROMETER, Model, model_of
+from conformance.cases.models import NOISY, SPECTROMETER, Model, model_of
 from conformance.dtypes import DTYPES
 from conformance.oracle import gradient_mean
 from conformance.oracle.numbers import Lattice, Limits, Plain, Uncertain, Uncertified
@@ -100,6 +100,8 @@ def _parameter(
     question: GradientQuestion, name: str, shape: tuple[int, ...], label: str
 ) -> np.ndarray:
     place = f"{label}/parameter/{name}"
+    if question.model in NOISY:
+        return np.ones(shape)
     if question.tier == "bounded":
         return _fractions(shape, place)
     if name == "norm.bias":
@@ -113,6 +115,9 @@ def _samples(
     question: GradientQuestion, model: Model, samples: int, first: int, label: str
 ) -> np.ndarray:
     shape, carrier = (samples, *model.sample), DTYPES[question.dtype].carrier
+    if question.model in NOISY:
+        (channels,) = model.sample
+        return np.arange(first * channels, (first + samples) * channels).reshape(shape)
     if model.tokens:
         words = model.layers[0].weight[0]
         return _choice(tuple(range(words)), shape, label).astype(np.int64)

@@ -15,6 +15,7 @@ import numpy as np
 from conformance.cases.case import GradientQuestion
 from conformance.cases.models import Model, model_of
 from conformance.oracle.layers import Pullback, Tensors, forward
+from conformance.oracle.noise import NOISY_PARAMETER, drawn
 from conformance.oracle.numbers.lattice import Grid
 from conformance.oracle.numbers.running import UNIT_ROUNDOFF, Approximate, Running
 from conformance.oracle.numbers.system import Numbers, negative
@@ -84,6 +85,8 @@ def gradient(
         for y, name, shape in zip(outputs, target_names(model, k), model.outputs(), strict=True)
     )
     _, gradients = pull(cotangents)
+    if question.observe == "noise":
+        gradients[NOISY_PARAMETER] = numbers.keep(gradients[NOISY_PARAMETER], drawn(question))
     return {name: g for name, g in gradients.items() if name not in model.frozen}
 
 
@@ -104,10 +107,10 @@ def _loss_cotangent(
     share: Fraction,
 ) -> Any:
     """The derivative by an output (n, …) of the loss, each sample of which counts `share`."""
+    outputs = prod(shape) if question.reduction == "mean" else 1
     match question.loss:
         case "mse":
             difference = numbers.add(y, negative(numbers, numbers.exactly(target)))
-            outputs = prod(shape) if question.reduction == "mean" else 1
             return numbers.scale(difference, 2 * share / outputs)
         case "cross_entropy":
             place = numbers.largest(y, 1, certain=False)
@@ -118,7 +121,7 @@ def _loss_cotangent(
             one_hot = numbers.exactly(np.eye(shape[0])[target])
             return numbers.scale(numbers.add(softmax, negative(numbers, one_hot)), share)
         case "output":
-            return numbers.scale(numbers.exactly(np.ones((len(target), *shape))), share)
+            return numbers.scale(numbers.exactly(np.ones((len(target), *shape))), share / outputs)
 
 
 def averaged(numbers: Numbers, question: GradientQuestion, inputs: Inputs, promise: str) -> Tensors:
@@ -164,16 +167,19 @@ def answer(
     inputs: Inputs,
     promises: Sequence[str] = PROMISES,
 ) -> dict[str, Any]:
-    """Each promise's answer, by `PROMISE/gradient/NAME`, or after a step `PROMISE/parameter/…`."""
+    """Each promise's answer, by `PROMISE/gradient/NAME`, or after a step `PROMISE/parameter/…`.
+
+    Where noise is observed these are the gradients off which it is read.
+    """
     named: dict[str, Any] = {}
     state = state_of(numbers, inputs)
     for promise in promises:
         for name, g in averaged(numbers, question, inputs, promise).items():
-            if question.observe == "gradients":
-                named[f"{promise}/gradient/{name}"] = g
-            else:
+            if question.observe == "step":
                 moved = numbers.add(state[name], numbers.scale(g, -STEP))
                 named[f"{promise}/parameter/{name}"] = moved
+            else:
+                named[f"{promise}/gradient/{name}"] = g
     return named
 
 

@@ -54,6 +54,8 @@ def forward(
             return _norm(numbers, layer, state, x, over=-1)
         case "flatten":
             return _flatten(numbers, x)
+        case "dropout" | "channel_dropout":
+            return _kept(numbers, x)
 
 
 def shape_of(numbers: Numbers, x: Any) -> tuple[int, ...]:
@@ -256,6 +258,11 @@ def _affine(numbers: Numbers, layer: Layer, normal: Any, dy: Any) -> Tensors:
         ),
         f"{layer.name}.bias": _reshaped(numbers, numbers.total(dy, (0,)), -1),
     }
+
+
+def _kept(numbers: Numbers, x: Any) -> tuple[Any, Pullback]:
+    """What a dropout with probability 1/2 makes of what it keeps; which that is, says `noise`."""
+    return numbers.scale(x, Fraction(2)), lambda dy: (numbers.scale(dy, Fraction(2)), {})
 
 
 def _flatten(numbers: Numbers, x: Any) -> tuple[Any, Pullback]:

@@ -146,5 +146,8 @@ def test_bounds_are_small_beside_the_answers_and_never_zero(case):
     solved = solve(case)
     for name, bound in solved.bounds.items():
         right = np.abs(solved.answers[name].astype(np.float64))
+        if solved.answers[name].dtype.kind == "b":  # nothing may be off
+            assert not bound.any()
+            continue
         assert (bound > 0).all()
         assert bound.max() < 1e-3 * right.max(), name

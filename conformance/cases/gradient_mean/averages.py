@@ -62,7 +62,14 @@ _TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "fr
 
 def families() -> tuple[GradientCase, ...]:
     """All cases, in the order in which they are asked."""
-    return (*_covering(), *_two_unequal(), *_spectrometers(), *_bounded())
+    return (
+        *_covering(),
+        *_two_unequal(),
+        *_three_ranks(),
+        *_spectrometers(),
+        *_bounded(),
+        *_noises(),
+    )
 
 
 def rotated(shards: Shards, k: int) -> tuple[Shards, ...]:
@@ -128,6 +135,19 @@ def _two_unequal() -> Iterator[GradientCase]:
         question = GradientQuestion(model, rotated((1, 3), 2))
         case = _case(_FAMILIES[model], question, "unequal", ["samples"])
         yield replace(case, promises=("sample_mean",), clauses=("P14", "J11", "J16"))
+
+
+def _three_ranks() -> Iterator[GradientCase]:
+    """What is averaged in every backward is multiplied by the rounded 1/3 again and again (D12)."""
+    for model, split, k in (
+        ("mlp", "unequal", 2),
+        ("convnet", "one-each", 2),
+        ("tied", "equal", 5),
+    ):
+        question = GradientQuestion(model, rotated(SPLITS[split][3], k))
+        case = _case(_FAMILIES[model], question, split, ["again"])
+        clauses = (*case.clauses, "D12")
+        yield replace(case, promises=("rank_mean",), clauses=clauses, frameworks=_TORCH)
 
 
 def _case(
@@ -287,4 +307,32 @@ def _batch_norms() -> Iterator[GradientCase]:
             promises=("sample_mean",) if whole else ("rank_mean", "rank_sum"),
             frameworks=frameworks,
             asked_of=_WHOLE_BATCH if whole else (),
+        )
+
+
+def _noises() -> Iterator[GradientCase]:
+    """Dropouts: every rank draws its own noise. JAX's losses here take no key."""
+    for model, family, world, each, k in (
+        ("dropout", "spectrometer", 2, 2, 2),
+        ("dropout", "special-parameters", 4, 1, 1),
+        ("channel_dropout", "convolutions-and-norms", 2, 4, 1),
+        ("channel_dropout", "spectrometer", 8, 1, 2),
+        ("dropout", "bounded", 3, 5, 1),
+    ):
+        question = GradientQuestion(
+            model,
+            ((each,) * world,) * k,
+            loss="output",
+            tier="exact" if family != "bounded" else "bounded",
+            observe="noise",
+        )
+        yield Case(
+            operation="gradient_mean",
+            name=f"{model.replace('_', '-')}-w{world}-n{each}-k{k}",
+            family=family,
+            about=f"the noise of a dropout on every sample, {world} ranks of {each}, K = {k}",
+            clauses=("D32",),
+            question=question,
+            promises=("rank_mean", "rank_sum"),
+            frameworks=_TORCH,
         )
