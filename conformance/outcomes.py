@@ -13,9 +13,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Answer:
-    """Named arrays, in NumPy, exactly as the implementation gave them."""
+    """Named arrays, in NumPy, exactly as the implementation gave them.
+
+    `flaw` is what is wrong with them whatever their values, in words; empty where nothing is.
+    """
 
     arrays: Mapping[str, np.ndarray]
+    flaw: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Record:
     seconds: float
     answer: str | None = None
     promise: str = ""
+    fits: tuple[str, ...] = ()
 
     @property
     def owner(self) -> str:
@@ -81,6 +82,7 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         seconds=round(seconds, 6),
         answer=verdict.answer,
         promise=check.implementation.promise,
+        fits=verdict.fits,
     )
 
 
@@ -175,6 +177,7 @@ def read(path: Path) -> Run:
     for number, content in enumerate(rest, start=2):
         if content.pop("kind", None) != "check":
             raise UsageError(f"results {file}:{number}: is neither a check nor the footer")
-        content["clauses"] = tuple(content["clauses"])
+        for several in ("clauses", "fits"):
+            content[several] = tuple(content.get(several, ()))
         records.append(Record(**content))
     return Run(header, tuple(records), footer)

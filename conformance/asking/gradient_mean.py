@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from textwrap import shorten
 from typing import Any
 
@@ -32,18 +33,18 @@ def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
     function = loaded(implementation)
     try:
         given = _put(function, ask, rank)
-        return Answer(noise.read(question, given) if question.observe == "noise" else given)
     except Exception as error:
         refused = bridge(implementation.framework).refusal(error)
         if refused != "dtype" or question.dtype in ("f32", "f64"):
             raise
         words = shorten(str(error) or type(error).__name__, 120, placeholder=" …")
         raise Unsupported(f"{question.dtype} is refused: {words}") from error
+    if question.observe == "noise":
+        return replace(given, arrays=noise.read(question, given.arrays))
+    return given
 
 
-def _put(
-    function: Callable[..., Any], ask: Ask[GradientQuestion], rank: Rank
-) -> dict[str, np.ndarray]:
+def _put(function: Callable[..., Any], ask: Ask[GradientQuestion], rank: Rank) -> Answer:
     implementation, question, inputs = ask.implementation, ask.question, ask.inputs
     here: Any = importlib.import_module(
         f"conformance.frameworks.{implementation.framework}_gradients"
@@ -52,23 +53,23 @@ def _put(
     start = {
         name: array for name, array in inputs.items() if name.startswith(("parameter/", "buffer/"))
     }
-    answers: dict[str, np.ndarray]
+    given: Answer
     if implementation.framework == "jax":
         if implementation.runs == "per_rank":
             raise Unsupported("a JAX implementation runs in one process, for all of its devices")
         dtype = DTYPES[question.dtype].carrier
         padded = [padded_shards(b, s, dtype) for b, s in zip(whole, question.shards, strict=True)]
-        answers = here.one_process(function, question, start, padded, ask.device)
+        given = here.one_process(function, question, start, padded, ask.device)
     elif implementation.runs == "per_rank":
         if question.starts == "different":
             start = {name: array + array.dtype.type(rank.index) for name, array in start.items()}
         mine = [shard(b, s, rank.index) for b, s in zip(whole, question.shards, strict=True)]
-        answers = here.per_rank(function, question, start, mine, ask.device, rank.group)
+        given = here.per_rank(function, question, start, mine, ask.device, rank.group)
     else:
         if implementation.promise != "sample_mean":
             _check_chunks(question)
-        answers = here.one_process(function, question, start, whole, ask.device)
-    return answers
+        given = here.one_process(function, question, start, whole, ask.device)
+    return given
 
 
 def _check_chunks(question: GradientQuestion) -> None:

@@ -12,7 +12,7 @@ from conformance.cases.case import GradientQuestion
 from conformance.cases.models import Model, model_of
 from conformance.frameworks import torch_bridge
 from conformance.frameworks.torch_models import Loss, build, tensor
-from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
+from conformance.outcomes import Answer, NotExercised, Unsupported, WrongAnswer
 
 Batch = tuple[Any, ...]  # (inputs, targets) in NumPy; targets of several heads are a tuple
 
@@ -24,7 +24,7 @@ def per_rank(
     batches: Sequence[Batch],
     device: str,
     group: Any,
-) -> dict[str, np.ndarray]:
+) -> Answer:
     """What one of the ranks holds afterwards.
 
     Args:
@@ -50,7 +50,7 @@ def one_process(
     start: Mapping[str, np.ndarray],
     batches: Sequence[Batch],
     device: str,
-) -> dict[str, np.ndarray]:
+) -> Answer:
     """What the model holds afterwards.
 
     Args:
@@ -128,21 +128,21 @@ def _replicas_watched(ranks: int, device: torch.device) -> Iterator[None]:
         raise NotExercised("DataParallel passed the whole batch through to the model: no replicas")
 
 
-def _observed(
-    model: nn.Module, question: GradientQuestion, device: torch.device
-) -> dict[str, np.ndarray]:
+def _observed(model: nn.Module, question: GradientQuestion, device: torch.device) -> Answer:
     plan = model_of(question)
     gradients = _gradients(model, plan, device)  # first: whatever is wrong with them is said
     match question.observe:
         case "gradients" | "noise":
-            return {f"gradient/{name}": array for name, array in gradients.items()}
+            return Answer({f"gradient/{name}": array for name, array in gradients.items()})
         case "step":
             torch.optim.SGD(model.parameters(), lr=0.5).step()
             left = dict(model.named_parameters())
-            return {
-                f"parameter/{name}": _values(f"parameter {name}", left[name], shape, device)
-                for name, shape in plan.parameters().items()
-            }
+            return Answer(
+                {
+                    f"parameter/{name}": _values(f"parameter {name}", left[name], shape, device)
+                    for name, shape in plan.parameters().items()
+                }
+            )
 
 
 def _gradients(model: nn.Module, plan: Model, device: torch.device) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from conformance.cases.case import ShuffleCase, ShuffleQuestion
 from conformance.dtypes import DTYPES, bits_of
 from conformance.judge.comparison import difference
+from conformance.judge.likeness import likeness
 from conformance.judge.permutations import channel_permutation, cycles, stays_in_groups
 from conformance.mistakes import catalogue
 from conformance.oracle import channel_shuffle as oracle
@@ -108,7 +109,9 @@ def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
     right = tuple(oracle.permutation(question.channels, int(question.groups)).tolist())
     if permutation == right:
         return "the channels of the output stand right"
-    return f"it moves the channels as {cycles(permutation)}, the right way is {cycles(right)}"
+    seems = likeness(permutation, int(question.groups))
+    told = f"it moves the channels as {cycles(permutation)}, the right way is {cycles(right)}"
+    return f"{told}: your code seems to do {seems}" if seems else told
 
 
 def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> bool:

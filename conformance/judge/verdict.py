@@ -48,7 +48,8 @@ NOT_CONFORMING = frozenset({"fail", "error", "crash", "timeout"})
 class Verdict:
     """A status, the reason in words, and the mistake that it looks like, if any.
 
-    `answer` is the SHA-256 of the answer, None where there is none.
+    `answer` is the SHA-256 of the answer, None where there is none. `fits` are all the mistakes
+    that give a wrong answer like this one; there is a `mistake` where it is just one.
     """
 
     status: Status
@@ -56,6 +57,7 @@ class Verdict:
     mistake: str | None = None
     error_over_bound: float | None = None
     answer: str | None = None
+    fits: tuple[str, ...] = ()
 
 
 def judge(
@@ -68,7 +70,7 @@ def judge(
         return verdict
     if verdict.status in NOT_CONFORMING:
         reason = f"{entry.words} ({entry.reference}, known since {entry.dated})"
-        return Verdict("known", reason, verdict.mistake, verdict.error_over_bound, verdict.answer)
+        return replace(verdict, status="known", reason=reason)
     return Verdict(
         "fail",
         f"impls/known.toml says since {entry.dated} that this differs ({entry.reference}), "
@@ -153,6 +155,9 @@ def _judge_gradients(check: Check, golden: Golden, answers: Sequence[Answer]) ->
         found = [one for one, _ in departures]
         furthest = max(ratio for _, ratio in departures)
     rank = next((rank for rank, one in enumerate(found) if one is not None), None)
+    flaw = next((answer.flaw for answer in answers if answer.flaw), "")
+    if rank is None and flaw:
+        return Verdict("fail", f"{flaw}; the first is right", answer=digest)
     if rank is None:
         status: Status = "within-bound" if bounds else "exact"
         return Verdict(status, error_over_bound=furthest, answer=digest)
@@ -161,7 +166,8 @@ def _judge_gradients(check: Check, golden: Golden, answers: Sequence[Answer]) ->
     work = Work(check.case.question, golden.inputs, promise)
     diagnosis = gradient_diagnosis.diagnose(work, expected, bounds, given)
     where = f"rank {rank}: " if len(answers) > 1 else ""
-    verdict = _wrong("fail", where + first.words, diagnosis, digest)
+    words = "; ".join(filter(None, (flaw, where + first.words)))
+    verdict = _wrong("fail", words, diagnosis, digest)
     return replace(verdict, error_over_bound=furthest)
 
 
@@ -204,4 +210,4 @@ def _wrong(status: Status, words: str, diagnosis: Diagnosis, digest: str) -> Ver
             read = f"could be {' or '.join(several)}: this case cannot tell them apart"
     reason = "; ".join(filter(None, (words, diagnosis.evidence, read)))
     only = diagnosis.names[0] if len(diagnosis.names) == 1 else None
-    return Verdict(status, reason, only, answer=digest)
+    return Verdict(status, reason, only, answer=digest, fits=diagnosis.names)

@@ -223,7 +223,7 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
         "forward-permutation-in-backward",
         "the gradient was shuffled with g, not with C/g",
         "The backward of a shuffle with g groups is the shuffle with C/g groups.",
-        Operator(shuffle, shuffle),
+        Operator(shuffle, shuffle, twice=transpose),
     ),
     _mistake(
         "aliased-or-mutated",

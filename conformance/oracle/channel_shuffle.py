@@ -49,11 +49,13 @@ def transpose(cotangent: np.ndarray, groups: int) -> np.ndarray:
 class Operator:
     """A map that claims to be the shuffle, with its transpose and its side effects.
 
-    The oracle answers with the right one; a mistake is a wrong one put in its place.
+    The oracle answers with the right one; a mistake is a wrong one put in its place. `twice` is the
+    transpose of the transpose, which is the forward again where nothing is wrong with either.
     """
 
     forward: Map
     transpose: Map
+    twice: Map | None = None
     aliases: bool = False
     mutates: bool = False
 
@@ -86,7 +88,8 @@ def answer(
     if question.derivative == "jvp":
         answers["output_tangent"] = apply(operator.forward, inputs["tangent"])
     if question.derivative == "double":
-        answers["cotangent_cotangent"] = apply(operator.forward, inputs["second"])
+        twice = operator.twice or operator.forward
+        answers["cotangent_cotangent"] = apply(twice, inputs["second"])
     match question.observe:
         case "strides":
             answers["strides"] = np.array(dense_strides(question.shape, question.layout))

@@ -12,9 +12,11 @@ from rich.text import Text
 from conformance.judge import NOT_CONFORMING, STATUSES
 from conformance.report import averages
 from conformance.report.agreement import agreements, parted
+from conformance.report.summary import findings
 from conformance.results import Record, Run
 
 DIFFERING = 10  # cases on which answers differ that are shown; the file has all
+FAILING = 5  # of one implementation, likewise
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -90,34 +92,17 @@ def _failures(run: Run) -> Iterator[Text | str]:
     for owner, records in _failed_by_owner(run):
         yield ""
         yield Text(f"{owner} does not conform", "bold red")
-        for record in records:
+        for record in records[:FAILING]:
             yield Text.assemble(
                 "  ", (record.status, _STYLES[record.status]), f" {record.id}: {record.reason}"
             )
             yield Text(f"    {run.rerun(record.id)}", "dim")
+        if len(records) > FAILING:
+            yield f"  and {len(records) - FAILING} more, which results.jsonl has"
 
 
 def _failed_by_owner(run: Run) -> Iterable[tuple[str, list[Record]]]:
     return _grouped((r for r in run.records if not r.conforms), attrgetter("owner"))
-
-
-def sentence(owner: str, failed: Sequence[Record], everything: Iterable[Record]) -> str:
-    """One implementation's failures in one sentence; a mistake is named only where all agree.
-
-    A check that cannot tell two mistakes apart names none, and stands against no name.
-    """
-    asked = sum(r.owner == owner for r in everything)
-    names = Counter(record.mistake for record in failed if record.mistake)
-    head = f"{owner}: {len(failed)} of {asked} checks do not conform"
-    if not names:
-        return f"{head}; none names a known mistake"
-    (name, count), *others = names.most_common()
-    if others:
-        told = ", ".join(f"{count} × {name}" for name, count in names.most_common())
-        return f"{head}; they name different mistakes: {told}"
-    rest = len(failed) - count
-    silent = f"; {rest} cannot tell" if rest else ""
-    return f"{head}: {count} read as {name}{silent}"
 
 
 def _set_aside(run: Run) -> Iterator[Text | str]:
@@ -165,7 +150,7 @@ def _summary(run: Run) -> Iterator[Text | str]:
     elif run.footer["conforms"]:
         yield Text(f"Conforms: {told}", "bold green")
     else:
-        yield from (Text(sentence(o, rs, run.records), "bold") for o, rs in _failed_by_owner(run))
+        yield from (Text(f"{one.sentence}.", "bold") for one in findings(run.records))
         yield Text(f"Does not conform: {told}", "bold red")
 
 

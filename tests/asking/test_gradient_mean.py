@@ -295,18 +295,14 @@ WRONG_IN_JAX = {
     "import jax\nreturn jax.device_put(params, jax.devices()[7])": (
         "gradient only.weight is on cpu:7, which it was not given"
     ),
-    (
-        "import jax\n"
-        "from jax.sharding import Mesh, PartitionSpec as P\n"
-        "mesh = Mesh(devices, ('r',))\n"
-        "def mine(params):\n"
-        "    r = jax.lax.axis_index('r')\n"
-        "    return {n: p + (r == 3) for n, p in params.items()}\n"
-        "run = jax.shard_map(mine, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)\n"
-        "return run(params)"
-    ): "device 0 and device 3 hold different values of only.weight: "
-    "out_specs=P() with check_vma=False?",
 }
+UNEQUAL_COPIES = """import jax
+from jax.sharding import Mesh, PartitionSpec as P
+mesh = Mesh(devices, ('r',))
+def mine(params):
+    r = jax.lax.axis_index('r')
+    return {n: p + (r == 3) for n, p in params.items()}
+return jax.shard_map(mine, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)(params)"""
 
 
 @pytest.mark.parametrize("body", WRONG_IN_JAX)
@@ -315,6 +311,13 @@ def test_what_jax_gives_back_is_named(ask, adapter, body):
     [outcome] = ask(adapter(body, framework="jax"), question)
     assert isinstance(outcome, Raised), outcome
     assert (outcome.type, outcome.message) == ("WrongAnswer", WRONG_IN_JAX[body])
+
+
+def test_copies_that_differ_come_with_the_first_devices_values(ask, adapter):
+    question = GradientQuestion("linear", ((2, 2, 2, 2),))
+    [outcome] = ask(adapter(UNEQUAL_COPIES, framework="jax"), question)
+    assert outcome.flaw == "device 0 and device 3 hold different values of only.weight"
+    assert set(outcome.arrays) == {"gradient/only.weight", "gradient/only.bias"}
 
 
 WRONG_IN_TORCH = {

@@ -183,3 +183,22 @@ def test_a_known_difference_that_is_gone_is_a_failure():
 
 def test_an_entry_for_another_check_changes_nothing():
     assert verdict("grid-c6-g2", right("grid-c6-g2"), known=[ENTRY]).status == "exact"
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1, "; the first is right"), (2, "not-divided")])
+def test_copies_that_differ_are_a_failure_even_where_the_first_is_right(factor, words):
+    case = CASES["tied-w2-equal-k1-f32"]
+    declared = Implementation(
+        "gradient_mean", "mine", "jax", "rank_mean", "one_process", None, "", 1
+    )
+    golden = GOLDENS.of(case)
+    right = {
+        name.removeprefix("rank_mean/"): array
+        for name, array in golden.answers.items()
+        if name.startswith("rank_mean/")
+    }
+    given = Answer({name: array * factor for name, array in right.items()}, "copies differ")
+    found = judge(Check(declared, case, "cpu"), golden, [given])
+    assert found.status == "fail"
+    assert found.reason.startswith("copies differ; ")
+    assert words in found.reason

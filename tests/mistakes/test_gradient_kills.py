@@ -100,6 +100,28 @@ def test_the_spectrometer_names_the_samples_that_are_missing():
     assert "35 of 105 samples count nothing: sample 0 of rank 0 in micro-batch 0" in evidence
 
 
+def test_the_spectrometer_names_the_samples_that_are_exchanged():
+    case = BY_NAME["spectrometer-w4-n2-1-4-1-k1"]
+    golden = make(case)
+    expected = promised(golden.answers, "rank_mean")
+    (name,) = expected
+    given = {name: expected[name][:, ::-1]}  # as if the shards came in the opposite order
+    evidence = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
+    assert "samples count as others should: sample 0 of rank 0" in evidence.evidence
+
+
+def test_the_spectrometer_says_how_much_too_much_a_sample_counts():
+    case = BY_NAME["spectrometer-w4-n2-1-4-1-k1"]
+    golden = make(case)
+    expected = promised(golden.answers, "rank_mean")
+    (name,) = expected
+    given = {name: expected[name] * np.where(np.arange(8) == 3, 2, 1).astype(np.float32)}
+    evidence = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
+    assert "1 count otherwise than they should: sample 0 of rank 2 in micro-batch 0 (2 times)" in (
+        evidence.evidence
+    )
+
+
 def test_ranks_that_disagree_are_named():
     work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "never-synchronised")
     diagnosis = diagnose(work, expected, bounds, found[0])
