@@ -170,23 +170,29 @@ def regen(patterns: tuple[str, ...], *, check: bool) -> None:
 @commands.command()
 @click.option("--json", "as_json", is_flag=True, help="Every (mistake, case) that kills.")
 def mistakes(*, as_json: bool) -> None:
-    """Every known mistake against every case: which case kills it. Exit 1 if one is not caught.
+    """Every known mistake against every case: which case kills it, and whether it is named.
+
+    Exit 1 if one is caught by fewer than three families, is never named or is given another's name,
+    passes inside a bound, or if a case kills nothing and has no reason to be there.
 
     \b
     conformance mistakes
     conformance mistakes --json
     """
     from conformance import killing, listing
+    from conformance.calibration import margins
     from conformance.cases import all_cases
     from conformance.report import kill_table
     from conformance.report.progress import counted
 
     found = killing.kills(progress=counted(len(all_cases()), _say))
-    missing = killing.shortcomings(found)
+    calibrated = margins(all_cases())
+    missing = killing.shortcomings(found, all_cases())
+    missing += [f"{m.mistake}: inside the bound of {m.case}" for m in calibrated if m.is_hidden]
     if as_json:
         click.echo(listing.as_json(killing.as_objects(found)))
     else:
-        kill_table.show(found, Console())
+        kill_table.show(found, calibrated, Console())
     for line in missing:
         click.echo(line, err=True)
     sys.exit(1 if missing else 0)

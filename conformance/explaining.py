@@ -86,6 +86,8 @@ def _case(case: AnyCase) -> str:
         lines.append(f"    asked of {' and '.join(case.frameworks)}")
     if case.asked_of:
         lines.append(f"    asked of {', '.join(case.asked_of)}")
+    if case.against:
+        lines.append(f"    made against {' and '.join(case.against)}")
     if case.on_the_fly:
         lines.append("    made when it is asked, and compared by hash")
     words_of = {clause.id: clause.words for clause in all_clauses()}

@@ -1,7 +1,7 @@
 """Every mistake against every case: which case kills it, and whether the answer names it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,11 @@ class Kill:
     def is_named(self) -> bool:
         """Whether the answer shows this mistake and no other."""
         return self.names == (self.mistake,)
+
+    @property
+    def is_misnamed(self) -> bool:
+        """Whether the answer shows another mistake, and only that: worse than no name."""
+        return len(self.names) == 1 and not self.is_named
 
 
 def kills(
@@ -85,8 +90,14 @@ def _gradient_kills(case: Case[GradientQuestion]) -> list[Kill]:
     return list(found.values())
 
 
-def shortcomings(found: Iterable[Kill], operation: str | None = None) -> list[str]:
-    """Mistakes that are not caught by enough families, or that no case names; one line each."""
+def shortcomings(
+    found: Iterable[Kill], cases: Iterable[AnyCase] = (), operation: str | None = None
+) -> list[str]:
+    """What the suite fails to prove, one line each; empty where it proves that it would catch all.
+
+    A mistake must be killed by enough families, be named by some case, and be given no other
+    mistake's name; a case must kill a mistake or say why it cannot.
+    """
     everything = list(found)
     lines = []
     for mistake in catalogue(operation):
@@ -97,20 +108,51 @@ def shortcomings(found: Iterable[Kill], operation: str | None = None) -> list[st
             lines.append(f"{mistake.name}: killed by {len(families)} families ({told})")
         if not any(kill.is_named for kill in mine):
             lines.append(f"{mistake.name}: no case names it")
+        lines += [
+            f"{mistake.name}: {kill.case} gives it the name {kill.names[0]}"
+            for kill in mine
+            if kill.is_misnamed
+        ]
+    return lines + _idlers(everything, tuple(cases))
+
+
+def _idlers(found: Sequence[Kill], cases: Sequence[AnyCase]) -> list[str]:
+    """Cases that kill nothing for no reason, or not the mistakes that they were made against."""
+    killed = {(kill.case, kill.mistake) for kill in found}
+    known = {mistake.name for mistake in catalogue()}
+    lines = [f"{case}: kills nothing" for case, why in idle(found, cases).items() if not why]
+    for case in cases:
+        for name in case.against:
+            if name not in known:
+                lines.append(f"{case.id}: is against {name}, which is no known mistake")
+            elif (case.id, name) not in killed:
+                lines.append(f"{case.id}: is against {name}, and does not kill it")
     return lines
 
 
-def idle(found: Iterable[Kill], cases: Iterable[AnyCase]) -> list[str]:
-    """Cases that kill no mistake, of those that are asked of implementations.
+def idle(found: Iterable[Kill], cases: Iterable[AnyCase]) -> dict[str, str]:
+    """Cases that kill no mistake, of those that are asked of implementations, and why none.
 
-    What is asked of a framework's own class has broken classes for mistakes, in the tests.
+    A reason is empty where there is none. What is asked of a framework's own class has broken
+    classes for mistakes, in the tests.
     """
     killing = {kill.case for kill in found}
-    return [
-        case.id
+    return {
+        case.id: _why_idle(case)
         for case in cases
         if case.id not in killing and not isinstance(case.question, BehaviourQuestion)
-    ]
+    }
+
+
+def _why_idle(case: AnyCase) -> str:
+    question = case.question
+    if case.refusal is not None:
+        return "asks for an error, and whoever gives an answer shows no more than that"
+    if isinstance(question, GradientQuestion):
+        return "one rank has nobody to average with" if question.world_size == 1 else ""
+    if 0 in question.shape:
+        return "has no elements: each order of none is right"
+    return "one channel has one order" if question.channels == 1 else ""
 
 
 def twins(found: Iterable[Kill]) -> list[tuple[str, str]]:

@@ -80,6 +80,7 @@ def _cases(_adapters: Sequence[str]) -> list[Entry]:
             "clauses": list(case.clauses),
             "parameters": case.parameters(),
             "promises": list(case.promises),
+            "against": list(case.against),
         }
         for case in all_cases()
     ]

@@ -24,6 +24,7 @@ ORDER = (
     ("worlds",),
     ("judge",),
     ("plan", "examiner", "results", "killing"),
+    ("calibration",),
     ("runner", "report"),
     ("listing", "explaining", "regeneration", "bench"),
     ("cli", "pytest_plugin", "__main__"),

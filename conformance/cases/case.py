@@ -127,8 +127,9 @@ class Case(Generic[Asked_co]):
     """One question, the clauses it cites, and of whom it is asked.
 
     `promises` and `frameworks` name those whose implementations are asked, `asked_of` the
-    implementations themselves; empty means all. An `on_the_fly` case keeps hashes in the goldens,
-    not tensors.
+    implementations themselves; empty means all. `against` names the mistakes that the case is there
+    to kill, where it was made for them. An `on_the_fly` case keeps hashes in the goldens, not
+    tensors.
     """
 
     operation: str
@@ -140,6 +141,7 @@ class Case(Generic[Asked_co]):
     promises: tuple[str, ...] = ()
     frameworks: tuple[str, ...] = ()
     asked_of: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
     refusal: Refusal | None = None
     on_the_fly: bool = False
 

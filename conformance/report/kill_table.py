@@ -1,31 +1,50 @@
-"""The kill matrix on a terminal: mistakes × case families."""
+"""The kill matrix on a terminal: mistakes × case families, and what no case can do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from conformance.calibration import Margin
 from conformance.cases import all_cases
 from conformance.killing import Kill, idle, matrix, twins
 
 
-def show(found: Sequence[Kill], console: Console) -> None:
+def show(found: Sequence[Kill], calibrated: Sequence[Margin], console: Console) -> None:
     """How many cases of each family kill each mistake, how many name it, and what none can do."""
-    wide = console if console.is_terminal else Console(file=console.file, width=240, no_color=True)
+    wide = console if console.is_terminal else Console(file=console.file, width=260, no_color=True)
     for operation in dict.fromkeys(kill.operation for kill in found):
         wide.print(_table(found, operation))
         wide.print()
-    pairs = twins(found)
-    told = "; ".join(f"{first} and {second}" for first, second in pairs) or "none"
+    for line in (*_pairs(found), *_margins(calibrated), *_idle(found)):
+        wide.print(line, soft_wrap=True, highlight=False)
+
+
+def _pairs(found: Sequence[Kill]) -> Iterator[str]:
+    told = "; ".join(f"{first} and {second}" for first, second in twins(found)) or "none"
+    yield f"Pairs that no case tells apart: {told}"
+
+
+def _margins(calibrated: Sequence[Margin]) -> Iterator[str]:
+    """How near to its bound each mistake comes that is not exact's to catch."""
+    nearest: dict[str, Margin] = {}
+    for margin in sorted(calibrated, key=lambda one: one.error_over_bound):
+        nearest.setdefault(margin.mistake, margin)
+    hidden = [m for m in calibrated if m.is_hidden]
+    cases = len({margin.case for margin in calibrated})
+    yield f"Mistakes that pass inside the bound of one of {cases} bounded cases: {len(hidden)}"
+    yield from (f"  {m.mistake} in {m.case}, as {m.promise}" for m in hidden)
+    yield "The least error ÷ bound of each, of all answers that have another value than the right:"
+    yield "  " + ", ".join(f"{m.mistake} {m.error_over_bound:.3g}" for m in nearest.values())
+
+
+def _idle(found: Sequence[Kill]) -> Iterator[str]:
     idlers = idle(found, all_cases())
-    wide.print(f"Pairs that no case tells apart: {told}")
-    wide.print(
-        f"Cases that kill none of these: {len(idlers)}. They ask for a shape without elements or "
-        "for an error, where a wrong permutation is right too, or have one rank, which has nobody "
-        "to average with:",
-        soft_wrap=True,
-    )
-    wide.print("  " + ", ".join(idlers), soft_wrap=True, highlight=False)
+    yield f"Cases that kill none of these: {len(idlers)}"
+    for reason in dict.fromkeys(idlers.values()):
+        names = [case for case, why in idlers.items() if why == reason]
+        yield f"  {len(names)}: {reason or 'for no stated reason'}"
+        yield f"    {', '.join(names)}"
 
 
 def _table(found: Sequence[Kill], operation: str) -> Table:
@@ -34,8 +53,14 @@ def _table(found: Sequence[Kill], operation: str) -> Table:
     table.add_column(operation, no_wrap=True)
     for family in families:
         table.add_column(family, justify="right", no_wrap=True)
-    table.add_column("named by", justify="right", no_wrap=True)
+    for column in ("named by", "misnamed by"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, counts in rows.items():
-        named = sum(kill.is_named for kill in found if kill.mistake == name)
-        table.add_row(name, *(str(counts[family] or "·") for family in families), str(named))
+        mine = [kill for kill in found if kill.mistake == name]
+        table.add_row(
+            name,
+            *(str(counts[family] or "·") for family in families),
+            str(sum(kill.is_named for kill in mine)),
+            str(sum(kill.is_misnamed for kill in mine)),
+        )
     return table

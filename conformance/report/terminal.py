@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.calibration import spread
 from conformance.judge import NOT_CONFORMING, STATUSES
 from conformance.report import averages
 from conformance.report.agreement import agreements, parted
@@ -37,7 +38,7 @@ def show(run: Run, console: Console) -> None:
     if averaged := averages.rows(run):
         wide.print()
         wide.print(_averages(averaged))
-    for block in (_failures, _set_aside, _agreement, _summary):
+    for block in (_failures, _set_aside, _agreement, _bounds, _summary):
         for line in block(run):
             wide.print(line, soft_wrap=True, highlight=False)
 
@@ -137,6 +138,18 @@ def _agreement(run: Run) -> Iterator[Text | str]:
     yield from (f"  {one.words}" for one in differing[:DIFFERING])
     if len(differing) > DIFFERING:
         yield f"  and {len(differing) - DIFFERING} more that differ"
+
+
+def _bounds(run: Run) -> Iterator[Text | str]:
+    """How much of their bounds right answers use: a bound is no tolerance."""
+    found = spread(run.records)
+    if found is not None:
+        yield ""
+        yield Text(
+            f"Bounds: error ÷ bound of {found.count} checks is {found.median:.2g} in the median, "
+            f"below {found.ninth:.2g} for nine of ten, at most {found.largest:.3g} ({found.where})",
+            "bold",
+        )
 
 
 def _summary(run: Run) -> Iterator[Text | str]:

@@ -24,7 +24,7 @@ def kills():
 
 
 def test_every_mistake_is_killed_by_three_families_and_named():
-    assert killing.shortcomings(kills(), "gradient_mean") == []
+    assert killing.shortcomings(kills(), CASES, "gradient_mean") == []
 
 
 def test_every_pair_of_mistakes_is_told_apart_by_some_case():
@@ -45,7 +45,7 @@ def test_a_mistake_without_its_cases_is_missed():
     apart = {case.id for case in CASES if case.question.starts == "different"}
     fewer = [kill for kill in kills() if kill.case not in apart]
     assert "initial-broadcast-missing: killed by 0 families (none)" in killing.shortcomings(
-        fewer, "gradient_mean"
+        fewer, operation="gradient_mean"
     )
 
 

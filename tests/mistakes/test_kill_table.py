@@ -36,7 +36,7 @@ def kills():
 
 
 def test_every_mistake_is_killed_by_three_families_and_named():
-    assert killing.shortcomings(kills(), "channel_shuffle") == []
+    assert killing.shortcomings(kills(), STORED, "channel_shuffle") == []
 
 
 def test_every_pair_of_mistakes_is_told_apart_by_some_case():
@@ -54,7 +54,7 @@ def test_a_case_that_kills_nothing_asks_for_no_elements_or_for_an_error():
 def test_a_family_that_is_removed_is_missed(family):
     """The proof can fail: it says which mistake is then caught by too few."""
     fewer = [kill for kill in kills() if kill.family != family]
-    missing = killing.shortcomings(fewer, "channel_shuffle")
+    missing = killing.shortcomings(fewer, operation="channel_shuffle")
     assert missing
     assert all("killed by 2 families" in line for line in missing)
 

@@ -3,7 +3,9 @@
 from conformance.results import Record
 
 
-def record(implementation, case, answer, status="exact", mistake=None, fits=()):
+def record(
+    implementation, case, answer, status="exact", mistake=None, fits=(), error_over_bound=None
+):
     return Record(
         id=f"channel_shuffle/{implementation}@cpu:{case}",
         operation="channel_shuffle",
@@ -14,7 +16,7 @@ def record(implementation, case, answer, status="exact", mistake=None, fits=()):
         status=status,
         reason="",
         mistake=mistake,
-        error_over_bound=None,
+        error_over_bound=error_over_bound,
         seconds=0.0,
         answer=answer,
         fits=fits,

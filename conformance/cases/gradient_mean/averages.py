@@ -147,7 +147,13 @@ def _three_ranks() -> Iterator[GradientCase]:
         question = GradientQuestion(model, rotated(SPLITS[split][3], k))
         case = _case(_FAMILIES[model], question, split, ["again"])
         clauses = (*case.clauses, "D12")
-        yield replace(case, promises=("rank_mean",), clauses=clauses, frameworks=_TORCH)
+        yield replace(
+            case,
+            promises=("rank_mean",),
+            clauses=clauses,
+            frameworks=_TORCH,
+            against=("no-sync-around-backward-only",),
+        )
 
 
 def _case(
@@ -335,4 +341,5 @@ def _noises() -> Iterator[GradientCase]:
             question=question,
             promises=("rank_mean", "rank_sum"),
             frameworks=_TORCH,
+            against=("shared-dropout-key",),
         )
