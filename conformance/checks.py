@@ -83,11 +83,18 @@ def all_checks(
         for device in devices
         for declared in implementations
         for case in cases
-        if case.operation == declared.operation
-        and (not case.promises or declared.promise in case.promises)
-        and (not case.frameworks or declared.framework in case.frameworks)
-        and (not case.asked_of or declared.name in case.asked_of)
+        if asks(case, declared)
     ]
+
+
+def asks(case: AnyCase, of: Implementation) -> bool:
+    """Whether a case is asked of an implementation: of its operation, and of what it promises."""
+    return (
+        case.operation == of.operation
+        and (not case.promises or of.promise in case.promises)
+        and (not case.frameworks or of.framework in case.frameworks)
+        and (not case.asked_of or of.name in case.asked_of)
+    )
 
 
 def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:

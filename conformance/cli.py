@@ -53,10 +53,15 @@ def _adapters(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SECONDS", help="For one check.",
 )  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
+@click.option(
+    "--case", "cases", metavar="FILE.json|JSON", multiple=True,
+    help="Ask this case, of no suite, instead of the suite's own; may be given several times.",
+)  # fmt: skip
 def run(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
     adapters: tuple[str, ...],
+    cases: tuple[str, ...],
     folder: str,
     jobs: int,
     shard: str | None,
@@ -76,7 +81,7 @@ def run(
     from conformance.report import agreement, terminal
     from conformance.report.progress import Watch
 
-    plan = make_plan(patterns, devices, adapters, shard)
+    plan = make_plan(patterns, devices, adapters, shard, cases)
     report = Path(folder)
     with Watch(Console(stderr=True)) as watch:
         finished = runner.run(
@@ -196,6 +201,69 @@ def mistakes(*, as_json: bool) -> None:
     for line in missing:
         click.echo(line, err=True)
     sys.exit(1 if missing else 0)
+
+
+@commands.command()
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@click.option("--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N.")
+@_adapters
+@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
+    metavar="S", help="For how long to draw.",
+)  # fmt: skip
+@click.option("--seed", type=int, metavar="N", help="Draw the same cases again.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True,
+    metavar="SECONDS", help="For one check.",
+)  # fmt: skip
+def fuzz(
+    patterns: tuple[str, ...],
+    devices: tuple[str, ...],
+    adapters: tuple[str, ...],
+    folder: str,
+    seconds: float,
+    seed: int | None,
+    timeout: float,
+) -> None:
+    """Draw new cases, answer them with the oracle, and shrink what fails to the simplest case.
+
+    PATTERN means implementations, as operation/implementation. Failures are in DIR/fuzz.jsonl as
+    they are found, and their cases in DIR/fuzz/, which `conformance run --case FILE` asks again.
+
+    \b
+    conformance fuzz --seconds 300
+    conformance fuzz --adapter mine.py channel_shuffle/my_shuffle
+    conformance fuzz 'gradient_mean/torch_*' --seed 7
+    """
+    import secrets
+
+    from conformance.plan import known_differences, make_players
+
+    try:
+        from conformance import fuzz as fuzzing
+        from conformance.report import fuzzed
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "hypothesis":
+            raise
+        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'") from error
+    from conformance.report.progress import now_and_then
+
+    settings = fuzzing.Settings(seconds, secrets.randbits(32) if seed is None else seed, timeout)
+    say = now_and_then(_say)
+    done = fuzzing.run(
+        make_players(patterns, devices, adapters),
+        settings,
+        Path(folder),
+        known=known_differences(),
+        adapters=adapters,
+        on_check=lambda check, asked: say(f"{asked} asked, at {check.id}"),
+    )
+    fuzzed.show(done, Console())
+    if done.ledger.failures:
+        sys.exit(1)
+    if not done.is_whole:
+        sys.exit(3)
 
 
 @commands.command()

@@ -4,16 +4,17 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from conformance.asking import Ask
+from conformance.cases import AnyCase
 from conformance.checks import Check
 from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
 from conformance.outcomes import Declined, Outcome
-from conformance.store import Goldens, make
+from conformance.store import Golden, make
 from conformance.worlds import JaxProcesses, LocalWorld, Task, TorchRanks, World
 
 # What the first process of a world imports once, and its successors find imported.
@@ -26,12 +27,20 @@ TIMEOUT = 120.0
 MOST_RANKS = 8
 
 
+class Answers(Protocol):
+    """Where the right answers are."""
+
+    def of(self, case: AnyCase) -> Golden:
+        """The inputs and the right answer of a case."""
+        ...
+
+
 class Examiner:
     """Worlds, made when first needed and kept; not to be shared between threads."""
 
     def __init__(
         self,
-        goldens: Goldens,
+        goldens: Answers,
         known: Sequence[Known] = (),
         timeout: float = TIMEOUT,
         cache: Path | None = None,

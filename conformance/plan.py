@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from conformance.cases import all_cases
+from conformance.cases import AnyCase, all_cases
+from conformance.cases.written import read as read_case
 from conformance.checks import Check, all_checks, select
 from conformance.errors import UsageError
 from conformance.judge import Known
 from conformance.judge.known import read as read_known
-from conformance.registry import gather, own_folder
-from conformance.store import Goldens, load
+from conformance.oracle.drawing import Undrawable
+from conformance.registry import Implementation, gather, own_folder
+from conformance.store import Goldens, load, make
 
 DEVICES = ("cpu", "cuda")
 
@@ -35,22 +38,74 @@ def make_plan(
     devices: Sequence[str] = ("cpu",),
     adapters: Sequence[str] = (),
     shard: str | None = None,
+    outside: Sequence[str] = (),
 ) -> Plan:
     """Choose the checks and verify the goldens.
 
+    Args:
+        patterns: which checks; all where there is none.
+        devices: on which devices.
+        adapters: code from outside.
+        shard: I/N, which part of them.
+        outside: cases from outside, files or JSON; where there are any, only they are asked.
+
     Raises:
-        UsageError: for an unknown pattern, device or shard, a bad adapter, or a damaged golden.
+        UsageError: for an unknown pattern, device or shard, a bad adapter, case or golden.
     """
+    wanted = _known_devices(devices, patterns)
+    cases = all_cases()
+    asked = [outside_case(text) for text in outside] or cases
+    checks = select(all_checks(gather(adapters), asked, wanted), patterns)
+    chosen = _shard(checks, shard)
+    return Plan(tuple(chosen), load(cases), known_differences(), tuple(adapters), wanted)
+
+
+def make_players(
+    patterns: Sequence[str] = (), devices: Sequence[str] = ("cpu",), adapters: Sequence[str] = ()
+) -> list[tuple[Implementation, str]]:
+    """Choose whom to ask drawn cases, and on which device.
+
+    Raises:
+        UsageError: for a pattern that means nobody or names a case, an unknown device, a bad
+            adapter.
+    """
+    named = next((text for text in patterns if ":" in text), None)
+    if named is not None:
+        raise UsageError(f"{named!r} names cases, and fuzz draws its own: leave out what follows :")
+    checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
+    players = [(check.implementation, check.device) for check in select(checks, patterns)]
+    return list(dict.fromkeys(players))
+
+
+def known_differences() -> tuple[Known, ...]:
+    """What is on record to differ."""
+    return read_known(own_folder() / "known.toml")
+
+
+def outside_case(text: str) -> AnyCase:
+    """A case from a file, or from JSON where it begins with a brace.
+
+    Raises:
+        UsageError: naming the file and what is wrong with it.
+    """
+    try:
+        is_inline = text.lstrip().startswith("{")
+        case = read_case(text) if is_inline else read_case(Path(text).read_text("utf-8"), text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--case {text}: cannot be read ({error})") from error
+    try:
+        make(case)
+    except Undrawable as error:
+        raise UsageError(f"{case.id}: no inputs can be certified exact: {error}") from error
+    return case
+
+
+def _known_devices(devices: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
     for device in devices:
         kind, _, index = device.partition(":")
         if kind not in DEVICES or (index and not index.isdigit()):
             raise UsageError(f"unknown device {device!r}; known: {', '.join(DEVICES)}, cuda:N")
-    wanted = dict.fromkeys([*devices, *_devices_of(patterns)])
-    cases = all_cases()
-    checks = select(all_checks(gather(adapters), cases, tuple(wanted)), patterns)
-    chosen = _shard(checks, shard)
-    known = read_known(own_folder() / "known.toml")
-    return Plan(tuple(chosen), load(cases), known, tuple(adapters), tuple(wanted))
+    return tuple(dict.fromkeys([*devices, *_devices_of(patterns)]))
 
 
 def _devices_of(patterns: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ ORDER = (
     ("worlds",),
     ("judge",),
     ("plan", "examiner", "results", "killing"),
-    ("calibration",),
+    ("calibration", "fuzz"),
     ("runner", "report"),
     ("listing", "explaining", "regeneration", "bench"),
     ("cli", "pytest_plugin", "__main__"),

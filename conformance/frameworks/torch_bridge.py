@@ -161,8 +161,9 @@ def strides(array: torch.Tensor) -> tuple[int, ...]:
 
 
 def shares_memory(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Whether both lie in one storage."""
-    return first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    """Whether both lie in one storage; what has no elements lies nowhere."""
+    places = {array.untyped_storage().data_ptr() for array in (first, second)}
+    return first.numel() > 0 and len(places) == 1
 
 
 def graph_nodes(function: Function, x: torch.Tensor, name: str) -> int:

@@ -1,5 +1,6 @@
 """What is seen while a run goes on: a bar on a terminal, plain lines in a pipe. On stderr."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -68,14 +69,19 @@ class Watch:
             self._console.print(line, soft_wrap=True, highlight=False)
 
 
+def now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Says no more than one line in a while; work that is quick says nothing."""
+    last = [time.monotonic()]
+
+    def maybe(line: str) -> None:
+        if time.monotonic() - last[0] > EVERY:
+            last[0] = time.monotonic()
+            say(line)
+
+    return maybe
+
+
 def counted(count: int, say: Callable[[str], None]) -> Callable[[AnyCase], None]:
-    """Says now and then how many of the cases are done; work that is quick says nothing."""
-    state = {"done": 0, "last": time.monotonic()}
-
-    def done(case: AnyCase) -> None:
-        state["done"] += 1
-        if time.monotonic() - state["last"] > EVERY:
-            state["last"] = time.monotonic()
-            say(f"{state['done']:.0f}/{count} {case.id}")
-
-    return done
+    """Says now and then how many of the cases are done."""
+    numbers, maybe = itertools.count(1), now_and_then(say)
+    return lambda case: maybe(f"{next(numbers)}/{count} {case.id}")

@@ -33,7 +33,8 @@ def jax_scan_accumulation(
         loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
         params: a pytree of floating-point arrays, of any shapes.
         batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)); a weight is 1 for a
-            sample and 0 for padding. All of one shape.
+            sample and 0 for padding. n may differ: a scan takes one shape, so that the shorter
+            ones are filled up with padding.
         devices: W of them, one a rank.
 
     Returns:
@@ -43,8 +44,8 @@ def jax_scan_accumulation(
     Raises:
         TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
             ranks.
-        ValueError: if W is not the number of devices, the micro-batches are not all of one
-            shape, or W > 1 and an array is committed to a device.
+        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
+            device.
 
     >>> def loss(params, inputs, targets, weights):
     ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
@@ -54,6 +55,10 @@ def jax_scan_accumulation(
     3.0
     """
     mesh = Mesh(devices, ("ranks",))
+    longest = max(weights.shape[1] for _, _, weights in batches)
+
+    def filled(x: jax.Array) -> jax.Array:
+        return jnp.pad(x, [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
 
     @jax.jit
     @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("ranks")), out_specs=P())
@@ -68,4 +73,4 @@ def jax_scan_accumulation(
         grads, _ = lax.scan(add, jax.tree.map(jnp.zeros_like, varying), mine)
         return lax.pmean(grads, "ranks")
 
-    return step(params, batches)
+    return step(params, jax.tree.map(filled, batches))

@@ -1,6 +1,7 @@
 """Gradient mean by torch.func.vmap over replicas."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ def torch_func_vmap(
 ) -> None:
     """Differentiate the losses of K replicas at once, one for each micro-batch, and sum.
 
-    Every replica has buffers of its own, which forward may change in place; the module's stay.
+    What vmap maps has one shape: micro-batches of another follow by themselves. Every replica has
+    buffers of its own, which forward may change in place; the module's stay.
 
     Source: https://pytorch.org/docs/stable/generated/torch.func.vmap.html
 
@@ -32,19 +34,21 @@ def torch_func_vmap(
         devices: at least one; the first computes all.
 
     Raises:
-        RuntimeError: if the loss is not a scalar, or the micro-batches differ in shape.
+        RuntimeError: if the loss is not a scalar.
     """
     model.to(devices[0])
-    # (K, n, …); several heads have as many targets.
-    xs, ys = tree_map(lambda *ks: torch.stack(ks), *batches)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    buffers = {name: torch.stack([b] * len(xs)) for name, b in model.named_buffers()}
 
     def replica(
         parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
     ) -> Tensor:
         return loss(functional_call(model, (parameters, buffers), (x,)), y)
 
-    grads = vmap(grad(replica), in_dims=(None, 0, 0, 0))(trainable, buffers, xs, ys)
-    for name, parameter in trainable.items():
-        parameter.grad = grads[name].sum(0)
+    for _, alike in groupby(batches, key=lambda batch: len(batch[0])):
+        # (K, n, …); several heads have as many targets.
+        xs, ys = tree_map(lambda *ks: torch.stack(ks), *alike)
+        buffers = {name: torch.stack([b] * len(xs)) for name, b in model.named_buffers()}
+        grads = vmap(grad(replica), in_dims=(None, 0, 0, 0))(trainable, buffers, xs, ys)
+        for name, parameter in trainable.items():
+            mine = grads[name].sum(0)
+            parameter.grad = mine if parameter.grad is None else parameter.grad + mine

@@ -130,6 +130,17 @@ def _dtypes() -> Iterator[ShuffleCase]:
         ShuffleQuestion((2, 4, 3), 3, "u8"),
         refusal=indivisible(4, 3),
     )
+    yield make_case(
+        "dtypes",
+        "dtype-quint8-3d-refused",
+        "torch's own operator shuffles quint8 in four dimensions alone.",
+        "S9",
+        ShuffleQuestion((2, 12, 5), 3, "quint8"),
+        promises=("native",),
+        refusal=Refusal(
+            "RuntimeError", "channel_shuffle expects 4D input, but got input with sizes [2, 12, 5]"
+        ),
+    )
     for name in REFUSED:
         question = ShuffleQuestion((2, 12, 2, 2), 3, name)
         yield make_case(

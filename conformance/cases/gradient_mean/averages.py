@@ -25,6 +25,7 @@ _SPLIT_WORDS = {
     "one-each": "one sample each",
     "one-alone": "one rank with a single sample",
     "too-few": "fewer samples than ranks",
+    "growing": "micro-batches of different sizes",
 }
 _FACTORS: dict[str, list[Any]] = {
     "world": [2, 4, 8, 3, 1],
@@ -65,6 +66,7 @@ def families() -> tuple[GradientCase, ...]:
     return (
         *_covering(),
         *_two_unequal(),
+        *_growing(),
         *_three_ranks(),
         *_spectrometers(),
         *_bounded(),
@@ -137,6 +139,12 @@ def _two_unequal() -> Iterator[GradientCase]:
         yield replace(case, promises=("sample_mean",), clauses=("P14", "J11", "J16"))
 
 
+def _growing() -> Iterator[GradientCase]:
+    """Micro-batches of different sizes: whoever stacks them must fill up the shorter ones."""
+    question = GradientQuestion("mlp", ((1, 1), (2, 2), (4, 4)))
+    yield _case("dense", question, "growing")
+
+
 def _three_ranks() -> Iterator[GradientCase]:
     """What is averaged in every backward is multiplied by the rounded 1/3 again and again (D12)."""
     for model, split, k in (
@@ -181,11 +189,11 @@ def _case(
         about=", ".join(about),
         clauses=tuple(_clauses(question, split)),
         question=question,
-        promises=_promises(question),
+        promises=promises_of(question),
     )
 
 
-def _promises(question: GradientQuestion) -> tuple[str, ...]:
+def promises_of(question: GradientQuestion) -> tuple[str, ...]:
     """Of whom an average is asked; of all where that is empty.
 
     The sum over a whole batch is not what a mean over samples says of itself. And an exact mean
@@ -204,7 +212,7 @@ def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
     yield "D2"
     if uneven and question.reduction == "mean":
         yield "D3"
-        if not _promises(question):  # samples are asked for too
+        if not promises_of(question):  # samples are asked for too
             yield from ("P14", "J11", "J16")
     if split == "too-few":
         yield "P4"
@@ -246,7 +254,7 @@ def _spectrometers() -> Iterator[GradientCase]:
             about=f"the weight of every sample, {world} ranks of {counts} samples, K = {k}",
             clauses=tuple(_clauses(question, split)),
             question=question,
-            promises=_promises(question),
+            promises=promises_of(question),
             frameworks=frameworks,
         )
 
