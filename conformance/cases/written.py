@@ -85,7 +85,7 @@ def _nonsense(case: AnyCase) -> str:
         return _nonsense_of_gradients(question)
     if question.fill not in FILLS:
         return f"fill is {question.fill!r}; known: {', '.join(FILLS)}"
-    if len(question.shape) < 2 or min(question.shape) < 0:
+    if (len(question.shape) < 2 and case.refusal is None) or min(question.shape, default=-1) < 0:
         return f"shape is {list(question.shape)}; (N, C, *spatial) is meant, none of them below 0"
     divided = (question.groups, *question.then)
     if case.refusal is None and any(

@@ -16,6 +16,7 @@ from conformance.checks import Check
 from conformance.examiner import Examiner
 from conformance.frameworks import is_installed
 from conformance.fuzz import channel_shuffle, gradient_mean
+from conformance.fuzz.interrupt import heard
 from conformance.fuzz.ledger import Ledger
 from conformance.fuzz.rounds import STRIKES, Examine, LeftOut, OutOfTime, Player, play
 from conformance.judge import NOT_CONFORMING, Known, Verdict
@@ -89,7 +90,7 @@ def run(
 ) -> Fuzz:
     """Ask drawn cases, implementation by implementation in turn, until the seconds are over.
 
-    A KeyboardInterrupt ends it early; what was found until then is kept.
+    Ctrl-C ends it after the check that is being asked; what was found until then is kept.
 
     Args:
         whom: implementations, each with the device where it is asked.
@@ -112,13 +113,15 @@ def run(
     }
 
     def examine(check: Check) -> Verdict:
+        if interrupted():
+            raise KeyboardInterrupt
         verdict, _ = examiner.examine(check)
         if verdict.status in NOT_CONFORMING and entry_for(check.id, known) is not None:
             verdict = Verdict("known", verdict.reason)
         on_check(check, ledger.asked)
         return verdict
 
-    with Ledger(folder, header) as ledger:
+    with Ledger(folder, header) as ledger, heard() as interrupted:
         fuzz = Fuzz(ledger)
         players = _players(whom, fuzz)
         try:

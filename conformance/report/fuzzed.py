@@ -60,7 +60,7 @@ def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
     ledger = fuzz.ledger
     found = minimal(ledger.failures)
     how = "" if fuzz.is_whole else "Cut short: "
-    asked = f"{how}{ledger.asked} checks asked"
+    asked = f"{how}{ledger.asked} check{'s' * (ledger.asked != 1)} asked"
     seed = f"--seed {ledger.header['seed']} draws the same again"
     yield ""
     if found:
