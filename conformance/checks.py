@@ -93,7 +93,7 @@ def asks(case: AnyCase, of: Implementation) -> bool:
         case.operation == of.operation
         and (not case.promises or of.promise in case.promises)
         and (not case.frameworks or of.framework in case.frameworks)
-        and (not case.asked_of or of.name in case.asked_of)
+        and (not case.asked_of or any(fnmatchcase(of.name, glob) for glob in case.asked_of))
     )
 
 

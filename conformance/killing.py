@@ -9,7 +9,12 @@ from conformance.cases import AnyCase, all_cases
 from conformance.cases.case import BehaviourQuestion, Case, GradientQuestion, ShuffleQuestion
 from conformance.judge import gradient_diagnosis
 from conformance.judge.gradient_diagnosis import wrong_answers
-from conformance.judge.shuffle_diagnosis import accepted_refusal, answer_of, diagnose
+from conformance.judge.shuffle_diagnosis import (
+    ACCEPTED,
+    accepted_refusal,
+    answer_of,
+    diagnose,
+)
 from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
 from conformance.mistakes.work import Work
@@ -58,10 +63,12 @@ def _shuffle_kills(case: AnyCase) -> list[Kill]:
     def kill(name: str, names: tuple[str, ...]) -> Kill:
         return Kill(name, case.operation, case.id, case.family, names)
 
-    if case.refusal is not None:  # any answer at all is wrong: whoever accepts is killed
-        names = accepted_refusal(case).names
-        return [kill(name, names) for name in names]
     golden = make(case)
+    if case.refusal is not None:  # any answer at all is wrong: whoever accepts is killed
+        accepted = answer_of(ACCEPTED, case, golden.inputs)
+        if accepted is None:
+            return []
+        return [kill(ACCEPTED, accepted_refusal(case, golden.inputs, accepted).names)]
     answered = ((m.name, answer_of(m.name, case, golden.inputs)) for m in catalogue(case.operation))
     return [
         kill(name, diagnose(case, golden.inputs, given, golden.answers).names)

@@ -127,9 +127,9 @@ class Case(Generic[Asked_co]):
     """One question, the clauses it cites, and of whom it is asked.
 
     `promises` and `frameworks` name those whose implementations are asked, `asked_of` the
-    implementations themselves; empty means all. `against` names the mistakes that the case is there
-    to kill, where it was made for them. An `on_the_fly` case keeps hashes in the goldens, not
-    tensors.
+    implementations themselves, by shell globs; empty means all. `against` names the mistakes that
+    the case is there to kill, where it was made for them. An `on_the_fly` case keeps hashes in the
+    goldens, not tensors.
     """
 
     operation: str

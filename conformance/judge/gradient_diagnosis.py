@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache
-from itertools import product
+from functools import lru_cache, partial
+from itertools import product, starmap
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from conformance.cases.models import SPECTROMETER
 from conformance.dtypes import DTYPES
 from conformance.judge.bounds import error_over_bound
 from conformance.judge.comparison import form_difference
+from conformance.judge.roundings import alike_but_for_rounding, went_through_fewer_bits
 from conformance.judge.shuffle_diagnosis import Diagnosis
 from conformance.mistakes import Mistake, catalogue
 from conformance.mistakes.work import ByRank, Gradients, Work
@@ -21,6 +22,7 @@ from conformance.oracle import noise
 Arrays = Mapping[str, np.ndarray]
 _EXPONENTS = range(-2, 3)
 _SHOWN = 8  # samples that an evidence names
+_COMPRESSED = "compressed"
 
 
 def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]) -> Diagnosis:
@@ -36,12 +38,13 @@ def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arr
     """
     if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
-    names = tuple(
-        mistake.name
-        for mistake, alternatives in wrong_answers(work, len(answers))
-        if _fits(mistake, alternatives, answers, expected, bounds)
-    )
-    return Diagnosis(names, "; ".join(_evidence(work, expected, answers)))
+    known = wrong_answers(work, len(answers))
+    names = [m.name for m, wrongs in known if _fits(m, wrongs, answers, expected, bounds)]
+    if not names and not bounds:
+        names = [m.name for m, wrongs in known if _nearly_fits(work, wrongs, answers, expected)]
+    if not names and went_through_fewer_bits(work, answers, expected, bounds):
+        names = [_COMPRESSED]
+    return Diagnosis(tuple(names), "; ".join(_evidence(work, expected, answers)))
 
 
 @lru_cache(maxsize=4)  # the kill matrix looks at them once for each of them
@@ -103,6 +106,21 @@ def _fits(
     return any(_is_given(wrong, answers, expected, bounds) for wrong in alternatives)
 
 
+def _nearly_fits(
+    work: Work, alternatives: Sequence[ByRank], answers: Sequence[Arrays], expected: Arrays
+) -> bool:
+    """Whether one of a mistake's answers to an exact case is what was given but for rounding.
+
+    A right answer does not round; a wrong one may, and then its code decides how.
+    """
+    alike = partial(alike_but_for_rounding, dtype=work.question.dtype)
+    return any(
+        all(starmap(alike, zip(answers, wrong, strict=True)))
+        and not all(alike(expected, one) for one in wrong)
+        for wrong in alternatives
+    )
+
+
 def _is_given(
     wrong: Sequence[Arrays], answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
 ) -> bool:
@@ -132,7 +150,9 @@ def _evidence(work: Work, expected: Arrays, answers: Sequence[Arrays]) -> Iterat
     apart = [
         rank
         for rank, answer in enumerate(answers)
-        if any(not np.array_equal(answer[name], answers[0][name]) for name in expected)
+        if any(
+            not np.array_equal(answer[name], answers[0][name], equal_nan=True) for name in expected
+        )
     ]
     if apart:
         yield f"rank{'s' * (len(apart) > 1)} {_listed(apart)} differ from rank 0"

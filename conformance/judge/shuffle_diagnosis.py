@@ -1,6 +1,6 @@
 """What a wrong answer about channel shuffle looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -12,10 +12,11 @@ from conformance.judge.comparison import difference
 from conformance.judge.likeness import likeness
 from conformance.judge.permutations import channel_permutation, cycles, stays_in_groups
 from conformance.mistakes import catalogue
+from conformance.mistakes.channel_shuffle import flushed
 from conformance.oracle import channel_shuffle as oracle
 
 Arrays = Mapping[str, np.ndarray]
-IN_GROUPS = "shuffled-within-groups"
+IN_GROUPS, LOST, ACCEPTED = "shuffled-within-groups", "value-changing-copy", "indivisible-accepted"
 
 
 @dataclass(frozen=True)
@@ -36,54 +37,75 @@ def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays)
         return Diagnosis(("aliased-or-mutated",))
     permutation = _read_permutation(question, inputs, given)
     evidence = "" if permutation is None else _in_words(permutation, question)
-    fits = {m.name for m in catalogue(case.operation) if _gives(m.name, case, inputs, given)}
+    fits = {name for name in _BY_NAME if _gives(name, case, inputs, given)}
+    loses_values = LOST not in fits and _lost_values(inputs, given, expected)
     if _lost_width(question, given, expected):
         fits.add("narrow-round-trip")
-    if _lost_values(inputs, given, expected):
-        fits.add("value-changing-copy")
-    names = tuple(m.name for m in catalogue(case.operation) if m.name in fits)
-    return Diagnosis(_with_or_without_in_groups(names, permutation, question), evidence)
+    if loses_values:
+        fits.add(LOST)
+    fits = _with_or_without_in_groups(fits, permutation, question)
+    if loses_values:  # and then a compiler may have lost them, of channels that are moved wrongly
+        fits |= {name for name in _BY_NAME if _gives(name, case, inputs, given, flushed)}
+    return Diagnosis(tuple(name for name in _BY_NAME if name in fits), evidence)
 
 
 def _with_or_without_in_groups(
-    names: tuple[str, ...], permutation: tuple[int, ...] | None, question: ShuffleQuestion
-) -> tuple[str, ...]:
+    names: set[str], permutation: tuple[int, ...] | None, question: ShuffleQuestion
+) -> set[str]:
     """The mistake that is "any other permutation that never leaves a group" has its own rule.
 
     It fits where the permutation read off stays inside; a nearer name goes before it. But where
     there is one group, or two channels in each, hardly anything else can be seen: then both stand.
     """
-    others = tuple(name for name in names if name != IN_GROUPS)
+    others = names - {IN_GROUPS}
     groups = int(question.groups)
     fits = IN_GROUPS in names if permutation is None else stays_in_groups(permutation, groups)
     says_little = groups == 1 or question.channels <= 2 * groups
-    return (*others, IN_GROUPS) if fits and (not others or says_little) else others
+    return others | {IN_GROUPS} if fits and (not others or says_little) else others
 
 
-def accepted_refusal(case: ShuffleCase) -> Diagnosis:
-    """An answer came where an error is promised."""
+def accepted_refusal(case: ShuffleCase, inputs: Arrays, given: Arrays) -> Diagnosis:
+    """An answer came where an error is promised: by carelessness, or by a mistake that may."""
     question, groups = case.question, case.question.groups
     whole = isinstance(groups, int) and groups > 0 and len(question.shape) > 1
-    if whole and question.channels % groups:
-        return Diagnosis(("indivisible-accepted",))
-    return Diagnosis(())
+    is_indivisible = whole and question.channels % groups != 0
+    return Diagnosis(
+        tuple(
+            name
+            for name in _BY_NAME
+            if (name == ACCEPTED and is_indivisible) or _gives(name, case, inputs, given)
+        )
+    )
 
 
-def _gives(name: str, case: ShuffleCase, inputs: Arrays, given: Arrays) -> bool:
+def _gives(
+    name: str,
+    case: ShuffleCase,
+    inputs: Arrays,
+    given: Arrays,
+    seen: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> bool:
+    """Whether the mistake gives this answer, or one that is seen as the same."""
     wrong = answer_of(name, case, inputs)
-    return wrong is not None and difference(given, wrong) is None
+    if wrong is None:
+        return False
+    return difference(_each(given, seen), _each(wrong, seen)) is None
 
 
 def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
     """The answer of a known mistake to a case; None where it has none, or the right one."""
-    mistake = _BY_NAME[name]
-    try:
-        wrong = oracle.answer(case.question, inputs, mistake.wrong)
-    except (ValueError, IndexError, ZeroDivisionError):
-        return None  # such code raises on this shape
-    if difference(wrong, oracle.answer(case.question, inputs)) is None:
+    wrong = _answer(case, inputs, _BY_NAME[name].wrong)
+    right = _answer(case, inputs, oracle.RIGHT)
+    if wrong is None or (right is not None and difference(wrong, right) is None):
         return None
     return wrong
+
+
+def _answer(case: ShuffleCase, inputs: Arrays, operator: oracle.Operator) -> Arrays | None:
+    try:
+        return oracle.answer(case.question, inputs, operator)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None  # such code raises on this shape
 
 
 _BY_NAME = {mistake.name: mistake for mistake in catalogue("channel_shuffle")}
@@ -124,13 +146,30 @@ def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> b
         and row.kind in (dtype.kind, "float" if dtype.kind == "integer" else dtype.kind)
         and row.jax is not None
     )
-    return any(difference(given, _cast(expected, to, dtype.carrier)) is None for to in narrower)
+    return any(_is_cast(given, expected, to, dtype.carrier) for to in narrower)
 
 
-def _cast(arrays: Arrays, to: np.dtype, carrier: np.dtype) -> Arrays:
+def _is_cast(given: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -> bool:
+    """Bit for bit; or but for zeros and NaNs, where more was lost than those."""
+    cast = _each(expected, lambda array: array.astype(to), carrier)
+    if difference(given, _each(cast, lambda array: array.astype(carrier), to)) is None:
+        return True
+    short = _each(given, lambda array: array.astype(to), carrier)
+    back = _each(short, lambda array: array.astype(carrier), to)
+    return (
+        difference(_each(short, flushed, to), _each(cast, flushed, to)) is None
+        and difference(_each(back, flushed), _each(given, flushed)) is None
+        and difference(_each(given, flushed), _each(expected, flushed)) is not None
+    )
+
+
+def _each(
+    arrays: Arrays, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype | None = None
+) -> Arrays:
+    """All arrays changed, or those of one dtype."""
     with np.errstate(all="ignore"):
         return {
-            name: array.astype(to).astype(carrier) if array.dtype == carrier else array
+            name: change(array) if dtype in (None, array.dtype) else array
             for name, array in arrays.items()
         }
 
@@ -167,12 +206,13 @@ def _lost_in(source: np.ndarray, got: np.ndarray, right: np.ndarray) -> bool:
         return False
     right_parts, got_parts = _real_parts(right), _real_parts(got)
     wrong = bits_of(right_parts) != bits_of(got_parts)
-    before, after = right_parts[wrong], got_parts[wrong].astype(np.float64)
     least = float(ml_dtypes.finfo(right_parts.dtype).smallest_normal)
     with np.errstate(all="ignore"):
-        wide = before.astype(np.float64)
+        wide, after = right_parts.astype(np.float64), got_parts[wrong].astype(np.float64)
         special = ~np.isfinite(wide) | (np.abs(wide) < least)
-    return bool(special.all() and (np.isnan(after) | (after == 0)).all())
+    if right.dtype.kind == "c":  # a product spoils both parts
+        special = np.repeat(special.reshape(-1, 2).any(axis=1), 2)
+    return bool(special[wrong].all() and (np.isnan(after) | (after == 0)).all())
 
 
 def _real_parts(array: np.ndarray) -> np.ndarray:

@@ -116,7 +116,7 @@ def _judge_answers(check: Check, golden: Golden, answers: Sequence[Answer]) -> V
     if isinstance(case.question, BehaviourQuestion):
         return _judge_behaviour(golden, answers, digest)
     if case.refusal is not None:
-        names = shuffle_diagnosis.accepted_refusal(case)
+        names = shuffle_diagnosis.accepted_refusal(case, golden.inputs, given)
         return _wrong(
             "error", f"gave an answer where {case.refusal.type} is promised", names, digest
         )

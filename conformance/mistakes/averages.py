@@ -11,6 +11,7 @@ import numpy as np
 
 from conformance.dtypes import DTYPES
 from conformance.mistakes.work import ByRank, Gradients, Work, scaled, total
+from conformance.oracle.gradient_mean import STEP
 from conformance.oracle.noise import NOISY_PARAMETER, rows_of, samples_of
 
 Wrong = Callable[[Work], Iterator[ByRank]]
@@ -53,8 +54,6 @@ def psum_loss_unsynchronised(work: Work) -> Iterator[ByRank]:
 
 def sum_loss(work: Work) -> Iterator[ByRank]:
     """Every shard counts n times as much, n its number of samples."""
-    if work.question.reduction == "sum":
-        return
     ks = range(work.question.micro_batches)
     if work.promise == "sample_mean":
         wholes = [
@@ -149,9 +148,18 @@ def mean_of_means(work: Work) -> Iterator[ByRank]:
 
 
 def local_batch_statistics(work: Work) -> Iterator[ByRank]:
-    """The same, where a batch norm makes a whole batch more than its parts."""
+    """The same, or weighed by samples, where a batch norm makes a batch more than its parts."""
     if work.promise == "sample_mean" and _mixes_samples(work):
         yield work.everywhere(work.reduced([work.own(rank) for rank in range(work.world)]))
+        yield work.everywhere(
+            total(
+                [
+                    scaled(work.own(rank, [k]), count / sum(counts))
+                    for k, counts in enumerate(work.question.shards)
+                    for rank, count in enumerate(counts)
+                ]
+            )
+        )
 
 
 def _mixes_samples(work: Work) -> bool:
@@ -160,23 +168,21 @@ def _mixes_samples(work: Work) -> bool:
 
 
 def padding_counted(work: Work) -> Iterator[ByRank]:
-    """A shard filled up with zeros, or a batch with its own first samples."""
-    if work.question.reduction == "sum" or _mixes_samples(work):
+    """A shard filled up in its length, or with samples of zeros; or a batch with its own head."""
+    if work.promise == "sample_mean" and _mixes_samples(work):
         return
     shards = work.question.shards
-    filled = [
-        total(
-            [
-                scaled(work.own(rank, [k]), shards[k][rank] / max(shards[k]))
-                for k in range(len(shards))
-            ]
-        )
+    ks = range(len(shards))
+    longer = [
+        total([scaled(work.own(rank, [k]), shards[k][rank] / max(shards[k])) for k in ks])
         for rank in range(work.world)
     ]
-    yield work.everywhere(work.reduced(filled))
-    if work.is_mean:
-        repeated = [_with_head_repeated(work, k) for k in range(len(shards))]
-        yield work.everywhere(total(repeated))
+    yield work.everywhere(work.reduced(longer))
+    if work.question.observe != "noise":
+        filled = [total([work.filled(rank, k) for k in ks]) for rank in range(work.world)]
+        yield work.everywhere(work.reduced(filled))
+    if work.is_mean and work.question.reduction == "mean":
+        yield work.everywhere(total([_with_head_repeated(work, k) for k in ks]))
 
 
 def _with_head_repeated(work: Work, k: int) -> Gradients:
@@ -192,30 +198,30 @@ def _with_head_repeated(work: Work, k: int) -> Gradients:
 
 def tail_dropped(work: Work) -> Iterator[ByRank]:
     """Every shard as short as the shortest, or the batch without its end."""
-    if work.question.reduction == "sum" or _mixes_samples(work):
+    if work.promise == "sample_mean" and _mixes_samples(work):
         return
     shards = work.question.shards
-    if all(min(counts) for counts in shards):
-        cut = [
-            total(
-                [
-                    work.part(
-                        k, slice(work.span(rank, k).start, work.span(rank, k).start + min(counts))
-                    )
-                    for k, counts in enumerate(shards)
-                ]
-            )
-            for rank in range(work.world)
-        ]
-        yield work.everywhere(work.reduced(cut))
+    cut = [
+        total(
+            [
+                work.part(
+                    k, slice(work.span(rank, k).start, work.span(rank, k).start + min(counts))
+                )
+                for k, counts in enumerate(shards)
+            ]
+        )
+        for rank in range(work.world)
+    ]
+    yield work.everywhere(work.reduced(cut))
     if work.promise == "sample_mean":
-        for left in {sum(shards[0]) - 1, sum(shards[0]) // work.world * work.world} - {0}:
+        for left in {sum(shards[0]) - 1, sum(shards[0]) // work.world * work.world}:
             yield work.everywhere(total([work.part(k, slice(0, left)) for k in range(len(shards))]))
 
 
 def rank_missing(work: Work) -> Iterator[ByRank]:
     """Without one rank's gradient, divided by W or by the W − 1 that are left."""
     if work.world == 1:
+        yield work.everywhere(scaled(work.right, 0.0))
         return
     owns = [work.own(rank) for rank in range(work.world)]
     for missing in range(work.world):
@@ -245,19 +251,29 @@ def initial_broadcast_missing(work: Work) -> Iterator[ByRank]:
     """Each rank with parameters of its own."""
     if work.question.starts == "different" and work.promise != "sample_mean":
         apart = [work.own(rank, raised=float(rank)) for rank in range(work.world)]
-        yield work.everywhere(work.reduced(apart))
+        mean = work.reduced(apart)
+        if work.question.observe == "step":  # by which each rank goes from where it is
+            yield [_seen_from(mean, float(rank)) for rank in range(work.world)]
+        else:
+            yield work.everywhere(mean)
+
+
+def _seen_from(gradients: Gradients, raised: float) -> Gradients:
+    """The gradients that would lead there in a step from rank 0's parameters."""
+    return {name: values - raised / float(STEP) for name, values in gradients.items()}
 
 
 def clipped_before_averaging(work: Work) -> Iterator[ByRank]:
-    """The average of gradients of norm 1 at most."""
+    """The average of gradients of norm 1 at most; torch divides by a little more than the norm."""
     if work.promise == "sample_mean":
         return
-    clipped = []
-    for rank in range(work.world):
-        own = work.own(rank)
-        norm = float(np.sqrt(sum(np.sum(values**2) for values in own.values())))
-        clipped.append(scaled(own, 1 / max(norm, 1.0)))
-    yield work.everywhere(work.reduced(clipped))
+    for more in (0.0, 1e-6):
+        clipped = []
+        for rank in range(work.world):
+            own = work.own(rank)
+            norm = float(np.sqrt(sum(np.sum(values**2) for values in own.values())))
+            clipped.append(scaled(own, 1 / max(norm + more, 1.0)))
+        yield work.everywhere(work.reduced(clipped))
 
 
 def compressed(work: Work) -> Iterator[ByRank]:

@@ -31,6 +31,8 @@ def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _inverse_groups(x: np.ndarray, groups: int) -> np.ndarray:
+    if x.shape[1] % groups:
+        raise ValueError("the reshape refuses")
     return shuffle(x, x.shape[1] // groups)
 
 
@@ -65,7 +67,7 @@ def _shuffled_within_groups(x: np.ndarray, groups: int) -> np.ndarray:
 
 def _wrong_axis(x: np.ndarray, groups: int) -> np.ndarray:
     last = np.moveaxis(x, 1, -1)  # (N, *spatial, C): channel-first code takes axis 1, a spatial one
-    if x.ndim == 3 or last.shape[1] % groups:
+    if last.shape[1] % groups:
         raise ValueError("axis 1 of the channels-last data does not divide into the groups")
     return np.moveaxis(shuffle(last, groups), -1, 1)
 
@@ -83,7 +85,7 @@ def _first_sample_only(x: np.ndarray, groups: int) -> np.ndarray:
     return np.concatenate([shuffle(x[:1], groups), x[1:]])
 
 
-def _flushed(x: np.ndarray) -> np.ndarray:
+def flushed(x: np.ndarray) -> np.ndarray:
     """−0.0 and subnormals to 0, every NaN to the canonical one."""
     copy = np.ascontiguousarray(x).copy()
     if copy.dtype.kind not in "fcV":
@@ -235,7 +237,7 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
         "value-changing-copy",
         "−0.0, a NaN's payload or a subnormal was lost on the way",
         "Move the elements, do not compute with them; look for +0, ×1, flush-to-zero, or a cast.",
-        _changing(_flushed),
+        _changing(flushed),
     ),
     _mistake(
         "indivisible-accepted",

@@ -55,14 +55,30 @@ class Work:
         """The gradient of the loss on these samples alone, with parameters raised so much."""
         key = (k, samples.start, samples.stop, raised)
         if key not in self._parts:
-            shapes = model_of(self.question).parameters()
-            self._parts[key] = {name: np.zeros(shape) for name, shape in shapes.items()}
+            self._parts[key] = {name: np.zeros(shape) for name, shape in self._shapes.items()}
             if samples.start < samples.stop:
                 state = {name: values + raised for name, values in self._state.items()}
                 self._parts[key] |= oracle.gradient(
                     Plain(), self.question, self.inputs, state, (k, samples)
                 )
         return self._parts[key]
+
+    def filled(self, rank: int, k: int) -> Gradients:
+        """The rank's own gradient of micro-batch k, filled with samples of zeros to the longest."""
+        mine = self.span(rank, k)
+        more = max(self.question.shards[k]) - (mine.stop - mine.start)
+        inputs = {
+            name: np.concatenate([array[mine], np.zeros((more, *array.shape[1:]), array.dtype)])
+            for name, array in self.inputs.items()
+            if name.split("/")[:2] in (["inputs", str(k)], ["targets", str(k)])
+        }
+        whole = (k, slice(0, max(self.question.shards[k])))
+        found = oracle.gradient(Plain(), self.question, inputs, self._state, whole)
+        return {name: found.get(name, np.zeros(shape)) for name, shape in self._shapes.items()}
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return model_of(self.question).parameters()
 
     @cached_property
     def _state(self) -> dict[str, np.ndarray]:

@@ -80,6 +80,8 @@ def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     bounds = {
         name: gradient_mean.bound(errors[name], answers[name], question.dtype) for name in answers
     }
+    if question.observe == "noise":  # what is dropped does not count, and its bound does not either
+        bounds = {name: np.where(answers[name] == 0, 0, bounds[name]) for name in answers}
     observed, off = (_observed(question, promises, arrays) for arrays in (answers, bounds))
     whether = {name for name, array in observed.items() if array.dtype.kind == "b"}
     return Solution(

@@ -286,7 +286,13 @@ def _bounded() -> Iterator[GradientCase]:
 
 
 # Those who compute on the whole batch at once; the others' batch norms see a part of it.
-_WHOLE_BATCH = ("torch_module", "jax_one_device", "jax_jit_sharding", "jax_set_mesh")
+_WHOLE_BATCH = (
+    "torch_module",
+    "jax_one_device",
+    "jax_jit_sharding",
+    "jax_set_mesh",
+    "*_whole_batch",  # who from outside says so
+)
 
 
 def _batch_norms() -> Iterator[GradientCase]:
