@@ -78,7 +78,7 @@ def run(
     """
     from conformance import runner
     from conformance.plan import make_plan
-    from conformance.report import agreement, terminal
+    from conformance.report import forms, terminal
     from conformance.report.progress import Watch
 
     plan = make_plan(patterns, devices, adapters, shard, cases)
@@ -93,7 +93,7 @@ def run(
             on_start=watch.start,
             on_record=watch.record,
         )
-    agreement.write(finished, report)
+    forms.write(finished, report)
     terminal.show(finished, Console())
     click.echo(f"{report / 'results.jsonl'}")
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
@@ -201,6 +201,60 @@ def mistakes(*, as_json: bool) -> None:
     for line in missing:
         click.echo(line, err=True)
     sys.exit(1 if missing else 0)
+
+
+@commands.command()
+@click.argument("files", metavar="RESULTS.jsonl…", nargs=-1, required=True, type=Path)
+@click.option("--to", "folder", metavar="DIR", required=True, help="Where the report goes.")
+def report(files: tuple[Path, ...], folder: str) -> None:
+    """Merge runs of several devices, versions and shards, and report on all of them.
+
+    \b
+    conformance report conformance-report/results.jsonl --to again
+    conformance report shard-*/results.jsonl --to merged
+    conformance report cpu/results.jsonl cuda/results.jsonl --to both
+
+    DIR gets results.jsonl, in which every check says which run it is of, and the other forms.
+    Exit status: 0 all conform, 1 some do not, 2 a file was wrong, or files do not belong together
+    (other goldens, the same run twice, shards of different runs), 3 a run was cut short or a shard
+    is missing.
+    """
+    from conformance.report import forms, merging, terminal
+
+    merged = merging.merge(files)
+    written = merging.write(merged, Path(folder))
+    forms.write(merged, Path(folder))
+    terminal.show(merged, Console())
+    click.echo(f"{written}")
+    if merged.footer is None:
+        sys.exit(3)
+    sys.exit(0 if merged.conforms else 1)
+
+
+@commands.command()
+@click.argument("before", metavar="A.jsonl", type=Path)
+@click.argument("after", metavar="B.jsonl", type=Path)
+@click.option("--all", "everything", is_flag=True, help="Every check, however many differ.")
+def diff(before: Path, after: Path, *, everything: bool) -> None:
+    """What changed from run A to run B: verdicts, and answers bit by bit.
+
+    \b
+    conformance diff before/results.jsonl after/results.jsonl
+    conformance diff cpu/results.jsonl cuda/results.jsonl
+
+    Exit status: 0 nothing got worse, 1 a check does not conform in B that conformed in A or was
+    not asked there, 2 a file was wrong, or the two were made against different goldens, 3 nothing
+    got worse, but a run was cut short. Answers that differ within bound, and checks that are asked
+    in one of the two alone, are told and are no reason to fail.
+    """
+    from conformance.report import changes
+
+    found = changes.changes(before, after)
+    for line in changes.lines(found, everything=everything):
+        click.echo(line)
+    if found.is_worse:
+        sys.exit(1)
+    sys.exit(0 if found.is_whole else 3)
 
 
 @commands.command()

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from conformance.cases import AnyCase, all_cases
 from conformance.cases.written import read as read_case
 from conformance.checks import Check, all_checks, select
+from conformance.costs import shard_of
 from conformance.errors import UsageError
 from conformance.judge import Known
 from conformance.judge.known import read as read_known
@@ -19,18 +21,32 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Plan:
-    """The checks of a run in the order in which they are asked, and what they are judged by."""
+    """The checks of a run in the order in which they are asked, and what they are judged by.
+
+    Of a shard, I/N, `checks` are its own, and `whole` those of all N together.
+    """
 
     checks: tuple[Check, ...]
     goldens: Goldens
     known: tuple[Known, ...] = ()
     adapters: tuple[str, ...] = ()
     devices: tuple[str, ...] = field(default=("cpu",))
+    shard: str | None = None
+    whole: tuple[Check, ...] = ()
 
     @property
     def frameworks(self) -> tuple[str, ...]:
-        """The frameworks that the checks need, by name."""
-        return tuple(sorted({check.implementation.framework for check in self.checks}))
+        """The frameworks that the checks need, by name; every shard names those of all."""
+        return tuple(sorted({check.implementation.framework for check in self._whole}))
+
+    @property
+    def digest(self) -> str:
+        """What shards of one run have in common: SHA-256 of the ids of all their checks."""
+        return sha256("\n".join(sorted(check.id for check in self._whole)).encode()).hexdigest()
+
+    @property
+    def _whole(self) -> tuple[Check, ...]:
+        return self.whole or self.checks
 
 
 def make_plan(
@@ -56,8 +72,16 @@ def make_plan(
     cases = all_cases()
     asked = [outside_case(text) for text in outside] or cases
     checks = select(all_checks(gather(adapters), asked, wanted), patterns)
-    chosen = _shard(checks, shard)
-    return Plan(tuple(chosen), load(cases), known_differences(), tuple(adapters), wanted)
+    chosen = checks if shard is None else shard_of(checks, shard)
+    return Plan(
+        tuple(chosen),
+        load(cases),
+        known_differences(),
+        tuple(adapters),
+        wanted,
+        shard,
+        tuple(checks),
+    )
 
 
 def make_players(
@@ -112,28 +136,3 @@ def _devices_of(patterns: Sequence[str]) -> list[str]:
     """Devices that a pattern names outright: `…@cuda:…` needs no --device beside it."""
     named = [pattern.partition("@")[2].partition(":")[0] for pattern in patterns if "@" in pattern]
     return [device for device in named if device in DEVICES]
-
-
-def _shard(checks: Sequence[Check], shard: str | None) -> Sequence[Check]:
-    if shard is None:
-        return checks
-    index, _, count = shard.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--shard {shard}: I/N is meant, with 1 ≤ I ≤ N, as in 2/4")
-    return checks[int(index) - 1 :: int(count)]
-
-
-def groups_of(checks: Sequence[Check]) -> list[list[Check]]:
-    """The checks of each implementation on each device together, the dearest groups first."""
-    by_owner: dict[tuple[str, str], list[Check]] = {}
-    for check in checks:
-        by_owner.setdefault((check.implementation.id, check.device), []).append(check)
-    return sorted(by_owner.values(), key=_cost, reverse=True)
-
-
-def _cost(checks: Sequence[Check]) -> float:
-    """About how many milliseconds: a JAX check compiles, and Inductor compiles for longer."""
-    implementation = checks[0].implementation
-    if "compile" in implementation.name:
-        return 100.0 * len(checks)
-    return {"jax": 30.0, "torch": 1.0, "numpy": 0.3}[implementation.framework] * len(checks)

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +14,17 @@ from conformance.errors import UsageError
 from conformance.judge import NOT_CONFORMING, STATUSES, Verdict
 
 FILE = "results.jsonl"
+# Raised where a reader of this number would misunderstand; a field more is no other format.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Record:
-    """One check of a results file."""
+    """One check of a results file.
+
+    `run` is the name of the run that it comes from, in a file that holds several (`Run.parts`);
+    `more` holds the fields that this version does not know, and hands on.
+    """
 
     id: str
     operation: str
@@ -34,6 +40,8 @@ class Record:
     answer: str | None = None
     promise: str = ""
     fits: tuple[str, ...] = ()
+    run: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def owner(self) -> str:
@@ -45,14 +53,35 @@ class Record:
         """Whether this check counts for conformance."""
         return self.status not in NOT_CONFORMING
 
+    def as_object(self) -> dict[str, Any]:
+        """What stands on its line: `run` only where it says something."""
+        known = {name: value for name, value in vars(self).items() if name != "more"}
+        if not self.run:
+            del known["run"]
+        return {**known, **self.more}
+
 
 @dataclass(frozen=True)
 class Run:
-    """A results file: `footer` is None where the run was cut short."""
+    """A results file: `footer` is None where the run was cut short.
+
+    A merge of several runs has `runs` in its header: what each is called, and what it was made on.
+    """
 
     header: Mapping[str, Any]
     records: tuple[Record, ...]
     footer: Mapping[str, Any] | None = None
+
+    @property
+    def conforms(self) -> bool:
+        """Whether it is complete, and every check of it conforms."""
+        return self.footer is not None and all(record.conforms for record in self.records)
+
+    @property
+    def runs(self) -> Sequence[Mapping[str, Any]]:
+        """The runs that were merged into this one; none in the file that a run wrote."""
+        merged: Sequence[Mapping[str, Any]] = self.header.get("runs", ())
+        return merged
 
     @property
     def counts(self) -> dict[str, int]:
@@ -100,7 +129,10 @@ class Writer:
     records: list[Record] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._stream = (self.folder / FILE).open("w", encoding="utf-8")
+        # An exception may hold half a character: as JSON it is an escape, as UTF-8 it is none.
+        self._stream = (self.folder / FILE).open(
+            "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
         self._line({"kind": "header", **self.header})
         return self
 
@@ -114,7 +146,7 @@ class Writer:
 
     def add(self, record: Record) -> None:
         """Append one check."""
-        self._line({"kind": "check", **vars(record)})
+        self._line({"kind": "check", **record.as_object()})
         self.records.append(record)
 
     def finish(self) -> Run:
@@ -154,30 +186,79 @@ def writable(folder: Path) -> Path:
 def read(path: Path) -> Run:
     """A results file, whole or cut short (a last line that was not finished is left out).
 
+    Fields that are not known are kept in `Record.more`.
+
     Raises:
-        UsageError: if there is no such file, or it is none of ours.
+        UsageError: if there is no such file, it is none of ours, a newer version of the suite
+            wrote it in another format, or it is damaged.
     """
     file = path / FILE if path.is_dir() else path
+    (_, header), *rest = _objects(file)
+    if header.get("format", FORMAT) != FORMAT:
+        raise UsageError(
+            f"results {file}: is in format {header['format']!r}, of another version of the suite "
+            f"({header.get('suite')}); this version reads format {FORMAT}"
+        )
+    footer = rest.pop()[1] if rest and rest[-1][1].get("kind") == "footer" else None
+    records = tuple(_record(content, f"results {file}:{number}") for number, content in rest)
+    run = Run(header, records, footer)
+    if footer is not None and footer.get("counts") != run.counts:
+        raise UsageError(
+            f"results {file}: the footer counts {footer.get('counts')}, its lines are {run.counts}"
+        )
+    return run
+
+
+def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a file with the numbers of their lines, the header first."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), for which more than a line feed ends a line.
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"results {file}: cannot be read ({error})") from error
-    objects = []
+    found: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
+            break
         try:
-            objects.append(json.loads(line))
-        except ValueError as error:
+            found.append((number, json.loads(line)))
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise UsageError(f"results {file}:{number}: is not JSON ({error})") from error
-    if not objects or objects[0].get("kind") != "header":
-        raise UsageError(f"results {file}: the first line is no header of a conformance run")
-    header, *rest = objects
-    footer = rest.pop() if rest and rest[-1].get("kind") == "footer" else None
-    records = []
-    for number, content in enumerate(rest, start=2):
-        if content.pop("kind", None) != "check":
-            raise UsageError(f"results {file}:{number}: is neither a check nor the footer")
-        for several in ("clauses", "fits"):
-            content[several] = tuple(content.get(several, ()))
-        records.append(Record(**content))
-    return Run(header, tuple(records), footer)
+    for number, content in found:
+        if not isinstance(content, dict):
+            raise UsageError(f"results {file}:{number}: is no JSON object")
+    if not found or found[0][1].get("kind") != "header":
+        what = "is empty" if lines == [""] else "the first line is no header of a conformance run"
+        raise UsageError(f"results {file}: {what}")
+    return found
+
+
+_FIELDS = {one.name: one for one in fields(Record) if one.name != "more"}
+_NEEDED = {name for name, one in _FIELDS.items() if one.default is MISSING}
+_TYPES: dict[str, Any] = dict.fromkeys(_FIELDS, str) | {
+    "clauses": list,
+    "fits": list,
+    "mistake": str | None,
+    "error_over_bound": int | float | None,
+    "seconds": int | float,
+    "answer": str | None,
+}
+
+
+def _record(content: Mapping[str, Any], place: str) -> Record:
+    if content.get("kind") != "check":
+        raise UsageError(f"{place}: is neither a check nor the footer")
+    known = {name: value for name, value in content.items() if name in _FIELDS}
+    more = {k: v for k, v in content.items() if k not in _FIELDS and k != "kind"}
+    for name in sorted(_NEEDED - set(known)):
+        raise UsageError(f"{place}: the check has no {name!r}")
+    for name, value in known.items():
+        if not isinstance(value, _TYPES[name]):
+            raise UsageError(f"{place}: {name!r} cannot be {value!r}")
+    if known["status"] not in STATUSES:
+        raise UsageError(
+            f"{place}: unknown status {known['status']!r}; known: {', '.join(STATUSES)}"
+        )
+    several = {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
+    return Record(**{**known, **several}, more=more)

@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 import conformance
 from conformance import results
 from conformance.checks import Check
+from conformance.costs import groups_of
 from conformance.errors import UsageError
 from conformance.examiner import RANKS, TIMEOUT, Examiner, world_of
 from conformance.frameworks import Description
-from conformance.plan import Plan, groups_of
+from conformance.plan import Plan
 from conformance.results import Record, Run, Writer, record_of
 
 Listener = Callable[[Record], None]
@@ -88,6 +89,9 @@ def _header(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
             "precision": {k: v for one in here.values() for k, v in one.precision.items()},
             "adapters": list(plan.adapters),
         },
+        "format": results.FORMAT,
+        "plan": plan.digest,
+        "shard": plan.shard,
     }
 
 

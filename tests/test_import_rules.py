@@ -23,6 +23,7 @@ ORDER = (
     ("asking",),
     ("worlds",),
     ("judge",),
+    ("costs",),
     ("plan", "examiner", "results", "killing"),
     ("calibration", "fuzz"),
     ("runner", "report"),

@@ -39,7 +39,8 @@ def describe() -> Description:
         "cudnn_tf32": str(torch.backends.cudnn.allow_tf32),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
     }
-    return Description({"torch": torch.__version__}, devices, precision)
+    # A plain str: the version is of a class of its own, which cannot leave this process.
+    return Description({"torch": str(torch.__version__)}, devices, precision)
 
 
 def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> torch.Tensor:

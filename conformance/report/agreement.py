@@ -1,13 +1,14 @@
-"""Who gave the same bits: every exact case, across all implementations and devices of a run.
+"""Who gave the same bits: every exact case, across all implementations, devices and runs.
 
 Of a mean, the same bits are owed by those who promise the same: where shards are unequal, the mean
 of ranks is not that of samples.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 
+from conformance.report.comparison import comparisons, labels, legend, tally
 from conformance.results import Record, Run
 
 
@@ -16,7 +17,8 @@ class Agreement:
     """One case: the implementations that answered, by the answer they gave.
 
     `promise` is empty where one answer is owed by all. `answers` holds tuples of
-    `implementation@device`, the largest first. Within one answer every bit is the same.
+    `implementation@device` (and the run, in a merge), the largest first. Within one answer every
+    bit is the same.
     """
 
     operation: str
@@ -48,8 +50,13 @@ class Agreement:
 _BY_PROMISE = frozenset({"gradient_mean"})
 
 
-def agreements(records: Iterable[Record]) -> tuple[Agreement, ...]:
-    """One entry a case and promise, in the order in which they were first met."""
+def agreements(
+    records: Iterable[Record], runs: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Agreement, ...]:
+    """One entry a case and promise, in the order in which they were first met.
+
+    `runs` has a short label for each run of a merge.
+    """
     by_case: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for record in records:
         if record.status == "within-bound":  # where sums round, nobody owes the same bits
@@ -57,7 +64,8 @@ def agreements(records: Iterable[Record]) -> tuple[Agreement, ...]:
         promise = record.promise if record.operation in _BY_PROMISE else ""
         answers = by_case.setdefault((record.operation, record.case, promise), {})
         if record.answer is not None:
-            who = f"{record.implementation}@{record.device}"
+            label = f" {runs[record.run]}" if record.run in runs else ""
+            who = f"{record.implementation}@{record.device}{label}"
             answers.setdefault(record.answer, []).append(who)
     return tuple(
         Agreement(
@@ -82,7 +90,16 @@ def parted(records: Iterable[Record]) -> tuple[list[str], list[str]]:
     return same, [case for case in both if case not in same]
 
 
-def write(run: Run, folder: Path) -> None:
-    """Put one line a case into DIR/agreement.txt."""
-    lines = [one.words for one in agreements(run.records)]
-    (folder / "agreement.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+def of(run: Run) -> tuple[Agreement, ...]:
+    """The agreements of a run, or of all the runs of a merge."""
+    return agreements(run.records, labels(run) if len(run.runs) > 1 else {})
+
+
+def text(run: Run) -> str:
+    """`agreement.txt`: one line a case; of several places, then one line a check that differs."""
+    lines = [one.words for one in of(run)]
+    found = comparisons(run)
+    if found:
+        lines += ["", *legend(run), tally(found), ""]
+        lines += [one.words for one in found if one.kind not in ("same bits", "alone")]
+    return "\n".join(lines) + "\n"

@@ -1,4 +1,7 @@
-"""The report that ends a run: a table, the failures, and what was not asked. From a `Run` alone."""
+"""The report that ends a run: a table, the failures, and what was not asked. From a `Run` alone.
+
+Of a merge the table has a row a run, and what one check did in several places is told.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -11,12 +14,13 @@ from rich.text import Text
 
 from conformance.calibration import spread
 from conformance.judge import NOT_CONFORMING, STATUSES
-from conformance.report import averages
-from conformance.report.agreement import agreements, parted
+from conformance.report import agreement, averages
+from conformance.report.agreement import parted
+from conformance.report.comparison import comparisons, cut_short, legend, places, tally
 from conformance.report.summary import findings
 from conformance.results import Record, Run
 
-DIFFERING = 10  # cases on which answers differ that are shown; the file has all
+DIFFERING = 10  # of what differs so many are shown; agreement.txt has all
 FAILING = 5  # of one implementation, likewise
 
 Key = TypeVar("Key", bound=Hashable)
@@ -34,11 +38,14 @@ _STYLES = {
 def show(run: Run, console: Console) -> None:
     """Print a run: implementation × outcome, failures, what was not asked, who agreed."""
     wide = console if console.is_terminal else _in_a_pipe(console)
+    for told in legend(run):
+        wide.print(told, soft_wrap=True, highlight=False)
     wide.print(_table(run))
-    if averaged := averages.rows(run):
+    averaged = averages.rows(run) if len(run.runs) < 2 else []
+    if averaged:
         wide.print()
         wide.print(_averages(averaged))
-    for block in (_failures, _set_aside, _agreement, _bounds, _summary):
+    for block in (_failures, _set_aside, _places, _agreement, _bounds, _summary):
         for line in block(run):
             wide.print(line, soft_wrap=True, highlight=False)
 
@@ -51,13 +58,15 @@ def _in_a_pipe(console: Console) -> Console:
 def _table(run: Run) -> Table:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: dict[str, float] = defaultdict(float)
+    several = len(run.runs) > 1
+    place_of = places(run)
     for record in run.records:
-        row = record.owner
+        row = place_of[record.run, record.device] if several else record.owner
         counts[row][record.status] += 1
         seconds[row] += record.seconds
     used = [status for status in STATUSES if any(row[status] for row in counts.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("implementation", no_wrap=True)
+    table.add_column("run" if several else "implementation", no_wrap=True)
     for status in used:
         table.add_column(status, justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
@@ -92,7 +101,7 @@ def _averages(rows: Sequence[averages.Row]) -> Table:
 def _failures(run: Run) -> Iterator[Text | str]:
     for owner, records in _failed_by_owner(run):
         yield ""
-        yield Text(f"{owner} does not conform", "bold red")
+        yield Text(f"{owner} does not conform{_of(records[0].run)}", "bold red")
         for record in records[:FAILING]:
             yield Text.assemble(
                 "  ", (record.status, _STYLES[record.status]), f" {record.id}: {record.reason}"
@@ -102,8 +111,13 @@ def _failures(run: Run) -> Iterator[Text | str]:
             yield f"  and {len(records) - FAILING} more, which results.jsonl has"
 
 
+def _of(name: str) -> str:
+    return f", in {name}" if name else ""
+
+
 def _failed_by_owner(run: Run) -> Iterable[tuple[str, list[Record]]]:
-    return _grouped((r for r in run.records if not r.conforms), attrgetter("owner"))
+    failed = _grouped((r for r in run.records if not r.conforms), attrgetter("run", "owner"))
+    return [(owner, records) for (_, owner), records in failed]
 
 
 def _set_aside(run: Run) -> Iterator[Text | str]:
@@ -119,8 +133,24 @@ def _set_aside(run: Run) -> Iterator[Text | str]:
         yield Text(f"    {', '.join(names)}", "dim")
 
 
+def _places(run: Run) -> Iterator[Text | str]:
+    """The same check under several versions or on several devices."""
+    found = comparisons(run)
+    if not found:
+        return
+    yield ""
+    yield Text(f"Across versions and devices: {tally(found)}", "bold")
+    yield from _first([one.words for one in found if one.kind in ("verdicts", "other answers")])
+
+
+def _first(lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"  {line}" for line in lines[:DIFFERING])
+    if len(lines) > DIFFERING:
+        yield f"  and {len(lines) - DIFFERING} more that differ"
+
+
 def _agreement(run: Run) -> Iterator[Text | str]:
-    found = agreements(run.records)
+    found = agreement.of(run)
     differing = [one for one in found if not one.everyone_agrees]
     several = [one for one in found if sum(map(len, one.answers)) > 1]
     yield ""
@@ -135,9 +165,7 @@ def _agreement(run: Run) -> Iterator[Text | str]:
             f"  The mean of ranks is the mean of samples, bit for bit, in {len(same)} cases, and "
             f"another in {len(apart)}, whose shards are unequal"
         )
-    yield from (f"  {one.words}" for one in differing[:DIFFERING])
-    if len(differing) > DIFFERING:
-        yield f"  and {len(differing) - DIFFERING} more that differ"
+    yield from _first([one.words for one in differing])
 
 
 def _bounds(run: Run) -> Iterator[Text | str]:
@@ -156,14 +184,12 @@ def _summary(run: Run) -> Iterator[Text | str]:
     told = ", ".join(f"{count} {status}" for status, count in run.counts.items())
     yield ""
     if run.footer is None:
-        yield Text(
-            f"Cut short after {len(run.records)} of {run.header['checks']} checks: {told}",
-            "bold red",
-        )
+        yield Text(f"{cut_short(run)}: {told}", "bold red")
     elif run.footer["conforms"]:
         yield Text(f"Conforms: {told}", "bold green")
     else:
-        yield from (Text(f"{one.sentence}.", "bold") for one in findings(run.records))
+        for name, records in _grouped(run.records, attrgetter("run")):
+            yield from (Text(f"{one.sentence}{_of(name)}.", "bold") for one in findings(records))
         yield Text(f"Does not conform: {told}", "bold red")
 
 

@@ -1,0 +1,170 @@
+"""Two runs of the same checks, one before and one after: what changed, and what got worse."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from conformance.errors import UsageError
+from conformance.report.comparison import ASIDE, kind_of
+from conformance.report.merging import merge
+from conformance.results import Record, Run
+
+# What happened to a check, in the order in which it is told, and in the words of a heading.
+Kind = Literal[
+    "worse", "better", "other verdict", "no longer asked", "newly asked", "gone", "new",
+    "other answers", "within bound", "same bits", "not asked",
+]  # fmt: skip
+HEADINGS: dict[Kind, str] = {
+    "worse": "conformed before and do not now",
+    "better": "did not conform before and do now",
+    "other verdict": "changed verdict otherwise",
+    "no longer asked": "were asked before and are not now",
+    "newly asked": "were not asked before and are now",
+    "gone": "are in the first file alone",
+    "new": "are in the second file alone",
+    "other answers": "have the same verdict, on other answers",
+    "within bound": "are within bound in both, and differ",
+    "same bits": "agree bit for bit, promised errors included",
+    "not asked": "are asked in neither",
+}
+QUIET: frozenset[Kind] = frozenset({"same bits", "not asked"})
+SHOWN = 20  # checks under a heading, unless all are wanted
+
+
+@dataclass(frozen=True)
+class Change:
+    """One check before and after; None where that run does not have it."""
+
+    check: str
+    before: Record | None
+    after: Record | None
+
+    @property
+    def kind(self) -> Kind:
+        """What happened to it."""
+        match self.before, self.after:
+            case Record() as before, Record() as after:
+                return _kind(before, after)
+            case None, _:
+                return "new"
+            case _:
+                return "gone"
+
+    @property
+    def words(self) -> str:
+        """The check, what it was and what it is, and why where it is not right."""
+        told = [one.status if one else "·" for one in (self.before, self.after)]
+        became = told[0] if told[0] == told[1] else " → ".join(told)
+        if self.kind in ("other answers", "within bound"):
+            hashes = [
+                one.answer[:8] if one.answer else "none" for one in (self.before, self.after) if one
+            ]
+            became += f", {' and '.join(hashes)}"
+        last = self.after or self.before
+        reason = f": {last.reason}" if last and last.reason and told[0] != told[1] else ""
+        return f"{self.check}: {became}{reason}"
+
+
+def _kind(before: Record, after: Record) -> Kind:
+    if before.status in ASIDE or after.status in ASIDE:
+        if before.status in ASIDE and after.status in ASIDE:
+            return "not asked"
+        if not after.conforms:
+            return "worse"
+        return "newly asked" if before.status in ASIDE else "no longer asked"
+    if before.conforms != after.conforms:
+        return "worse" if before.conforms else "better"
+    kind = kind_of([before, after])
+    return "other verdict" if kind == "verdicts" else kind if kind != "alone" else "same bits"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became of every check, and the two runs that say so."""
+
+    before: Run
+    after: Run
+    checks: tuple[Change, ...]
+
+    def of(self, kind: Kind) -> list[Change]:
+        """The checks to which this happened."""
+        return [change for change in self.checks if change.kind == kind]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether a check conformed before, or was not asked, and does not conform now."""
+        return bool(self.of("worse"))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both runs were complete."""
+        return self.before.footer is not None and self.after.footer is not None
+
+
+def changes(before: Path, after: Path) -> Changes:
+    """Compare two results files; of shards, merge them first.
+
+    Checks are the same if their ids are; where the two runs have no device in common, the device
+    is left out of the comparison.
+
+    Raises:
+        UsageError: if a file cannot be read, holds several runs, or the two were made against
+            different goldens.
+    """
+    runs = [merge([path]) for path in (before, after)]
+    for run, path in zip(runs, (before, after), strict=True):
+        if len(run.runs) > 1:
+            raise UsageError(f"{path} holds {len(run.runs)} runs; a diff is of one with one")
+    first, second = runs
+    if first.header["goldens"] != second.header["goldens"]:
+        raise UsageError(
+            f"{before} and {after} were made against different goldens: "
+            "their answers cannot be compared"
+        )
+    devices = [{record.device for record in run.records} for run in runs]
+    across = bool(devices[0] and devices[1]) and not devices[0] & devices[1]
+    old, new = (_by_check(run, across=across) for run in runs)
+    return Changes(
+        first,
+        second,
+        tuple(Change(check, old.get(check), new.get(check)) for check in {**old, **new}),
+    )
+
+
+def _by_check(run: Run, *, across: bool) -> dict[str, Record]:
+    return {
+        f"{r.operation}/{r.implementation}:{r.case}" if across else r.id: r for r in run.records
+    }
+
+
+def lines(found: Changes, *, everything: bool = False) -> Iterator[str]:
+    """The changes in words: worst first, what agrees as a number."""
+    for letter, run in zip("AB", (found.before, found.after), strict=True):
+        [one] = run.runs
+        cut = "" if run.footer is not None else ", cut short"
+        yield f"{letter}  {one['name']}: {len(run.records)} checks{cut}"
+    for kind, words in HEADINGS.items():
+        here = found.of(kind)
+        if here:
+            yield f"{len(here)} {words}"
+        if kind not in QUIET:
+            yield from _shown(here, everything=everything or kind == "worse")
+    yield _ending(found)
+
+
+def _shown(here: Sequence[Change], *, everything: bool) -> Iterator[str]:
+    shown = here if everything else here[:SHOWN]
+    yield from (f"  {change.words}" for change in shown)
+    if len(shown) < len(here):
+        yield f"  and {len(here) - len(shown)} more; --all shows them"
+
+
+def _ending(found: Changes) -> str:
+    worse = len(found.of("worse"))
+    if worse:
+        return f"{worse} got worse"
+    if not found.is_whole:
+        return "Nothing got worse in what is here; a run that was cut short does not have all"
+    changed = [change for change in found.checks if change.kind not in QUIET]
+    return f"Nothing got worse; {len(changed)} differ" if changed else "No difference"

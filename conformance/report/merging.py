@@ -1,0 +1,286 @@
+"""Several results files as one: shards put together, runs side by side.
+
+A merge is a results file like any other. Its header has `runs`: the name, the environment and the
+parts of each; every check says by `run` which of them it is of. Where a part is missing or was cut
+short the merge has no footer, and is read as a run cut short.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import conformance
+from conformance.errors import UsageError
+from conformance.results import FILE, FORMAT, Record, Run, now, read, writable
+
+PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
+FRAMEWORKS = ("torch", "jax")
+
+Environment: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run, or some of its shards, out of the file `source`.
+
+    Attributes:
+        environment: what it was made on.
+        parts: for each shard, or the whole: suite, started, finished, plan, shard and checks.
+        records: the checks.
+        source: the file.
+    """
+
+    environment: Environment
+    parts: tuple[Mapping[str, Any], ...]
+    records: tuple[Record, ...]
+    source: str
+
+    @property
+    def of(self) -> int:
+        """Into how many shards the run was divided; 1 where it was not."""
+        return _shard(self.parts[0])[1]
+
+    @property
+    def shards(self) -> list[int]:
+        """The shards that are here, from 1."""
+        return sorted(_shard(part)[0] for part in self.parts)
+
+    @property
+    def missing(self) -> list[str]:
+        """The shards that are not here, as I/N."""
+        return [f"{i}/{self.of}" for i in range(1, self.of + 1) if i not in self.shards]
+
+    @property
+    def cut_short(self) -> list[str]:
+        """The parts that ended early, in words."""
+        return [
+            f"shard {part['shard']}" if part["shard"] else "the run"
+            for part in self.parts
+            if part["finished"] is None
+        ]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every check that was planned is here."""
+        return not (self.missing or self.cut_short)
+
+    @property
+    def name(self) -> str:
+        """What tells this run from others: versions, system and devices."""
+        packages = self.environment.get("packages", {})
+        told = [f"{name} {packages[name]}" for name in FRAMEWORKS if name in packages]
+        system = str(self.environment.get("platform", "?")).partition("-")[0]
+        devices = dict.fromkeys(record.device for record in self.records)
+        return ", ".join([*told, f"Python {self.environment.get('python')}", system, *devices])
+
+
+def _shard(part: Mapping[str, Any]) -> tuple[int, int]:
+    index, _, count = str(part["shard"] or "1/1").partition("/")
+    return int(index), int(count)
+
+
+def merge(paths: Sequence[Path]) -> Run:
+    """The runs of these files in one; merges may be merged again.
+
+    The name of a run is that of its frameworks, system and devices, with a number behind it where
+    two would be called the same.
+
+    Raises:
+        UsageError: if a file cannot be read, two were made against different goldens, the same
+            run or shard is there twice, or shards are of different runs.
+    """
+    runs = [read(path) for path in paths]
+    _require_the_same_goldens(runs, paths)
+    found = [piece for run, path in zip(runs, paths, strict=True) for piece in pieces(run, path)]
+    joined = _named(_joined(found))
+    header = {
+        "suite": conformance.__version__,
+        "started": min(part["started"] for piece in found for part in piece.parts),
+        "checks": sum(part["checks"] for piece in found for part in piece.parts),
+        "goldens": runs[0].header["goldens"],
+        "environment": _common([piece.environment for piece in found]),
+        "format": FORMAT,
+        "runs": [
+            {
+                "name": name,
+                "environment": piece.environment,
+                "parts": list(piece.parts),
+                "missing": piece.missing,
+                "cut_short": piece.cut_short,
+            }
+            for name, piece in joined.items()
+        ],
+    }
+    records = tuple(
+        replace(record, run=name) for name, piece in joined.items() for record in piece.records
+    )
+    whole = Run(header, records)
+    if not all(piece.is_complete for piece in joined.values()):
+        return whole
+    footer = {
+        "kind": "footer",
+        "finished": now(),
+        "counts": whole.counts,
+        "conforms": all(record.conforms for record in records),
+    }
+    return replace(whole, footer=footer)
+
+
+def pieces(run: Run, source: Path) -> list[Piece]:
+    """The runs of a file: one, or as many as were merged into it.
+
+    Raises:
+        UsageError: if its header lacks what a merge must know.
+    """
+    try:
+        if not run.runs:
+            finished = run.footer["finished"] if run.footer is not None else None
+            part = {**dict.fromkeys(PARTS), **run.header, "finished": finished}
+            parts = ({name: part[name] for name in PARTS},)
+            _shard(*parts)
+            environment = {**run.header["environment"]}
+            return [Piece(environment, parts, run.records, str(source))]
+        return [
+            Piece(
+                one["environment"],
+                tuple(one["parts"]),
+                tuple(record for record in run.records if record.run == one["name"]),
+                str(source),
+            )
+            for one in run.runs
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"results {source}: the header is no header of a conformance run ({error!r})"
+        ) from error
+
+
+def _require_the_same_goldens(runs: Sequence[Run], paths: Sequence[Path]) -> None:
+    for run, path in zip(runs, paths, strict=True):
+        if not isinstance(run.header.get("goldens"), str):
+            raise UsageError(f"results {path}: the header names no goldens")
+        first, this = runs[0].header["goldens"], run.header["goldens"]
+        if this != first:
+            raise UsageError(
+                f"{paths[0]} and {path} were made against different goldens "
+                f"({first[:12]}… and {this[:12]}…): their answers cannot be compared"
+            )
+
+
+def _joined(found: Sequence[Piece]) -> list[Piece]:
+    """Shards of the same run as one piece, in the order of the files."""
+    for one, other in combinations(found, 2):
+        for part in one.parts:
+            if part in other.parts and one.environment == other.environment:
+                shard = f"shard {part['shard']} of the run" if part["shard"] else "the run"
+                raise UsageError(
+                    f"{one.source} and {other.source} both hold {shard} that started at "
+                    f"{part['started']}: give it once"
+                )
+    groups: dict[str, list[Piece]] = {}
+    for piece in found:
+        of_a_kind = [_made_on(piece), *(piece.parts[0][name] for name in ("suite", "plan"))]
+        whole = [] if piece.of > 1 else [piece.parts[0]["started"], piece.source]
+        groups.setdefault(json.dumps([of_a_kind, piece.of, whole]), []).append(piece)
+    joined = [_one_run(group) for group in groups.values()]
+    halves = [piece for piece in joined if piece.missing]
+    for one, other in combinations(halves, 2):
+        if one.of == other.of and not set(one.shards) & set(other.shards):
+            raise UsageError(
+                f"{one.source} (shard {one.parts[0]['shard']}) and {other.source} "
+                f"(shard {other.parts[0]['shard']}) are shards of different runs: "
+                f"{_difference(one, other)}"
+            )
+    return joined
+
+
+def _made_on(piece: Piece) -> dict[str, Any]:
+    """What shards of one run have in common; they may come from several machines of a kind."""
+    names = ("python", "packages", "precision", "adapters")
+    return {name: piece.environment.get(name) for name in names}
+
+
+def _difference(one: Piece, other: Piece) -> str:
+    first, second = _made_on(one), _made_on(other)
+    for name, value in first.items():
+        if value != second[name]:
+            return f"{name} {value} and {second[name]}"
+    if one.parts[0]["suite"] != other.parts[0]["suite"]:
+        return f"suite {one.parts[0]['suite']} and {other.parts[0]['suite']}"
+    return "they divide different sets of checks"
+
+
+def _one_run(group: Sequence[Piece]) -> Piece:
+    seen: dict[int, str] = {}
+    for piece in group:
+        for shard in piece.shards:
+            if shard in seen:
+                raise UsageError(
+                    f"{seen[shard]} and {piece.source} are both shard {shard}/{piece.of} of the "
+                    "same checks on the same versions: give one of them"
+                )
+            seen[shard] = piece.source
+    return replace(
+        group[0],
+        parts=tuple(sorted((part for piece in group for part in piece.parts), key=_shard)),
+        records=tuple(record for piece in group for record in piece.records),
+    )
+
+
+def _named(found: Iterable[Piece]) -> dict[str, Piece]:
+    named: dict[str, Piece] = {}
+    for piece in found:
+        name, number = piece.name, 1
+        while name in named:
+            number += 1
+            name = f"{piece.name} #{number}"
+        named[name] = piece
+    return named
+
+
+def _common(environments: Sequence[Environment]) -> dict[str, Any]:
+    """One environment for all: what differs is listed, with commas."""
+
+    def texts(values: Iterable[Any]) -> str:
+        return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+    def tables(name: str) -> dict[str, str]:
+        found = [environment.get(name, {}) for environment in environments]
+        return {
+            key: texts(table.get(key) for table in found)
+            for key in dict.fromkeys(key for table in found for key in table)
+        }
+
+    devices: dict[str, dict[str, str]] = {}
+    for environment in environments:
+        for framework, here in environment.get("devices", {}).items():
+            devices.setdefault(framework, {}).update(here)
+    adapters = [one for environment in environments for one in environment.get("adapters", [])]
+    return {
+        "python": texts(environment.get("python") for environment in environments),
+        "platform": texts(environment.get("platform") for environment in environments),
+        "devices": devices,
+        "packages": tables("packages"),
+        "precision": tables("precision"),
+        "adapters": list(dict.fromkeys(adapters)),
+    }
+
+
+def write(run: Run, folder: Path) -> Path:
+    """Put a merge into DIR/results.jsonl, at once: DIR may hold one of the files it was made of.
+
+    Raises:
+        UsageError: if the folder cannot be written.
+    """
+    file = writable(folder) / FILE
+    lines = [{"kind": "header", **run.header}]
+    lines += [{"kind": "check", **record.as_object()} for record in run.records]
+    lines += [dict(run.footer)] if run.footer is not None else []
+    whole = file.with_suffix(".part")
+    with whole.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    whole.replace(file)
+    return file
