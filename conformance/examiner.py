@@ -15,6 +15,7 @@ from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
 from conformance.outcomes import Declined, Outcome
 from conformance.store import Golden, make
+from conformance.versions import refusal
 from conformance.worlds import JaxProcesses, LocalWorld, Task, TorchRanks, World
 
 # What the first process of a world imports once, and its successors find imported.
@@ -70,6 +71,8 @@ class Examiner:
         framework = check.implementation.framework
         if not is_installed(framework):
             return [Declined("unsupported", f"{framework} is not installed")]
+        if reason := refusal(check):
+            return [Declined("unsupported", reason)]
         ask: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
         task = Task("conformance.asking:ask", ask, check.ranks)
         return self._world(world_of(check)).run(task, self._timeout)

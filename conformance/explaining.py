@@ -10,6 +10,7 @@ from conformance.errors import UsageError
 from conformance.mistakes import Mistake, catalogue
 from conformance.registry import Implementation, gather
 from conformance.results import Run
+from conformance.versions import Span
 
 
 def explain(name: str, adapters: Sequence[str] = ()) -> str:
@@ -102,6 +103,8 @@ def _clause(clause: Clause) -> str:
         f"    {clause.words}",
     ]
     lines.append(f"    source: {clause.source}; {clause.where}")
+    if versions := Span(clause.since, clause.until).words:
+        lines.append(f"    holds {versions}")
     if clause.article:
         lines += [f"    the article: {clause.article}", f"    in English: {clause.article_en}"]
     if clause.evidence:

@@ -15,6 +15,7 @@ from conformance.judge.known import read as read_known
 from conformance.oracle.drawing import Undrawable
 from conformance.registry import Implementation, gather, own_folder
 from conformance.store import Goldens, load, make
+from conformance.versions import Span
 
 DEVICES = ("cpu", "cuda")
 
@@ -102,8 +103,12 @@ def make_players(
 
 
 def known_differences() -> tuple[Known, ...]:
-    """What is on record to differ."""
-    return read_known(own_folder() / "known.toml")
+    """What is on record to differ, in the versions that are installed."""
+    return tuple(
+        entry
+        for entry in read_known(own_folder() / "known.toml")
+        if not Span(entry.since, entry.until).outside
+    )
 
 
 def outside_case(text: str) -> AnyCase:

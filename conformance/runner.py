@@ -84,6 +84,7 @@ def _header(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
         "environment": {
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "system": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
             "devices": {name: dict(one.devices) for name, one in here.items()},
             "packages": {k: v for one in here.values() for k, v in one.packages.items()},
             "precision": {k: v for one in here.values() for k, v in one.precision.items()},

@@ -27,7 +27,8 @@ def test_a_run_leaves_header_checks_and_footer(cli, tmp_path):
     done = cli("run", NUMPY, "--report", "out")
     assert done.returncode == 0, done.stderr
     header, *checks, footer = lines_of(tmp_path / "out" / "results.jsonl")
-    assert list(header) == ["kind", "suite", "started", "checks", "goldens", "environment"]
+    fixed = ["kind", "suite", "started", "checks", "goldens", "environment"]
+    assert list(header) == [*fixed, "format", "plan", "shard"]
     assert {"python", "platform", "devices", "packages", "precision"} <= set(header["environment"])
     assert header["checks"] == len(checks)
     for check in checks:
@@ -81,9 +82,11 @@ def test_a_failure_prints_the_line_that_reruns_it_and_the_line_does(cli):
     assert "1 fail" in again.stdout
 
 
-def test_torch_and_jax_answer_through_their_worlds(cli):
+def test_torch_and_jax_answer_through_their_worlds(cli, tmp_path):
     done = cli("run", "channel_shuffle/torch_module:*probe*", "channel_shuffle/jax_jit:*probe*")
     assert done.returncode == 0, done.stderr + done.stdout
+    described = read(tmp_path / "conformance-report").header["environment"]
+    assert {"torch", "jax"} <= set(described["packages"]) & set(described["devices"])
     assert "Agreement: 12 of 12 cases" in done.stdout
 
 
@@ -106,6 +109,10 @@ def test_torch_and_jax_answer_through_their_worlds(cli):
         ),
         (["explain", "S1", "--picture", "x.png"], "has no photographs"),
         (["regen", "nothing"], "no case matches 'nothing'"),
+        (["report", "nowhere.jsonl", "--to", "out"], "results nowhere.jsonl: cannot be read"),
+        (["report", "--to", "out"], "Missing argument"),
+        (["diff", "a.jsonl"], "Missing argument"),
+        (["diff", "a.jsonl", "b.jsonl"], "results a.jsonl: cannot be read"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line_and_status_2(cli, tmp_path, arguments, words):
@@ -184,6 +191,38 @@ def test_shards_are_disjoint_and_together_everything(cli, tmp_path):
     )
 
 
+def test_shards_are_merged_into_one_report(cli, tmp_path):
+    for shard in ("1/2", "2/2"):
+        cli("run", NUMPY, "--shard", shard, "--report", shard[0])
+    cli("run", NUMPY, "--report", "whole")
+    done = cli("report", "1/results.jsonl", "2", "--to", "merged")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2].startswith("Conforms: ")
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == {
+        "results.jsonl",
+        "agreement.txt",
+        "summary.md",
+    }
+    same = cli("diff", "whole/results.jsonl", "merged/results.jsonl")
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "No difference")
+    half = cli("report", "1", "--to", "half")
+    assert half.returncode == 3
+    assert "Not whole (R1: shard 2/2 is missing)" in half.stdout
+
+
+def test_a_diff_exits_with_1_where_a_check_got_worse(cli, tmp_path):
+    wrong = ["run", "--adapter", WRONG, "channel_shuffle/wrong_inverse:grid-c6-g2"]
+    cli(*wrong, "--report", "wrong")
+    text = (tmp_path / "wrong" / "results.jsonl").read_text().replace('"fail"', '"exact"')
+    right = tmp_path / "right.jsonl"
+    right.write_text(text)
+    worse = cli("diff", right, "wrong")
+    assert worse.returncode == 1
+    assert "exact → fail: output: " in worse.stdout
+    assert cli("diff", "wrong", right).returncode == 0
+    assert cli("report", "wrong", "--to", "again").returncode == 1
+
+
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour_codes_in_a_pipe(cli, environment):
     done = cli("run", "channel_shuffle/numpy_reshape:grid*", **environment)
@@ -234,7 +273,7 @@ def test_the_photograph_is_drawn_before_and_after(cli, tmp_path):
 
 def test_version_and_help(cli):
     assert conformance.__version__ in cli("--version").stdout
-    for command in ("run", "list", "explain", "regen"):
+    for command in ("run", "list", "explain", "regen", "report", "diff"):
         done = cli(command, "--help")
         assert done.returncode == 0
         assert f"conformance {command}" in done.stdout, "an example"

@@ -23,7 +23,7 @@ ORDER = (
     ("asking",),
     ("worlds",),
     ("judge",),
-    ("costs",),
+    ("costs", "versions"),
     ("plan", "examiner", "results", "killing"),
     ("calibration", "fuzz"),
     ("runner", "report"),

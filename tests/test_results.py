@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,8 +39,12 @@ def test_a_last_line_that_was_not_finished_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no header"),
+        ("", "is empty"),
         ('{"kind": "check"}\n', "no header"),
+        ("[]\n", ":1: is no JSON object"),
+        ("[" * 100_000 + "\n\n", "is not JSON"),
+        ('{"kind": "header", "format": 2, "suite": "9.0"}\n', "is in format 2, .*reads format 1"),
+        ('{"kind": "header"}\n{"kind": "check"}\n', ":2: the check has no 'case'"),
         ("no json\nat all\n", "is not JSON"),
         ('{"kind": "header"}\n{"kind": "verdict"}\n{"kind": "footer"}\n', ":2: is neither"),
     ],
@@ -60,3 +65,39 @@ def test_lines_are_on_disk_as_each_check_ends(tmp_path):
         writer.add(record("a", "x", "1"))
         lines = (tmp_path / FILE).read_text().splitlines()
         assert [json.loads(line)["kind"] for line in lines] == ["header", "check"]
+
+
+def altered(tmp_path, **changes):
+    file = written(tmp_path, finish=True)
+    header, first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([header, json.dumps({**json.loads(first), **changes}), *rest]))
+    return file
+
+
+def test_fields_that_are_not_known_are_kept(tmp_path):
+    run = read(altered(tmp_path, fits=["rank_mean"]))
+    assert run.records[0].more == {"fits": ["rank_mean"]}
+    assert run.records[0].as_object()["fits"] == ["rank_mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "green"}, ":2: unknown status 'green'"),
+        ({"id": 5}, ":2: 'id' cannot be 5"),
+        ({"seconds": "long"}, ":2: 'seconds' cannot be 'long'"),
+        ({"status": "crash"}, "the footer counts .*'exact': 1.*, its lines are .*'crash': 1"),
+    ],
+)
+def test_a_damaged_check_is_named(tmp_path, changes, words):
+    with pytest.raises(UsageError, match=words):
+        read(altered(tmp_path, **changes))
+
+
+def test_every_character_of_a_reason_comes_back(tmp_path):
+    nasty = "\u2028 \x85 \x0b \r\n \udc80 <script> \u202e 🙂"
+    one = replace(record("a", "x", "1"), reason=nasty)
+    with Writer(tmp_path, HEADER) as writer:
+        writer.add(one)
+        writer.finish()
+    assert read(tmp_path).records == (one,)

@@ -22,7 +22,8 @@ class Clause:
             `article_en` is that sentence in English.
         verdict: whether the document is right; where it is `contradicted`, `evidence` is the
             name of a case that shows it.
-        since, until: the first and the last version of the framework for which it holds.
+        since, until: the first and the last version for which it holds, as in `jax 0.8.2`;
+            empty where it holds for all that are supported. `conformance.versions` reads them.
     """
 
     id: str

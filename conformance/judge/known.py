@@ -14,13 +14,16 @@ from conformance.errors import UsageError
 class Known:
     """One entry: the checks that differ, since when that is known, what differs, and the issue.
 
-    `checks` are shell globs over check ids.
+    `checks` are shell globs over check ids. `since` and `until` are the first and the last version
+    that differs, as in `torch 2.12`; empty where all that are supported do.
     """
 
     checks: tuple[str, ...]
     dated: date
     words: str
     reference: str
+    since: str = ""
+    until: str = ""
 
 
 def read(path: Path) -> tuple[Known, ...]:

@@ -72,9 +72,9 @@ class Piece:
         """What tells this run from others: versions, system and devices."""
         packages = self.environment.get("packages", {})
         told = [f"{name} {packages[name]}" for name in FRAMEWORKS if name in packages]
-        system = str(self.environment.get("platform", "?")).partition("-")[0]
+        system = self.environment.get("system") or self.environment.get("platform", "?")
         devices = dict.fromkeys(record.device for record in self.records)
-        return ", ".join([*told, f"Python {self.environment.get('python')}", system, *devices])
+        return ", ".join([*told, f"Python {self.environment.get('python')}", str(system), *devices])
 
 
 def _shard(part: Mapping[str, Any]) -> tuple[int, int]:
@@ -199,7 +199,7 @@ def _joined(found: Sequence[Piece]) -> list[Piece]:
 
 def _made_on(piece: Piece) -> dict[str, Any]:
     """What shards of one run have in common; they may come from several machines of a kind."""
-    names = ("python", "packages", "precision", "adapters")
+    names = ("python", "system", "packages", "precision", "adapters")
     return {name: piece.environment.get(name) for name in names}
 
 
@@ -262,6 +262,7 @@ def _common(environments: Sequence[Environment]) -> dict[str, Any]:
     return {
         "python": texts(environment.get("python") for environment in environments),
         "platform": texts(environment.get("platform") for environment in environments),
+        "system": texts(environment.get("system") for environment in environments),
         "devices": devices,
         "packages": tables("packages"),
         "precision": tables("precision"),

@@ -1,23 +1,62 @@
-"""Records of runs that never were."""
+"""Records and results files of runs that never were."""
 
-from conformance.results import Record
+import json
+
+from conformance.results import FILE, Record, Writer
+
+ENVIRONMENT = {
+    "python": "3.11.7",
+    "platform": "Linux-6.1-x86_64",
+    "system": "Linux x86_64 glibc 2.36",
+    "devices": {"torch": {"cpu": "x86_64"}},
+    "packages": {"torch": "2.13.0", "jax": "0.10.2"},
+    "precision": {},
+    "adapters": [],
+}
 
 
-def record(
-    implementation, case, answer, status="exact", mistake=None, fits=(), error_over_bound=None
-):
+def record(implementation, case, answer, status="exact", mistake=None, device="cpu", **others):
     return Record(
-        id=f"channel_shuffle/{implementation}@cpu:{case}",
+        id=f"channel_shuffle/{implementation}@{device}:{case}",
         operation="channel_shuffle",
         implementation=implementation,
-        device="cpu",
+        device=device,
         case=case,
         clauses=("S1",),
         status=status,
-        reason="",
+        reason=others.pop("reason", ""),
         mistake=mistake,
-        error_over_bound=error_over_bound,
-        seconds=0.0,
+        error_over_bound=others.pop("error_over_bound", None),
+        seconds=0.5,
         answer=answer,
-        fits=fits,
+        **others,
     )
+
+
+def results(
+    folder, records, *, finished=True, packages=None, started="2026-11-25T00:00:00", **header
+):
+    """The results file of a run of these records."""
+    environment = {**ENVIRONMENT, "packages": packages or ENVIRONMENT["packages"]}
+    header = {
+        "suite": "0.1.0",
+        "started": started,
+        "checks": len(records),
+        "goldens": "9acd",
+        "environment": environment,
+        "format": 1,
+        "plan": "plan",
+        "shard": None,
+        **header,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with Writer(folder, header) as writer:
+        for one in records:
+            writer.add(one)
+        if finished:
+            writer.finish()
+    return folder / FILE
+
+
+def header_of(file):
+    return json.loads(file.read_text().split("\n")[0])

@@ -1,0 +1,122 @@
+"""The jobs of ci/matrix.toml, one for each combination."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+CI = Path(__file__).parent
+MATRIX = CI / "matrix.toml"
+CONSTRAINTS = CI / "constraints.txt"
+EXTRAS = ("torch", "jax")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One environment, and into how many shards its run is divided.
+
+    `id` names its folders, artifacts and shards; `os` is a hosted runner's label, empty where
+    `labels` name a self-hosted one, which is there if the repository's `variable` is "true".
+    """
+
+    id: str
+    device: str
+    python: str
+    os: str
+    shards: int
+    packages: Mapping[str, str]
+    labels: tuple[str, ...] = ()
+    variable: str = ""
+    gpus: int = 0
+
+    @property
+    def versions(self) -> tuple[Any, ...]:
+        """What makes another run of it: jobs that differ in the OS alone have the same."""
+        return (self.device, self.python, tuple(self.packages.items()), self.gpus)
+
+    @property
+    def words(self) -> str:
+        """What it runs on, in one line."""
+        told = [f"{name} {version}" for name, version in self.packages.items()]
+        return ", ".join([*told, f"Python {self.python}", self.os or " ".join(self.labels)])
+
+    @property
+    def extras(self) -> str:
+        """The optional dependencies of the package that it installs."""
+        wanted = [name for name in EXTRAS if name in self.packages]
+        return f"[{','.join(wanted)}]" if wanted else ""
+
+    @property
+    def constraints(self) -> str:
+        """ci/constraints.txt with the versions of this job in the place of those."""
+        pins = dict(line.split("==") for line in _pins())
+        pins.update(self.packages)
+        if "jax" in self.packages:
+            pins["jaxlib"] = self.packages["jax"]
+        return "".join(f"{name}=={version}\n" for name, version in pins.items())
+
+    def shard(self, number: int) -> str:
+        """The name of one shard of it, 1-based: of its folder, its artifact and its CI job."""
+        return f"{self.id}-{number}" if self.shards > 1 else self.id
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Everything that ci/matrix.toml says."""
+
+    jobs: tuple[Job, ...]
+    cpu_index: str
+    minutes: int
+    actions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hosted(self) -> tuple[Job, ...]:
+        """The jobs on hosted runners."""
+        return tuple(job for job in self.jobs if not job.labels)
+
+    @property
+    def own(self) -> tuple[Job, ...]:
+        """The jobs on self-hosted runners."""
+        return tuple(job for job in self.jobs if job.labels)
+
+
+def read(path: Path = MATRIX) -> Matrix:
+    """The matrix of a file.
+
+    Raises:
+        ValueError: naming the job, if it lacks a field or has an unknown one, or two are one.
+    """
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    jobs = tuple(job for entry in content.pop("job") for job in _jobs(entry))
+    if len({job.id for job in jobs}) < len(jobs):
+        raise ValueError(f"{path.name}: two jobs have one name")
+    return Matrix(jobs, **content)
+
+
+def _jobs(entry: dict[str, Any]) -> Iterator[Job]:
+    """One for each Python and OS; what has several values is part of the name."""
+    name = entry.pop("name")
+    try:
+        packages = {one: entry.pop(one) for one in EXTRAS if one in entry} | entry.pop("with", {})
+        pythons, systems = entry.pop("python"), entry.pop("os", [""])
+        labels = tuple(entry.pop("labels", ()))
+        for python, system in product(pythons, systems):
+            several = [python] * (len(pythons) > 1) + [system] * (len(systems) > 1)
+            yield Job(
+                "-".join([name, *several]),
+                python=python,
+                os=system,
+                packages=packages,
+                labels=labels,
+                **entry,
+            )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{MATRIX.name}: job {name}: {error}") from error
+
+
+def _pins() -> Iterator[str]:
+    for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            yield line
