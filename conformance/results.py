@@ -236,7 +236,8 @@ def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 _FIELDS = {one.name: one for one in fields(Record) if one.name != "more"}
 _NEEDED = {name for name, one in _FIELDS.items() if one.default is MISSING}
-_TYPES: dict[str, Any] = dict.fromkeys(_FIELDS, str) | {
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(_FIELDS, str),
     "clauses": list,
     "fits": list,
     "mistake": str | None,
@@ -260,5 +261,5 @@ def _record(content: Mapping[str, Any], place: str) -> Record:
         raise UsageError(
             f"{place}: unknown status {known['status']!r}; known: {', '.join(STATUSES)}"
         )
-    several = {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
-    return Record(**{**known, **several}, more=more)
+    known |= {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
+    return Record(**known, more=more)

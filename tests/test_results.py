@@ -75,9 +75,9 @@ def altered(tmp_path, **changes):
 
 
 def test_fields_that_are_not_known_are_kept(tmp_path):
-    run = read(altered(tmp_path, fits=["rank_mean"]))
-    assert run.records[0].more == {"fits": ["rank_mean"]}
-    assert run.records[0].as_object()["fits"] == ["rank_mean"]
+    run = read(altered(tmp_path, witness=["rank_mean"]))
+    assert run.records[0].more == {"witness": ["rank_mean"]}
+    assert run.records[0].as_object()["witness"] == ["rank_mean"]
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ def test_two_runs_on_the_same_versions_are_told_apart(tmp_path):
 
 
 def test_what_a_newer_suite_adds_is_handed_on(tmp_path):
-    file = results(tmp_path / "a", [record("a", "x", "1", more={"fits": ["left", "right"]})])
+    file = results(tmp_path / "a", [record("a", "x", "1", more={"witness": ["left", "right"]})])
     again = read(write(merge([file]), tmp_path / "merged"))
-    assert again.records[0].more == {"fits": ["left", "right"]}
+    assert again.records[0].more == {"witness": ["left", "right"]}
 
 
 def test_a_report_may_be_written_over_its_own_file(tmp_path):
