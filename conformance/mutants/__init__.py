@@ -1,0 +1,1 @@
+"""Generated mistakes: right implementations, changed mechanically, and whether a case sees it."""
