@@ -26,6 +26,7 @@ ORDER = (
     ("costs", "versions"),
     ("plan", "examiner", "results", "killing"),
     ("calibration", "fuzz"),
+    ("mutants",),
     ("runner", "report"),
     ("listing", "explaining", "regeneration", "bench"),
     ("cli", "pytest_plugin", "__main__"),

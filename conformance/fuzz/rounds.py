@@ -1,7 +1,7 @@
 """One round: some drawn cases put to one implementation, and the first failure shrunk."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -147,7 +147,7 @@ def _ask(
     if verdict.status in _FATES:  # every further try would hang or die as well
         _strike(Failure(check, verdict), signature, player, ledger)
         return
-    if signature in player.reported or search.signature not in (None, signature):
+    if _is_told(signature, player.reported) or search.signature not in (None, signature):
         return
     if search.best is None:
         ledger.add(Failure(check, verdict))
@@ -163,6 +163,18 @@ def _strike(failure: Failure, signature: Signature, player: Player, ledger: Ledg
         ledger.add(failure)
     if player.is_left_out:
         raise LeftOut
+
+
+def _is_told(signature: Signature, reported: Collection[Signature]) -> bool:
+    """Whether it is a failure already reported, or could be: a case that names two says no more."""
+    status, what = signature
+    return signature in reported or any(
+        status == told
+        and isinstance(what, tuple)
+        and isinstance(names, tuple)
+        and set(names) <= set(what)
+        for told, names in reported
+    )
 
 
 def signature_of(verdict: Verdict) -> Signature:

@@ -104,7 +104,7 @@ def statements(node: ast.stmt, conditions: Sequence[str]) -> Iterator[Rewritten]
         conditions: expressions under which alone a step may be taken, as source.
 
     >>> [ast.unparse(new[0]) for _, new in statements(ast.parse("x /= n").body[0], ["n > 2"])]
-    ['pass', 'if n > 2:\\n    x /= n', 'x *= n']
+    ['pass', 'if n > 2:\n    x /= n', 'x *= n']
     """
     match node:
         case ast.Expr(value=ast.Constant()):  # a docstring
