@@ -84,8 +84,9 @@ def values(array: Any, device: str) -> np.ndarray:
     plain = array.detach().resolve_conj().resolve_neg()
     if row.kind == "quantized":
         plain = plain.int_repr()
-    raw = plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return raw.copy().view(row.carrier).reshape(array.shape)
+    # .contiguous() would keep a single element's stride, which no view as bytes may have.
+    whole = plain.cpu().clone(memory_format=torch.contiguous_format)
+    return whole.reshape(-1).view(torch.uint8).numpy().view(row.carrier).reshape(array.shape)
 
 
 def transformed(function: Function, how: Transform, x: torch.Tensor) -> Function:

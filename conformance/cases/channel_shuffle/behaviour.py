@@ -110,7 +110,7 @@ def _transformed_copies() -> Iterator[ShuffleCase]:
 
 def _refusals() -> Iterator[ShuffleCase]:
     """What has no answer is refused: by torch's operator in its own words, by all with an error."""
-    for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4)):
+    for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4), (1, 2)):
         yield make_case(
             "refusals",
             f"indivisible-c{channels}-g{groups}",
@@ -119,13 +119,21 @@ def _refusals() -> Iterator[ShuffleCase]:
             ShuffleQuestion((2, channels, 3), groups),
             refusal=indivisible(channels, groups),
         )
-    for groups in (0, -1, -3):
+    yield make_case(
+        "refusals",
+        "indivisible-n0-c15-g4",
+        "C mod g ≠ 0 has no answer, though there is nothing to move.",
+        "S7",
+        ShuffleQuestion((0, 15, 5), 4),
+        refusal=indivisible(15, 4),
+    )
+    for channels, groups in ((6, 0), (6, -1), (6, -3), (1, -1)):
         yield make_case(
             "refusals",
-            f"groups-{'minus-' * (groups < 0)}{abs(groups)}",
+            f"groups-{'minus-' * (groups < 0)}{abs(groups)}{'-c1' * (channels == 1)}",
             "g ≤ 0 has no answer.",
             "S6",
-            ShuffleQuestion((2, 6, 3), groups),
+            ShuffleQuestion((2, channels, 3), groups),
             refusal=Refusal(
                 "RuntimeError",
                 "Number of groups to divide channels in must be positive. "

@@ -209,6 +209,14 @@ def _layouts() -> Iterator[ShuffleCase]:
         )
     yield make_case(
         "layouts",
+        "no-alias-sliced-one-element",
+        "A single element, apart from the end of what it lies in, is copied.",
+        "S13",
+        ShuffleQuestion((1, 1, 1), 1, layout="sliced", observe="effects"),
+        promises=COPIES,
+    )
+    yield make_case(
+        "layouts",
         "indivisible-channels-last-c4-g3",
         "C mod g ≠ 0 has no answer, however the input lies.",
         "S7",
