@@ -294,13 +294,9 @@ def fuzz(
 
     from conformance.plan import known_differences, make_players
 
-    try:
-        from conformance import fuzz as fuzzing
-        from conformance.report import fuzzed
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "hypothesis":
-            raise
-        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'") from error
+    _need_hypothesis()
+    from conformance import fuzz as fuzzing
+    from conformance.report import fuzzed
     from conformance.report.progress import now_and_then
 
     settings = fuzzing.Settings(seconds, secrets.randbits(32) if seed is None else seed, timeout)
@@ -318,6 +314,63 @@ def fuzz(
         sys.exit(1)
     if not done.is_whole:
         sys.exit(3)
+
+
+@commands.command()
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@_adapters
+@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N",
+    help="Only N mutants of each implementation, spread over its source.",
+)  # fmt: skip
+def mutants(
+    patterns: tuple[str, ...],
+    adapters: tuple[str, ...],
+    folder: str,
+    jobs: int,
+    sample: int | None,
+) -> None:
+    """Change right implementations mechanically, one change at a time, and see what the suite sees.
+
+    PATTERN means implementations, as operation/implementation. A mutant that no case of the suite
+    sees is asked 1,000 drawn cases: right in all, it is equivalent; else it survived, and a case is
+    missing. What is measured is in DIR/mutants.jsonl at once, and is not measured again.
+
+    \b
+    conformance mutants channel_shuffle/torch_reshape
+    conformance mutants 'gradient_mean/torch_*' --sample 10
+
+    Exit status: 0 the suite sees every one that differs, 1 some survived, 3 it was cut short.
+    """
+    from conformance.plan import known_differences, make_players
+
+    _need_hypothesis()
+    from conformance.mutants.campaign import Campaign
+    from conformance.report import mutated
+    from conformance.report.progress import now_and_then
+
+    say = now_and_then(_say)
+    campaign = Campaign(
+        Path(folder),
+        known=known_differences(),
+        on_measured=lambda one: say(f"{one.outcome.fate} {one.id}"),
+    )
+    chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
+    measured, is_whole = campaign.run(chosen, jobs, sample)
+    mutated.show(measured, Console(), is_whole=is_whole)
+    if any(one.outcome.fate == "survived" for one in measured):
+        sys.exit(1)
+    if not is_whole:
+        sys.exit(3)
+
+
+def _need_hypothesis() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("hypothesis") is None:
+        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'")
 
 
 @commands.command()

@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.cases import AnyCase
 from conformance.checks import Check, asks
-from conformance.examiner import Examiner
 from conformance.fuzz import STRATEGIES
-from conformance.judge import NOT_CONFORMING
+from conformance.judge import NOT_CONFORMING, Verdict
 from conformance.registry import Implementation
 
+Examine = Callable[[Check], Verdict]
+Drawn = Callable[[str, str, str], Sequence[AnyCase]]
 Fate = Literal["stillborn", "killed", "equivalent", "survived"]
 DEVICE = "cpu"
 RANDOM = 1000  # drawn cases on which an equivalent mutant gives the right answers
@@ -41,22 +42,15 @@ class Outcome:
 
 
 def right_cases(
-    implementation: Implementation, cases: Sequence[AnyCase], examiner: Examiner
+    implementation: Implementation, cases: Sequence[AnyCase], examine: Examine
 ) -> list[AnyCase]:
     """The cases that the implementation itself gives the right answers to."""
     mine = [case for case in cases if asks(case, implementation)]
-    return [
-        case
-        for case in mine
-        if examiner.examine(Check(implementation, case, DEVICE))[0].status in _RIGHT
-    ]
-
-
-Drawn = Callable[[str, str, str], Sequence[AnyCase]]
+    return [case for case in mine if examine(Check(implementation, case, DEVICE)).status in _RIGHT]
 
 
 def measure(
-    changed: Implementation, cases: Sequence[AnyCase], drawn: Drawn, examiner: Examiner
+    changed: Implementation, cases: Sequence[AnyCase], drawn: Drawn, examine: Examine
 ) -> Outcome:
     """Ask until a case sees it: first those of the suite, then drawn ones.
 
@@ -64,15 +58,15 @@ def measure(
         changed: the mutant.
         cases: of the suite, those that the implementation itself is right in.
         drawn: other cases, of an operation, a promise and a framework.
-        examiner: asks and judges.
+        examine: asks and judges.
     """
-    seen = _first_failure(changed, cases, examiner)
+    seen = _first_failure(changed, cases, examine)
     if seen is not None:
         at, status, mistake = seen
         fate: Fate = "stillborn" if at == 0 and status == "error" else "killed"
         return Outcome(fate, cases[at].name, status, mistake, at + 1)
     others = drawn(changed.operation, changed.promise, changed.framework)
-    found = _first_failure(changed, others, examiner)
+    found = _first_failure(changed, others, examine)
     if found is None:
         return Outcome("equivalent", asked=len(cases) + len(others))
     at, status, mistake = found
@@ -80,10 +74,10 @@ def measure(
 
 
 def _first_failure(
-    changed: Implementation, cases: Sequence[AnyCase], examiner: Examiner
+    changed: Implementation, cases: Sequence[AnyCase], examine: Examine
 ) -> tuple[int, str, str] | None:
     for at, case in enumerate(cases):
-        verdict, _ = examiner.examine(Check(changed, case, DEVICE))
+        verdict = examine(Check(changed, case, DEVICE))
         if verdict.status in NOT_CONFORMING:
             return at, verdict.status, verdict.mistake or ""
     return None
