@@ -1,0 +1,116 @@
+"""Writes docs/mistakes.md: each known mistake in words, as users write it, and what kills it.
+
+python -m ci.mistakes_page            in about a minute: every mistake answers every case
+python -m ci.mistakes_page --check    exit 1 where the page is out of date
+"""
+
+import argparse
+import ast
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from conformance import killing
+from conformance.cases import all_cases
+from conformance.killing import Kill
+from conformance.mistakes import Mistake, catalogue
+from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, Form, forms
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "mistakes.md"
+TITLES = {"channel_shuffle": "Channel shuffle", "gradient_mean": "Gradient averages"}
+HEAD = """\
+# Known mistakes
+
+What a wrong answer is compared with, and what is run against the suite on every run of its tests:
+each of these must be seen by cases of three families at least, be given its own name by some case,
+and never another's. The forms are whole: `conformance run --adapter tests/wrong/FILE.py` asks them.
+
+This page is made by `python -m ci.mistakes_page`.
+"""
+
+
+def page(found: Sequence[Kill]) -> str:
+    """The whole page, of all kills."""
+    return "\n".join([HEAD, *(section(operation, found) for operation in TITLES)])
+
+
+def section(operation: str, found: Sequence[Kill]) -> str:
+    """One operation: which family kills which mistake how often, and the mistakes one by one."""
+    parts = [f"## {TITLES[operation]}", "", _matrix(operation, found), ""]
+    for mistake in catalogue(operation):
+        parts += _described(mistake, [kill for kill in found if kill.mistake == mistake.name])
+    return "\n".join(parts)
+
+
+def _matrix(operation: str, found: Sequence[Kill]) -> str:
+    families, rows = killing.matrix(found, operation)
+    named = Counter(kill.mistake for kill in found if kill.is_named)
+    lines = [
+        f"| mistake | {' | '.join(families)} | named |",
+        f"|---|{'---:|' * (len(families) + 1)}",
+    ]
+    for name, row in rows.items():
+        counts = " | ".join(str(row[family] or "·") for family in families)
+        lines.append(f"| [`{name}`](#{name}) | {counts} | {named[name]} |")
+    return "\n".join(lines)
+
+
+def _described(mistake: Mistake[Any], kills: Sequence[Kill]) -> list[str]:
+    lines = [f"### {mistake.name}", "", f"{mistake.done[0].upper()}{mistake.done[1:]}."]
+    if mistake.seen:
+        lines.append(f"Seen in {mistake.seen}.")
+    lines += ["", f"**Instead.** {mistake.advice}", ""]
+    cases = {kill.case for kill in kills}
+    named = sum(kill.is_named for kill in kills)
+    lines += [f"{len(cases)} cases see it; in {named} answers it is the only name that fits.", ""]
+    for framework in FRAMEWORKS:
+        reason = WITHOUT_FORM.get((mistake.name, framework))
+        if reason:
+            lines += [f"In {framework} it cannot be made: {reason}.", ""]
+        for form in forms():
+            if (form.mistake, form.framework) == (mistake.name, framework):
+                lines += _form(form)
+    return lines
+
+
+def _form(form: Form) -> list[str]:
+    path = Path(form.implementation.origin)
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    [function] = [
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and node.name == form.implementation.name
+    ]
+    first = min(one.lineno for one in (*function.decorator_list, function))
+    variant = f", {form.variant}" if form.variant else ""
+    where = f"[`tests/wrong/{path.name}`](../tests/wrong/{path.name})"
+    return [
+        f"<details><summary>in {form.framework}{variant}</summary>",
+        "",
+        "```python",
+        *lines[first - 1 : function.end_lineno],
+        "```",
+        "",
+        f"{where}</details>",
+        "",
+    ]
+
+
+def main() -> None:
+    """Read the call."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    text = page(killing.kills(all_cases()))
+    if check and text != PAGE.read_text(encoding="utf-8"):
+        sys.exit("docs/mistakes.md is out of date: python -m ci.mistakes_page")
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
