@@ -2,6 +2,7 @@
 
 python ci/readme.py                      the coverage table and the failure
 python ci/readme.py --results DIR        the output of a run too, from its results.jsonl
+python ci/readme.py --mutants DIR        the score of generated mistakes, from its mutants.jsonl
 python ci/readme.py --check              exit 1 where a part is out of date
 """
 
@@ -18,7 +19,8 @@ from rich.console import Console
 from conformance.cases import all_cases
 from conformance.clauses import FOLDER, Clause
 from conformance.clauses import read as read_clauses
-from conformance.report import averages, terminal
+from conformance.mutants import ledger
+from conformance.report import averages, mutated, terminal
 from conformance.results import read
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,23 @@ def run(results: Path) -> str:
     return "\n".join(["```", "$ bash ci/run conformance", *table, "…", ending, "```"])
 
 
+def mutants(folder: Path) -> str:
+    """How many generated mistakes there were of each operation, and what became of them."""
+    measured = ledger.read(folder)
+    lines = [
+        "| changes of | implementations | made | raise at once | equivalent | differ | seen |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for operation, found in mutated.by_operation(measured).items():
+        owners = {one.id.partition(":")[0] for one in measured if one.operation == operation}
+        differ = found.killed + found.survived
+        lines.append(
+            f"| {operation} | {len(owners)} | {found.made} | {found.stillborn} | "
+            f"{found.equivalent} | {differ} | {found.killed} ({found.share:.1%}) |"
+        )
+    return "\n".join(lines)
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """The text with the part of this name made anew."""
     part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -110,6 +129,7 @@ def main() -> None:
     """Read the call."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, metavar="DIR")
+    parser.add_argument("--mutants", type=Path, metavar="DIR")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     before = README.read_text(encoding="utf-8")
@@ -117,6 +137,8 @@ def main() -> None:
     if arguments.results:
         after = replaced(after, "run", run(arguments.results))
         after = replaced(after, "averages", who_averages_what(arguments.results))
+    if arguments.mutants:
+        after = replaced(after, "mutants", mutants(arguments.mutants))
     if arguments.check:
         sys.exit("README.md is out of date: python ci/readme.py" if before != after else 0)
     README.write_text(after, encoding="utf-8")

@@ -1,6 +1,6 @@
 """Goldens on disk: safetensors files and a manifest, written whole and read with suspicion.
 
-The format, for programs in any language, is described in `conformance/goldens.md`.
+The format, for programs in any language, is described in `docs/goldens.md`.
 """
 
 import hashlib
