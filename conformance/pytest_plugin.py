@@ -1,7 +1,9 @@
 """`pytest --conformance[=PATTERN]`: one pytest item a check, in any project.
 
 The check's id is the item's node id, so `-k`, `-x`, `-n`, `--collect-only`, `--lf` and JUnit do
-what they always do. The module imports nothing of the suite until the option is given.
+what they always do. And a test that takes `conformance_case` is asked the cases that its marker
+`conformance_cases`, or else the ini option of this name, means. The module imports nothing of the
+suite until one of these is there.
 """
 
 from pathlib import Path
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
     from conformance.judge import Verdict
 
 _EXAMINER: "pytest.StashKey[Examiner]" = pytest.StashKey()
+MARKER = "conformance_cases"
 _ADAPTERS: "pytest.StashKey[tuple[str, ...]]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two options."""
+    """The options, of the command line and of the project's configuration."""
     group = parser.getgroup("conformance", "channel shuffle and gradient averaging")
     group.addoption(
         "--conformance",
@@ -36,6 +39,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="code from outside that uses @conformance.implementation",
     )
+    parser.addini("conformance", "patterns of checks to collect always", "args", [])
+    parser.addini("conformance_adapters", "code from outside, as --conformance-adapter", "args", [])
+    parser.addini("conformance_timeout", "seconds for one check (120)", "string", "120")
+    parser.addini(
+        MARKER, "cases, as OPERATION:CASE, of tests that take conformance_case", "args", []
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", f"{MARKER}(*patterns): the cases, as OPERATION:CASE, that conformance_case takes"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One call of a test that takes `conformance_case` for each case."""
+    if "conformance_case" not in metafunc.fixturenames:
+        return
+    marks = metafunc.definition.iter_markers(MARKER)
+    patterns = [str(text) for mark in marks for text in mark.args]
+    from conformance.errors import UsageError
+    from conformance.golden_cases import golden_cases
+
+    patterns = patterns or metafunc.config.getini(MARKER)
+    if not patterns:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid} takes conformance_case, and neither its marker {MARKER} "
+            "nor the ini option of this name says which, as in channel_shuffle:identity-probe*"
+        )
+    try:
+        found = golden_cases(*patterns)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    metafunc.parametrize("conformance_case", found, ids=str)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m choose among the items
@@ -43,7 +81,7 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add the checks that the patterns mean."""
-    patterns = config.getoption("--conformance")
+    patterns = config.getoption("--conformance") or config.getini("conformance")
     if not patterns:
         return
     from conformance.errors import UsageError
@@ -51,12 +89,29 @@ def pytest_collection_modifyitems(
     from conformance.plan import make_plan
 
     try:
-        plan = make_plan(patterns, adapters=config.getoption("--conformance-adapter"))
+        adapters = [
+            *config.getini("conformance_adapters"),
+            *config.getoption("--conformance-adapter"),
+        ]
+        plan = make_plan(patterns, adapters=adapters)
+        timeout = _seconds(config.getini("conformance_timeout"))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_EXAMINER] = Examiner(plan.goldens, plan.known)
+    config.stash[_EXAMINER] = Examiner(plan.goldens, plan.known, timeout)
     config.stash[_ADAPTERS] = plan.adapters
     items.extend(CheckItem.of(session, check) for check in plan.checks)
+
+
+def _seconds(text: str) -> float:
+    from conformance.errors import UsageError
+
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise UsageError(f"conformance_timeout = {text!r}: seconds are meant, as in 120")
+    return seconds
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

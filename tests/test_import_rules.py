@@ -25,7 +25,7 @@ ORDER = (
     ("judge",),
     ("costs", "versions"),
     ("plan", "examiner", "results", "killing"),
-    ("calibration", "fuzz"),
+    ("calibration", "fuzz", "golden_cases"),
     ("mutants",),
     ("runner", "report"),
     ("listing", "explaining", "regeneration", "bench"),
