@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from conformance.cases.case import AnyCase, BehaviourQuestion, GradientQuestion
+from conformance.cases.case import (
+    AnyCase,
+    BehaviourQuestion,
+    GradientQuestion,
+    VirtualQuestion,
+)
 from conformance.errors import UsageError
 from conformance.registry import Implementation
 
@@ -88,9 +93,13 @@ def all_checks(
 
 
 def asks(case: AnyCase, of: Implementation) -> bool:
-    """Whether a case is asked of an implementation: of its operation, and of what it promises."""
+    """Whether a case is asked of an implementation: of its operation, and of what it promises.
+
+    Thousands of ranks are asked of those alone who say that theirs are virtual, and only they are.
+    """
     return (
         case.operation == of.operation
+        and isinstance(case.question, VirtualQuestion) == (of.runs == "virtual")
         and (not case.promises or of.promise in case.promises)
         and (not case.frameworks or of.framework in case.frameworks)
         and (not case.asked_of or any(fnmatchcase(of.name, glob) for glob in case.asked_of))

@@ -3,11 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from conformance.cases import AnyCase, all_cases
-from conformance.cases.case import BehaviourQuestion, Case, GradientQuestion, ShuffleQuestion
-from conformance.judge import gradient_diagnosis
+from conformance.cases.case import (
+    BehaviourQuestion,
+    Case,
+    GradientQuestion,
+    ShuffleQuestion,
+    VirtualQuestion,
+)
+from conformance.judge import gradient_diagnosis, virtual_diagnosis
 from conformance.judge.gradient_diagnosis import wrong_answers
 from conformance.judge.shuffle_diagnosis import (
     ACCEPTED,
@@ -17,6 +24,8 @@ from conformance.judge.shuffle_diagnosis import (
 )
 from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
+from conformance.mistakes.virtual_ranks import WRONG, Ranks
+from conformance.mistakes.virtual_ranks import wrong_answers as wrong_at_scale
 from conformance.mistakes.work import Work
 from conformance.registry import PROMISES
 from conformance.store import make
@@ -56,6 +65,8 @@ def kills(
             found += _shuffle_kills(case)
         if isinstance(case.question, GradientQuestion):
             found += _gradient_kills(case)
+        if isinstance(case.question, VirtualQuestion):
+            found += _virtual_kills(case)
     return found
 
 
@@ -94,6 +105,24 @@ def _gradient_kills(case: Case[GradientQuestion]) -> list[Kill]:
                     kill = Kill(mistake.name, case.operation, case.id, case.family, names)
                     if mistake.name not in found or kill.is_named:
                         found[mistake.name] = kill
+    return list(found.values())
+
+
+def _virtual_kills(case: Case[VirtualQuestion]) -> list[Kill]:
+    """Of thousands of ranks that are missing, two stand for all: the first and the second."""
+    golden = make(case)
+    ranks = Ranks(case.question, golden.inputs)
+    expected = promised(golden.answers, PROMISES[case.operation][0])
+    found: dict[str, Kill] = {}
+    for name in WRONG:
+        for gradient in islice(wrong_at_scale(name, ranks), 4):
+            given = virtual_diagnosis.as_answer(gradient)
+            if is_right([given], expected, {}):
+                continue
+            names = virtual_diagnosis.names_of(ranks, given)
+            kill = Kill(name, case.operation, case.id, case.family, names)
+            if name not in found or kill.is_named:
+                found[name] = kill
     return list(found.values())
 
 

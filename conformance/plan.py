@@ -98,7 +98,11 @@ def make_players(
     if named is not None:
         raise UsageError(f"{named!r} names cases, and fuzz draws its own: leave out what follows :")
     checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
-    players = [(check.implementation, check.device) for check in select(checks, patterns)]
+    players = [
+        (check.implementation, check.device)
+        for check in select(checks, patterns)
+        if check.implementation.runs != "virtual"  # what is drawn has few ranks
+    ]
     return list(dict.fromkeys(players))
 
 

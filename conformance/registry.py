@@ -24,7 +24,7 @@ from conformance.errors import UsageError
 ENTRY_POINTS = "conformance.implementations"
 FRAMEWORKS = ("torch", "jax", "numpy")
 LAYOUTS = ("channels_last",)
-RUNS = ("one_process", "per_rank")
+RUNS = ("one_process", "per_rank", "virtual")
 # The first promise of an operation is the one that holds where none is named.
 PROMISES = {
     "channel_shuffle": ("copy", "native", "arithmetic"),
@@ -80,7 +80,8 @@ def implementation(
             S1, in memory of their own), `native` (torch's operator to the letter, errors and
             strides too) or `arithmetic` (sums of products: exact on finite values). For
             `gradient_mean`: `rank_mean`, `sample_mean` or `rank_sum`.
-        runs: `one_process` or `per_rank`, for `gradient_mean`.
+        runs: `one_process`, `per_rank`, or `virtual` (thousands of ranks in one process, on one
+            device), for `gradient_mean`.
         layout: `channels_last` where x is to be (N, *spatial, C).
 
     Raises:

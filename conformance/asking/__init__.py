@@ -2,9 +2,14 @@
 
 from typing import Any
 
-from conformance.asking import behaviours, channel_shuffle, gradient_mean
+from conformance.asking import behaviours, channel_shuffle, gradient_mean, virtual_ranks
 from conformance.asking.ask import Ask, Rank
-from conformance.cases.case import BehaviourQuestion, GradientQuestion, ShuffleQuestion
+from conformance.cases.case import (
+    BehaviourQuestion,
+    GradientQuestion,
+    ShuffleQuestion,
+    VirtualQuestion,
+)
 from conformance.frameworks import Description, bridge
 from conformance.outcomes import Outcome
 
@@ -18,6 +23,8 @@ def ask(payload: Ask[Any], rank: Rank) -> Outcome:
             return channel_shuffle.answer(payload)
         case GradientQuestion():
             return gradient_mean.answer(payload, rank)
+        case VirtualQuestion():
+            return virtual_ranks.answer(payload)
         case BehaviourQuestion():
             return behaviours.answer(payload, rank)
         case other:

@@ -49,7 +49,7 @@ def _put(function: Callable[..., Any], ask: Ask[GradientQuestion], rank: Rank) -
     here: Any = importlib.import_module(
         f"conformance.frameworks.{implementation.framework}_gradients"
     )
-    whole = [_batch(question, inputs, k) for k in range(question.micro_batches)]
+    whole = [batch_of(question, inputs, k) for k in range(question.micro_batches)]
     start = {
         name: array for name, array in inputs.items() if name.startswith(("parameter/", "buffer/"))
     }
@@ -84,7 +84,7 @@ def _check_chunks(question: GradientQuestion) -> None:
             )
 
 
-def _batch(question: GradientQuestion, inputs: Mapping[str, np.ndarray], k: int) -> Batch:
+def batch_of(question: GradientQuestion, inputs: Mapping[str, np.ndarray], k: int) -> Batch:
     """Micro-batch k as (inputs (N, …), targets (N, …)), several heads' targets in a tuple."""
     heads = len(model_of(question).heads)
     if heads > 1:

@@ -110,7 +110,44 @@ class GradientQuestion:
         return len(self.shards)
 
 
-Question: TypeAlias = ShuffleQuestion | GradientQuestion | BehaviourQuestion
+@dataclass(frozen=True)
+class VirtualQuestion:
+    """One question about averaging over W ranks that are virtual: one process holds them all.
+
+    A rank has n samples of each of K micro-batches, and its loss is the mean of w·x over them, so
+    that its gradient is the mean of its inputs. The inputs are named as a `GradientQuestion` has
+    them, `parameter/only.weight` (1, P), `inputs/k` (W·n, P) and `targets/k` (W·n, 1), of which the
+    loss takes no notice; the answer is `gradient/only.weight`.
+
+    Attributes:
+        world_size: W.
+        fill: what the inputs are, and so the gradients: one-hot, a place for each sample (the
+            spectrometer: P = K·W·n), or of P = 8: small integers whose sum is exact in the dtype in
+            any order; powers of two that are the same on every rank, whose sum passes 2^p; one
+            large number among ones, which a running sum swallows; or numbers of which W overflow.
+        samples: n.
+        micro_batches: K.
+        dtype: f64, f32, f16 or bf16.
+        divided: whether whoever is asked may divide where it wants, as long as nothing is lost, or
+            is known to sum in the dtype first.
+    """
+
+    world_size: int
+    fill: Literal["one-hot", "small", "alike", "swallowed", "overflowing"]
+    samples: int = 1
+    micro_batches: int = 1
+    dtype: str = "f32"
+    divided: Literal["anywhere", "after"] = "anywhere"
+
+    @property
+    def model(self) -> GradientQuestion:
+        """The same question as every framework's models and losses are made from."""
+        name = "spectrometer" if self.fill == "one-hot" else "linear-form"
+        shards = ((self.samples,) * self.world_size,) * self.micro_batches
+        return GradientQuestion(name, shards, loss="output", dtype=self.dtype)
+
+
+Question: TypeAlias = ShuffleQuestion | GradientQuestion | VirtualQuestion | BehaviourQuestion
 Asked_co = TypeVar("Asked_co", bound=Question, covariant=True)
 
 

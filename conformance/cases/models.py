@@ -231,6 +231,8 @@ MODELS = {
 
 
 SPECTROMETER = "spectrometer"
+LINEAR_FORM = "linear-form"  # the model of virtual ranks that are no spectrometer
+FEATURES = 8
 NOISY = ("dropout", "channel_dropout")  # the models of questions that observe noise
 NOISE = (32, 2)  # channels and features of a sample: its noise has as many bits
 
@@ -252,6 +254,8 @@ def model_of(question: GradientQuestion) -> Model:
     """
     if question.model in MODELS:
         return MODELS[question.model]
+    if question.model == LINEAR_FORM:
+        return Model("w·x", (FEATURES,), (_linear("only", FEATURES, 1, bias=False),))
     samples = sum(sum(shards) for shards in question.shards)
     if question.model in NOISY:
         channels, features = NOISE

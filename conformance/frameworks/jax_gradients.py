@@ -35,7 +35,27 @@ def one_process(
     Raises:
         Unsupported: if there are fewer than W devices.
     """
-    devices = _devices(device, question.world_size)
+    return _asked(function, question, start, batches, _devices(device, question.world_size))
+
+
+def virtual(
+    function: Callable[..., Any],
+    question: GradientQuestion,
+    start: Mapping[str, np.ndarray],
+    batches: Sequence[Batch],
+    device: str,
+) -> Answer:
+    """As `one_process`, of W ranks on the first of its devices, which is handed over W times."""
+    return _asked(function, question, start, batches, _devices(device, 1) * question.world_size)
+
+
+def _asked(
+    function: Callable[..., Any],
+    question: GradientQuestion,
+    start: Mapping[str, np.ndarray],
+    batches: Sequence[Batch],
+    devices: list[Any],
+) -> Answer:
     params, buffers = _named(start, "parameter/"), _named(start, "buffer/")
     # Nothing is committed to a device: pmap and shard_map put arrays where they want them.
     with jax.default_device(devices[0]):

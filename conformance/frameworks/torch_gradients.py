@@ -76,6 +76,20 @@ def one_process(
     return _observed(model, question, devices[0])
 
 
+def virtual(
+    function: Callable[..., Any],
+    question: GradientQuestion,
+    start: Mapping[str, np.ndarray],
+    batches: Sequence[Batch],
+    device: str,
+) -> Answer:
+    """As `one_process`, of W ranks on the first of its devices, which is handed over W times."""
+    here = _devices(device)[0]
+    model = build(model_of(question), start, here)
+    function(model, _loss(question), _tensors(batches, here), [here] * question.world_size)
+    return _observed(model, question, here)
+
+
 def _devices(device: str) -> list[torch.device]:
     """Every device of a type, or the one that is named with its index."""
     wanted = torch.device(device)

@@ -44,7 +44,7 @@ def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arr
         names = [m.name for m, wrongs in known if _nearly_fits(work, wrongs, answers, expected)]
     if not names and went_through_fewer_bits(work, answers, expected, bounds):
         names = [_COMPRESSED]
-    return Diagnosis(tuple(names), "; ".join(_evidence(work, expected, answers)))
+    return Diagnosis(tuple(names), "; ".join(evidence(work.question, expected, answers)))
 
 
 @lru_cache(maxsize=4)  # the kill matrix looks at them once for each of them
@@ -146,7 +146,10 @@ def _matches(given: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> 
     return True
 
 
-def _evidence(work: Work, expected: Arrays, answers: Sequence[Arrays]) -> Iterator[str]:
+def evidence(
+    question: GradientQuestion, expected: Arrays, answers: Sequence[Arrays]
+) -> Iterator[str]:
+    """What a wrong answer shows by itself: which ranks disagree, its factor, what samples count."""
     apart = [
         rank
         for rank, answer in enumerate(answers)
@@ -156,15 +159,15 @@ def _evidence(work: Work, expected: Arrays, answers: Sequence[Arrays]) -> Iterat
     ]
     if apart:
         yield f"rank{'s' * (len(apart) > 1)} {_listed(apart)} differ from rank 0"
-    if work.question.observe == "noise":
+    if question.observe == "noise":
         yield from _repeated_noise(answers[0]["noise/alike"])
-    if work.question.observe != "gradients":
+    if question.observe != "gradients":
         return
     ratio = _common_ratio(expected, answers[0])
     if ratio is not None and ratio != 1:
-        yield f"every gradient is {ratio:.6g} times the right one{_powers(work.question, ratio)}"
-    elif work.question.model == SPECTROMETER:
-        yield from _weights(work.question, expected, answers[0])
+        yield f"every gradient is {ratio:.6g} times the right one{_powers(question, ratio)}"
+    elif question.model == SPECTROMETER:
+        yield from _weights(question, expected, answers[0])
 
 
 def _repeated_noise(alike: np.ndarray) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from conformance.cases.case import BehaviourQuestion, GradientQuestion
+from conformance.cases.case import BehaviourQuestion, GradientQuestion, VirtualQuestion
 from conformance.checks import Check
-from conformance.judge import gradient_diagnosis, shuffle_diagnosis
+from conformance.judge import gradient_diagnosis, shuffle_diagnosis, virtual_diagnosis
 from conformance.judge.bounds import departure
 from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.known import Known, entry_for
@@ -41,6 +41,7 @@ STATUSES: tuple[Status, ...] = (
     "unsupported",
     "not-exercised",
 )
+Held = TypeVar("Held", np.ndarray, str)
 NOT_CONFORMING = frozenset({"fail", "error", "crash", "timeout"})
 
 
@@ -112,6 +113,8 @@ def _judge_answers(check: Check, golden: Golden, answers: Sequence[Answer]) -> V
     case, given = check.case, answers[0].arrays
     if isinstance(case.question, GradientQuestion):
         return _judge_gradients(check, golden, answers)
+    if isinstance(case.question, VirtualQuestion):
+        return _judge_virtual(check, golden, answers[0])
     digest = sha256_of_answer(given)
     if isinstance(case.question, BehaviourQuestion):
         return _judge_behaviour(golden, answers, digest)
@@ -171,6 +174,26 @@ def _judge_gradients(check: Check, golden: Golden, answers: Sequence[Answer]) ->
     return replace(verdict, error_over_bound=furthest)
 
 
+def _judge_virtual(check: Check, golden: Golden, given: Answer) -> Verdict:
+    """One process answers for all ranks; only where it is wrong is the right answer made again."""
+    promise = check.implementation.promise
+    arrays = _with_positive_zeros(given.arrays)
+    digest = sha256_of_answer(arrays)
+    if {name: sha256_of(array) for name, array in arrays.items()} == promised(
+        golden.hashes, promise
+    ):
+        verdict = Verdict("fail", f"{given.flaw}; the first is right") if given.flaw else None
+        return replace(verdict or Verdict("exact"), answer=digest)
+    golden = make(check.case)
+    expected = promised(golden.answers, promise)
+    found = difference(arrays, expected)
+    if found is None:
+        return Verdict("exact", answer=digest)
+    diagnosis = virtual_diagnosis.diagnose(check.case.question, golden.inputs, expected, arrays)
+    words = "; ".join(filter(None, (given.flaw, found.words)))
+    return _wrong("fail", words, diagnosis, digest)
+
+
 def is_right(
     answers: Sequence[Mapping[str, np.ndarray]],
     expected: Mapping[str, np.ndarray],
@@ -191,8 +214,8 @@ def _with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     }
 
 
-def promised(arrays: Mapping[str, np.ndarray], promise: str) -> dict[str, np.ndarray]:
-    """A golden's arrays under one promise, without its name."""
+def promised(arrays: Mapping[str, Held], promise: str) -> dict[str, Held]:
+    """A golden's arrays, or their hashes, under one promise, without its name."""
     head = f"{promise}/"
     return {
         name.removeprefix(head): array for name, array in arrays.items() if name.startswith(head)

@@ -138,6 +138,20 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         ways.local_batch_statistics,
     ),
     _mistake(
+        "ranks-counted-in-dtype",
+        "ranks are counted by adding up ones in the gradients' own dtype, which stops at 256 in "
+        "bfloat16 and at 2,048 in float16",
+        "Take W from the group or the mesh (lax.axis_size), or count in int32 or float32.",
+        ways.at_scale_alone,
+    ),
+    _mistake(
+        "summed-in-dtype",
+        "the sum over ranks is held in the gradients' own dtype: in bfloat16 it swallows what is "
+        "2^8 times smaller, in float16 what is 2^11 times smaller, and float16 ends at 65,504",
+        "Sum in float32 and round once; to divide by W before the sum keeps it from overflowing.",
+        ways.at_scale_alone,
+    ),
+    _mistake(
         "pass-through",
         "the gradient is that of the whole batch at once, as a single device gives it",
         "DataParallel without two GPUs passes its input straight through: nothing is parallel. "

@@ -1,7 +1,7 @@
 """The right answers, without any framework."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,17 @@ from conformance.cases.case import (
     BehaviourQuestion,
     GradientQuestion,
     ShuffleQuestion,
+    VirtualQuestion,
 )
 from conformance.dtypes import DTYPES
-from conformance.oracle import behaviours, channel_shuffle, drawing, gradient_mean, noise
+from conformance.oracle import (
+    behaviours,
+    channel_shuffle,
+    drawing,
+    gradient_mean,
+    noise,
+    virtual_ranks,
+)
 from conformance.oracle.numbers import Lattice
 
 __all__ = ["Solution", "solve"]
@@ -56,6 +64,10 @@ def solve(case: AnyCase) -> Solution:
             return _bounded(question, case.promises or gradient_mean.PROMISES)
         case GradientQuestion() as question:
             return _exact(question, case.promises or gradient_mean.PROMISES)
+        case VirtualQuestion() as question:
+            inputs = virtual_ranks.inputs(question)
+            answer, limits = virtual_ranks.answer(question, inputs)
+            return Solution(inputs, answer, certificate=asdict(limits))
         case other:
             raise TypeError(f"no oracle for a {type(other).__name__}")
 

@@ -7,6 +7,7 @@ from conformance.cases.gradient_mean import (
     distributed_data_parallel,
     jax,
     jax_processes,
+    virtual_ranks,
 )
 
 
@@ -18,4 +19,5 @@ def cases() -> tuple[AnyCase, ...]:
         *distributed_data_parallel.cases(),
         *jax.cases(),
         *jax_processes.cases(),
+        *virtual_ranks.cases(),
     )
