@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,62 @@ def run(
         sys.exit(1)
     if finished.footer is None:
         sys.exit(3)
+
+
+@commands.command()
+@click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
+@click.option("--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N.")
+@_adapters
+@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True,
+    metavar="SECONDS", help="For one check.",
+)  # fmt: skip
+def worker(
+    patterns: tuple[str, ...],
+    devices: tuple[str, ...],
+    adapters: tuple[str, ...],
+    folder: str,
+    timeout: float,
+) -> None:
+    """Be one process of a run on several machines; torchrun or JAX starts it on each of them.
+
+    \b
+    torchrun --nnodes 2 --node-rank 0 --nproc-per-node 2 --master-addr HOST --master-port 29500 \\
+        -m conformance worker 'gradient_mean/torch_ddp*'
+    torchrun … --node-rank 1 … the same, on the other machine
+
+    All processes are given the same arguments. Rank 0 writes DIR/results.jsonl, on its machine.
+    Cases of more ranks than the launch has are unsupported, and the run says how many fit.
+
+    Exit status of rank 0: as of `run`; of the others 0. It is 3 in all that are left when a process
+    or a machine is lost: what was finished is kept. torchrun itself knows 0 and 1 alone, and shows
+    a worker's own status in its summary.
+    """
+    from conformance.plan import make_plan
+    from conformance.report import forms, terminal
+    from conformance.report.progress import Watch
+    from conformance.worker import torch_launch
+    from conformance.worker.launch import CutShortError
+
+    launch = torch_launch.Launch.here()
+    plan = make_plan(patterns, devices, adapters)
+    sharing = torch_launch.sharing_of(plan, launch.size)
+    watch = Watch(Console(stderr=True))
+    try:
+        with nullcontext() if launch.rank else watch:
+            finished = torch_launch.run(sharing, Path(folder), launch, timeout, _say, watch)
+    except CutShortError as ended:
+        click.echo(f"conformance: rank {launch.rank}: cut short: {ended}", err=True)
+        sys.exit(3)
+    if finished is None:
+        return
+    forms.write(finished, Path(folder))
+    terminal.show(finished, Console())
+    click.echo(f"{Path(folder) / 'results.jsonl'}")
+    if finished.footer is None:
+        sys.exit(3)
+    sys.exit(0 if finished.conforms else 1)
 
 
 @commands.command("list")

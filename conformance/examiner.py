@@ -55,7 +55,7 @@ class Examiner:
             cache: a folder for compiled code; the frameworks' own choice where there is none.
         """
         self._goldens, self._known, self._timeout = goldens, known, timeout
-        self._environment = _environment(cache)
+        self._environment = environment_of(cache)
         self._worlds: dict[str, World] = {}
 
     def examine(self, check: Check) -> tuple[Verdict, float]:
@@ -122,7 +122,8 @@ def world_of(check: Check) -> str:
     return check.implementation.framework
 
 
-def _environment(cache: Path | None) -> dict[str, str]:
+def environment_of(cache: Path | None) -> dict[str, str]:
+    """What the worlds set, where the user has not: quiet frameworks, and where they cache."""
     environment = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     if cache is not None:
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")

@@ -55,7 +55,7 @@ def run(
     first = _examiner(plan, timeout, folder)
     examiners = [first]
     try:
-        header = _header(plan, first, started)
+        header = header_of(plan, first, started)
         on_start(header)
         groups = groups_of(plan.checks)
         examiners += [_examiner(plan, timeout, folder) for _ in range(min(jobs, len(groups)) - 1)]
@@ -72,7 +72,12 @@ def _examiner(plan: Plan, timeout: float, folder: Path) -> Examiner:
     return Examiner(plan.goldens, plan.known, timeout, (folder / "cache").absolute())
 
 
-def _header(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
+def header_of(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
+    """The first line of a results file.
+
+    Raises:
+        UsageError: if a device is not here.
+    """
     described = {name: examiner.describe(name) for name in plan.frameworks}
     here = {name: one for name, one in described.items() if one is not None}
     _require(plan.devices, here)

@@ -28,6 +28,7 @@ ORDER = (
     ("calibration", "fuzz", "golden_cases"),
     ("mutants",),
     ("runner", "report"),
+    ("worker",),
     ("listing", "explaining", "regeneration", "bench"),
     ("cli", "pytest_plugin", "__main__"),
 )

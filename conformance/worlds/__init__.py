@@ -9,6 +9,17 @@ from conformance.worlds.decisive import verdict_rank
 from conformance.worlds.jax_processes import JaxProcesses
 from conformance.worlds.local import LocalWorld
 from conformance.worlds.task import Rank, Task, World
-from conformance.worlds.torch_ranks import TorchRanks
+from conformance.worlds.torch_ranks import TorchNode, TorchRanks
+from conformance.worlds.torch_station import TorchPlace
 
-__all__ = ["JaxProcesses", "LocalWorld", "Rank", "Task", "TorchRanks", "World", "verdict_rank"]
+__all__ = [
+    "JaxProcesses",
+    "LocalWorld",
+    "Rank",
+    "Task",
+    "TorchNode",
+    "TorchPlace",
+    "TorchRanks",
+    "World",
+    "verdict_rank",
+]

@@ -24,6 +24,41 @@ _PRELOAD = (
 _USUAL_SIZES = (1, 2, 3, 4, 8)
 
 
+class TorchNode(Pool):
+    """One rank of a launch, of which the others live in other processes and on other machines.
+
+    A task runs here as part of what all of its ranks do at the same time; what comes back is this
+    rank's own. A node does not start again: of a rank that failed there is another, with its own
+    key, which meets the others' anew.
+    """
+
+    station = "conformance.worlds.torch_station:TorchStation"
+
+    def __init__(
+        self, place: TorchPlace, prepare: str | None, environment: Mapping[str, str] = NOTHING
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            place: where the ranks meet: an address, and a key that no ranks had before.
+            prepare: "package.module:name" of a function to call in each new process, or None.
+            environment: environment variables to set in it.
+        """
+        on_loopback = place.store.startswith(("127.", "localhost:"))
+        usual = _loopback() if on_loopback else NOTHING
+        super().__init__(1, _PRELOAD, prepare, {**usual, **environment})
+        self._joining = place
+
+    def _refusal(self, task: Task) -> str:
+        if task.ranks in self._joining.groups and self._joining.index < task.ranks:
+            return ""
+        return f"{task.ranks} ranks were asked of rank {self._joining.index} of {self._joining}"
+
+    def _place(self, index: int) -> TorchPlace:
+        del index
+        return self._joining
+
+
 class TorchRanks(Pool):
     """A pool of ranks that stays joined from task to task; a task of W ranks uses the first W."""
 

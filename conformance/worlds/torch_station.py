@@ -18,14 +18,16 @@ class TorchPlace:
     Attributes:
         index: this rank.
         size: how many there are.
-        store: a file, empty or not there yet.
+        store: a file, empty or not there yet; or host:port of a TCP store that somebody else keeps.
         groups: the sizes of the groups to make.
+        key: how the ranks' own entries in the store begin.
     """
 
     index: int
     size: int
     store: str
     groups: Sequence[int]
+    key: str = ""
 
 
 class TorchStation:
@@ -38,7 +40,14 @@ class TorchStation:
 
         torch.set_num_threads(1)
         self._index = place.index
-        store = dist.FileStore(place.store, place.size)
+        host, _, port = place.store.rpartition(":")
+        store = (
+            dist.TCPStore(host, int(port), is_master=False, timeout=_GLOO_TIMEOUT)
+            if port.isdecimal()
+            else dist.FileStore(place.store, place.size)
+        )
+        if place.key:
+            store = dist.PrefixStore(place.key, store)
         dist.init_process_group(
             "gloo", store=store, rank=place.index, world_size=place.size, timeout=_GLOO_TIMEOUT
         )
