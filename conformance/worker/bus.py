@@ -1,4 +1,4 @@
-"""What the processes of a torchrun launch tell each other, through the store that torchrun keeps."""
+"""What the processes of a torchrun launch tell each other, through the store it keeps."""
 
 import os
 import pickle

@@ -233,14 +233,7 @@ class _Ranks:
                 continue
             number, started = numbers[check.id], time.perf_counter()
             told = [self._ask(number, check)]
-            late = time.monotonic() + self._timeout + _GRACE_TO_ARRIVE
-            for rank in range(1, check.ranks):
-                told.append(
-                    self._bus.take(
-                        f"outcome/{number}/{rank}", rank, lambda: time.monotonic() > late
-                    )
-                    or Fate("timeout", "gave no answer to rank 0")
-                )
+            told += self._of_others(number, check.ranks)
             seconds = time.perf_counter() - started
             is_sound = _is_sound(told)
             self._bus.put(f"next/{number}", is_sound)
@@ -250,6 +243,19 @@ class _Ranks:
             yield check, judge(check, golden, outcomes, self._sharing.plan.known), seconds
         for rank in range(1, self.launch.size):  # the store may be this machine's: the last to go
             self._bus.take(f"bye/{rank}", rank)
+
+    def _of_others(self, number: int, ranks: int) -> list[Any]:
+        """What the other ranks of a check gave."""
+        late = time.monotonic() + self._timeout + _GRACE_TO_ARRIVE
+
+        def is_late() -> bool:
+            return time.monotonic() > late
+
+        return [
+            self._bus.take(f"outcome/{number}/{rank}", rank, is_late)
+            or Fate("timeout", "gave no answer to rank 0")
+            for rank in range(1, ranks)
+        ]
 
     def close(self) -> None:
         """End this rank's process."""
@@ -286,15 +292,19 @@ class _Ranks:
         thread.start()
         peers = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
         failed = f"failed/{number}"
+        ended_early = False
         while thread.is_alive():
             thread.join(_NAP)
             if thread.is_alive() and self._bus.is_there([failed]):
                 thread.join(_GRACE)
+                ended_early = thread.is_alive()
                 world.close()
                 thread.join()
             self._bus.look_after(peers)
         outcome = given[0] if given else Fate("crash", "the world ended without a word")
-        if isinstance(outcome, Raised | Fate) and task.ranks > 1:
+        if ended_early and isinstance(outcome, Fate):
+            outcome = Fate("timeout", "was ended, since another rank had failed")
+        elif isinstance(outcome, Raised | Fate) and task.ranks > 1:
             self._bus.put(failed, True)
         return outcome
 
