@@ -112,19 +112,36 @@ def run(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True,
     metavar="SECONDS", help="For one check.",
 )  # fmt: skip
+@click.option("--jax", is_flag=True, help="JAX is the engine, not torchrun.")
+@click.option("--coordinator", metavar="HOST:PORT", help="Of JAX's process 0.")
+@click.option("--processes", type=click.IntRange(min=1), metavar="N", help="How many JAX has.")
+@click.option("--process", type=click.IntRange(min=0), metavar="I", help="Which of JAX's it is.")
+@click.option(
+    "--cpu-devices", type=click.IntRange(min=1), default=1, show_default=True, metavar="D",
+    help="CPU devices of each of JAX's processes.",
+)  # fmt: skip
 def worker(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
     adapters: tuple[str, ...],
     folder: str,
     timeout: float,
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    cpu_devices: int,
+    *,
+    jax: bool,
 ) -> None:
     """Be one process of a run on several machines; torchrun or JAX starts it on each of them.
 
     \b
     torchrun --nnodes 2 --node-rank 0 --nproc-per-node 2 --master-addr HOST --master-port 29500 \\
-        -m conformance worker 'gradient_mean/torch_ddp*'
-    torchrun … --node-rank 1 … the same, on the other machine
+        -m conformance worker 'gradient_mean/torch_*'
+    torchrun … --node-rank 1 …                  the same on the second machine
+    srun -N 2 conformance worker --jax          where JAX finds its cluster itself
+    conformance worker --jax --coordinator HOST:29501 --processes 2 --process 0 --cpu-devices 4
+    conformance worker --jax …  --process 1 …   the same on the second machine
 
     All processes are given the same arguments. Rank 0 writes DIR/results.jsonl, on its machine.
     Cases of more ranks than the launch has are unsupported, and the run says how many fit.
@@ -136,26 +153,30 @@ def worker(
     from conformance.plan import make_plan
     from conformance.report import forms, terminal
     from conformance.report.progress import Watch
-    from conformance.worker import torch_launch
-    from conformance.worker.launch import CutShortError
+    from conformance.worker import CutShortError, jax_launch, left, ranks, torch_launch
 
-    launch = torch_launch.Launch.here()
-    plan = make_plan(patterns, devices, adapters)
-    sharing = torch_launch.sharing_of(plan, launch.size)
+    if not jax and (coordinator, processes, process) != (None, None, None):
+        raise UsageError("worker: --coordinator, --processes and --process go with --jax")
     watch = Watch(Console(stderr=True))
     try:
-        with nullcontext() if launch.rank else watch:
-            finished = torch_launch.run(sharing, Path(folder), launch, timeout, _say, watch)
+        plan = make_plan(patterns, devices, adapters)
+        joined = (
+            jax_launch.joined(plan, coordinator, processes, process, cpu_devices)
+            if jax
+            else torch_launch.joined(plan)
+        )
+        with nullcontext() if joined.launch.rank else watch:
+            finished = ranks.run(joined, Path(folder), timeout, _say, watch)
     except CutShortError as ended:
-        click.echo(f"conformance: rank {launch.rank}: cut short: {ended}", err=True)
-        sys.exit(3)
+        click.echo(f"conformance: cut short: {ended}", err=True)
+        left(3)
     if finished is None:
         return
     forms.write(finished, Path(folder))
     terminal.show(finished, Console())
     click.echo(f"{Path(folder) / 'results.jsonl'}")
     if finished.footer is None:
-        sys.exit(3)
+        left(3)
     sys.exit(0 if finished.conforms else 1)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from conformance.asking import Ask
 from conformance.cases import AnyCase
+from conformance.cases.gradient_mean.jax_processes import devices_of
 from conformance.checks import Check
 from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
@@ -101,16 +102,17 @@ class Examiner:
             match name:
                 case "torch-ranks":
                     world: World = TorchRanks(MOST_RANKS, prepare, self._environment)
-                case "jax-processes":
+                case _ if name.startswith(PROCESSES):
                     # Its processes say themselves how many devices they have, before all else.
-                    world = JaxProcesses(environment=self._environment)
+                    devices = int(name.removeprefix(PROCESSES))
+                    world = JaxProcesses(devices=devices, environment=self._environment)
                 case _:
                     world = LocalWorld(_PRELOAD[name], prepare, self._environment)
             self._worlds[name] = world
         return self._worlds[name]
 
 
-RANKS, PROCESSES = "torch-ranks", "jax-processes"
+RANKS, PROCESSES = "torch-ranks", "jax-processes-"
 
 
 def world_of(check: Check) -> str:
@@ -118,7 +120,7 @@ def world_of(check: Check) -> str:
     if check.implementation.runs == "per_rank":
         return RANKS
     if check.implementation.framework == "jax" and check.ranks > 1:
-        return PROCESSES
+        return f"{PROCESSES}{devices_of(check.case.question)}"
     return check.implementation.framework
 
 

@@ -1,12 +1,11 @@
-"""What the processes of a torchrun launch tell each other, through the store it keeps."""
+"""What the processes of a launch tell each other, through the store that its engine keeps."""
 
 import os
 import pickle
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from conformance.worker.launch import CutShortError
 
@@ -14,34 +13,33 @@ from conformance.worker.launch import CutShortError
 _BEAT = 0.5
 SILENCE = 15.0  # seconds without a sign after which a process is taken to be gone
 _NAP = 0.01
-_PREFIX = "conformance"
+
+
+class Store(Protocol):
+    """What every engine has: values by key, which all processes see. Once gone: RuntimeError."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Leave bytes."""
+
+    def get(self, key: str) -> Any:
+        """The bytes of a key that is there."""
+
+    def check(self, keys: list[str]) -> bool:
+        """Whether all of these are there."""
 
 
 class Bus:
-    """Messages by key, and the signs of life of every rank.
+    """Messages by key, and the signs of life of every rank."""
 
-    Only what a plain key-value store can do is used, so that any rendezvous of torchrun will do.
-    """
-
-    def __init__(self, rank: int, size: int, timeout: float) -> None:
-        """Join.
+    def __init__(self, store: Store, rank: int, size: int) -> None:
+        """Give the first signs.
 
         Args:
+            store: of the launch.
             rank: of this process.
             size: how many processes there are.
-            timeout: seconds to wait for the store.
-
-        Raises:
-            CutShortError: if there is no store at the launch's address in time.
         """
-        import torch.distributed as dist
-
-        self.rank, self.size = rank, size
-        try:
-            store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=timeout)))
-        except (RuntimeError, ValueError) as error:
-            raise CutShortError(f"no store at the launch's address: {error}") from error
-        self._store = dist.PrefixStore(_PREFIX, store)
+        self.rank, self.size, self._store = rank, size, store
         self._seen = dict.fromkeys(range(size), (b"", time.monotonic()))
         self._over = threading.Event()
         self._parent = os.getppid()

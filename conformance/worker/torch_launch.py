@@ -1,57 +1,34 @@
-"""The ranks that torchrun started, asked together: rank 0 leads, judges and writes."""
+"""The ranks that torchrun started."""
 
 import os
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from conformance import results
-from conformance.asking import Ask
-from conformance.asking import ask as ask_here
 from conformance.checks import Check
 from conformance.errors import UsageError
-from conformance.examiner import Examiner, environment_of
-from conformance.judge import Verdict, judge
-from conformance.outcomes import Answer, Declined, Fate, Outcome, Raised
 from conformance.plan import Plan
-from conformance.results import Record, Run, Writer, record_of
-from conformance.runner import header_of
-from conformance.store import make
-from conformance.versions import refusal as refused_by_version
-from conformance.worker.bus import Bus
-from conformance.worker.launch import CutShortError, Sharing, in_words, shared
-from conformance.worlds import Rank, Task, TorchNode, TorchPlace
+from conformance.worker.bus import Bus, Store
+from conformance.worker.launch import CutShortError, Sharing, shared
+from conformance.worker.ranks import Joined
+from conformance.worlds import TorchNode, TorchPlace, World
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_JOINING = 300.0  # seconds for machines that do not start together
-_GRACE = 1.0  # for a rank whose peer failed: most of them wait for it, and would never end
-_GRACE_TO_ARRIVE = 60.0  # beyond the timeout of a check, for a rank that starts anew
-_NAP = 0.01
-
-
-class Watcher(Protocol):
-    """Whoever follows a run."""
-
-    def start(self, header: Mapping[str, Any]) -> None:
-        """The checks begin."""
-
-    def record(self, record: Record) -> None:
-        """One check has ended."""
+_JOINING = timedelta(seconds=300)  # for machines that do not start together
 
 
 @dataclass(frozen=True)
-class Launch:
+class TorchLaunch:
     """What torchrun says in the environment of each process."""
 
     rank: int
     size: int
     address: str
+    sizes: tuple[int, ...] = ()
+    engine: str = "torchrun"
 
     @classmethod
-    def here(cls, environment: Mapping[str, str] = os.environ) -> "Launch":
+    def here(cls, environment: Mapping[str, str] = os.environ) -> "TorchLaunch":
         """The launch that this process is of.
 
         Raises:
@@ -71,24 +48,47 @@ class Launch:
         host, port = environment["MASTER_ADDR"], environment["MASTER_PORT"]
         return cls(int(values["RANK"]), int(values["WORLD_SIZE"]), f"{host}:{port}")
 
+    def takes_part(self, check: Check) -> int:
+        """W of them."""
+        return check.ranks
 
-@dataclass(frozen=True)
-class Stood:
-    """An answer, and how many collectives were begun for it: the same number on every rank."""
-
-    answer: Outcome
-    collectives: int
-
-
-def ask(payload: Ask[Any], rank: Rank) -> Stood:
-    """What a rank does: answer, and say where it stands."""
-    return Stood(ask_here(payload, rank), rank.group._get_sequence_number_for_group())
+    def joined(self, generation: int, bus: Bus, environment: Mapping[str, str]) -> World:
+        """A rank of a gloo group over the launch's own store."""
+        del bus
+        key = f"conformance/ranks/{generation}"
+        groups = sorted({*self.sizes, self.size})
+        place = TorchPlace(self.rank, self.size, self.address, groups, key)
+        return TorchNode(place, "conformance.asking:prepare_torch", environment)
 
 
-def stand(payload: None, rank: Rank) -> Stood:
-    """What a rank does that a check has no use for: be there."""
-    del payload
-    return Stood(Answer({}), rank.group._get_sequence_number_for_group())
+def joined(plan: Plan) -> Joined:
+    """This process's launch, for what of a plan needs ranks.
+
+    Raises:
+        UsageError: if there is no launch, or nothing needs ranks.
+        CutShortError: if the launch cannot be joined.
+    """
+    launch = TorchLaunch.here()
+    sharing = sharing_of(plan, launch.size)
+    asked = {check.ranks for check in sharing.plan.checks if check.id not in sharing.refused}
+    launch = replace(launch, sizes=tuple(sorted(asked)))
+    return Joined(launch, store_of(launch), sharing)
+
+
+def store_of(launch: TorchLaunch) -> Store:
+    """The store that torchrun keeps for its processes.
+
+    Raises:
+        CutShortError: if there is none at the launch's address in time.
+    """
+    import torch.distributed as dist
+
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=_JOINING))
+    except (RuntimeError, ValueError) as error:
+        raise CutShortError(f"no store at {launch.address}: {error}") from error
+    found: Store = dist.PrefixStore("conformance", store)
+    return found
 
 
 def sharing_of(plan: Plan, size: int) -> Sharing:
@@ -109,221 +109,3 @@ def sharing_of(plan: Plan, size: int) -> Sharing:
         refusal,
         "an implementation that runs per rank, such as gradient_mean/torch_ddp",
     )
-
-
-def run(
-    sharing: Sharing,
-    folder: Path,
-    launch: Launch,
-    timeout: float,
-    say: Callable[[str], None],
-    watch: Watcher,
-) -> Run | None:
-    """Ask everything that fits; every rank of the launch calls this.
-
-    Args:
-        sharing: the checks.
-        folder: the report folder; rank 0 alone writes there, and nothing anywhere else.
-        launch: which rank this is.
-        timeout: seconds for one check.
-        say: for a line to the user; rank 0 alone says anything.
-        watch: what rank 0 tells of the header, and of each check as it ends.
-
-    Returns:
-        The run, whose footer is None where it was cut short; None in ranks other than 0.
-
-    Raises:
-        UsageError: if the folder cannot be written, or the ranks' plans differ.
-        CutShortError: in ranks other than 0, if another process ended.
-    """
-    bus = Bus(launch.rank, launch.size, _JOINING)
-    ranks = _Ranks(launch, sharing, bus, timeout, folder)
-    try:
-        if launch.rank:
-            ranks.answer()
-            return None
-        return _lead(ranks, sharing, folder, say, watch)
-    finally:
-        ranks.close()
-        bus.leave()
-
-
-def _lead(
-    ranks: "_Ranks",
-    sharing: Sharing,
-    folder: Path,
-    say: Callable[[str], None],
-    watch: Watcher,
-) -> Run:
-    started = results.now()
-    results.writable(folder)
-    ranks.agree()
-    examiner = Examiner(sharing.plan.goldens, cache=(folder / "cache").absolute())
-    try:
-        header = header_of(sharing.plan, examiner, started)
-    finally:
-        examiner.close()
-    header["environment"]["launch"] = {"engine": "torchrun", "ranks": ranks.launch.size}
-    for line in in_words(sharing, f"torchrun, {ranks.launch.size} ranks"):
-        say(line)
-    watch.start(header)
-    with Writer(folder, header) as writer:
-        try:
-            for check, verdict, seconds in ranks.lead():
-                record = record_of(check, verdict, seconds)
-                writer.add(record)
-                watch.record(record)
-        except (CutShortError, KeyboardInterrupt) as ended:
-            say(f"cut short: {ended or 'interrupted'}")
-            return Run(header, tuple(writer.records))
-        return writer.finish()
-
-
-class _Ranks:
-    """This process among the others: a world of one rank, and what it hears of its peers."""
-
-    def __init__(
-        self, launch: Launch, sharing: Sharing, bus: Bus, timeout: float, folder: Path
-    ) -> None:
-        self.launch, self._sharing, self._bus, self._timeout = launch, sharing, bus, timeout
-        self._environment = environment_of(
-            (folder / "cache").absolute() if not launch.rank else None
-        )
-        self._generation = 0
-        self._world: TorchNode | None = None
-        self._asked = [c for c in sharing.plan.checks if c.id not in sharing.refused]
-
-    def agree(self) -> None:
-        """Rank 0 looks whether all ranks have the same plan and goldens.
-
-        Raises:
-            UsageError: naming a rank that has not.
-        """
-        mine = self._identity()
-        for rank in range(1, self.launch.size):
-            theirs = self._bus.take(f"plan/{rank}", rank)
-            if theirs != mine:
-                self._bus.put("start", False)
-                raise UsageError(
-                    f"worker: rank {rank} has other checks or goldens than rank 0; the same "
-                    "version of the suite and the same arguments are meant everywhere"
-                )
-        self._bus.put("start", True)
-
-    def answer(self) -> None:
-        """Be a rank other than 0."""
-        self._bus.put(f"plan/{self.launch.rank}", self._identity())
-        if not self._bus.take("start", 0):
-            return
-        for number, check in enumerate(self._asked):
-            if self.launch.rank < check.ranks:
-                self._bus.put(f"outcome/{number}/{self.launch.rank}", self._ask(number, check))
-            elif self._world is None:  # whoever meets, all ranks are there
-                self._run(number, Task(f"{__name__}:stand", None, self.launch.size))
-            self._follow(self._bus.take(f"next/{number}", 0))
-        self._bus.put(f"bye/{self.launch.rank}", True)
-
-    def lead(self) -> Any:
-        """Be rank 0: every check with its verdict and its seconds, as they end."""
-        numbers = {check.id: number for number, check in enumerate(self._asked)}
-        for check in self._sharing.plan.checks:
-            if check.id not in numbers:
-                reason = self._sharing.refused[check.id]
-                yield check, Verdict("unsupported", reason), 0.0
-                continue
-            number, started = numbers[check.id], time.perf_counter()
-            told = [self._ask(number, check)]
-            told += self._of_others(number, check.ranks)
-            seconds = time.perf_counter() - started
-            is_sound = _is_sound(told)
-            self._bus.put(f"next/{number}", is_sound)
-            self._follow(is_sound)
-            outcomes = [one.answer if isinstance(one, Stood) else one for one in told]
-            golden = self._sharing.plan.goldens.of(check.case)
-            yield check, judge(check, golden, outcomes, self._sharing.plan.known), seconds
-        for rank in range(1, self.launch.size):  # the store may be this machine's: the last to go
-            self._bus.take(f"bye/{rank}", rank)
-
-    def _of_others(self, number: int, ranks: int) -> list[Any]:
-        """What the other ranks of a check gave."""
-        late = time.monotonic() + self._timeout + _GRACE_TO_ARRIVE
-
-        def is_late() -> bool:
-            return time.monotonic() > late
-
-        return [
-            self._bus.take(f"outcome/{number}/{rank}", rank, is_late)
-            or Fate("timeout", "gave no answer to rank 0")
-            for rank in range(1, ranks)
-        ]
-
-    def close(self) -> None:
-        """End this rank's process."""
-        if self._world is not None:
-            self._world.close()
-            self._world = None
-
-    def _identity(self) -> tuple[str, str, float]:
-        plan = self._sharing.plan
-        return plan.digest, plan.goldens.sha256, self._timeout
-
-    def _follow(self, is_sound: bool) -> None:
-        """After anything abnormal all ranks meet anew."""
-        if not is_sound:
-            self.close()
-            self._generation += 1
-
-    def _ask(self, number: int, check: Check) -> Any:
-        """What this rank gives to a check."""
-        if reason := refused_by_version(check):
-            return Declined("unsupported", reason)
-        golden = self._sharing.plan.goldens.of(check.case)
-        inputs = golden.inputs or make(check.case).inputs
-        payload: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
-        return self._run(number, Task(f"{__name__}:ask", payload, check.ranks))
-
-    def _run(self, number: int, task: Task) -> Any:
-        """What this rank's process gives; once a peer has failed, it has not long to go on."""
-        world = self._world = self._world or self._joined()
-        given: list[Any] = []
-        thread = threading.Thread(
-            target=lambda: given.extend(world.run(task, self._timeout)), daemon=True
-        )
-        thread.start()
-        peers = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
-        failed = f"failed/{number}"
-        ended_early = False
-        while thread.is_alive():
-            thread.join(_NAP)
-            if thread.is_alive() and self._bus.is_there([failed]):
-                thread.join(_GRACE)
-                ended_early = thread.is_alive()
-                world.close()
-                thread.join()
-            self._bus.look_after(peers)
-        outcome = given[0] if given else Fate("crash", "the world ended without a word")
-        if ended_early and isinstance(outcome, Fate):
-            outcome = Fate("timeout", "was ended, since another rank had failed")
-        elif isinstance(outcome, Raised | Fate) and task.ranks > 1:
-            self._bus.put(failed, True)
-        return outcome
-
-    def _joined(self) -> TorchNode:
-        sizes = sorted({check.ranks for check in self._asked} | {self.launch.size})
-        place = TorchPlace(
-            self.launch.rank,
-            self.launch.size,
-            self.launch.address,
-            sizes,
-            f"conformance/ranks/{self._generation}",
-        )
-        return TorchNode(place, "conformance.asking:prepare_torch", self._environment)
-
-
-def _is_sound(told: Sequence[Any]) -> bool:
-    """Whether nothing differs between the ranks; one that works alone survives an exception."""
-    if any(isinstance(one, Fate) for one in told):
-        return False
-    if len(told) > 1 and any(isinstance(one, Raised) for one in told):
-        return False
-    return len({one.collectives for one in told if isinstance(one, Stood)}) <= 1

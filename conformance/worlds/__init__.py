@@ -6,13 +6,16 @@ own, forked from a nursery that has the frameworks imported already (see `nurser
 """
 
 from conformance.worlds.decisive import verdict_rank
-from conformance.worlds.jax_processes import JaxProcesses
+from conformance.worlds.jax_processes import JaxNode, JaxProcesses, free_address
+from conformance.worlds.jax_station import JaxPlace
 from conformance.worlds.local import LocalWorld
 from conformance.worlds.task import Rank, Task, World
 from conformance.worlds.torch_ranks import TorchNode, TorchRanks
 from conformance.worlds.torch_station import TorchPlace
 
 __all__ = [
+    "JaxNode",
+    "JaxPlace",
     "JaxProcesses",
     "LocalWorld",
     "Rank",
@@ -21,5 +24,6 @@ __all__ = [
     "TorchPlace",
     "TorchRanks",
     "World",
+    "free_address",
     "verdict_rank",
 ]

@@ -11,6 +11,41 @@ from conformance.worlds.task import Task
 _PRELOAD = ("jax", "jax.numpy", "jax.distributed")
 
 
+class JaxNode(Pool):
+    """One process of a launch, of which the others live on other machines; see `TorchNode`."""
+
+    station = "conformance.worlds.jax_station:JaxStation"
+
+    def __init__(
+        self, place: JaxPlace, prepare: str | None, environment: Mapping[str, str] = NOTHING
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            place: where the processes meet: at an address that none had before.
+            prepare: "package.module:name" of a function to call in each new process, or None.
+            environment: environment variables to set in it.
+        """
+        super().__init__(1, _PRELOAD, prepare, environment)
+        self._joining = place
+
+    def _refusal(self, task: Task) -> str:
+        if task.ranks == self._joining.size:
+            return ""
+        return f"{task.ranks} ranks were asked of a launch where all {self._joining.size} take part"
+
+    def _place(self, index: int) -> JaxPlace:
+        del index
+        return self._joining
+
+
+def free_address(host: str) -> str:
+    """host:port of this machine, of a port that is free at this moment."""
+    with closing(socket.socket()) as probe:
+        probe.bind((host, 0))
+        return f"{host}:{probe.getsockname()[1]}"
+
+
 class JaxProcesses(Pool):
     """Processes with some CPU devices each; every task runs in all of them."""
 
@@ -43,9 +78,7 @@ class JaxProcesses(Pool):
     def _gather(self) -> None:
         # Between this and the start of process 0 another program may take the port. Then the
         # start fails with the address in its message, and the next task tries another one.
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+        self._coordinator = free_address("127.0.0.1")
 
     def _place(self, index: int) -> JaxPlace:
         return JaxPlace(index, self.size, self._devices, self._coordinator)

@@ -7,10 +7,10 @@ import pytest
 pytest.importorskip("jax", reason="JAX processes need JAX")
 
 from conformance.asking import Ask
-from conformance.cases.gradient_mean.jax_processes import cases
+from conformance.cases.gradient_mean.jax_processes import DEVICES, cases, devices_of
 from conformance.judge.comparison import difference
 from conformance.oracle import solve
-from conformance.outcomes import Answer
+from conformance.outcomes import Answer, Declined
 from conformance.registry import own
 from conformance.worlds import JaxProcesses, Task
 
@@ -18,9 +18,10 @@ CASES = cases()
 ASKED = next(one for one in own() if one.id == "gradient_mean/jax_shard_map")
 
 
-@pytest.fixture(scope="module")
-def world():
-    processes = JaxProcesses()
+@pytest.fixture(scope="module", params=DEVICES)
+def world(request):
+    processes = JaxProcesses(devices=request.param)
+    processes.cases = [case for case in CASES if devices_of(case.question) == request.param]
     yield processes
     processes.close()
 
@@ -30,17 +31,24 @@ def answers(world, question):
     return world.run(Task("conformance.asking:ask", ask, question.ranks), 60)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_process_holds_the_mean_over_all_samples(world, case):
-    expected = solve(case).answers
-    for outcome in answers(world, case.question):
-        assert isinstance(outcome, Answer), outcome
-        assert difference(outcome.arrays, expected) is None
+def test_every_process_holds_the_mean_over_all_samples(world):
+    for case in world.cases:
+        expected = solve(case).answers
+        for outcome in answers(world, case.question):
+            assert isinstance(outcome, Answer), outcome
+            assert difference(outcome.arrays, expected) is None
+
+
+def test_another_number_of_devices_is_unsupported(world):
+    other = next(case for case in CASES if case not in world.cases)
+    for outcome in answers(world, other.question):
+        assert isinstance(outcome, Declined), outcome
+        assert "devices of each process are asked for" in outcome.reason
 
 
 def test_a_mean_of_other_samples_is_another(world):
-    question = CASES[0].question
+    question = world.cases[0].question
     arguments = dict(question.arguments)
     other = {**arguments, "targets": (*arguments["targets"][:-1], 9.0)}
     outcomes = answers(world, replace(question, arguments=tuple(other.items())))
-    assert all(difference(o.arrays, solve(CASES[0]).answers) is not None for o in outcomes)
+    assert all(difference(o.arrays, solve(world.cases[0]).answers) is not None for o in outcomes)

@@ -1,8 +1,9 @@
-"""What is asked of JAX over several processes: two of them, with two devices each."""
+"""What is asked of JAX over several processes: two of them, with two or four devices each."""
 
 from conformance.cases.case import BehaviourQuestion, Case
 
-PROCESSES, DEVICES = 2, 2
+PROCESSES = 2
+DEVICES = (2, 4)  # of each
 
 
 def cases() -> tuple[Case[BehaviourQuestion], ...]:
@@ -10,22 +11,35 @@ def cases() -> tuple[Case[BehaviourQuestion], ...]:
     return tuple(
         Case(
             operation="gradient_mean",
-            name=f"jax-processes-mean-n{each}",
+            name=f"jax-processes-mean-d{devices}-n{each}",
             family="jax-processes",
             about=(
-                f"Two processes with two devices each, {each} samples on a device: both ways leave "
-                "the mean over all of them on every device."
+                f"{PROCESSES} processes with {devices} devices each, {each} samples on a device: "
+                "both ways leave the mean over all of them on every device."
             ),
             clauses=("J7", "J11"),
-            question=BehaviourQuestion("jax_processes.mean", _arguments(each), ranks=PROCESSES),
+            question=BehaviourQuestion(
+                "jax_processes.mean", _arguments(devices, each), ranks=PROCESSES
+            ),
             asked_of=("jax_shard_map",),
         )
+        for devices in DEVICES
         for each in (1, 2, 4)
     )
 
 
-def _arguments(each: int) -> tuple[tuple[str, tuple[object, ...]], ...]:
-    samples = each * PROCESSES * DEVICES
+def devices_of(question: BehaviourQuestion) -> int:
+    """How many devices each process needs."""
+    return int(dict(question.arguments)["devices"])
+
+
+def _arguments(devices: int, each: int) -> tuple[tuple[str, object], ...]:
+    samples = each * PROCESSES * devices
     inputs = tuple((float(b % 3 - 1), float(b % 5), float(2 - b)) for b in range(samples))
     targets = tuple(float(b * b % 7) for b in range(samples))
-    return (("weights", (3.0, -2.0, 1.0)), ("inputs", inputs), ("targets", targets))
+    return (
+        ("devices", devices),
+        ("weights", (3.0, -2.0, 1.0)),
+        ("inputs", inputs),
+        ("targets", targets),
+    )

@@ -8,17 +8,30 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from conformance.frameworks.probes import Answers, Place
+from conformance.outcomes import Unsupported
 
 Rows = tuple[tuple[float, ...], ...]
 
 
 def mean(
-    place: Place, *, weights: tuple[float, ...], inputs: Rows, targets: tuple[float, ...]
+    place: Place,
+    *,
+    devices: int,
+    weights: tuple[float, ...],
+    inputs: Rows,
+    targets: tuple[float, ...],
 ) -> Answers:
     """The gradient of half the mean squared error of w·x, averaged over all processes' devices.
 
     Every process hands over its own part of the batch; both ways leave the mean on every device.
+
+    Raises:
+        Unsupported: if a process has another number of devices.
     """
+    if jax.local_device_count() != devices:
+        raise Unsupported(
+            f"{devices} devices of each process are asked for, {jax.local_device_count()} are here"
+        )
     mesh = Mesh(jax.devices(), ("ranks",))
     split, whole = NamedSharding(mesh, P("ranks")), NamedSharding(mesh, P())
     share = len(targets) // place.world_size

@@ -1,0 +1,159 @@
+"""The processes that a JAX launch started: by a cluster that JAX knows, or one by one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.cases.case import BehaviourQuestion
+from conformance.cases.gradient_mean.jax_processes import devices_of
+from conformance.checks import Check
+from conformance.errors import UsageError
+from conformance.plan import Plan
+from conformance.worker.bus import Bus
+from conformance.worker.launch import Sharing, shared
+from conformance.worker.ranks import Joined
+from conformance.worlds import JaxNode, JaxPlace, World, free_address
+
+_HOW = (
+    "start it in every process as --jax --coordinator HOST:PORT --processes N --process I, or "
+    "without these three where JAX finds its cluster itself, as under Slurm or on a TPU pod"
+)
+
+
+@dataclass(frozen=True)
+class JaxLaunch:
+    """One process of the launch.
+
+    Attributes:
+        rank: of this process.
+        size: how many processes there are.
+        devices: how many CPU devices each process has.
+        host: this machine, as the others reach it.
+    """
+
+    rank: int
+    size: int
+    devices: int
+    host: str
+    engine: str = "jax.distributed"
+
+    def takes_part(self, check: Check) -> int:
+        """All of them: a program of JAX runs everywhere."""
+        del check
+        return self.size
+
+    def joined(self, generation: int, bus: Bus, environment: Mapping[str, str]) -> World:
+        """A process that computes, in a cluster beside the launch's, which outlives it."""
+        key = f"coordinator/{generation}"
+        if self.rank == 0:
+            bus.put(key, free_address(self.host))
+        place = JaxPlace(self.rank, self.size, self.devices, bus.take(key, 0))
+        return JaxNode(place, "conformance.worker.jax_launch:prepare", environment)
+
+
+def prepare() -> None:
+    """Set what a process that computes needs beyond its devices."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def joined(
+    plan: Plan,
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    devices: int,
+) -> Joined:
+    """Join the launch, by `jax.distributed.initialize`.
+
+    Args:
+        plan: of which it is asked what takes several processes.
+        coordinator: host:port of process 0; None, as the next two, where JAX knows its cluster.
+        processes: how many there are.
+        process: which of them this is.
+        devices: how many CPU devices each process is to have.
+
+    Raises:
+        UsageError: if there is nothing to join, or it cannot be joined, and how it would be.
+    """
+    given = (coordinator, processes, process)
+    if any(one is None for one in given) and any(one is not None for one in given):
+        raise UsageError(f"worker --jax: of three options some are missing; {_HOW}")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise UsageError(f"worker --jax: process {process} of {processes}; 0 to N - 1 is meant")
+    try:
+        import jax
+        from jax._src.distributed import global_state
+
+        jax.distributed.initialize(coordinator, processes, process)
+    except ImportError as error:
+        raise UsageError(f"worker --jax: {error.name} is not installed") from error
+    except (RuntimeError, ValueError) as error:
+        words = str(error).splitlines()[0]
+        raise UsageError(f"worker --jax: cannot join ({words}); {_HOW}") from error
+    state = global_state
+    host = str(state.coordinator_address or coordinator).rpartition(":")[0]
+    launch = JaxLaunch(int(state.process_id), int(state.num_processes), devices, host)
+    return Joined(launch, _KeyValues(state.client), sharing_of(plan, launch))
+
+
+class _KeyValues:
+    """The key-value store of JAX's coordination service.
+
+    JAX has no public name for it; what is used here is what its own checkpointing libraries use.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def set(self, key: str, value: bytes | str) -> None:
+        raw = value.encode() if isinstance(value, str) else value
+        self._client.key_value_set_bytes(f"conformance/{key}", raw, allow_overwrite=True)
+
+    def get(self, key: str) -> bytes:
+        raw: bytes = self._client.key_value_try_get_bytes(f"conformance/{key}")
+        return raw
+
+    def check(self, keys: list[str]) -> bool:
+        try:
+            for key in keys:
+                self.get(key)
+        except RuntimeError as error:  # JaxRuntimeError is one
+            if "NOT_FOUND" in str(error):
+                return False
+            raise
+        return True
+
+
+def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
+    """The checks of a plan that take several JAX processes, and which of them do not fit.
+
+    Raises:
+        UsageError: if none takes several.
+    """
+
+    def takes_processes(check: Check) -> bool:
+        question = check.case.question
+        if check.implementation.framework != "jax":
+            return False
+        return isinstance(question, BehaviourQuestion) and question.ranks > 1
+
+    def refusal(check: Check) -> str:
+        question = check.case.question
+        assert isinstance(question, BehaviourQuestion)
+        wanted = (question.ranks, devices_of(question))
+        if wanted == (launch.size, launch.devices):
+            return ""
+        return (
+            f"{wanted[0]} processes with {wanted[1]} devices each are asked for, this launch has "
+            f"{launch.size} with {launch.devices}"
+        )
+
+    return shared(
+        plan,
+        takes_processes,
+        refusal,
+        "JAX over several processes, such as gradient_mean/jax_shard_map:jax-processes-*",
+    )
