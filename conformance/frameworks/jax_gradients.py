@@ -58,7 +58,8 @@ def _asked(
 ) -> Answer:
     params, buffers = _named(start, "parameter/"), _named(start, "buffer/")
     # Nothing is committed to a device: pmap and shard_map put arrays where they want them.
-    with jax.default_device(devices[0]):
+    here = next(one for one in devices if one.process_index == jax.process_index())
+    with jax.default_device(here):
         given = function(
             loss_of(question, buffers),
             jax.tree.map(jnp.asarray, params),
@@ -129,6 +130,10 @@ def _values(name: str, array: Any, like: np.ndarray, devices: Sequence[Any]) -> 
     elsewhere = sorted(map(str, array.devices() - set(devices)))
     if elsewhere:
         raise WrongAnswer(f"gradient {name} is on {elsewhere[0]}, which it was not given")
+    if not (array.is_fully_replicated and array.addressable_shards) and (
+        not array.is_fully_addressable
+    ):
+        raise Unsupported(f"gradient {name} is not whole in process {jax.process_index()}")
     return np.array(array)
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
-from conformance.cases.case import BehaviourQuestion
+from conformance.cases.case import BehaviourQuestion, GradientQuestion
 from conformance.cases.gradient_mean.jax_processes import devices_of
 from conformance.checks import Check
 from conformance.errors import UsageError
@@ -18,6 +19,14 @@ _HOW = (
     "start it in every process as --jax --coordinator HOST:PORT --processes N --process I, or "
     "without these three where JAX finds its cluster itself, as under Slurm or on a TPU pod"
 )
+# Those of the suite that cannot span processes, and why.
+_STAYS_INSIDE = {
+    "*pmap*": "pmap maps over the devices of its own process, and takes their samples alone",
+    "flax_linen_train_step": "it trains by pmap, which maps over its own process's devices",
+    "jax_optax_multi_steps": "it accumulates by pmap, which maps over its own process's devices",
+    "jax_one_device": "it computes on one device, which is of one process",
+    "jax_vmap_*": "it computes on one device, which is of one process",
+}
 
 
 @dataclass(frozen=True)
@@ -138,10 +147,21 @@ def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
         question = check.case.question
         if check.implementation.framework != "jax":
             return False
+        if isinstance(question, GradientQuestion):
+            return True
         return isinstance(question, BehaviourQuestion) and question.ranks > 1
 
     def refusal(check: Check) -> str:
         question = check.case.question
+        if isinstance(question, GradientQuestion):
+            everywhere = launch.size * launch.devices
+            if question.world_size != everywhere:
+                return (
+                    f"{question.world_size} devices are asked for, all {everywhere} of this "
+                    "launch take part"
+                )
+            name = check.implementation.name
+            return next((why for glob, why in _STAYS_INSIDE.items() if fnmatchcase(name, glob)), "")
         assert isinstance(question, BehaviourQuestion)
         wanted = (question.ranks, devices_of(question))
         if wanted == (launch.size, launch.devices):
@@ -155,5 +175,5 @@ def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
         plan,
         takes_processes,
         refusal,
-        "JAX over several processes, such as gradient_mean/jax_shard_map:jax-processes-*",
+        "JAX over several devices, such as gradient_mean/jax_shard_map",
     )

@@ -13,24 +13,19 @@ ROOT = Path(__file__).parents[2]
 MARK = "CONFORMANCE_LAUNCH_OF_A_TEST"
 
 
-class Torchrun:
-    """Two torchrun agents of two processes each, which ask the same."""
+class Launch:
+    """Two nodes that ask the same, in processes that are known by a mark in their environment."""
 
     def __init__(self, folder, *arguments, timeout=60):
         self.folder, self.mark = folder, secrets.token_hex(8)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.logs = [folder / f"agent-{node}.log" for node in range(2)]
-        self.agents = [
+        self.logs = [folder / f"node-{node}.log" for node in range(2)]
+        asked = ["--report", folder / "report", "--timeout", timeout, *arguments]
+        self.nodes = [
             subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
-                    *("--nproc-per-node", "2", "--node-rank", str(node)),
-                    *("--master-addr", "127.0.0.1", "--master-port", str(port)),
-                    *("-m", "conformance", "worker", "--report", str(folder / "report")),
-                    *("--timeout", str(timeout), *map(str, arguments)),
-                ],
+                [sys.executable, "-m", *map(str, (*self.command(node, port), *asked))],
                 cwd=folder,
                 env={**os.environ, MARK: self.mark, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
@@ -40,12 +35,15 @@ class Torchrun:
             for node, log in enumerate(self.logs)
         ]
 
+    def command(self, node, port):
+        raise NotImplementedError
+
     @property
     def results(self):
         return self.folder / "report" / "results.jsonl"
 
     def wait(self, seconds=240):
-        return [agent.wait(seconds) for agent in self.agents]
+        return [node.wait(seconds) for node in self.nodes]
 
     def said(self):
         return "\n".join(log.read_text() for log in self.logs)
@@ -59,9 +57,26 @@ class Torchrun:
         return [pid for pid in marked(self.mark) if pid != os.getpid()]
 
     def end(self):
-        for agent in self.agents:
-            agent.kill()
-            agent.wait()
+        for node in self.nodes:
+            node.kill()
+            node.wait()
+
+
+class Torchrun(Launch):
+    """Two agents of two processes each."""
+
+    def command(self, node, port):
+        yield from ("torch.distributed.run", "--nnodes", 2, "--nproc-per-node", 2)
+        yield from ("--node-rank", node, "--master-addr", "127.0.0.1", "--master-port", port)
+        yield from ("-m", "conformance", "worker")
+
+
+class Jax(Launch):
+    """Two processes of four devices each."""
+
+    def command(self, node, port):
+        yield from ("conformance", "worker", "--jax", "--coordinator", f"127.0.0.1:{port}")
+        yield from ("--processes", 2, "--process", node, "--cpu-devices", 4)
 
 
 def marked(mark):

@@ -1,6 +1,7 @@
 """Two torchrun agents on loopback, as on two machines."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,8 @@ OURS = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT
 
 
 @pytest.fixture
-def torchrun(tmp_path):
-    launches = []
-
-    def start(*arguments, **settings):
-        launches.append(Torchrun(tmp_path, *arguments, **settings))
-        return launches[-1]
-
-    yield start
-    for launch in launches:
-        launch.end()
-        assert until(lambda: not launch.living(), 20), f"still there: {launch.living()}"  # noqa: B023
+def torchrun(started):
+    return partial(started, Torchrun)
 
 
 def statuses(run):
@@ -54,7 +46,7 @@ def test_four_ranks_on_two_nodes_are_exact_and_rank_0_writes(torchrun):
 def test_a_rank_that_fails_costs_its_own_check_and_the_ranks_meet_again(torchrun):
     launch = torchrun("--adapter", RANKS, "gradient_mean/[abcd]_*:mlp-w4-equal-k2*", timeout=30)
     assert launch.wait()[0] == 1, launch.said()
-    assert launch.exit_codes() == [1]
+    assert 1 in launch.exit_codes()
     run = results.read(launch.results)
     case = run.records[0].case
     assert statuses(run) == {
@@ -74,7 +66,7 @@ def test_an_agent_that_is_killed_cuts_the_run_short_and_keeps_what_was_finished(
         return launch.results.exists() and launch.results.read_text().count('"check"') >= 5
 
     assert until(has_begun, 120), launch.said()
-    launch.agents[1].send_signal(signal.SIGKILL)
+    launch.nodes[1].send_signal(signal.SIGKILL)
     assert launch.wait()[0] != 0
     assert 3 in launch.exit_codes(), launch.said()
     assert "cut short: " in launch.said()
