@@ -7,14 +7,16 @@ import pytest
 
 from conformance import killing
 from conformance.cases import all_cases
-from conformance.cases.case import GradientQuestion
+from conformance.cases.case import GradientQuestion, VirtualQuestion
 from conformance.judge.gradient_diagnosis import diagnose, wrong_answers
 from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
 from conformance.mistakes.work import Work
 from conformance.store import make
 
-CASES = [case for case in all_cases() if isinstance(case.question, GradientQuestion)]
+CASES = [
+    case for case in all_cases() if isinstance(case.question, GradientQuestion | VirtualQuestion)
+]
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -42,7 +44,7 @@ def test_no_answer_of_a_mistake_is_given_the_name_of_another():
 
 def test_a_mistake_without_its_cases_is_missed():
     """The proof can fail: without ranks that start apart nobody misses the broadcast."""
-    apart = {case.id for case in CASES if case.question.starts == "different"}
+    apart = {case.id for case in CASES if case.name.endswith("apart") or "-apart-" in case.name}
     fewer = [kill for kill in kills() if kill.case not in apart]
     assert "initial-broadcast-missing: killed by 0 families (none)" in killing.shortcomings(
         fewer, operation="gradient_mean"
@@ -70,6 +72,8 @@ def test_the_catalogue_has_names_of_the_gradient_mean():
         "compressed",
         "shared-dropout-key",
         "local-batch-statistics",
+        "ranks-counted-in-dtype",
+        "summed-in-dtype",
         "pass-through",
     ]
 
