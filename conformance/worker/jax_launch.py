@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 from conformance.cases.case import BehaviourQuestion, GradientQuestion
 from conformance.cases.gradient_mean.jax_processes import devices_of
@@ -13,7 +12,7 @@ from conformance.plan import Plan
 from conformance.worker.bus import Bus
 from conformance.worker.launch import Sharing, shared
 from conformance.worker.ranks import Joined
-from conformance.worlds import JaxNode, JaxPlace, World, free_address
+from conformance.worlds import JaxNode, JaxPlace, World, free_address, stores
 
 _HOW = (
     "start it in every process as --jax --coordinator HOST:PORT --processes N --process I, or "
@@ -57,15 +56,7 @@ class JaxLaunch:
         if self.rank == 0:
             bus.put(key, free_address(self.host))
         place = JaxPlace(self.rank, self.size, self.devices, bus.take(key, 0))
-        return JaxNode(place, "conformance.worker.jax_launch:prepare", environment)
-
-
-def prepare() -> None:
-    """Set what a process that computes needs beyond its devices."""
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_default_matmul_precision", "highest")
+        return JaxNode(place, "conformance.worlds.jax_station:prepare", environment)
 
 
 def joined(
@@ -93,47 +84,14 @@ def joined(
     if processes is not None and process is not None and not 0 <= process < processes:
         raise UsageError(f"worker --jax: process {process} of {processes}; 0 to N - 1 is meant")
     try:
-        import jax
-        from jax._src.distributed import global_state
-
-        jax.distributed.initialize(coordinator, processes, process)
+        cluster = stores.of_jax(coordinator, processes, process)
     except ImportError as error:
         raise UsageError(f"worker --jax: {error.name} is not installed") from error
     except (RuntimeError, ValueError) as error:
         words = str(error).splitlines()[0]
         raise UsageError(f"worker --jax: cannot join ({words}); {_HOW}") from error
-    state = global_state
-    host = str(state.coordinator_address or coordinator).rpartition(":")[0]
-    launch = JaxLaunch(int(state.process_id), int(state.num_processes), devices, host)
-    return Joined(launch, _KeyValues(state.client), sharing_of(plan, launch))
-
-
-class _KeyValues:
-    """The key-value store of JAX's coordination service.
-
-    JAX has no public name for it; what is used here is what its own checkpointing libraries use.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def set(self, key: str, value: bytes | str) -> None:
-        raw = value.encode() if isinstance(value, str) else value
-        self._client.key_value_set_bytes(f"conformance/{key}", raw, allow_overwrite=True)
-
-    def get(self, key: str) -> bytes:
-        raw: bytes = self._client.key_value_try_get_bytes(f"conformance/{key}")
-        return raw
-
-    def check(self, keys: list[str]) -> bool:
-        try:
-            for key in keys:
-                self.get(key)
-        except RuntimeError as error:  # JaxRuntimeError is one
-            if "NOT_FOUND" in str(error):
-                return False
-            raise
-        return True
+    launch = JaxLaunch(cluster.process, cluster.processes, devices, cluster.host)
+    return Joined(launch, cluster.store, sharing_of(plan, launch))
 
 
 def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:

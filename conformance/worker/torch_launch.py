@@ -3,18 +3,16 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from conformance.checks import Check
 from conformance.errors import UsageError
 from conformance.plan import Plan
-from conformance.worker.bus import Bus, Store
+from conformance.worker.bus import Bus
 from conformance.worker.launch import CutShortError, Sharing, shared
 from conformance.worker.ranks import Joined
-from conformance.worlds import TorchNode, TorchPlace, World
+from conformance.worlds import TorchNode, TorchPlace, World, stores
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_JOINING = timedelta(seconds=300)  # for machines that do not start together
 
 
 @dataclass(frozen=True)
@@ -72,23 +70,11 @@ def joined(plan: Plan) -> Joined:
     sharing = sharing_of(plan, launch.size)
     asked = {check.ranks for check in sharing.plan.checks if check.id not in sharing.refused}
     launch = replace(launch, sizes=tuple(sorted(asked)))
-    return Joined(launch, store_of(launch), sharing)
-
-
-def store_of(launch: TorchLaunch) -> Store:
-    """The store that torchrun keeps for its processes.
-
-    Raises:
-        CutShortError: if there is none at the launch's address in time.
-    """
-    import torch.distributed as dist
-
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=_JOINING))
+        return Joined(launch, stores.of_torchrun(), sharing)
     except (RuntimeError, ValueError) as error:
-        raise CutShortError(f"no store at {launch.address}: {error}") from error
-    found: Store = dist.PrefixStore("conformance", store)
-    return found
+        words = str(error).splitlines()[0]
+        raise CutShortError(f"no store at {launch.address}: {words}") from error
 
 
 def sharing_of(plan: Plan, size: int) -> Sharing:
