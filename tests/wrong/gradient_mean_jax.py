@@ -236,11 +236,45 @@ def jax_local_batch_statistics__whole_batch(loss, params, batches, devices):
     return step(params, batches)
 
 
+@conformance.implementation("gradient_mean", framework="jax", runs="virtual")
+def jax_ranks_counted_in_dtype(loss, params, batches, devices):
+    # A counter of the gradients' dtype: in bfloat16 256 + 1 is 256, in float16 2048 + 1 is 2048.
+    @jax.jit
+    def step(params, batches):
+        def mean(grads):
+            zero = jnp.zeros((), grads.dtype)
+            count = lax.fori_loop(0, len(devices), lambda _, count: count + 1, zero)
+            return (grads.astype(jnp.float64).sum(0) / count).astype(grads.dtype)
+
+        return jax.tree.map(mean, _of_virtual_ranks(loss, params, batches))
+
+    return step(params, batches)
+
+
+@conformance.implementation("gradient_mean", framework="jax", runs="virtual")
+def jax_summed_in_dtype__instead_of_float32(loss, params, batches, devices):
+    # The running sum has the gradients' dtype: what is small beside it is rounded away.
+    @jax.jit
+    def step(params, batches):
+        def mean(grads):
+            total, _ = lax.scan(lambda t, g: (t + g, None), jnp.zeros_like(grads[0]), grads)
+            return total / len(devices)
+
+        return jax.tree.map(mean, _of_virtual_ranks(loss, params, batches))
+
+    return step(params, batches)
+
+
 @conformance.implementation("gradient_mean", framework="jax")
 def jax_pass_through(loss, params, batches, devices):
     # One device gets the whole batch: nothing is parallel.
     whole = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
     return jax.jit(jax.grad(_total(loss)), device=devices[0])(params, whole)
+
+
+def _of_virtual_ranks(loss, params, batches):
+    """Every rank's own gradient (W, …) of each parameter, on one device."""
+    return jax.vmap(jax.grad(_total(loss)), in_axes=(None, 0))(params, batches)
 
 
 def _total(loss):

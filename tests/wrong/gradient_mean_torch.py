@@ -8,7 +8,7 @@ apart. The same mistakes in JAX stand in the same order in gradient_mean_jax.py.
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import func, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 from torch.nn.parallel import DistributedDataParallel
@@ -251,10 +251,43 @@ def torch_local_batch_statistics__whole_batch(model, loss, batches, group):
         dist.all_reduce(grad, group=group)
 
 
+@conformance.implementation("gradient_mean", framework="torch", runs="virtual")
+def torch_ranks_counted_in_dtype(model, loss, batches, devices):
+    # A counter of the gradients' dtype: in bfloat16 256 + 1 is 256, in float16 2048 + 1 is 2048.
+    for name, grads in _of_virtual_ranks(model, loss, batches, len(devices)):
+        count = torch.zeros((), dtype=grads.dtype)
+        for _ in devices:
+            count += 1
+        model.get_parameter(name).grad = grads.sum(0, dtype=torch.float64).div(count).to(grads)
+
+
+@conformance.implementation("gradient_mean", framework="torch", runs="virtual")
+def torch_summed_in_dtype__instead_of_float32(model, loss, batches, devices):
+    # The running sum has the gradients' dtype: what is small beside it is rounded away.
+    for name, grads in _of_virtual_ranks(model, loss, batches, len(devices)):
+        total = torch.zeros_like(grads[0])
+        for grad in grads:
+            total += grad
+        model.get_parameter(name).grad = total / len(devices)
+
+
 @conformance.implementation("gradient_mean", framework="torch")
 def torch_pass_through(model, loss, batches, devices):
     # What nn.DataParallel does without two GPUs: the model gets the whole batch, on one device.
     _backward(model, loss, batches)
+
+
+def _of_virtual_ranks(model, loss, batches, world):
+    """Every rank's own gradient (W, …) of each parameter, in one process."""
+
+    def replica(parameters, x, y):
+        return loss(func.functional_call(model, parameters, (x,)), y)
+
+    parameters = dict(model.named_parameters())
+    shards = [tree_map(lambda whole: whole.unflatten(0, (world, -1)), batch) for batch in batches]
+    grads_of = func.vmap(func.grad(replica), in_dims=(None, 0, 0))
+    by_batch = [grads_of(parameters, *batch) for batch in shards]
+    return [(name, sum(grads[name] for grads in by_batch)) for name in parameters]
 
 
 def _start_alike(model, group):
