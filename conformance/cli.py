@@ -148,7 +148,7 @@ def worker(
 
     Exit status of rank 0: as of `run`; of the others 0. It is 3 in all that are left when a process
     or a machine is lost: what was finished is kept. torchrun itself knows 0 and 1 alone, and shows
-    a worker's own status in its summary.
+    a worker's own status in its summary; JAX aborts the others where process 0 is lost.
     """
     from conformance.plan import make_plan
     from conformance.report import forms, terminal
