@@ -157,12 +157,12 @@ def own() -> tuple[Implementation, ...]:
         declared
         for operation in PROMISES
         for path in sorted((own_folder() / operation).glob("*.py"))
-        for declared in _read(path)
+        for declared in declared_in(path)
     ]
     return _without_doubles(found)
 
 
-def _read(path: Path) -> list[Implementation]:
+def declared_in(path: Path) -> list[Implementation]:
     """What the decorators of one file say, by its syntax tree: their arguments are literals."""
     found = []
     for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:

@@ -1,6 +1,7 @@
 """The results file: one JSON object a line, written as each check ends, and read with suspicion."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -90,9 +91,10 @@ class Run:
         return {status: found[status] for status in STATUSES if found[status]}
 
     def rerun(self, check_id: str) -> str:
-        """The one line that runs just this check again."""
+        """The one line that runs just this check again, quoted for a shell."""
         adapters = self.header.get("environment", {}).get("adapters", [])
-        return " ".join(["conformance run", check_id, *(f"--adapter {a}" for a in adapters)])
+        words = ["conformance", "run", check_id]
+        return shlex.join([*words, *(w for a in adapters for w in ("--adapter", str(a)))])
 
 
 def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:

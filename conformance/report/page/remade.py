@@ -1,0 +1,149 @@
+"""The answers that failing checks gave, made again.
+
+A results file holds the SHA-256 of an answer, not the answer. Where a known mistake was named, its
+code answers the case once more: where the hash is the recorded one, that is the answer, bit for bit;
+where it is not (inside a bound a mistake has many answers), it is shown as the mistake's own. What
+the judge read off an answer, its permutation, stands in the reason.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from conformance.cases import AnyCase
+from conformance.cases.case import GradientQuestion, ShuffleQuestion
+from conformance.judge.comparison import difference, sha256_of_answer
+from conformance.judge.gradient_diagnosis import as_answer
+from conformance.judge.shuffle_diagnosis import answer_of
+from conformance.judge.verdict import promised
+from conformance.mistakes import catalogue
+from conformance.mistakes.work import ByRank, Work
+from conformance.oracle import channel_shuffle as oracle
+from conformance.report.page import charts, told
+from conformance.results import Record, Run
+from conformance.store import Golden, Goldens
+
+PLACE = "CHECK"
+MOST = 400  # checks, in the order of the file: each takes a few milliseconds
+_MOST_ARRAYS = 4
+_MOST_ELEMENTS = 300_000  # elements of an input on which a mistake is tried again
+_MOVES = re.compile(r"it moves the channels as ((?:\([\d ]*\))+)")
+Arrays = Mapping[str, np.ndarray]
+
+
+def given(
+    run: Run, by_id: Mapping[tuple[str, str], AnyCase], goldens: Goldens | None
+) -> dict[int, dict[str, Any]]:
+    """For the number of a failing check: what is known of the answer that it gave."""
+    found: dict[int, dict[str, Any]] = {}
+    cache: dict[tuple[str, str, tuple[str, ...], str | None, str], dict[str, Any]] = {}
+    for number, record in enumerate(run.records):
+        if record.conforms or len(found) >= MOST:
+            continue
+        case = by_id.get((record.operation, record.case))
+        golden = goldens.by_case.get(case.id) if goldens is not None and case is not None else None
+        if case is None or golden is None or golden.hashes:
+            continue
+        key = (record.operation, record.case, record.fits, record.answer, record.promise)
+        if key not in cache:
+            cache[key] = _seen(record, case, golden)
+        moves = _moves(record, case, golden)
+        if cache[key] or moves:
+            found[number] = {**cache[key], **moves}
+    return found
+
+
+def _moves(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
+    """The permutation that stands in the reason, and what it did to photographs."""
+    read = _MOVES.search(record.reason)
+    question = case.question
+    if read is None or not isinstance(question, ShuffleQuestion):
+        return {}
+    permutation = of_cycles(read[1], question.channels)
+    if permutation is None:
+        return {}
+    told_: dict[str, Any] = {}
+    if question.channels <= told.MOST_CHANNELS:
+        told_["permutation"] = permutation
+    if question.fill == "photographs" and "input" in golden.inputs:
+        told_["photographs"] = charts.photographs(golden.inputs["input"][0][permutation])
+    return told_
+
+
+def of_cycles(written: str, count: int) -> list[int] | None:
+    """The permutation of `count` things in cycle notation; None where it is none of them.
+
+    >>> of_cycles("(1 2)", 4), of_cycles("()", 2), of_cycles("(1 9)", 4)
+    ([0, 2, 1, 3], [0, 1], None)
+    """
+    moved = list(range(count))
+    for cycle in re.findall(r"\(([\d ]+)\)", written):
+        members = [int(member) for member in cycle.split()]
+        for here, there in zip(members, members[1:] + members[:1], strict=True):
+            if here >= count or there >= count:
+                return None
+            moved[here] = there
+    return moved if len(set(moved)) == count else None
+
+
+def _seen(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
+    if record.answer is None or not record.fits:
+        return {}
+    expected = golden.answers
+    if isinstance(case.question, GradientQuestion):
+        expected = promised(golden.answers, record.promise)
+    first: tuple[str, Arrays] | None = None
+    for name, answer in _candidates(record, case, golden):
+        if sha256_of_answer(answer) == record.answer:
+            return {"mistake": name, "proved": True, **_beside(case, answer, expected)}
+        first = first or (name, answer)
+    if first is None:
+        return {}
+    name, answer = first
+    return {"mistake": name, "proved": False, **_beside(case, answer, expected)}
+
+
+def _candidates(record: Record, case: AnyCase, golden: Golden) -> Iterator[tuple[str, Arrays]]:
+    """What each mistake that fits answers."""
+    question = case.question
+    if sum(array.size for array in golden.inputs.values()) > _MOST_ELEMENTS:
+        return
+    if isinstance(question, ShuffleQuestion):
+        if case.refusal is not None:
+            return
+        for name in record.fits:
+            answer = answer_of(name, case, golden.inputs)
+            if answer is not None:
+                yield name, answer
+    if isinstance(question, GradientQuestion) and record.promise:
+        work = Work(question, golden.inputs, record.promise)
+        for mistake in catalogue("gradient_mean"):
+            if mistake.name in record.fits:
+                for by_rank in mistake.wrong(work):
+                    yield mistake.name, _of_rank_0(work, by_rank)
+
+
+def _of_rank_0(work: Work, by_rank: ByRank) -> Arrays:
+    """What the judge takes the hash of: the first rank's answer, with its zeros positive."""
+    answer = as_answer(work, by_rank[0])
+    return {
+        name: array + array.dtype.type(0) if array.dtype.kind in "fV" else array
+        for name, array in answer.items()
+    }
+
+
+def _beside(case: AnyCase, answer: Arrays, expected: Arrays) -> dict[str, Any]:
+    """Wrong arrays beside the right ones, and as a picture where there is one."""
+    arrays = []
+    for name, right in expected.items():
+        apart = difference({name: answer[name]}, {name: right}) if name in answer else None
+        if apart is not None:
+            words = apart.words.removeprefix(f"{name}: ")
+            both = (told.elements_of(one) for one in (right, answer[name]))
+            arrays.append([name, *both, words])
+    seen: dict[str, Any] = {"arrays": arrays[:_MOST_ARRAYS]}
+    if told.is_spectrometer(case):
+        seen["weights"] = told.weights(next(iter(answer.values())))
+    return seen

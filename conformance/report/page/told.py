@@ -1,0 +1,119 @@
+"""What a page tells of a case: its words, its parameters, its inputs and its right answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from conformance.cases import AnyCase, all_cases
+from conformance.cases.case import GradientQuestion, ShuffleQuestion
+from conformance.cases.models import SPECTROMETER
+from conformance.errors import UsageError
+from conformance.oracle import channel_shuffle as oracle
+from conformance.report.page import charts
+from conformance.results import Run
+from conformance.store import Goldens, load, tier_of
+
+HEAD = 5  # elements of an array that are shown
+MOST_CHANNELS = 64  # of a permutation that is drawn
+_WIDEST = 90  # characters of an array's elements
+
+
+def goldens_of(run: Run) -> Goldens | None:
+    """The goldens by which a run was judged; None where those that are here are others."""
+    try:
+        goldens = load(all_cases())
+    except UsageError:  # `conformance run` says what is wrong with them; a report shows none
+        return None
+    return goldens if goldens.sha256 == run.header.get("goldens") else None
+
+
+def of_case(
+    key: tuple[str, str],
+    case: AnyCase | None,
+    clauses: tuple[str, ...],
+    goldens: Goldens | None,
+) -> dict[str, Any]:
+    """A case as the page has it; one that the suite does not have is a name and its clauses."""
+    operation, name = key
+    known = {"operation": operation, "name": name, "clauses": list(clauses)}
+    if case is None:
+        return {**known, "family": "outside the suite", "about": "", "parameters": {}, "arrays": []}
+    told: dict[str, Any] = {
+        **known,
+        "family": case.family,
+        "about": case.about,
+        "parameters": case.parameters(),
+        "tier": tier_of(case),
+        "arrays": [],
+    }
+    if case.refusal is not None:
+        told["refusal"] = [case.refusal.type, case.refusal.words]
+    if case.on_the_fly:
+        told["hashed"] = True
+    golden = goldens.by_case.get(case.id) if goldens is not None else None
+    if golden is not None:
+        told["arrays"] = [
+            *(["input", name, *array_of(array)] for name, array in golden.inputs.items()),
+            *(["answer", name, *array_of(array)] for name, array in golden.answers.items()),
+        ]
+    if isinstance(case.question, ShuffleQuestion):
+        told |= _shuffle(case.question, golden.inputs if golden is not None else {})
+    if golden is not None and is_spectrometer(case):
+        told["weights"] = {
+            name.partition("/")[0]: weights(array) for name, array in golden.answers.items()
+        }
+    return told
+
+
+def is_spectrometer(case: AnyCase) -> bool:
+    """Whether the gradient shows how much each sample counts."""
+    question = case.question
+    return isinstance(question, GradientQuestion) and (question.model, question.observe) == (
+        SPECTROMETER,
+        "gradients",
+    )
+
+
+def _shuffle(question: ShuffleQuestion, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The permutation that is right, and photographs where there are some."""
+    groups, channels = question.groups, question.channels if len(question.shape) > 1 else 0
+    is_shuffle = isinstance(groups, int) and groups > 0 and channels and channels % groups == 0
+    if not is_shuffle or question.then or question.observe == "convolutions":
+        return {}
+    right = oracle.permutation(channels, int(groups))
+    found: dict[str, Any] = {}
+    if channels <= MOST_CHANNELS:
+        found["permutation"] = right.tolist()
+    if question.fill == "photographs" and "input" in inputs:
+        sample = inputs["input"][0]
+        found["photographs"] = [charts.photographs(sample), charts.photographs(sample[right])]
+    return found
+
+
+def array_of(array: np.ndarray) -> tuple[str, list[int], str]:
+    """Dtype, shape and the first elements, in words.
+
+    >>> array_of(np.array([[1.5, float("nan")]], dtype=np.float32))
+    ('float32', [1, 2], '1.5 nan')
+    """
+    return str(array.dtype), list(array.shape), elements_of(array)
+
+
+def elements_of(array: np.ndarray) -> str:
+    """The first elements; bytes of a text are that text."""
+    flat = array.reshape(-1)[: 400 if array.dtype == np.uint8 and array.ndim == 1 else HEAD]
+    if array.dtype == np.uint8 and array.ndim == 1 and array.size > 1:
+        words = flat.tobytes().decode("utf-8", "replace")
+        if words.isprintable():
+            return repr(words)
+        flat = flat[:HEAD]
+    with np.errstate(invalid="ignore"):  # a signalling NaN is converted to be printed
+        told = " ".join(str(element) for element in flat)
+    more = " …" if array.size > flat.size or len(told) > _WIDEST else ""
+    return told[:_WIDEST] + more
+
+
+def weights(gradient: np.ndarray) -> list[float]:
+    """How much each sample counts: the gradient of the spectrometer."""
+    return [float(f"{weight:.6g}") for weight in gradient.reshape(-1).astype(np.float64)]
