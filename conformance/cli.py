@@ -94,9 +94,10 @@ def run(
             on_start=watch.start,
             on_record=watch.record,
         )
-    forms.write(finished, report)
+    shown = forms.write(finished, report)
     terminal.show(finished, Console())
     click.echo(f"{report / 'results.jsonl'}")
+    click.echo(_where(shown))
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None:
@@ -284,15 +285,18 @@ def mistakes(*, as_json: bool) -> None:
 @commands.command()
 @click.argument("files", metavar="RESULTS.jsonl…", nargs=-1, required=True, type=Path)
 @click.option("--to", "folder", metavar="DIR", required=True, help="Where the report goes.")
-def report(files: tuple[Path, ...], folder: str) -> None:
+@click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
+def report(files: tuple[Path, ...], folder: str, *, opens: bool) -> None:
     """Merge runs of several devices, versions and shards, and report on all of them.
 
     \b
     conformance report conformance-report/results.jsonl --to again
     conformance report shard-*/results.jsonl --to merged
-    conformance report cpu/results.jsonl cuda/results.jsonl --to both
+    conformance report cpu/results.jsonl cuda/results.jsonl --to both --open
 
-    DIR gets results.jsonl, in which every check says which run it is of, and the other forms.
+    DIR gets results.jsonl, in which every check says which run it is of, and what is made of it:
+    index.html (a page that needs no network), junit.xml, summary.md, checks.csv, badge.svg and
+    agreement.txt.
     Exit status: 0 all conform, 1 some do not, 2 a file was wrong, or files do not belong together
     (other goldens, the same run twice, shards of different runs), 3 a run was cut short or a shard
     is missing.
@@ -301,9 +305,12 @@ def report(files: tuple[Path, ...], folder: str) -> None:
 
     merged = merging.merge(files)
     written = merging.write(merged, Path(folder))
-    forms.write(merged, Path(folder))
+    shown = forms.write(merged, Path(folder))
     terminal.show(merged, Console())
     click.echo(f"{written}")
+    click.echo(_where(shown))
+    if opens and shown is not None:
+        click.launch(str(shown.absolute()))
     if merged.footer is None:
         sys.exit(3)
     sys.exit(0 if merged.conforms else 1)
@@ -478,6 +485,10 @@ def bench(patterns: tuple[str, ...], world_sizes: tuple[str, ...], repeat: int) 
     for name in benchmarks.chosen(patterns):
         if not benchmarks.run(name, settings, Console(), _say):
             sys.exit(3)
+
+
+def _where(page: Path | None) -> str:
+    return f"{page}" if page else "no page: Jinja2 makes it: pip install 'conformance[report]'"
 
 
 def _say(line: str) -> None:

@@ -72,13 +72,18 @@ def _finding(owner: str, asked: int, failed: Iterable[Record]) -> Finding:
     failures = list(failed)
     fits = [set(record.fits) for record in failures if record.answer is not None]
     counts = Counter(name for names in fits for name in names)
-    order = [mistake.name for mistake in catalogue()]
+    # A file of another version may name mistakes that this one does not know: they come last.
+    order = {mistake.name: place for place, mistake in enumerate(catalogue())}
+
+    def place(name: str) -> tuple[int, str]:
+        return order.get(name, len(order)), name
+
     common = set.intersection(*fits) if fits else set()
     return Finding(
         owner,
         asked,
         len(failures),
         len(fits),
-        tuple(sorted(common, key=order.index)),
-        tuple(sorted(counts.items(), key=lambda item: (-item[1], order.index(item[0])))),
+        tuple(sorted(common, key=place)),
+        tuple(sorted(counts.items(), key=lambda item: (-item[1], place(item[0])))),
     )

@@ -1,4 +1,3 @@
-from conformance.report import forms
 from conformance.report.merging import merge
 from conformance.report.step_summary import LIMIT, code, plain, text
 from conformance.results import Run
@@ -45,8 +44,3 @@ def test_nothing_in_a_reason_is_markup():
     assert "\n# head" not in out
     assert plain("a|b*") == "a\\|b\\*"
     assert code("a`b``c") == "```a`b``c```"
-
-
-def test_every_form_is_written(tmp_path):
-    forms.write(Run(HEADER, (record("a", "x", "1", reason="\udc80"),), {}), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(forms.FORMS)

@@ -16,12 +16,11 @@ from typing import Any
 from conformance.judge import NOT_CONFORMING, STATUSES
 from conformance.report.comparison import comparisons, cut_short, legend, tally
 from conformance.report.page import charts, tables
-from conformance.report.page.signs import SIGNS, WORDS, seen
+from conformance.report.page.signs import SIGNS, WORDS, address, seen
 from conformance.report.summary import findings
 from conformance.results import Run
 
 NAME = "index.html"
-_ASIDE = ("unsupported", "not-exercised", "known")
 _NAMED = 5  # implementations beside a reason
 _REASONS = 200
 
@@ -46,7 +45,7 @@ def text(run: Run) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["seen"] = seen
+    environment.filters |= {"seen": seen, "address": address}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(
         **_told(run),
@@ -64,10 +63,10 @@ def _raw(words: str) -> Any:
 
 
 def embedded(content: Any) -> str:
-    """JSON that may stand inside a script element: nothing in it ends the element.
+    r"""JSON that may stand inside a script element: nothing in it ends the element.
 
     >>> embedded({"name": "</script>"})
-    '{"name":"\\\\u003c/script\\\\u003e"}'
+    '{"name":"\\u003c/script\\u003e"}'
     """
     told = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return told.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -94,7 +93,8 @@ def _told(run: Run) -> dict[str, Any]:
             if status in run.counts
         ],
         "findings": _findings(run),
-        "aside": _aside(run),
+        "aside": _aside(run, "unsupported", "not-exercised"),
+        "known": _aside(run, "known"),
         "legend": list(legend(run)),
         "across": tally(found) if found else "",
         "facts": _facts(run),
@@ -128,11 +128,11 @@ def _findings(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _aside(run: Run) -> list[dict[str, Any]]:
-    """Why checks were set aside, the most frequent reason first, and whose they are."""
+def _aside(run: Run, *statuses: str) -> list[dict[str, Any]]:
+    """Why checks came to these statuses, the most frequent reason first, and whose they are."""
     who: dict[tuple[str, str], Counter[str]] = {}
     for record in run.records:
-        if record.status in _ASIDE:
+        if record.status in statuses:
             found = who.setdefault((record.status, record.reason), Counter())
             found[record.implementation] += 1
     return [

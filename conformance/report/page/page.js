@@ -27,7 +27,8 @@ const isAside = (name) => name === "unsupported" || name === "not-exercised";
 const ownerName = (o) => `${o.operation}/${o.implementation}@${o.device}`;
 const runLabel = (o) => (o.run ? D.runs[o.run] || o.run : "");
 const idOf = (i) => (i in D.ids ? D.ids[i] : `${ownerName(D.owners[C.owner[i]])}:${D.cases[C.case[i]].name}`);
-const linkOf = (id) => `#${encodeURIComponent(id).replace(/%(2F|40|3A)/g, decodeURIComponent)}`;
+const whole = (text) => text.replace(/[\ud800-\udfff]/gu, "\ufffd"); // half a character has no address
+const linkOf = (id) => `#${encodeURIComponent(whole(id)).replace(/%(2F|40|3A)/g, decodeURIComponent)}`;
 const namesOf = (i) => D.mistakes[C.mistake[i]];
 const numberOf = (value) => (value === null ? "" : typeof value === "number" ? String(value).replace("-", "−") : value);
 const secondsOf = (value) => (typeof value !== "number" ? numberOf(value) : value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`);
@@ -41,7 +42,7 @@ let byId = null;
 function find(id) {
   if (!byId) {
     byId = new Map();
-    for (let i = N - 1; i >= 0; i--) byId.set(idOf(i), i);
+    for (let i = N - 1; i >= 0; i--) byId.set(whole(idOf(i)), i);
   }
   return byId.get(id);
 }
@@ -51,6 +52,12 @@ function grouped(keys) {
   const groups = new Map();
   keys.forEach((key, i) => groups.has(key) ? groups.get(key).push(i) : groups.set(key, [i]));
   return groups;
+}
+const compare = new Intl.Collator("en", { numeric: true }).compare;
+// The owners of each operation, those that do not conform first.
+function operations() {
+  return [...grouped(D.owners.map((o) => o.operation))].sort(([a], [b]) => compare(a, b)).map(([operation, owners]) =>
+    [operation, owners.sort((a, b) => isBad[b] - isBad[a] || compare(ownerKey(D.owners[a]), ownerKey(D.owners[b])))]);
 }
 function labelOf(o, alone) {
   return `${alone ? "" : `${o.operation}/`}${o.implementation}@${o.device}${o.run ? ` ${runLabel(o)}` : ""}`;
@@ -72,9 +79,9 @@ function matrix() {
     if (!counts.has(key)) counts.set(key, D.statuses.map(() => 0));
     counts.get(key)[C.status[i]]++;
   }
-  for (const [operation, owners] of grouped(D.owners.map((o) => o.operation))) {
+  for (const [operation, owners] of operations()) {
     const families = [...new Set(D.cases.filter((one) => one.operation === operation).map((one) => one.family))];
-    const rows = owners.sort((a, b) => badOf(b) - badOf(a) || a - b).map((o) => {
+    const rows = owners.map((o) => {
       const owner = D.owners[o];
       return h("tr", {}, h("th", { scope: "row", title: ownerName(owner) }, labelOf(owner, true)), families.map((family) => {
         const here = counts.get(`${o}\n${family}`);
@@ -89,10 +96,9 @@ function matrix() {
     by("matrix").append(h("div", { class: "scroll", role: "region", "aria-label": `Matrix of ${operation}` }, table));
   }
 }
-const ownerKey = (o) => ownerName(o) + (o.run ? ` ${runLabel(o)}` : "");
-const bads = D.owners.map(() => 0);
-for (let i = 0; i < N; i++) bads[C.owner[i]] += statusOf(i).bad;
-const badOf = (o) => bads[o] > 0;
+const ownerKey = (o) => whole(ownerName(o) + (o.run ? ` ${runLabel(o)}` : ""));
+const isBad = D.owners.map(() => false);
+for (let i = 0; i < N; i++) isBad[C.owner[i]] ||= statusOf(i).bad;
 function walk(event) {
   const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
   const from = event.target.closest("td");
@@ -118,15 +124,15 @@ function options(name, choices) {
 function prepareFilters() {
   const used = D.statuses.filter((_, k) => C.status.includes(k));
   options("status", [...(used.some((one) => one.bad) ? [["bad", "✗ not conforming"]] : []), ...used.map((one) => [one.name, `${one.sign} ${one.name}`])]);
-  options("owner", D.owners.map((o) => [ownerKey(o), ownerKey(o)]));
-  options("family", [...new Set(D.cases.map((one) => one.family))].map((one) => [one, one]));
+  options("owner", D.owners.map(ownerKey).sort(compare).map((one) => [one, one]));
+  options("family", [...new Set(D.cases.map((one) => one.family))].sort(compare).map((one) => [one, one]));
   options("mistake", [...new Set(D.mistakes.flatMap(([, fits]) => fits))].map((one) => [one, one]));
 }
 function filter() {
   const wanted = Object.fromEntries(new FormData(form)), q = wanted.q.trim().toLowerCase();
   if (q && !texts) texts = order.map((_, i) => `${idOf(i)}\n${D.reasons[C.reason[i]]}`.toLowerCase());
   // A finding names an owner without its run: then all runs are meant.
-  const owners = D.owners.map((o) => !wanted.owner || ownerKey(o) === wanted.owner || ownerName(o) === wanted.owner);
+  const owners = D.owners.map((o) => !wanted.owner || ownerKey(o) === wanted.owner || whole(ownerName(o)) === wanted.owner);
   const families = D.cases.map((one) => !wanted.family || one.family === wanted.family);
   const statuses = D.statuses.map((one) => !wanted.status || (wanted.status === "bad" ? one.bad : one.name === wanted.status));
   const mistakes = D.mistakes.map(([, fits]) => !wanted.mistake || fits.includes(wanted.mistake));
@@ -174,13 +180,13 @@ function weights(shards, should, is) {
     let x = 4;
     ranks.forEach((count, rank) => {
       bars.push(s("text", { x, y: H + 14, "font-size": "10" }, `rank ${rank}`));
-      for (let sample = 0; sample < count; sample++, at++, x += 15) {
+      for (let sample = 0; sample < count; sample++, at++, x += 20) {
         const good = should[at] / most * H, got = is ? Math.max(0, is[at]) / most * H : good;
         const off = is && Math.abs(is[at] - should[at]) > 1e-5 * Math.abs(should[at]);
-        bars.push(s("rect", { class: `is${off ? " off" : ""}`, x: x + 1, y: H - got, width: 11, height: got }, s("title", {}, `sample ${sample} of rank ${rank}: ${is ? is[at] : should[at]}, right is ${should[at]}`)),
-          s("rect", { class: "should", x: x + .5, y: H - good, width: 12, height: good }));
+        bars.push(s("rect", { class: `is${off ? " off" : ""}`, x: x + 1, y: H - got, width: 16, height: got }, s("title", {}, `sample ${sample} of rank ${rank}: ${is ? is[at] : should[at]}, right is ${should[at]}`)),
+          s("rect", { class: "should", x: x + .5, y: H - good, width: 17, height: good }));
       }
-      x += Math.max(14, 44 - 15 * count);
+      x += Math.max(14, 46 - 20 * count);
     });
     return h("figure", {}, h("figcaption", {}, `How much each sample counts, micro-batch ${k}${is ? ": outlined as it should, filled as it does" : ""}`),
       s("svg", { class: "weights", viewBox: `0 0 ${x} ${H + 20}`, width: x, role: "img", "aria-label": `Weight of each sample in micro-batch ${k}` }, bars, s("line", { class: "axis", x1: 0, x2: x, y1: H, y2: H })));
@@ -206,7 +212,7 @@ function pictures(one, given, promise, ratio) {
 const photograph = (words, src) => h("figure", {}, h("figcaption", {}, words), h("img", { src, alt: `${words}: four photographs of three channels each` }));
 
 // One check, in words and pictures.
-const section = (title, ...children) => [h("h3", {}, title), ...children];
+const section = (title, ...children) => [h("h2", {}, title), ...children];
 const shellWord = (word) => /^[A-Za-z0-9@%+=:,.\/_-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
 function rerun(id) {
   const line = D.rerun[0] + shellWord(id) + D.rerun[2], code = h("code", {}, line);
@@ -255,6 +261,12 @@ function othersOf(i) {
   }
   return found;
 }
+// What the mistake's own lines say already is not said again.
+function reasonOf(i) {
+  const reason = D.reasons[C.reason[i]], [mistake] = namesOf(i), known = mistake && D.catalogue[mistake];
+  const end = known && `; ${mistake}: ${known[0]}. ${known[1]}`;
+  return end && reason.endsWith(end) ? `${reason.slice(0, -end.length)}.` : reason;
+}
 function detail(i) {
   const status = statusOf(i), owner = D.owners[C.owner[i]], one = D.cases[C.case[i]], given = D.given[i] || {}, ratio = C.ratio[i];
   const [mistake, fits] = namesOf(i), id = idOf(i), about = D.implementations[`${owner.operation}/${owner.implementation}`] || {};
@@ -263,16 +275,16 @@ function detail(i) {
   const drawn = pictures(one, given, owner.promise, ratio);
   by("check").replaceChildren(...[
     h("nav", { class: "turn", "aria-label": "Checks" }, h("a", { href: back, id: "back" }, "↑ All checks"), turn(where - 1, "← Before"), turn(where + 1, "Next →"), where >= 0 && h("span", { class: "where" }, `${where + 1} of ${listed.length} listed`)),
-    h("h2", {}, statusTag(status, `${status.name}: ${status.words}`), h("bdi", { class: "id" }, id), runLabel(owner) && ` in ${runLabel(owner)}`),
+    h("h1", {}, statusTag(status, `${status.name}: ${status.words}`), h("bdi", { class: "id" }, id), runLabel(owner) && ` in ${runLabel(owner)}`),
     h("p", { class: "lead" }, `${owner.implementation}${about.framework ? ` (${about.framework}, promises ${about.promise})` : ""} was asked on ${owner.device}: ${one.about}`),
     h("div", { class: `verdict s-${status.name}` },
       known && h("p", {}, h("b", {}, `Looks like ${mistake}: `), known[0], ". "), known && h("p", {}, h("b", {}, "Write instead: "), known[1]), known && known[2] && h("p", {}, h("b", {}, "Seen: "), known[2]),
       !mistake && fits.length > 1 && h("p", {}, h("b", {}, `Could be ${fits.join(" or ")}`), ": this case cannot tell them apart."),
-      h("p", {}, D.reasons[C.reason[i]] || (status.bad ? "" : `The answer is ${status.words}.`))),
+      h("p", {}, reasonOf(i) || (status.bad ? "" : `The answer is ${status.words}.`))),
     section("Run it again", rerun(id)),
     drawn.length > 0 && section("In pictures", h("div", { class: "pictures" }, drawn)),
     given.arrays && given.arrays.length > 0 && section("Right and given", h("p", {}, given.proved ? `The answer, made again with the code of ${given.mistake}: its SHA-256 is the recorded one.` : `As ${given.mistake} answers; the recorded answer fits it, and is not the same bits.`),
-      h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["array", "right", "given", "where"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, given.arrays.map(([name, right, got, words]) => row(name, value(right), value(got, "given"), value(words))))))),
+      h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["array", "right, from the first wrong element", "given", "in words"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, given.arrays.map(([name, right, got, words]) => row(name, value(right), value(got, "given"), value(words))))))),
     section("What was asked", one.refusal && h("p", {}, `Right is a ${one.refusal[0]}${one.refusal[1] ? ` with the words “${one.refusal[1]}”` : ""}.`), one.hashed && h("p", {}, "A large case: its arrays are made when it is asked, and compared by SHA-256."),
       h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain" }, h("caption", { class: "from" }, `${one.name}, of the family ${one.family}${one.tier ? `, ${one.tier}` : ""}`), h("tbody", {}, parametersOf(one), arraysOf(one, owner.promise)))),
       h("p", { class: "from" }, D.answers[C.answer[i]] ? `SHA-256 of the answer: ${D.answers[C.answer[i]]}… · ` : "", `${secondsOf(C.seconds[i])}`)),
@@ -294,7 +306,7 @@ function agreement(place) {
     const pair = (pairs[C.owner[i]][C.owner[j]] ||= [0, 0]);
     pair[C.answer[i] === C.answer[j] ? 0 : 1]++;
   }
-  for (const [operation, owners] of grouped(D.owners.map((o) => o.operation))) {
+  for (const [operation, owners] of operations()) {
     const rows = owners.map((a, n) => h("tr", {}, h("th", { scope: "row" }, `${n + 1} ${labelOf(D.owners[a], true)}`), owners.map((b) => {
       const pair = pairs[a][b], words = pair && `${labelOf(D.owners[a], true)} and ${labelOf(D.owners[b], true)}: ${pair[0]} the same bits, ${pair[1]} other bits`;
       return h("td", { class: a === b ? "self" : !pair ? "" : pair[1] ? "apart" : "same", title: words }, a === b || !pair ? "" : pair[1] || "=");

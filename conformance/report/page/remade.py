@@ -1,9 +1,9 @@
 """The answers that failing checks gave, made again.
 
 A results file holds the SHA-256 of an answer, not the answer. Where a known mistake was named, its
-code answers the case once more: where the hash is the recorded one, that is the answer, bit for bit;
-where it is not (inside a bound a mistake has many answers), it is shown as the mistake's own. What
-the judge read off an answer, its permutation, stands in the reason.
+code answers the case once more: where the hash is the recorded one, that is the answer, bit for
+bit; where it is not (inside a bound a mistake has many answers), it is shown as the mistake's own.
+What the judge read off an answer, its permutation, stands in the reason.
 """
 
 import re
@@ -14,13 +14,13 @@ import numpy as np
 
 from conformance.cases import AnyCase
 from conformance.cases.case import GradientQuestion, ShuffleQuestion
+from conformance.dtypes import bits_of
 from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.gradient_diagnosis import as_answer
 from conformance.judge.shuffle_diagnosis import answer_of
 from conformance.judge.verdict import promised
 from conformance.mistakes import catalogue
 from conformance.mistakes.work import ByRank, Work
-from conformance.oracle import channel_shuffle as oracle
 from conformance.report.page import charts, told
 from conformance.results import Record, Run
 from conformance.store import Golden, Goldens
@@ -141,9 +141,18 @@ def _beside(case: AnyCase, answer: Arrays, expected: Arrays) -> dict[str, Any]:
         apart = difference({name: answer[name]}, {name: right}) if name in answer else None
         if apart is not None:
             words = apart.words.removeprefix(f"{name}: ")
-            both = (told.elements_of(one) for one in (right, answer[name]))
+            both = (told.elements_of(one) for one in _from_the_first_wrong(right, answer[name]))
             arrays.append([name, *both, words])
     seen: dict[str, Any] = {"arrays": arrays[:_MOST_ARRAYS]}
     if told.is_spectrometer(case):
         seen["weights"] = told.weights(next(iter(answer.values())))
     return seen
+
+
+def _from_the_first_wrong(right: np.ndarray, got: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The elements of both from there on, in one row; the arrays where they have other forms."""
+    if right.shape != got.shape or right.dtype != got.dtype:
+        return right, got
+    unequal = (bits_of(right) != bits_of(got)).reshape(right.size, -1).any(axis=1)
+    first = int(unequal.argmax())
+    return right.reshape(1, -1)[:, first:], got.reshape(1, -1)[:, first:]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from urllib.parse import quote
 
 SIGNS: Mapping[str, str] = {
     "exact": "✓",
@@ -32,9 +33,18 @@ _UNSEEN = re.compile(
 
 
 def seen(text: str) -> str:
-    """A text with numbers for characters that cannot be seen, or that turn the line around.
+    r"""A text with numbers for characters that cannot be seen, or that turn the line around.
 
-    >>> seen("a\\u202eb")
+    >>> seen("a\u202eb")
     'a⟨U+202E⟩b'
     """
     return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+
+
+def address(text: str) -> str:
+    r"""A text inside an address, as the script of the page reads it; half a character is U+FFFD.
+
+    >>> address("a b\udc80/c")
+    'a%20b%EF%BF%BD/c'
+    """
+    return quote(re.sub("[\ud800-\udfff]", "\ufffd", text), safe="/@:")

@@ -34,7 +34,9 @@ class Sources:
     def of(self, names: Iterable[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
         """By `operation/name`: framework, promise, place, source and sibling, as far as known."""
         here = {(operation, name) for operation, name, *_ in names}
-        shown = here | {sibling for key in here if (sibling := self._sibling(key, here)) is not None}
+        shown = here | {
+            sibling for key in here if (sibling := self._sibling(key, here)) is not None
+        }
         return {"/".join(key): self._told(key, here) for key in sorted(shown)}
 
     def _told(self, key: tuple[str, str], here: set[tuple[str, str]]) -> dict[str, Any]:

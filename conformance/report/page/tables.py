@@ -56,7 +56,7 @@ def of(run: Run) -> dict[str, Any]:
             (
                 owners(owner_of(record)),
                 cases(case),
-                STATUSES.index(record.status),  # type: ignore[arg-type]
+                STATUSES.index(record.status),
                 reasons(record.reason),
                 mistakes((record.mistake, record.fits)),
                 number_of(record.error_over_bound),

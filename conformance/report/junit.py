@@ -1,0 +1,104 @@
+"""JUnit XML, as CI servers read it: a suite an implementation, a case a check."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from xml.sax.saxutils import escape, quoteattr
+
+from conformance.report.comparison import cut_short, labels
+from conformance.results import Record, Run
+
+# What XML 1.0 has no way to write.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What readers make of a status that is no pass. A known difference does not count, as an xfail.
+_ELEMENT = {
+    "fail": "failure",
+    "error": "error",
+    "crash": "error",
+    "timeout": "error",
+    "known": "skipped",
+    "unsupported": "skipped",
+    "not-exercised": "skipped",
+}
+
+
+def text(run: Run) -> str:
+    """`junit.xml`. A run that was cut short has an error of its own: no reader takes it for green.
+
+    Its form is that of `junit-10.xsd` of Jenkins's xUnit plugin, which pytest's xunit2 has too.
+    """
+    suites = list(_suites(run))
+    total = f'tests="{sum(tests for tests, _, _, _ in suites)}"'
+    failed = f'failures="{sum(failures for _, failures, _, _ in suites)}"'
+    broken = f'errors="{sum(errors for _, _, errors, _ in suites)}"'
+    lines = ['<?xml version="1.0" encoding="utf-8"?>']
+    lines.append(f'<testsuites name="conformance" {total} {failed} {broken}>')
+    lines += [line for _, _, _, whole in suites for line in whole]
+    return "\n".join([*lines, "</testsuites>", ""])
+
+
+def _suites(run: Run) -> Iterator[tuple[int, int, int, list[str]]]:
+    """Of each suite: its tests, failures and errors, and its lines."""
+    label_of = labels(run)
+
+    def name_of(record: Record) -> str:
+        return f"{record.owner} {label_of.get(record.run, record.run)}".rstrip()
+
+    started = str(run.header.get("started", ""))[:19]
+    for name, found in groupby(sorted(run.records, key=name_of), name_of):
+        records = list(found)
+        kinds = [_ELEMENT.get(record.status, "") for record in records]
+        counts = {kind: kinds.count(kind) for kind in ("failure", "error", "skipped")}
+        told = (
+            f"tests={quoteattr(str(len(records)))} failures={quoteattr(str(counts['failure']))} "
+            f"errors={quoteattr(str(counts['error']))} skipped={quoteattr(str(counts['skipped']))} "
+            f"time={quoteattr(_seconds(record.seconds for record in records))} "
+            f"timestamp={_attribute(started)}"
+        )
+        lines = [f"<testsuite name={_attribute(name)} {told}>"]
+        lines += [line for record in records for line in _case(run, record, name)]
+        yield len(records), counts["failure"], counts["error"], [*lines, "</testsuite>"]
+    if run.footer is None:
+        words = _attribute(cut_short(run))
+        lines = [
+            '<testsuite name="conformance" tests="1" failures="0" errors="1">',
+            '<testcase name="every check was asked" classname="conformance" time="0">',
+            f'<error type="cut short" message={words}/>',
+            "</testcase>",
+            "</testsuite>",
+        ]
+        yield 1, 0, 1, lines
+
+
+def _case(run: Run, record: Record, suite: str) -> Iterator[str]:
+    # Servers make a tree of a class's name by its dots.
+    classname = _attribute(suite.replace(".", "_").replace("/", "."))
+    head = f"<testcase name={_attribute(record.case)} classname={classname}"
+    head += f" time={quoteattr(_seconds([record.seconds]))}"
+    element = _ELEMENT.get(record.status)
+    if element is None:
+        yield f"{head}/>"
+        return
+    yield f"{head}>"
+    kind = record.mistake or record.status
+    message = f"<{element} type={_attribute(kind)} message={_attribute(record.reason[:500])}"
+    if record.conforms:
+        yield f"{message}/>"
+    else:
+        whole = _words(f"{record.reason}\n{run.rerun(record.id)}")
+        yield f"{message}>{whole}</{element}>"
+    yield "</testcase>"
+
+
+def _seconds(values: Iterable[float]) -> str:
+    """Their sum as plain digits, which is what a server's schema takes; what is no time is none."""
+    return f"{sum(value for value in values if math.isfinite(value) and value >= 0):.3f}"
+
+
+def _words(told: str) -> str:
+    return escape(_UNWRITABLE.sub("\ufffd", told))
+
+
+def _attribute(told: str) -> str:
+    return quoteattr(_UNWRITABLE.sub("\ufffd", told))

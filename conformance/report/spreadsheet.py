@@ -1,0 +1,45 @@
+"""CSV for a spreadsheet: one row a check."""
+
+import csv
+import io
+
+from conformance.results import Run
+
+COLUMNS = (
+    "id",
+    "operation",
+    "implementation",
+    "device",
+    "case",
+    "status",
+    "mistake",
+    "error_over_bound",
+    "seconds",
+    "clauses",
+    "promise",
+    "run",
+    "reason",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def text(run: Run) -> str:
+    """`checks.csv`, with a header; a text that a spreadsheet would run as a formula is quoted."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for record in run.records:
+        fields = {**vars(record), "clauses": " ".join(record.clauses)}
+        writer.writerow(_cell(fields[name]) for name in COLUMNS)
+    return stream.getvalue()
+
+
+def _cell(value: object) -> object:
+    """What stands in a cell.
+
+    >>> _cell("=1+1"), _cell(-0.5), _cell(None)
+    ("'=1+1", -0.5, '')
+    """
+    if value is None:
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

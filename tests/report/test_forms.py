@@ -1,0 +1,32 @@
+import pytest
+
+from conformance.report import forms, page
+from conformance.results import Run
+from tests.report import hostile
+from tests.report.records import ENVIRONMENT, record
+
+RUN = Run({"checks": 1, "environment": ENVIRONMENT}, (record("a", "x", "1", reason="\udc80"),), {})
+
+
+def test_every_form_is_written(tmp_path):
+    assert forms.write(RUN, tmp_path) == tmp_path / page.NAME
+    assert {path.name for path in tmp_path.iterdir()} == {*forms.FORMS, page.NAME}
+
+
+def test_a_folder_that_has_a_report_gets_the_new_one(tmp_path):
+    forms.write(hostile.run(), tmp_path)
+    forms.write(RUN, tmp_path)
+    assert "hacked" not in (tmp_path / page.NAME).read_text()
+
+
+def test_without_jinja2_there_is_no_page_and_none_of_an_older_run(tmp_path, monkeypatch):
+    forms.write(RUN, tmp_path)
+    monkeypatch.setattr(page, "is_possible", lambda: False)
+    assert forms.write(RUN, tmp_path) is None
+    assert {path.name for path in tmp_path.iterdir()} == set(forms.FORMS)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_hostile_names_break_no_form(tmp_path, finished):
+    forms.write(hostile.run(finished), tmp_path)
+    assert all((tmp_path / name).stat().st_size for name in (*forms.FORMS, page.NAME))
