@@ -87,11 +87,16 @@ def _has_another_value(by_rank: ByRank, expected: Gradients, unit: float) -> boo
 
 
 def spread(records: Sequence[Record]) -> Spread | None:
-    """Error ÷ bound over the checks of a run that are within theirs; None where there are none."""
+    """Error ÷ bound over the checks of a run that are within theirs; None where there are none.
+
+    A file may say `within-bound` of a ratio that is none: that is left out.
+    """
     inside = [
         (record.error_over_bound, record.id)
         for record in records
-        if record.status == "within-bound" and record.error_over_bound is not None
+        if record.status == "within-bound"
+        and record.error_over_bound is not None
+        and 0 <= record.error_over_bound <= 1
     ]
     if not inside:
         return None

@@ -3,7 +3,7 @@
 from conformance.results import Run
 from tests.report.records import ENVIRONMENT, record
 
-NASTY = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\"'&\n\u202ee\u2028"
+NASTY = "</script><script>window.hacked=1</script><img src=x onerror=hacked=1>\"'&\n\u202ee\u2028"
 NAMES = (NASTY, "🦆", "{{ 7*7 }}", "'; touch hacked; '", "=cmd|' /C calc'!A0", "a\x00b\udc80", "")
 
 
@@ -24,6 +24,10 @@ def run(finished=True):
         for number, name in enumerate(NAMES)
     ]
     records.append(record("late", "x", None, "timeout", error_over_bound=10**400))
+    records += [
+        record("near", str(ratio), "1", "within-bound", error_over_bound=ratio)
+        for ratio in (float("nan"), float("inf"), 10**400, -1.0, 0.5)
+    ]
     header = {
         "checks": len(records),
         "started": NASTY,

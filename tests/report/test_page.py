@@ -94,7 +94,7 @@ def test_an_adapter_that_a_file_names_is_neither_run_nor_shown_where_it_is_none(
 
 def test_numbers_that_json_has_not_are_words():
     ratios = tables.of(hostile.run())["checks"]["ratio"]
-    assert set(ratios) == {"inf", "nan"}
+    assert {ratio for ratio in ratios if isinstance(ratio, str)} == {"inf", "nan"}
 
 
 def test_every_check_is_in_it_with_what_the_suite_says_of_its_case():

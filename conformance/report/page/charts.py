@@ -29,7 +29,7 @@ def bounds(records: Sequence[Record]) -> dict[str, Any] | None:
     below = 0
     for record in records:
         ratio = record.error_over_bound
-        if record.status != "within-bound" or ratio is None or math.isnan(ratio):
+        if record.status != "within-bound" or ratio is None or not 0 <= ratio <= 1:
             continue
         place = math.floor((math.log10(ratio) + _DECADES) * _BINS) if ratio > 0 else -1
         if place < 0:

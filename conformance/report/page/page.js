@@ -28,7 +28,9 @@ const ownerName = (o) => `${o.operation}/${o.implementation}@${o.device}`;
 const runLabel = (o) => (o.run ? D.runs[o.run] || o.run : "");
 const idOf = (i) => (i in D.ids ? D.ids[i] : `${ownerName(D.owners[C.owner[i]])}:${D.cases[C.case[i]].name}`);
 const whole = (text) => text.replace(/[\ud800-\udfff]/gu, "\ufffd"); // half a character has no address
-const linkOf = (id) => `#${encodeURIComponent(whole(id)).replace(/%(2F|40|3A)/g, decodeURIComponent)}`;
+// In a merge the same check is there once for each run: the address of one says which.
+const nameOf = (i) => whole(`${idOf(i)} ${runLabel(D.owners[C.owner[i]])}`.trimEnd());
+const linkOf = (i) => `#${encodeURIComponent(nameOf(i)).replace(/%(2F|40|3A)/g, decodeURIComponent)}`;
 const namesOf = (i) => D.mistakes[C.mistake[i]];
 const numberOf = (value) => (value === null ? "" : typeof value === "number" ? String(value).replace("-", "−") : value);
 const secondsOf = (value) => (typeof value !== "number" ? numberOf(value) : value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`);
@@ -42,7 +44,7 @@ let byId = null;
 function find(id) {
   if (!byId) {
     byId = new Map();
-    for (let i = N - 1; i >= 0; i--) byId.set(whole(idOf(i)), i);
+    for (let i = N - 1; i >= 0; i--) byId.set(whole(idOf(i)), i).set(nameOf(i), i);
   }
   return byId.get(id);
 }
@@ -144,7 +146,7 @@ function list() {
   by("shown").textContent = `${listed.length} of ${N} checks${listed.length > limit ? `, the first ${limit} shown` : ""}`;
   by("list").replaceChildren(...listed.slice(0, limit).map((i) => {
     const status = statusOf(i), run = runLabel(D.owners[C.owner[i]]);
-    return h("li", {}, h("a", { href: linkOf(idOf(i)) }, statusTag(status), h("span", { class: "id" }, h("bdi", {}, idOf(i)), run && ` ${run}`),
+    return h("li", {}, h("a", { href: linkOf(i) }, statusTag(status), h("span", { class: "id" }, h("bdi", {}, idOf(i)), run && ` ${run}`),
       h("span", { class: "why" }, h("bdi", {}, D.reasons[C.reason[i]].slice(0, 300))), h("span", { class: "time" }, secondsOf(C.seconds[i]))));
   }));
   by("more").hidden = listed.length <= limit;
@@ -197,7 +199,7 @@ function ratioBar(ratio) {
   return h("figure", {}, h("figcaption", {}, `Error ÷ bound: ${numberOf(ratio)}`),
     s("svg", { viewBox: "0 0 520 46", width: 520, role: "img", "aria-label": `error ÷ bound is ${ratio}` },
       s("line", { class: "axis", x1: 20, x2: 500, y1: 20, y2: 20 }), [-6, -4, -2, 0, 2].map((power) => s("text", { x: x(10 ** power), y: 42, "text-anchor": "middle" }, power ? `1e${power}` : "the bound")),
-      s("line", { class: "limit", x1: x(1), x2: x(1), y1: 4, y2: 30 }), s("circle", { cx: x(ratio || 1e-9), cy: 20, r: 7, fill: ratio > 1 ? "var(--bad)" : "var(--pass)" })));
+      s("line", { class: "limit", x1: x(1), x2: x(1), y1: 4, y2: 30 }), s("circle", { cx: x(ratio > 0 ? ratio : 1e-9), cy: 20, r: 7, fill: ratio > 1 ? "var(--bad)" : "var(--pass)" })));
 }
 function pictures(one, given, promise, ratio) {
   const found = [], groups = Number(one.parameters.groups) || 1;
@@ -229,7 +231,7 @@ const row = (head, ...cells) => h("tr", {}, h("th", { scope: "row" }, head), cel
 const value = (text, kind) => h("td", { class: `v ${kind || ""}` }, text);
 function parametersOf(one) {
   const told = (v) => (typeof v === "object" ? JSON.stringify(v) : String(v));
-  return Object.entries(one.parameters).map(([name, v]) => row(name, value(told(v))));
+  return Object.entries(one.parameters).map(([name, v]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "v", colspan: 2 }, told(v))));
 }
 function arraysOf(one, promise) {
   const promised = (name) => !promise || !/^(rank_mean|sample_mean|rank_sum)\//.test(name) || name.startsWith(`${promise}/`);
@@ -257,7 +259,7 @@ function othersOf(i) {
   const found = [];
   for (let j = 0; j < N; j++) if (j !== i && C.case[j] === C.case[i]) {
     const same = D.answers[C.answer[i]] && D.answers[C.answer[j]] ? (C.answer[i] === C.answer[j] ? " =" : " ≠") : "", owner = D.owners[C.owner[j]];
-    found.push(h("li", {}, sign(statusOf(j)), h("a", { href: linkOf(idOf(j)), title: `${statusOf(j).name}${same && (same === " =" ? ", the same bits" : ", other bits")}` }, ` ${labelOf(owner, true)}`), same));
+    found.push(h("li", {}, sign(statusOf(j)), h("a", { href: linkOf(j), title: `${statusOf(j).name}${same && (same === " =" ? ", the same bits" : ", other bits")}` }, ` ${labelOf(owner, true)}`), same));
   }
   return found;
 }
@@ -271,7 +273,7 @@ function detail(i) {
   const status = statusOf(i), owner = D.owners[C.owner[i]], one = D.cases[C.case[i]], given = D.given[i] || {}, ratio = C.ratio[i];
   const [mistake, fits] = namesOf(i), id = idOf(i), about = D.implementations[`${owner.operation}/${owner.implementation}`] || {};
   const known = mistake && D.catalogue[mistake], where = listed.indexOf(i);
-  const turn = (to, words) => listed[to] !== undefined && where >= 0 && h("a", { href: linkOf(idOf(listed[to])), rel: to < where ? "prev" : "next" }, words);
+  const turn = (to, words) => listed[to] !== undefined && where >= 0 && h("a", { href: linkOf(listed[to]), rel: to < where ? "prev" : "next" }, words);
   const drawn = pictures(one, given, owner.promise, ratio);
   by("check").replaceChildren(...[
     h("nav", { class: "turn", "aria-label": "Checks" }, h("a", { href: back, id: "back" }, "↑ All checks"), turn(where - 1, "← Before"), turn(where + 1, "Next →"), where >= 0 && h("span", { class: "where" }, `${where + 1} of ${listed.length} listed`)),
