@@ -136,9 +136,12 @@ def pieces(run: Run, source: Path) -> list[Piece]:
         UsageError: if its header lacks what a merge must know.
     """
     try:
+        for environment in [one["environment"] for one in run.runs] or [run.header["environment"]]:
+            _require_the_form(environment)
         if not run.runs:
             finished = run.footer["finished"] if run.footer is not None else None
             part = {**dict.fromkeys(PARTS), **run.header, "finished": finished}
+            part["checks"] = int(part["checks"])
             parts = ({name: part[name] for name in PARTS},)
             _shard(*parts)
             environment = {**run.header["environment"]}
@@ -152,10 +155,28 @@ def pieces(run: Run, source: Path) -> list[Piece]:
             )
             for one in run.runs
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"results {source}: the header is no header of a conformance run ({error!r})"
         ) from error
+
+
+def _require_the_form(environment: Environment) -> None:
+    """What is looked into by name must be a table, whatever else is there.
+
+    Raises:
+        TypeError: naming what is none.
+    """
+    tables = {name: environment.get(name, {}) for name in ("packages", "precision", "devices")}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise TypeError(f"{name} cannot be {table!r}")
+    for name, table in tables["devices"].items():
+        if not isinstance(table, dict):
+            raise TypeError(f"the devices of {name} cannot be {table!r}")
+    adapters = environment.get("adapters", [])
+    if not isinstance(adapters, list):
+        raise TypeError(f"adapters cannot be {adapters!r}")
 
 
 def _require_the_same_goldens(runs: Sequence[Run], paths: Sequence[Path]) -> None:

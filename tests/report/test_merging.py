@@ -1,8 +1,10 @@
+import json
 import re
 
 import pytest
 
 from conformance.errors import UsageError
+from conformance.report import forms
 from conformance.report.merging import merge, write
 from conformance.results import read
 from tests.report.records import header_of, record, results
@@ -149,3 +151,22 @@ def test_a_header_without_what_a_merge_must_know_is_refused(tmp_path):
     refused([file], "the header names no goldens")
     file = results(tmp_path / "b", [record("a", "x", "1")], environment=None)
     refused([file], "the header is no header of a conformance run")
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], {}, ["a"], {"a": 1}], ids=repr)
+def test_a_header_of_another_form_is_one_line_or_a_report(tmp_path, value):
+    file = results(tmp_path / "a", [record("a", "x", "1", "fail")])
+    head, *rest = file.read_text().split("\n")
+    header = json.loads(head)
+    environment = header["environment"]
+    strange = [{**header, name: value} for name in header]
+    strange += [{**header, "environment": {**environment, name: value}} for name in environment]
+    for one in strange:
+        file.write_text("\n".join([json.dumps(one), *rest]))
+        try:
+            merged = merge([file])
+        except UsageError as error:
+            assert str(error).startswith(f"results {file}")
+            assert "\n" not in str(error)
+        else:
+            forms.write(merged, tmp_path)

@@ -88,6 +88,7 @@ def of(run: Run) -> dict[str, Any]:
         "checks": {name: list(column) for name, column in zip(names, rows, strict=True)},
         "ids": ids,
         "given": remade.given(run, by_id, goldens),
+        "goldens": goldens is not None,
         "clauses": _clauses(clauses_of.values()),
         "catalogue": {
             mistake.name: [mistake.done, mistake.advice, mistake.seen] for mistake in catalogue()

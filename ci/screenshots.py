@@ -1,0 +1,54 @@
+"""Takes the pictures of the report's page that docs/ has, in a headless Chromium.
+
+python ci/screenshots.py GREEN WRONG    the report folders of a run that conforms, and of one with
+                                        examples/wrong_shuffle.py and examples/wrong_gradient.py
+"""
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+CHECK = "#channel_shuffle/wrong_inverse@cpu:identity-probe-f32-c12-g3"
+HEIGHTS = {1280: 1560, 400: 1800}
+COLOURS = 128  # of a picture: text and flat areas need no more
+
+
+def take(browser: Browser, folder: Path, name: str, scheme: str, width: int, address: str) -> None:
+    """One picture, of the page from its top."""
+    context = browser.new_context(
+        viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=scheme
+    )
+    shown = context.new_page()
+    shown.goto(f"{(folder / 'index.html').absolute().as_uri()}{address}")
+    shown.wait_for_selector("html[data-ready]")
+    picture = Image.open(io.BytesIO(shown.screenshot()))
+    context.close()
+    file = DOCS / f"report-{name}-{scheme}-{width}.png"
+    picture.convert("RGB").quantize(COLOURS).save(file, optimize=True)
+    print(f"{file.name}: {file.stat().st_size // 1000} kB")
+
+
+def main() -> None:
+    """Every picture, or one line on how to call this."""
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    green, wrong = map(Path, sys.argv[1:])
+    with sync_playwright() as running:
+        browser = running.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        for scheme in ("light", "dark"):
+            for width in HEIGHTS:
+                take(browser, green, "conforms", scheme, width, "")
+                take(browser, wrong, "fails", scheme, width, "")
+                take(browser, wrong, "check", scheme, width, CHECK)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
