@@ -333,10 +333,11 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
     in one of the two alone, are told and are no reason to fail.
     """
     from conformance.report import changes
+    from conformance.report.visible import visible
 
     found = changes.changes(before, after)
     for line in changes.lines(found, everything=everything):
-        click.echo(line)
+        click.echo(visible(line))
     if found.is_worse:
         sys.exit(1)
     sys.exit(0 if found.is_whole else 3)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from conformance.judge import STATUSES
 from conformance.report.comparison import comparisons, cut_short, labels, legend, places, tally
+from conformance.report.summary import findings
+from conformance.report.visible import visible
 from conformance.results import Record, Run
 
 # GitHub refuses a step summary of more than 1 MiB, whole.
@@ -80,6 +82,9 @@ def _failures(run: Run) -> Iterator[str]:
             by_run.setdefault(record.run, []).append(record)
     for name, failed in by_run.items():
         yield from ("", f"### Not conforming{f' in {label_of[name]}' if name else ''}", "")
+        of_run = [record for record in run.records if record.run == name]
+        yield from (f"- {plain(one.sentence)}." for one in findings(of_run))
+        yield ""
         for record in failed[:SHOWN]:
             reason = record.reason[:REASON] + ("…" if len(record.reason) > REASON else "")
             yield f"- **{record.status}** {code(record.id)}: {plain(reason)}"
@@ -118,13 +123,13 @@ def _aside(run: Run) -> Iterator[str]:
 
 def plain(text: str) -> str:
     """Text as it is: in Markdown no character of it means anything, and it stays on its line."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", " ".join(text.split()))
 
 
 def code(text: str) -> str:
     """Text as code, in a fence longer than any run of backticks in it."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"

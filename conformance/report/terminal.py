@@ -18,6 +18,7 @@ from conformance.report import agreement, averages
 from conformance.report.agreement import parted
 from conformance.report.comparison import comparisons, cut_short, legend, places, tally
 from conformance.report.summary import findings
+from conformance.report.visible import visible
 from conformance.results import Record, Run
 
 DIFFERING = 10  # of what differs so many are shown; agreement.txt has all
@@ -39,7 +40,7 @@ def show(run: Run, console: Console) -> None:
     """Print a run: implementation × outcome, failures, what was not asked, who agreed."""
     wide = console if console.is_terminal else _in_a_pipe(console)
     for told in legend(run):
-        wide.print(told, soft_wrap=True, highlight=False)
+        wide.print(_as_it_is(told), soft_wrap=True, highlight=False)
     wide.print(_table(run))
     averaged = averages.rows(run) if len(run.runs) < 2 else []
     if averaged:
@@ -47,7 +48,15 @@ def show(run: Run, console: Console) -> None:
         wide.print(_averages(averaged))
     for block in (_failures, _set_aside, _places, _agreement, _bounds, _summary):
         for line in block(run):
-            wide.print(line, soft_wrap=True, highlight=False)
+            wide.print(_as_it_is(line), soft_wrap=True, highlight=False)
+
+
+def _as_it_is(line: Text | str) -> Text:
+    """A line of which no part is markup of ours or a control code of the terminal."""
+    if isinstance(line, str):
+        return Text(visible(line))
+    shown = visible(line.plain)
+    return line if shown == line.plain else Text(shown, line.style)
 
 
 def _in_a_pipe(console: Console) -> Console:
@@ -77,7 +86,7 @@ def _table(run: Run) -> Table:
             )
             for status in used
         ]
-        table.add_row(name, *cells, f"{seconds[name]:.1f}")
+        table.add_row(Text(visible(name)), *cells, f"{seconds[name]:.1f}")
     return table
 
 
@@ -94,7 +103,7 @@ def _averages(rows: Sequence[averages.Row]) -> Table:
             row.equal.right + row.unequal.right, row.equal.asked + row.unequal.asked
         )
         cells = [str(right) if row.promise == promise else "" for promise in averages.PROMISES]
-        table.add_row(row.owner, *cells, str(row.unequal), str(row.accumulated))
+        table.add_row(Text(visible(row.owner)), *cells, str(row.unequal), str(row.accumulated))
     return table
 
 

@@ -24,6 +24,14 @@ def test_failures_have_their_reason_and_rerun_line():
     assert "`conformance run channel_shuffle/a@cpu:y`" in out
 
 
+def test_each_implementation_that_fails_has_its_sentence():
+    bad = record("a", "y", "1", "fail", fits=("inverse-groups",))
+    out = text(Run(HEADER, (bad,), {}))
+    assert (
+        "- channel\\_shuffle/a@cpu fails 1 of 1 checks; it is consistent with inverse-groups" in out
+    )
+
+
 def test_it_stays_below_the_limit_of_github_and_says_what_it_leaves_out():
     records = tuple(
         record(f"a{i}", str(j), None, "unsupported", reason=f"{i}-{j} " + "ü" * 4000)
@@ -41,6 +49,7 @@ def test_nothing_in_a_reason_is_markup():
     nasty = "a|b <script>x</script>\n# head\n`code` [l](u) \u202e *b*"
     out = text(Run(HEADER, (record("a", "y", "1", "fail", reason=nasty),), {}))
     assert "<script>" not in out
+    assert "\u202e" not in out
     assert "\n# head" not in out
     assert plain("a|b*") == "a\\|b\\*"
     assert code("a`b``c") == "```a`b``c```"

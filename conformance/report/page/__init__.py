@@ -16,8 +16,9 @@ from typing import Any
 from conformance.judge import NOT_CONFORMING, STATUSES
 from conformance.report.comparison import comparisons, cut_short, legend, tally
 from conformance.report.page import charts, tables
-from conformance.report.page.signs import SIGNS, WORDS, address, seen
+from conformance.report.page.signs import SIGNS, WORDS, address
 from conformance.report.summary import findings
+from conformance.report.visible import visible
 from conformance.results import Run
 
 NAME = "index.html"
@@ -45,7 +46,7 @@ def text(run: Run) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"seen": seen, "address": address}
+    environment.filters |= {"visible": visible, "address": address}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(
         **_told(run),

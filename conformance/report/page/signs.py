@@ -1,4 +1,4 @@
-"""How a status, and a name out of a results file, looks to whoever reads the page."""
+"""How a status looks to a reader who does not see its colour, and how a text is an address."""
 
 import re
 from collections.abc import Mapping
@@ -26,19 +26,6 @@ WORDS: Mapping[str, str] = {
     "unsupported": "the package, device or framework has no such thing",
     "not-exercised": "it ran, but not the thing that is asked about",
 }
-
-_UNSEEN = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-
-
-def seen(text: str) -> str:
-    r"""A text with numbers for characters that cannot be seen, or that turn the line around.
-
-    >>> seen("a\u202eb")
-    'a⟨U+202E⟩b'
-    """
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def address(text: str) -> str:

@@ -1,6 +1,7 @@
 """What a page tells of a case: its words, its parameters, its inputs and its right answer."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,15 @@ _WIDEST = 90  # characters of an array's elements
 def goldens_of(run: Run) -> Goldens | None:
     """The goldens by which a run was judged; None where those that are here are others."""
     try:
-        goldens = load(all_cases())
+        goldens = _goldens()
     except UsageError:  # `conformance run` says what is wrong with them; a report shows none
         return None
     return goldens if goldens.sha256 == run.header.get("goldens") else None
+
+
+@cache
+def _goldens() -> Goldens:
+    return load(all_cases())
 
 
 def of_case(
