@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CHECK = "#channel_shuffle/wrong_inverse@cpu:identity-probe-f32-c12-g3"
 HEIGHTS = {1280: 1560, 400: 1800}
-COLOURS = 128  # of a picture: text and flat areas need no more
+COLOURS = 256  # of a picture: text and flat areas need no more
 
 
 def take(browser: Browser, folder: Path, name: str, scheme: str, width: int, address: str) -> None:
@@ -29,7 +29,7 @@ def take(browser: Browser, folder: Path, name: str, scheme: str, width: int, add
     picture = Image.open(io.BytesIO(shown.screenshot()))
     context.close()
     file = DOCS / f"report-{name}-{scheme}-{width}.png"
-    picture.convert("RGB").quantize(COLOURS).save(file, optimize=True)
+    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file.name}: {file.stat().st_size // 1000} kB")
 
 

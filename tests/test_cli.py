@@ -197,11 +197,15 @@ def test_shards_are_merged_into_one_report(cli, tmp_path):
     cli("run", NUMPY, "--report", "whole")
     done = cli("report", "1/results.jsonl", "2", "--to", "merged")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2].startswith("Conforms: ")
+    assert done.stdout.splitlines()[-3].startswith("Conforms: ")
     assert {path.name for path in (tmp_path / "merged").iterdir()} == {
         "results.jsonl",
         "agreement.txt",
         "summary.md",
+        "checks.csv",
+        "junit.xml",
+        "badge.svg",
+        "index.html",
     }
     same = cli("diff", "whole/results.jsonl", "merged/results.jsonl")
     assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "No difference")

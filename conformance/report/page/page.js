@@ -228,7 +228,7 @@ function rerun(id) {
   return h("div", { class: "rerun" }, code, button);
 }
 const row = (head, ...cells) => h("tr", {}, h("th", { scope: "row" }, head), cells);
-const value = (text, kind) => h("td", { class: `v ${kind || ""}` }, text);
+const value = (text, kind, label) => h("td", { class: `v ${kind || ""}`, "data-label": label }, text);
 function parametersOf(one) {
   const told = (v) => (typeof v === "object" ? JSON.stringify(v) : String(v));
   return Object.entries(one.parameters).map(([name, v]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "v", colspan: 2 }, told(v))));
@@ -286,7 +286,8 @@ function detail(i) {
     section("Run it again", rerun(id)),
     drawn.length > 0 && section("In pictures", h("div", { class: "pictures" }, drawn)),
     given.arrays && given.arrays.length > 0 && section("Right and given", h("p", {}, given.proved ? `The answer, made again with the code of ${given.mistake}: its SHA-256 is the recorded one.` : `As ${given.mistake} answers; the recorded answer fits it, and is not the same bits.`),
-      h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["array", "right, from the first wrong element", "given", "in words"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, given.arrays.map(([name, right, got, words]) => row(name, value(right), value(got, "given"), value(words))))))),
+      h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain stack" }, h("thead", {}, h("tr", {}, ["array", "right, from the first wrong element", "given", "in words"].map((t) => h("th", { scope: "col" }, t)))),
+        h("tbody", {}, given.arrays.map(([name, right, got, words]) => row(name, value(right, "", "right"), value(got, "given", "given"), value(words))))))),
     section("What was asked", one.refusal && h("p", {}, `Right is a ${one.refusal[0]}${one.refusal[1] ? ` with the words “${one.refusal[1]}”` : ""}.`), !D.goldens && h("p", {}, "The goldens that are here are not those of the run: inputs and right answers are not shown."), one.hashed && h("p", {}, "A large case: its arrays are made when it is asked, and compared by SHA-256."),
       h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain" }, h("caption", { class: "from" }, `${one.name}, of the family ${one.family}${one.tier ? `, ${one.tier}` : ""}`), h("tbody", {}, parametersOf(one), arraysOf(one, owner.promise)))),
       h("p", { class: "from" }, D.answers[C.answer[i]] ? `SHA-256 of the answer: ${D.answers[C.answer[i]]}… · ` : "", `${secondsOf(C.seconds[i])}`)),
