@@ -1,9 +1,11 @@
 import pytest
+from click.testing import CliRunner
 
+from conformance.cli import commands
 from conformance.report import forms, page
 from conformance.results import Run
 from tests.report import hostile
-from tests.report.records import ENVIRONMENT, record
+from tests.report.records import ENVIRONMENT, record, results
 
 RUN = Run({"checks": 1, "environment": ENVIRONMENT}, (record("a", "x", "1", reason="\udc80"),), {})
 
@@ -30,3 +32,28 @@ def test_without_jinja2_there_is_no_page_and_none_of_an_older_run(tmp_path, monk
 def test_hostile_names_break_no_form(tmp_path, finished):
     forms.write(hostile.run(finished), tmp_path)
     assert all((tmp_path / name).stat().st_size for name in (*forms.FORMS, page.NAME))
+
+
+def report(tmp_path, *options):
+    file = results(tmp_path / "run", [record("a", "x", "1")])
+    call = ["report", str(file), "--to", str(tmp_path / "to"), *options]
+    return CliRunner().invoke(commands, call, catch_exceptions=False)
+
+
+def test_the_last_line_of_a_report_is_where_the_page_is_and_open_opens_it(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("click.launch", opened.append)
+    assert report(tmp_path).output.splitlines()[-1] == str(tmp_path / "to" / page.NAME)
+    assert opened == []
+    report(tmp_path, "--open")
+    assert opened == [str(tmp_path / "to" / page.NAME)]
+
+
+def test_without_jinja2_the_last_line_says_what_to_install(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("click.launch", opened.append)
+    monkeypatch.setattr(page, "is_possible", lambda: False)
+    done = report(tmp_path, "--open")
+    assert done.exit_code == 0
+    assert "pip install 'conformance[report]'" in done.output.splitlines()[-1]
+    assert opened == []
