@@ -1,10 +1,11 @@
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
 
 from conformance.errors import UsageError
-from conformance.results import FILE, Writer, read
+from conformance.results import FILE, Run, Writer, read
 from tests.report.records import record
 
 HEADER = {"suite": "0", "checks": 2}
@@ -101,3 +102,10 @@ def test_every_character_of_a_reason_comes_back(tmp_path):
         writer.add(one)
         writer.finish()
     assert read(tmp_path).records == (one,)
+
+
+def test_a_rerun_line_is_quoted_for_a_shell():
+    run = Run({"environment": {"adapters": ["my file.py"]}}, ())
+    assert run.rerun("a/b@cpu:c") == "conformance run a/b@cpu:c --adapter 'my file.py'"
+    line = run.rerun("a/'; touch hacked; '@cpu:c")
+    assert shlex.split(line)[2] == "a/'; touch hacked; '@cpu:c"

@@ -34,16 +34,14 @@ class Sources:
     def of(self, names: Iterable[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
         """By `operation/name`: framework, promise, place, source and sibling, as far as known."""
         here = {(operation, name) for operation, name, *_ in names}
-        shown = here | {
-            sibling for key in here if (sibling := self._sibling(key, here)) is not None
-        }
-        return {"/".join(key): self._told(key, here) for key in sorted(shown)}
+        siblings = {key: self._sibling(key, here) for key in here}
+        shown = here | {sibling for sibling in siblings.values() if sibling is not None}
+        return {"/".join(key): self._told(key, siblings.get(key)) for key in sorted(shown)}
 
-    def _told(self, key: tuple[str, str], here: set[tuple[str, str]]) -> dict[str, Any]:
+    def _told(self, key: tuple[str, str], sibling: tuple[str, str] | None) -> dict[str, Any]:
         declared = self._declared.get(key)
         if declared is None:
             return {"framework": "", "promise": "", "place": "", "source": "", "sibling": ""}
-        sibling = self._sibling(key, here)
         return {
             "framework": declared.framework,
             "promise": declared.promise,
@@ -74,7 +72,7 @@ class Sources:
             return (
                 other.framework != declared.framework,
                 other.promise == declared.promise,
-                other.origin.startswith(str(own_folder())),
+                other in own(),
                 len(common),
                 SequenceMatcher(None, _stem(other.name), _stem(declared.name)).ratio(),
             )
