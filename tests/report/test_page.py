@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from conformance.judge.shuffle_diagnosis import answer_of
 from conformance.mistakes import catalogue
 from conformance.mistakes.work import Work
 from conformance.report import page
-from conformance.report.page import charts, tables
+from conformance.report.page import charts, remade, tables
 from conformance.results import Record, Run
 from conformance.store import FOLDER, load
 from tests.report import hostile
@@ -136,6 +137,14 @@ def test_an_answer_with_another_hash_is_not_said_to_be_that_of_the_mistake():
     other = {"output": np.zeros(3, np.float32)}
     (given,) = data_of(failing(name, "inverse-groups", other))["given"].values()
     assert given["proved"] is False
+
+
+def test_where_many_checks_fail_the_first_of_every_implementation_are_made_again(monkeypatch):
+    monkeypatch.setattr(remade, "MOST", 3)
+    name = "identity-probe-f32-c12-g3"
+    one = failing(name, "inverse-groups", {"output": np.zeros(3, np.float32)})
+    many = [replace(one, implementation=who) for who in ("a", "a", "a", "b", "c")]
+    assert list(data_of(*many)["given"]) == [0, 3, 4]
 
 
 def test_the_weights_of_samples_are_those_that_were_given():
