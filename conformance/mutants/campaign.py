@@ -93,18 +93,21 @@ class Campaign:
                 if outcome is None:
                     right = right or right_cases(one, self._cases_of(one), self._examine)
                     changed = mutant.written(Path(temporary), number)
-                    outcome = measure(changed, right, self._drawn, self._examine)
+                    outcome = measure(changed, right, lambda: self._drawn_for(one), self._examine)
                     self._ledger.add(mutant, outcome)
                 found.append(Measured(mutant.id, mutant.kind, outcome))
                 self.on_measured(found[-1])
 
     def _cases_of(self, one: Implementation) -> list[AnyCase]:
         """The suite's cases, without those in which it is known to differ."""
-        return [
-            case
-            for case in self._asked
-            if entry_for(f"{one.id}@{DEVICE}:{case.name}", self.known) is None
-        ]
+        return [case for case in self._asked if not self._is_known(one, case)]
+
+    def _drawn_for(self, one: Implementation) -> list[AnyCase]:
+        drawn = self._drawn(one.operation, one.promise, one.framework)
+        return [case for case in drawn if not self._is_known(one, case)]
+
+    def _is_known(self, one: Implementation, case: AnyCase) -> bool:
+        return entry_for(f"{one.id}@{DEVICE}:{case.name}", self.known) is not None
 
     def _examine(self, check: Check) -> Verdict:
         if self._stop.is_set():

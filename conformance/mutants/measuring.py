@@ -13,7 +13,7 @@ from conformance.judge import NOT_CONFORMING, Verdict
 from conformance.registry import Implementation
 
 Examine = Callable[[Check], Verdict]
-Drawn = Callable[[str, str, str], Sequence[AnyCase]]
+Drawn = Callable[[], Sequence[AnyCase]]
 Fate = Literal["stillborn", "killed", "equivalent", "survived"]
 DEVICE = "cpu"
 RANDOM = 1000  # drawn cases on which an equivalent mutant gives the right answers
@@ -57,7 +57,7 @@ def measure(
     Args:
         changed: the mutant.
         cases: of the suite, those that the implementation itself is right in.
-        drawn: other cases, of an operation, a promise and a framework.
+        drawn: makes other cases, that the implementation itself is right in.
         examine: asks and judges.
     """
     seen = _first_failure(changed, cases, examine)
@@ -65,7 +65,7 @@ def measure(
         at, status, mistake = seen
         fate: Fate = "stillborn" if at == 0 and status == "error" else "killed"
         return Outcome(fate, cases[at].name, status, mistake, at + 1)
-    others = drawn(changed.operation, changed.promise, changed.framework)
+    others = drawn()
     found = _first_failure(changed, others, examine)
     if found is None:
         return Outcome("equivalent", asked=len(cases) + len(others))
