@@ -4,13 +4,16 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 import conformance
 from conformance.errors import UsageError
+
+if TYPE_CHECKING:
+    from conformance.results import Run
 
 DIR = "conformance-report"
 
@@ -32,27 +35,40 @@ def commands() -> None:
     """
 
 
-def _adapters(command: Callable[..., Any]) -> Callable[..., Any]:
+# What several commands take.
+_devices = click.option(
+    "--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N."
+)
+_adapters = click.option(
+    "--adapter",
+    "adapters",
+    metavar="FILE.py|MODULE",
+    multiple=True,
+    help="Code from outside that uses @conformance.implementation; may be given several times.",
+)
+_report = click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
+_jobs = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+
+
+def _timeout(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
-        "--adapter",
-        "adapters",
-        metavar="FILE.py|MODULE",
-        multiple=True,
-        help="Code from outside that uses @conformance.implementation; may be given several times.",
-    )(command)
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help="For one check.",
+    )
 
 
 @commands.command()
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
-@click.option("--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N.")
+@_devices
 @_adapters
-@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+@_report
+@_jobs
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the checks.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True,
-    metavar="SECONDS", help="For one check.",
-)  # fmt: skip
+@_timeout(120.0)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
 @click.option(
     "--case", "cases", metavar="FILE.json|JSON", multiple=True,
@@ -79,25 +95,20 @@ def run(
     """
     from conformance import runner
     from conformance.plan import make_plan
-    from conformance.report import forms, terminal
     from conformance.report.progress import Watch
 
     plan = make_plan(patterns, devices, adapters, shard, cases)
-    report = Path(folder)
     with Watch(Console(stderr=True)) as watch:
         finished = runner.run(
             plan,
-            report,
+            Path(folder),
             jobs=jobs,
             timeout=timeout,
             fail_fast=fail_fast,
             on_start=watch.start,
             on_record=watch.record,
         )
-    shown = forms.write(finished, report)
-    terminal.show(finished, Console())
-    click.echo(f"{report / 'results.jsonl'}")
-    click.echo(_where(shown))
+    click.echo(_where(_shown(finished, Path(folder))))
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None:
@@ -106,13 +117,10 @@ def run(
 
 @commands.command()
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
-@click.option("--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N.")
+@_devices
 @_adapters
-@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True,
-    metavar="SECONDS", help="For one check.",
-)  # fmt: skip
+@_report
+@_timeout(120.0)
 @click.option("--jax", is_flag=True, help="JAX is the engine, not torchrun.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Of JAX's process 0.")
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="How many JAX has.")
@@ -152,7 +160,6 @@ def worker(
     a worker's own status in its summary; JAX aborts the others where process 0 is lost.
     """
     from conformance.plan import make_plan
-    from conformance.report import forms, terminal
     from conformance.report.progress import Watch
     from conformance.worker import CutShortError, jax_launch, left, ranks, torch_launch
 
@@ -173,9 +180,7 @@ def worker(
         left(3)
     if finished is None:
         return
-    forms.write(finished, Path(folder))
-    terminal.show(finished, Console())
-    click.echo(f"{Path(folder) / 'results.jsonl'}")
+    _shown(finished, Path(folder))
     if finished.footer is None:
         left(3)
     sys.exit(0 if finished.conforms else 1)
@@ -301,16 +306,14 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool) -> None:
     (other goldens, the same run twice, shards of different runs), 3 a run was cut short or a shard
     is missing.
     """
-    from conformance.report import forms, merging, terminal
+    from conformance.report import merging
 
     merged = merging.merge(files)
-    written = merging.write(merged, Path(folder))
-    shown = forms.write(merged, Path(folder))
-    terminal.show(merged, Console())
-    click.echo(f"{written}")
-    click.echo(_where(shown))
-    if opens and shown is not None:
-        click.launch(str(shown.absolute()))
+    merging.write(merged, Path(folder))
+    page = _shown(merged, Path(folder))
+    click.echo(_where(page))
+    if opens and page is not None:
+        click.launch(str(page.absolute()))
     if merged.footer is None:
         sys.exit(3)
     sys.exit(0 if merged.conforms else 1)
@@ -345,18 +348,15 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
 
 @commands.command()
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
-@click.option("--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N.")
+@_devices
 @_adapters
-@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
+@_report
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
     metavar="S", help="For how long to draw.",
 )  # fmt: skip
 @click.option("--seed", type=int, metavar="N", help="Draw the same cases again.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True,
-    metavar="SECONDS", help="For one check.",
-)  # fmt: skip
+@_timeout(20.0)
 def fuzz(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
@@ -405,8 +405,8 @@ def fuzz(
 @commands.command()
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
 @_adapters
-@click.option("--report", "folder", default=DIR, metavar="DIR", show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+@_report
+@_jobs
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N",
     help="Only N mutants of each implementation, spread over its source.",
@@ -486,6 +486,17 @@ def bench(patterns: tuple[str, ...], world_sizes: tuple[str, ...], repeat: int) 
     for name in benchmarks.chosen(patterns):
         if not benchmarks.run(name, settings, Console(), _say):
             sys.exit(3)
+
+
+def _shown(run: "Run", folder: Path) -> Path | None:
+    """Put what is made of a run beside its results, and print it; where the page is, if it is."""
+    from conformance.report import forms, terminal
+    from conformance.results import FILE
+
+    page = forms.write(run, folder)
+    terminal.show(run, Console())
+    click.echo(f"{folder / FILE}")
+    return page
 
 
 def _where(page: Path | None) -> str:

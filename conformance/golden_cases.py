@@ -32,8 +32,6 @@ from conformance.outcomes import Answer, Unsupported
 from conformance.registry import Implementation
 from conformance.store import Golden, Goldens, load, make
 
-FRAMEWORKS = ("numpy", "torch", "jax")
-
 
 @dataclass(frozen=True)
 class GoldenCase:

@@ -1,7 +1,7 @@
 """Every mistake against every case: which case kills it, and whether the answer names it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -64,9 +64,9 @@ def kills(
         if isinstance(case.question, ShuffleQuestion):
             found += _shuffle_kills(case)
         if isinstance(case.question, GradientQuestion):
-            found += _gradient_kills(case)
+            found += _one_each(_gradient_kills(case))
         if isinstance(case.question, VirtualQuestion):
-            found += _virtual_kills(case)
+            found += _one_each(_virtual_kills(case))
     return found
 
 
@@ -88,10 +88,18 @@ def _shuffle_kills(case: AnyCase) -> list[Kill]:
     ]
 
 
-def _gradient_kills(case: Case[GradientQuestion]) -> list[Kill]:
+def _one_each(kills: Iterable[Kill]) -> list[Kill]:
+    """The kill of each mistake: the last in which it has its name, else the first."""
+    found: dict[str, Kill] = {}
+    for kill in kills:
+        if kill.mistake not in found or kill.is_named:
+            found[kill.mistake] = kill
+    return list(found.values())
+
+
+def _gradient_kills(case: Case[GradientQuestion]) -> Iterator[Kill]:
     """Under every promise that is asked, as W ranks show it and as one process does."""
     golden = make(case)
-    found: dict[str, Kill] = {}
     for promise in case.promises or PROMISES[case.operation]:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         work = Work(case.question, golden.inputs, promise)
@@ -102,28 +110,21 @@ def _gradient_kills(case: Case[GradientQuestion]) -> list[Kill]:
                     if is_right(given, expected, bounds):
                         continue
                     names = gradient_diagnosis.diagnose(work, expected, bounds, given).names
-                    kill = Kill(mistake.name, case.operation, case.id, case.family, names)
-                    if mistake.name not in found or kill.is_named:
-                        found[mistake.name] = kill
-    return list(found.values())
+                    yield Kill(mistake.name, case.operation, case.id, case.family, names)
 
 
-def _virtual_kills(case: Case[VirtualQuestion]) -> list[Kill]:
+def _virtual_kills(case: Case[VirtualQuestion]) -> Iterator[Kill]:
     """Of thousands of ranks that are missing, two stand for all: the first and the second."""
     golden = make(case)
     ranks = Ranks(case.question, golden.inputs)
     expected = promised(golden.answers, PROMISES[case.operation][0])
-    found: dict[str, Kill] = {}
     for name in WRONG:
         for gradient in islice(wrong_at_scale(name, ranks), 4):
             given = virtual_diagnosis.as_answer(gradient)
             if is_right([given], expected, {}):
                 continue
             names = virtual_diagnosis.names_of(ranks, given)
-            kill = Kill(name, case.operation, case.id, case.family, names)
-            if name not in found or kill.is_named:
-                found[name] = kill
-    return list(found.values())
+            yield Kill(name, case.operation, case.id, case.family, names)
 
 
 def shortcomings(

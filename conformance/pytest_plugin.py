@@ -143,11 +143,11 @@ class CheckItem(pytest.Item):
 
     def runtest(self) -> None:
         """Ask, judge, and pass, fail or skip."""
-        from conformance.judge import NOT_CONFORMING
+        from conformance.judge import ASIDE, NOT_CONFORMING
 
         verdict, _ = self.config.stash[_EXAMINER].examine(self.check)
         self.user_properties += [("status", verdict.status), ("answer", verdict.answer)]
-        if verdict.status in ("unsupported", "not-exercised", "known"):
+        if verdict.status in {*ASIDE, "known"}:
             pytest.skip(f"{verdict.status}: {verdict.reason}")
         if verdict.status in NOT_CONFORMING:
             raise Nonconforming(verdict)

@@ -42,7 +42,9 @@ STATUSES: tuple[Status, ...] = (
     "not-exercised",
 )
 Held = TypeVar("Held", np.ndarray, str)
+RIGHT = frozenset({"exact", "within-bound"})
 NOT_CONFORMING = frozenset({"fail", "error", "crash", "timeout"})
+ASIDE = frozenset({"unsupported", "not-exercised"})  # nothing was asked
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def judge(
     """The verdict on the outcomes of one check, one of each rank."""
     verdict = _judge(check, golden, outcomes)
     entry = entry_for(check.id, known)
-    if entry is None or verdict.status in ("unsupported", "not-exercised"):
+    if entry is None or verdict.status in ASIDE:
         return verdict
     if verdict.status in NOT_CONFORMING:
         reason = f"{entry.words} ({entry.reference}, known since {entry.dated})"
@@ -148,7 +150,7 @@ def _judge_gradients(check: Check, golden: Golden, answers: Sequence[Answer]) ->
     """Every rank must hold the gradients that the implementation promises."""
     promise = check.implementation.promise
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
-    given = [_with_positive_zeros(answer.arrays) for answer in answers]
+    given = [with_positive_zeros(answer.arrays) for answer in answers]
     digest = sha256_of_answer(given[0])
     if not bounds:
         found = [difference(one, expected) for one in given]
@@ -177,7 +179,7 @@ def _judge_gradients(check: Check, golden: Golden, answers: Sequence[Answer]) ->
 def _judge_virtual(check: Check, golden: Golden, given: Answer) -> Verdict:
     """One process answers for all ranks; only where it is wrong is the right answer made again."""
     promise = check.implementation.promise
-    arrays = _with_positive_zeros(given.arrays)
+    arrays = with_positive_zeros(given.arrays)
     digest = sha256_of_answer(arrays)
     if {name: sha256_of(array) for name, array in arrays.items()} == promised(
         golden.hashes, promise
@@ -200,13 +202,13 @@ def is_right(
     bounds: Mapping[str, np.ndarray],
 ) -> bool:
     """Whether every rank's gradients are the expected ones, or within their bounds."""
-    given = map(_with_positive_zeros, answers)
+    given = map(with_positive_zeros, answers)
     if bounds:
         return all(departure(one, expected, bounds)[0] is None for one in given)
     return all(difference(one, expected) is None for one in given)
 
 
-def _with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """No sum promises the sign of a zero: it depends on the order of the terms."""
     return {
         name: array + array.dtype.type(0) if array.dtype.kind in "fV" else array

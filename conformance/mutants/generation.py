@@ -108,8 +108,7 @@ def _changes(tree: ast.Module, implementation: Implementation) -> Iterator[Chang
             assert isinstance(function, ast.FunctionDef)
             first = function.body[1]  # after the docstring
             for kind, guard in operators.guards(conditions, "x"):
-                words = f"{_short(guard[0])}"
-                yield kind, first.lineno, words, _replaced(tree, first, [*guard, first])
+                yield kind, first.lineno, _short(guard[0]), _replaced(tree, first, [*guard, first])
 
 
 def _imported(tree: ast.Module) -> set[str]:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from conformance.cases import AnyCase
 from conformance.checks import Check, asks
 from conformance.fuzz import STRATEGIES
-from conformance.judge import NOT_CONFORMING, Verdict
+from conformance.judge import NOT_CONFORMING, RIGHT, Verdict
 from conformance.registry import Implementation
 
 Examine = Callable[[Check], Verdict]
@@ -17,7 +17,6 @@ Drawn = Callable[[], Sequence[AnyCase]]
 Fate = Literal["stillborn", "killed", "equivalent", "survived"]
 DEVICE = "cpu"
 RANDOM = 1000  # drawn cases on which an equivalent mutant gives the right answers
-_RIGHT = ("exact", "within-bound")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def right_cases(
 ) -> list[AnyCase]:
     """The cases that the implementation itself gives the right answers to."""
     mine = [case for case in cases if asks(case, implementation)]
-    return [case for case in mine if examine(Check(implementation, case, DEVICE)).status in _RIGHT]
+    return [case for case in mine if examine(Check(implementation, case, DEVICE)).status in RIGHT]
 
 
 def measure(

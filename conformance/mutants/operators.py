@@ -113,10 +113,9 @@ def statements(node: ast.stmt, conditions: Sequence[str]) -> Iterator[Rewritten]
             yield "omitted step", [ast.Pass()]
             for condition in conditions:
                 yield "on a condition", [_only_if(condition, node)]
-        case ast.If(test=test, body=body, orelse=orelse):
+        case ast.If(body=body, orelse=orelse):
             yield "condition", [*body]
             yield "condition", [*orelse] or [ast.Pass()]
-            del test
         case ast.With(body=body):
             yield "omitted step", [*body]
         case ast.For(body=body, target=target, iter=over):

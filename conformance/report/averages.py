@@ -6,9 +6,9 @@ from statistics import median
 
 from conformance.cases import all_cases
 from conformance.cases.case import GradientQuestion
+from conformance.judge import ASIDE, RIGHT
 from conformance.results import Record, Run
 
-RIGHT = ("exact", "within-bound")
 PROMISES = ("rank_mean", "sample_mean", "rank_sum")
 
 
@@ -83,5 +83,5 @@ def _is_uneven(question: GradientQuestion) -> bool:
 
 
 def _tally(records: Iterable[Record]) -> Tally:
-    asked = [r for r in records if r.status not in ("unsupported", "not-exercised")]
+    asked = [r for r in records if r.status not in ASIDE]
     return Tally(sum(r.status in RIGHT for r in asked), len(asked))

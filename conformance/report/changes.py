@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from conformance.errors import UsageError
-from conformance.report.comparison import ASIDE, kind_of
+from conformance.judge import ASIDE
+from conformance.report.comparison import kind_of
 from conformance.report.merging import merge
 from conformance.results import Record, Run
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from conformance.judge import ASIDE
 from conformance.results import Record, Run
 
-ASIDE = frozenset({"unsupported", "not-exercised"})
 Kind = Literal["same bits", "within bound", "other answers", "verdicts", "alone"]
 Places: TypeAlias = Mapping[tuple[str, str], str]
 

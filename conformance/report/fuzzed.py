@@ -10,11 +10,12 @@ from conformance.fuzz import Fuzz
 from conformance.fuzz.ledger import FILE, Failure
 from conformance.fuzz.rounds import minimal
 from conformance.judge import STATUSES
+from conformance.report.pipe import unfolded
 
 
 def show(fuzz: Fuzz, console: Console) -> None:
     """Print implementation × outcome, and the failures with the lines that ask them again."""
-    wide = console if console.is_terminal else Console(file=console.file, width=160, no_color=True)
+    wide = unfolded(console)
     wide.print(_table(fuzz))
     for block in (_failures, _left_out, _summary):
         for line in block(fuzz):

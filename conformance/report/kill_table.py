@@ -8,11 +8,12 @@ from rich.table import Table
 from conformance.calibration import Margin
 from conformance.cases import all_cases
 from conformance.killing import Kill, idle, matrix, twins
+from conformance.report.pipe import unfolded
 
 
 def show(found: Sequence[Kill], calibrated: Sequence[Margin], console: Console) -> None:
     """How many cases of each family kill each mistake, how many name it, and what none can do."""
-    wide = console if console.is_terminal else Console(file=console.file, width=260, no_color=True)
+    wide = unfolded(console, 260)
     for operation in dict.fromkeys(kill.operation for kill in found):
         wide.print(_table(found, operation))
         wide.print()

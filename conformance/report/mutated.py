@@ -9,13 +9,14 @@ from rich.text import Text
 
 from conformance.mutants.ledger import Measured
 from conformance.mutants.score import Score, score
+from conformance.report.pipe import unfolded
 
 
 def show(measured: Sequence[Measured], console: Console, *, is_whole: bool = True) -> None:
     """Print how many of each implementation had which fate, the survivors, and the score."""
     if not is_whole:
         console.print(f"Cut short: {len(measured)} measured; the same call goes on from there")
-    wide = console if console.is_terminal else Console(file=console.file, width=160, no_color=True)
+    wide = unfolded(console)
     wide.print(_table(measured))
     for line in (*_survivors(measured), "", *_scores(measured)):
         wide.print(line, soft_wrap=True, highlight=False)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from conformance.judge import STATUSES
+from conformance.judge import ASIDE, STATUSES
 from conformance.report.comparison import comparisons, cut_short, labels, legend, places, tally
 from conformance.report.summary import findings
 from conformance.report.visible import visible
@@ -109,7 +109,7 @@ def _aside(run: Run) -> Iterator[str]:
     counts = Counter(
         (record.status, record.reason)
         for record in run.records
-        if record.status in ("unsupported", "not-exercised", "known")
+        if record.status in {*ASIDE, "known"}
     )
     if not counts:
         return

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.calibration import spread
-from conformance.judge import NOT_CONFORMING, STATUSES
+from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report import agreement, averages
 from conformance.report.agreement import parted
 from conformance.report.comparison import comparisons, cut_short, legend, places, tally
+from conformance.report.pipe import unfolded
 from conformance.report.summary import findings
 from conformance.report.visible import visible
 from conformance.results import Record, Run
@@ -38,7 +39,7 @@ _STYLES = {
 
 def show(run: Run, console: Console) -> None:
     """Print a run: implementation × outcome, failures, what was not asked, who agreed."""
-    wide = console if console.is_terminal else _in_a_pipe(console)
+    wide = unfolded(console)
     for told in legend(run):
         wide.print(_as_it_is(told), soft_wrap=True, highlight=False)
     wide.print(_table(run))
@@ -57,11 +58,6 @@ def _as_it_is(line: Text | str) -> Text:
         return Text(visible(line))
     shown = visible(line.plain)
     return line if shown == line.plain else Text(shown, line.style)
-
-
-def _in_a_pipe(console: Console) -> Console:
-    """The same stream at a width that cuts no name short."""
-    return Console(file=console.file, width=160, no_color=True, highlight=False)
 
 
 def _table(run: Run) -> Table:
@@ -131,7 +127,7 @@ def _failed_by_owner(run: Run) -> Iterable[tuple[str, list[Record]]]:
 
 def _set_aside(run: Run) -> Iterator[Text | str]:
     """What was unsupported or not exercised, and why: silence is how suites lie."""
-    aside = [r for r in run.records if r.status in ("unsupported", "not-exercised", "known")]
+    aside = [r for r in run.records if r.status in {*ASIDE, "known"}]
     if not aside:
         return
     yield ""

@@ -14,11 +14,10 @@ from conformance.cases import all_cases
 from conformance.cases.case import BehaviourQuestion, ShuffleQuestion, VirtualQuestion
 from conformance.checks import Check, all_checks
 from conformance.examiner import Examiner
-from conformance.judge import NOT_CONFORMING
+from conformance.judge import NOT_CONFORMING, RIGHT
 from conformance.killing import kills
 from conformance.mistakes import catalogue
 from conformance.registry import gather
-from conformance.report.averages import RIGHT
 from conformance.report.summary import findings
 from conformance.results import read as read_results
 from conformance.results import record_of

@@ -13,7 +13,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
 
-from conformance.judge import NOT_CONFORMING, STATUSES
+from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report.comparison import comparisons, cut_short, legend, tally
 from conformance.report.page import charts, tables
 from conformance.report.page.signs import SIGNS, WORDS, address
@@ -94,7 +94,7 @@ def _told(run: Run) -> dict[str, Any]:
             if status in run.counts
         ],
         "findings": _findings(run),
-        "aside": _aside(run, "unsupported", "not-exercised"),
+        "aside": _aside(run, *ASIDE),
         "known": _aside(run, "known"),
         "legend": list(legend(run)),
         "across": tally(found) if found else "",

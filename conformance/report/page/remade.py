@@ -19,7 +19,7 @@ from conformance.dtypes import bits_of
 from conformance.judge.comparison import difference, sha256_of_answer
 from conformance.judge.gradient_diagnosis import as_answer
 from conformance.judge.shuffle_diagnosis import answer_of
-from conformance.judge.verdict import promised
+from conformance.judge.verdict import promised, with_positive_zeros
 from conformance.mistakes import catalogue
 from conformance.mistakes.work import ByRank, Work
 from conformance.report.page import charts, told
@@ -142,11 +142,7 @@ def _candidates(record: Record, case: AnyCase, golden: Golden) -> Iterator[tuple
 
 def _of_rank_0(work: Work, by_rank: ByRank) -> Arrays:
     """What the judge takes the hash of: the first rank's answer, with its zeros positive."""
-    answer = as_answer(work, by_rank[0])
-    return {
-        name: array + array.dtype.type(0) if array.dtype.kind in "fV" else array
-        for name, array in answer.items()
-    }
+    return with_positive_zeros(as_answer(work, by_rank[0]))
 
 
 def _beside(case: AnyCase, answer: Arrays, expected: Arrays) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import UsageError
+from conformance.judge import RIGHT
 from conformance.registry import Implementation, declared_in, own, own_folder
 from conformance.results import Run
 
@@ -28,7 +29,7 @@ class Sources:
         }
         self._answered: dict[tuple[str, str], set[str]] = defaultdict(set)
         for record in run.records:
-            if record.status in ("exact", "within-bound", "fail"):
+            if record.status in {*RIGHT, "fail"}:
                 self._answered[record.operation, record.implementation].add(record.case)
 
     def of(self, names: Iterable[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
