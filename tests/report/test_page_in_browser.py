@@ -53,7 +53,7 @@ def opened(browser):
     contexts, requests, complaints = [], [], []
 
     def open_(file, address="", **options):
-        context = browser.new_context(**options)
+        context = browser.new_context(reduced_motion="reduce", **options)
         contexts.append(context)
         shown = context.new_page()
         shown.on("request", lambda request: requests.append(request.url))
@@ -157,6 +157,8 @@ def test_everything_is_reached_by_keyboard(report, opened):
     shown.keyboard.press("ArrowRight")
     shown.wait_for_function(f"location.hash !== {json.dumps('#' + ID)}")
     shown.keyboard.press("Escape")
+    shown.wait_for_selector("#overview")
+    assert shown.evaluate("document.activeElement.matches('#list a')")
     shown.focus("#matrix a")
     shown.keyboard.press("ArrowRight")
     focused = "document.activeElement.getAttribute('aria-label')"

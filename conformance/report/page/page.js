@@ -322,14 +322,15 @@ function agreement(place) {
 by("agreement").addEventListener("toggle", () => { const place = $("#agreement > div"); if (!place.firstChild) agreement(place); });
 
 // Which part of the page is shown: the address says.
-let back = "#", title = document.title;
+let back = "#", last = null, title = document.title;
 function route() {
   let hash = location.hash.slice(1), i;
   if (hash && !hash.startsWith("?")) {
     try { hash = decodeURIComponent(hash); } catch { /* an id with a bare % */ }
     i = find(hash);
   }
-  const isCheck = i !== undefined;
+  const isCheck = i !== undefined, left = isCheck ? null : last;
+  last = isCheck ? i : null;
   $("header.top").hidden = by("overview").hidden = isCheck;
   by("check").hidden = !isCheck;
   document.title = isCheck ? `${statusOf(i).sign} ${seen(hash)}` : title;
@@ -353,7 +354,10 @@ function route() {
     }
     filter();
   } else if (!by("list").firstChild) filter();
-  if (String(wanted)) by("checks").scrollIntoView();
+  // Who comes back from a check goes on where it stands in the list.
+  const place = left === null ? null : by("list").children[listed.indexOf(left)];
+  if (place) place.firstChild.focus();
+  else if (String(wanted)) by("checks").scrollIntoView();
   else if (by(hash)) { by(hash).scrollIntoView(); by(hash).focus({ preventScroll: true }); }
 }
 addEventListener("hashchange", route);
