@@ -1,5 +1,6 @@
 """A check is implementation × case × device: the unit that is run, named, reported and rerun."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -39,6 +40,24 @@ class Check:
         return f"{self.implementation.id}@{self.device}:{self.case.name}"
 
 
+# What stands before a colon: a number behind a device's kind is the device's own.
+_PARTS = re.compile(
+    r"(?P<head>[^:@]*)(@(?P<device>[^:]*(:\d+(?=:|$))?))?(:(?P<case>.*))?", re.DOTALL
+)
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    """What a pattern or an id has before its device, the device, and the case.
+
+    >>> parted("channel_shuffle/torch_module@cuda:1:strides-f32")
+    ('channel_shuffle/torch_module', 'cuda:1', 'strides-f32')
+    """
+    match = _PARTS.fullmatch(text)
+    if match is None:
+        return text, "", ""
+    return match["head"], match["device"] or "", match["case"] or ""
+
+
 @dataclass(frozen=True)
 class Pattern:
     """A shell glob over check ids, part by part; a part left out matches everything.
@@ -54,9 +73,12 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> "Pattern":
-        """Read `operation[/implementation[@device][:case]]`."""
-        head, _, case = text.partition(":")
-        head, _, device = head.partition("@")
+        """Read `operation[/implementation[@device][:case]]`; a device may end in `:N`.
+
+        >>> Pattern.parse("*/torch_*@cuda:1:identity*").device
+        'cuda:1'
+        """
+        head, device, case = parted(text)
         operation, _, implementation = head.partition("/")
         return cls(operation or "*", implementation or "*", device or "*", case or "*")
 
@@ -127,8 +149,7 @@ def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:
 def _no_match(text: str, checks: Sequence[Check]) -> str:
     implementations = {check.implementation.id for check in checks}
     operations = {check.implementation.operation for check in checks}
-    head, _, case = text.partition(":")
-    head, _, device = head.partition("@")
+    head, device, case = parted(text)
     pattern = Pattern.parse(head)
     within = [check for check in checks if pattern.takes_implementation(check.implementation)]
     if not within:

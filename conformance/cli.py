@@ -61,6 +61,18 @@ def _timeout(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any
     )
 
 
+def _devices(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--device",
+        "devices",
+        metavar="cpu|cuda|cuda:N|tpu|mps|all",
+        multiple=True,
+        default=("cpu",),
+        show_default="cpu",
+        help="Where to ask; may be given several times. `all` goes on with what is here.",
+    )(command)
+
+
 @commands.command()
 @click.argument("patterns", metavar="[PATTERN]…", nargs=-1)
 @_devices

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +12,12 @@ from conformance.asking import Ask
 from conformance.cases import AnyCase
 from conformance.cases.gradient_mean.jax_processes import devices_of
 from conformance.checks import Check
+from conformance.devices import NOWHERE, Machine
 from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
-from conformance.outcomes import Declined, Outcome
-from conformance.store import Golden, make
+from conformance.oracle.numbers.system import Uncertain
+from conformance.outcomes import Outcome
+from conformance.store import Golden, at_precision, make
 from conformance.versions import refusal
 from conformance.worlds import JaxProcesses, LocalWorld, Task, TorchRanks, World
 
@@ -46,6 +48,7 @@ class Examiner:
         known: Sequence[Known] = (),
         timeout: float = TIMEOUT,
         cache: Path | None = None,
+        machine: Machine = NOWHERE,
     ) -> None:
         """Start nothing yet.
 
@@ -54,37 +57,64 @@ class Examiner:
             known: differences that do not count.
             timeout: seconds that one check may take.
             cache: a folder for compiled code; the frameworks' own choice where there is none.
+            machine: what is known of the devices: checks on those that it lacks are unsupported,
+                and its precision widens bounds.
         """
+        self._machine = machine
         self._goldens, self._known, self._timeout = goldens, known, timeout
         self._environment = environment_of(cache)
         self._worlds: dict[str, World] = {}
 
     def examine(self, check: Check) -> tuple[Verdict, float]:
         """The verdict on a check, and the seconds that its implementation took to answer."""
+        if reason := self._lack(check):
+            return Verdict("unsupported", reason), 0.0
         golden = self._goldens.of(check.case)
+        try:
+            golden = at_precision(check.case, golden, self._matmul_bits(check))
+        except Uncertain as error:
+            return Verdict("not-exercised", self._too_coarse(check, error)), 0.0
         inputs = golden.inputs or make(check.case).inputs
         started = time.perf_counter()
         outcomes = self._ask(check, inputs)
         seconds = time.perf_counter() - started
         return judge(check, golden, outcomes, self._known), seconds
 
-    def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> list[Outcome]:
+    def _lack(self, check: Check) -> str:
+        """Why a check cannot be asked here; empty where it can."""
         framework = check.implementation.framework
         if not is_installed(framework):
-            return [Declined("unsupported", f"{framework} is not installed")]
-        if reason := refusal(check):
-            return [Declined("unsupported", reason)]
+            return f"{framework} is not installed"
+        return self._machine.lacks(framework, check.device) or refusal(check)
+
+    def _matmul_bits(self, check: Check) -> int | None:
+        dtype = getattr(check.case.question, "dtype", "")
+        return self._machine.matmul_bits(check.implementation.framework, check.device, dtype)
+
+    def _too_coarse(self, check: Check, error: Uncertain) -> str:
+        return (
+            f"products of matrices keep {self._matmul_bits(check)} bits on {check.device}, which "
+            f"leaves {error} uncertain: no bound can be derived"
+        )
+
+    def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> list[Outcome]:
         ask: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
         task = Task("conformance.asking:ask", ask, check.ranks)
         return self._world(world_of(check)).run(task, self._timeout)
 
-    def describe(self, framework: str) -> Description | None:
-        """What a framework says of itself on this machine; None where it is not installed."""
-        if not is_installed(framework):
-            return None
-        task = Task("conformance.asking:describe", framework)
-        [outcome] = self._world(framework).run(task, self._timeout)
-        return outcome if isinstance(outcome, Description) else None
+    def look_around(self, frameworks: Iterable[str]) -> Machine:
+        """What these frameworks say of themselves and of this machine, and keep it in mind.
+
+        One that is not installed, or does not start, says nothing.
+        """
+        described = {}
+        for framework in filter(is_installed, frameworks):
+            task = Task("conformance.asking:describe", framework)
+            [outcome] = self._world(framework).run(task, max(self._timeout, TIMEOUT))
+            if isinstance(outcome, Description):
+                described[framework] = outcome
+        self._machine = Machine(described)
+        return self._machine
 
     def close(self) -> None:
         """End the worlds; a question asked meanwhile in another thread comes back as a crash."""
@@ -125,8 +155,16 @@ def world_of(check: Check) -> str:
 
 
 def environment_of(cache: Path | None) -> dict[str, str]:
-    """What the worlds set, where the user has not: quiet frameworks, and where they cache."""
-    environment = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    """What the worlds set, where the user has not: quiet frameworks that share, and their caches."""
+    environment = {
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # torch and JAX share a GPU: JAX would take three quarters of it at its first array.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        # Whether there is a GPU is asked without CUDA, which a forked process could not use again.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch's deterministic algorithms need
+    }
     if cache is not None:
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
         environment["TRITON_CACHE_DIR"] = str(cache / "triton")

@@ -1,14 +1,15 @@
 """What a run will ask: everything that can be wrong with a call is found here, before any check."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from conformance.cases import AnyCase, all_cases
 from conformance.cases.written import read as read_case
-from conformance.checks import Check, all_checks, select
+from conformance.checks import Check, Pattern, all_checks, select
 from conformance.costs import shard_of
+from conformance.devices import ALL, DEVICES, kind_of, named
 from conformance.errors import UsageError
 from conformance.judge import Known
 from conformance.judge.known import read as read_known
@@ -17,21 +18,21 @@ from conformance.registry import Implementation, gather, own_folder
 from conformance.store import Goldens, load, make
 from conformance.versions import Span
 
-DEVICES = ("cpu", "cuda")
-
 
 @dataclass(frozen=True)
 class Plan:
     """The checks of a run in the order in which they are asked, and what they are judged by.
 
-    Of a shard, I/N, `checks` are its own, and `whole` those of all N together.
+    Of a shard, I/N, `checks` are its own, and `whole` those of all N together. Of `devices` those
+    that are `required` must be here; checks on others are unsupported where they are not.
     """
 
     checks: tuple[Check, ...]
     goldens: Goldens
     known: tuple[Known, ...] = ()
     adapters: tuple[str, ...] = ()
-    devices: tuple[str, ...] = field(default=("cpu",))
+    devices: tuple[str, ...] = ("cpu",)
+    required: tuple[str, ...] = ()
     shard: str | None = None
     whole: tuple[Check, ...] = ()
 
@@ -61,7 +62,7 @@ def make_plan(
 
     Args:
         patterns: which checks; all where there is none.
-        devices: on which devices.
+        devices: on which devices; `all` is one of each kind that there is.
         adapters: code from outside.
         shard: I/N, which part of them.
         outside: cases from outside, files or JSON; where there are any, only they are asked.
@@ -80,6 +81,7 @@ def make_plan(
         known_differences(),
         tuple(adapters),
         wanted,
+        _known_devices([device for device in devices if device != ALL], patterns),
         shard,
         tuple(checks),
     )
@@ -94,9 +96,11 @@ def make_players(
         UsageError: for a pattern that means nobody or names a case, an unknown device, a bad
             adapter.
     """
-    named = next((text for text in patterns if ":" in text), None)
-    if named is not None:
-        raise UsageError(f"{named!r} names cases, and fuzz draws its own: leave out what follows :")
+    of_a_case = next((text for text in patterns if Pattern.parse(text).case != "*"), None)
+    if of_a_case is not None:
+        raise UsageError(
+            f"{of_a_case!r} names cases, and fuzz draws its own: leave out what follows :"
+        )
     checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
     players = [
         (check.implementation, check.device)
@@ -134,14 +138,10 @@ def outside_case(text: str) -> AnyCase:
 
 
 def _known_devices(devices: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    for device in devices:
-        kind, _, index = device.partition(":")
-        if kind not in DEVICES or (index and not index.isdigit()):
-            raise UsageError(f"unknown device {device!r}; known: {', '.join(DEVICES)}, cuda:N")
-    return tuple(dict.fromkeys([*devices, *_devices_of(patterns)]))
+    return tuple(dict.fromkeys([*named(devices), *_devices_of(patterns)]))
 
 
 def _devices_of(patterns: Sequence[str]) -> list[str]:
     """Devices that a pattern names outright: `…@cuda:…` needs no --device beside it."""
-    named = [pattern.partition("@")[2].partition(":")[0] for pattern in patterns if "@" in pattern]
-    return [device for device in named if device in DEVICES]
+    told = [Pattern.parse(pattern).device for pattern in patterns]
+    return [device for device in told if kind_of(device) in DEVICES]

@@ -13,9 +13,8 @@ import conformance
 from conformance import results
 from conformance.checks import Check
 from conformance.costs import groups_of
-from conformance.errors import UsageError
+from conformance.devices import NOWHERE, Machine, kind_of
 from conformance.examiner import RANKS, TIMEOUT, Examiner, world_of
-from conformance.frameworks import Description
 from conformance.plan import Plan
 from conformance.results import Record, Run, Writer, record_of
 
@@ -52,13 +51,17 @@ def run(
     """
     results.writable(folder)
     started = results.now()
-    first = _examiner(plan, timeout, folder)
-    examiners = [first]
+    examiners = [_examiner(plan, timeout, folder)]
     try:
-        header = header_of(plan, first, started)
+        machine = examiners[0].look_around(plan.frameworks)
+        for device in plan.required:
+            if kind_of(device) != "cpu":
+                machine.require(device)
+        header = header_of(plan, machine, started)
         on_start(header)
         groups = groups_of(plan.checks)
-        examiners += [_examiner(plan, timeout, folder) for _ in range(min(jobs, len(groups)) - 1)]
+        for _ in range(min(jobs, len(groups)) - 1):
+            examiners.append(_examiner(plan, timeout, folder, machine))
         with Writer(folder, header) as writer:
             if _ask_all(groups, examiners, writer, on_record, fail_fast=fail_fast):
                 return writer.finish()
@@ -68,19 +71,13 @@ def run(
             examiner.close()
 
 
-def _examiner(plan: Plan, timeout: float, folder: Path) -> Examiner:
-    return Examiner(plan.goldens, plan.known, timeout, (folder / "cache").absolute())
+def _examiner(plan: Plan, timeout: float, folder: Path, machine: Machine = NOWHERE) -> Examiner:
+    return Examiner(plan.goldens, plan.known, timeout, (folder / "cache").absolute(), machine)
 
 
-def header_of(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
-    """The first line of a results file.
-
-    Raises:
-        UsageError: if a device is not here.
-    """
-    described = {name: examiner.describe(name) for name in plan.frameworks}
-    here = {name: one for name, one in described.items() if one is not None}
-    _require(plan.devices, here)
+def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
+    """The first line of a results file."""
+    here = machine.described
     return {
         "suite": conformance.__version__,
         "started": started,
@@ -99,17 +96,6 @@ def header_of(plan: Plan, examiner: Examiner, started: str) -> dict[str, Any]:
         "plan": plan.digest,
         "shard": plan.shard,
     }
-
-
-def _require(devices: Sequence[str], described: Mapping[str, Description]) -> None:
-    for device in devices:
-        kind, _, index = device.partition(":")
-        name = f"{kind}:{index or 0}"
-        if kind != "cpu" and not any(name in one.devices for one in described.values()):
-            seen = [
-                f"{d} ({framework})" for framework, one in described.items() for d in one.devices
-            ]
-            raise UsageError(f"no device {device} here; there is {', '.join(seen)}")
 
 
 def _ask_all(

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import safetensors.numpy
 from conformance.cases.case import AnyCase
 from conformance.dtypes import DTYPES, Dtype, of_numpy
 from conformance.errors import UsageError
-from conformance.oracle import solve
+from conformance.oracle import bounds_at, loses, solve
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -55,6 +55,24 @@ def _make(case: AnyCase) -> Golden:
 @lru_cache(maxsize=4)  # a few tens of megabytes each: all implementations are asked the same
 def _make_and_keep(case: AnyCase) -> Golden:
     return _make(case)
+
+
+def at_precision(case: AnyCase, golden: Golden, matmul_bits: int | None) -> Golden:
+    """A golden whose bounds hold on a device too that keeps fewer bits in products of matrices.
+
+    Args:
+        case: whose golden it is.
+        golden: where it has no bounds, or the device keeps every bit, it comes back as it is.
+        matmul_bits: how many bits products were measured to keep; None if nobody measured.
+
+    Raises:
+        Uncertain: if a sign or an order depends on what is lost: then there is no bound.
+    """
+    if not golden.bounds or matmul_bits is None or not loses(case, matmul_bits):
+        return golden
+    wide = bounds_at(case, golden.inputs, matmul_bits)
+    bounds = {name: np.maximum(bound, wide[name]) for name, bound in golden.bounds.items()}
+    return replace(golden, bounds=bounds)
 
 
 def sha256_of(array: np.ndarray) -> str:

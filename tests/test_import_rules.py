@@ -23,7 +23,7 @@ ORDER = (
     ("asking",),
     ("worlds",),
     ("judge",),
-    ("costs", "versions"),
+    ("costs", "devices", "versions"),
     ("plan", "examiner", "results", "killing"),
     ("calibration", "fuzz", "golden_cases"),
     ("mutants",),

@@ -1,5 +1,6 @@
 """Putting a case's question to an implementation, inside the world where it lives."""
 
+from textwrap import shorten
 from typing import Any
 
 from conformance.asking import behaviours, channel_shuffle, gradient_mean, virtual_ranks
@@ -11,13 +12,30 @@ from conformance.cases.case import (
     VirtualQuestion,
 )
 from conformance.frameworks import Description, bridge
-from conformance.outcomes import Outcome
+from conformance.outcomes import Outcome, Unsupported
 
 __all__ = ["Ask", "ask", "describe", "prepare_jax", "prepare_numpy", "prepare_torch"]
 
 
 def ask(payload: Ask[Any], rank: Rank) -> Outcome:
-    """Answer one question here; what the implementation raises is the world's to catch."""
+    """Answer one question here; what the implementation raises is the world's to catch.
+
+    Raises:
+        Unsupported: if the device has too little memory, among other reasons.
+    """
+    here = bridge(payload.implementation.framework)
+    try:
+        return _asked(payload, rank)
+    except Exception as error:
+        if not here.is_out_of_memory(error):
+            raise
+        words = shorten(str(error), 160, placeholder=" …")
+        raise Unsupported(f"{payload.device} is out of memory: {words}") from error
+    finally:
+        here.release(payload.device)
+
+
+def _asked(payload: Ask[Any], rank: Rank) -> Outcome:
     match payload.question:
         case ShuffleQuestion():
             return channel_shuffle.answer(payload)

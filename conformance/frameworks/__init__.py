@@ -7,7 +7,7 @@ implementation's author writes forward only; everything else that a case asks is
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol
 
@@ -19,15 +19,27 @@ from conformance.dtypes import Dtype
 Function = Callable[..., Any]
 # A dtype that it does not take, or a function that it cannot take a derivative of, map or compile.
 Refused = Literal["dtype", "transform"]
+# The kinds of devices that a framework can be asked about.
+KINDS = ("cpu", "cuda", "tpu", "mps")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a framework says of itself on this machine."""
+    """What a framework says of itself on this machine.
+
+    Attributes:
+        packages: versions by name.
+        devices: every device by name, `cpu` or `cuda:0`, in words.
+        precision: the settings in force, and what they were measured to come to.
+        missing: for each kind of device that is not here, why.
+        matmul_bits: by device and dtype, the bits that products of matrices were measured to keep.
+    """
 
     packages: Mapping[str, str]
     devices: Mapping[str, str]
     precision: Mapping[str, str]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    matmul_bits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Bridge(Protocol):
@@ -84,6 +96,12 @@ class Bridge(Protocol):
 
     def refusal(self, error: Exception) -> Refused | None:
         """What the framework itself refuses by this error; None where it refuses nothing."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether a device had too little memory."""
+
+    def release(self, device: str) -> None:
+        """Give back what memory of the device is kept for later, since others share it."""
 
 
 @cache

@@ -1,5 +1,6 @@
 """JAX: under `jax.jit` by default, as it is used; op by op where a case says eager."""
 
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -9,32 +10,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from conformance.cases.case import Layout, Transform
-from conformance.dtypes import Dtype
-from conformance.frameworks import Description, Function, Refused
+from conformance.dtypes import DTYPES, Dtype
+from conformance.frameworks import Description, Function, Refused, jax_devices, precision
 from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
-
-_PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 
 
 def prepare() -> None:
     """64-bit types on, matmul at full precision, and the host as eight devices."""
-    jax.config.update("jax_num_cpu_devices", 8)
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_default_matmul_precision", "highest")
+    jax_devices.prepare()
 
 
 def describe() -> Description:
-    """Versions, devices, and the settings that decide precision."""
-    devices = {
-        f"{'cuda' if device.platform == 'gpu' else device.platform}:{device.id}": device.device_kind
-        for device in jax.devices()
+    """Versions, every device, the settings that decide precision, and what they come to."""
+    devices = jax_devices.described()
+    kept = {
+        kind: precision.measured(partial(_matmul, kind))
+        for kind in dict.fromkeys("cpu" if d.startswith("cpu") else d for d in devices)
     }
-    packages = {name: version(name) for name in ("jax", "jaxlib")}
-    precision = {
-        "jax_enable_x64": str(jax.config.jax_enable_x64),
-        "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
-    }
-    return Description(packages, devices, precision)
+    return Description(
+        {name: version(name) for name in ("jax", "jaxlib")},
+        devices,
+        {**jax_devices.precision(), **precision.words("jax", kept)},
+        jax_devices.all_missing(),
+        precision.fewest(kept),
+    )
+
+
+def _matmul(device: str, dtype: str) -> precision.Matmul:
+    def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        x, y = (array(one, DTYPES[dtype], "contiguous", device) for one in (a, b))
+        return values(jnp.matmul(x, y), device)
+
+    return matmul
 
 
 def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> jax.Array:
@@ -43,22 +50,14 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> jax.
         raise Unsupported(f"jax has no {dtype.torch}")
     if layout != "contiguous":
         raise Unsupported("jax arrays have no strides: there is no layout to ask about")
-    return jax.device_put(np.array(values, order="C"), _device(device))
-
-
-def _device(device: str) -> Any:
-    platform, _, index = device.partition(":")
-    try:
-        return jax.devices(_PLATFORMS.get(platform, platform))[int(index or 0)]
-    except (RuntimeError, IndexError) as error:
-        raise Unsupported(f"jax has no device {device} here") from error
+    return jax.device_put(np.array(values, order="C"), jax_devices.those(device)[0])
 
 
 def values(array: Any, device: str) -> np.ndarray:
     """The array's bits in the carrier of its dtype."""
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         raise WrongAnswer(f"gave {type(array).__name__}, not a concrete jax.Array")
-    wanted = _device(device)
+    wanted = jax_devices.those(device)[0]
     if array.devices() != {wanted}:
         raise WrongAnswer(f"gave an array on {array.devices()}, not on {wanted}")
     return np.asarray(array).copy()
@@ -159,3 +158,12 @@ def refusal(error: Exception) -> Refused | None:
     if isinstance(error, NotImplementedError) or "can't apply forward-mode" in words:
         return "transform"
     return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """By the status that XLA has for it."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def release(device: str) -> None:
+    """Nothing: JAX is told to preallocate nothing, and its process ends with its checks."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import Dtype
-from conformance.frameworks import Description, Function, Refused
+from conformance.frameworks import KINDS, Description, Function, Refused
 from conformance.frameworks.layouts import laid_out
 from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
 
@@ -18,13 +18,14 @@ def prepare() -> None:
 
 def describe() -> Description:
     """NumPy's version; the CPU is its only device."""
-    return Description({"numpy": np.__version__}, {"cpu": f"{os.cpu_count()} cores"}, {})
+    missing = {kind: "numpy has the CPU alone" for kind in KINDS if kind != "cpu"}
+    return Description({"numpy": np.__version__}, {"cpu": f"{os.cpu_count()} cores"}, {}, missing)
 
 
 def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> np.ndarray:
     """A copy of the values, lying as asked."""
     if device != "cpu":
-        raise Unsupported(f"numpy has no device {device}")
+        raise Unsupported("numpy has the CPU alone")
     if dtype.jax is None:
         raise Unsupported(f"numpy has no {dtype.torch}")
     return laid_out(values, layout)
@@ -95,3 +96,12 @@ def moveaxis(x: np.ndarray, source: int, destination: int) -> np.ndarray:
 def refusal(error: Exception) -> Refused | None:
     """Numpy says so in a TypeError of the ufunc."""
     return "dtype" if isinstance(error, TypeError) and "ufunc" in str(error) else None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Never: there is no device but the host."""
+    return False
+
+
+def release(device: str) -> None:
+    """Nothing is kept."""

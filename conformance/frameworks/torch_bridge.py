@@ -1,8 +1,8 @@
 """torch: eager by default; autograd, torch.func, torch.compile, torch.export and TorchScript."""
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from textwrap import shorten
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch._dynamo.exc
 
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import DTYPES, Dtype
-from conformance.frameworks import Description, Function, Refused
+from conformance.frameworks import Description, Function, Refused, precision, torch_devices
 from conformance.frameworks.layouts import laid_out
 from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
 
@@ -22,25 +22,29 @@ _BY_TORCH = {getattr(torch, row.torch): row for row in DTYPES.values()}
 def prepare() -> None:
     """One thread a process, full precision, deterministic algorithms."""
     torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # quint8 cannot be filled
+    torch_devices.prepare()
 
 
 def describe() -> Description:
-    """Versions, the CPU and every CUDA device, and the flags that set precision."""
-    devices = {"cpu": platform.processor() or platform.machine()}
-    for index in range(torch.cuda.device_count()):
-        devices[f"cuda:{index}"] = torch.cuda.get_device_name(index)
-    precision = {
-        "float32_matmul": torch.get_float32_matmul_precision(),
-        "cudnn_tf32": str(torch.backends.cudnn.allow_tf32),
-        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
-    }
+    """Versions, every device, the settings that decide precision, and what they come to."""
+    devices = torch_devices.described()
+    kept = {device: precision.measured(partial(_matmul, device)) for device in devices}
     # A plain str: the version is of a class of its own, which cannot leave this process.
-    return Description({"torch": str(torch.__version__)}, devices, precision)
+    return Description(
+        {"torch": str(torch.__version__)},
+        devices,
+        {**torch_devices.precision(), **precision.words("torch", kept)},
+        torch_devices.all_missing(),
+        precision.fewest(kept),
+    )
+
+
+def _matmul(device: str, dtype: str) -> precision.Matmul:
+    def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        x, y = (array(one, DTYPES[dtype], "contiguous", device) for one in (a, b))
+        return values(x @ y, device)
+
+    return matmul
 
 
 def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> torch.Tensor:
@@ -48,17 +52,18 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> torc
     if layout == "negative":
         raise Unsupported("torch has no negative strides")
     target = getattr(torch, dtype.torch)
+    place = torch_devices.those(device)[0]
     if layout == "contiguous":
         raw = torch.from_numpy(np.array(values, order="C").reshape(-1).view(np.uint8))
         if dtype.kind == "quantized":
             whole = torch._make_per_tensor_quantized_tensor(raw.reshape(values.shape), 0.5, 0)
         else:
             whole = raw.view(target).reshape(values.shape)
-        return whole.to(device)
+        return whole.to(place)
     # Through the array's own buffer: bits, strides and offset as NumPy laid them out.
     strided = laid_out(values, layout)
     buffer = strided if strided.base is None else strided.base
-    flat = torch.from_numpy(_flat(buffer).view(np.uint8)).to(device).view(target)
+    flat = torch.from_numpy(_flat(buffer).view(np.uint8)).to(place).view(target)
     offset = (
         strided.__array_interface__["data"][0] - buffer.__array_interface__["data"][0]
     ) // strided.itemsize
@@ -76,7 +81,8 @@ def values(array: Any, device: str) -> np.ndarray:
     """The tensor's bits in the carrier of its dtype."""
     if not isinstance(array, torch.Tensor):
         raise WrongAnswer(f"gave {type(array).__name__}, not torch.Tensor")
-    if array.device.type != torch.device(device).type:
+    wanted = torch.device(device)
+    if array.device.type != wanted.type or wanted.index not in (None, array.device.index):
         raise WrongAnswer(f"gave a tensor on {array.device}, not on {device}")
     row = _BY_TORCH.get(array.dtype)
     if row is None:
@@ -229,3 +235,15 @@ def refusal(error: Exception) -> Refused | None:
     ):
         return "transform"
     return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """By the type that torch has for it on every accelerator."""
+    return isinstance(error, torch.OutOfMemoryError)
+
+
+def release(device: str) -> None:
+    """Empty the caching allocator of the device's kind."""
+    kind = torch.device(device).type
+    if kind != "cpu" and not torch_devices.missing(kind):
+        torch.get_device_module(kind).empty_cache()

@@ -24,8 +24,10 @@ from conformance.oracle import (
     virtual_ranks,
 )
 from conformance.oracle.numbers import Lattice
+from conformance.oracle.numbers.running import Approximate
+from conformance.oracle.numbers.system import FORMATS
 
-__all__ = ["Solution", "solve"]
+__all__ = ["Solution", "bounds_at", "loses", "solve"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,38 @@ def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     truths = gradient_mean.answer(Ball(), question, inputs, promises)
     answers = {name: rounded(balls, question.dtype) for name, balls in truths.items()}
     errors = gradient_mean.answer(gradient_mean.running(question), question, inputs, promises)
+    return Solution(inputs, *_with_bounds(question, promises, answers, errors))
+
+
+def loses(case: AnyCase, matmul_bits: int) -> bool:
+    """Whether products of matrices of so many bits are coarser than the dtype of a question."""
+    question = case.question
+    return isinstance(question, GradientQuestion) and matmul_bits < FORMATS[question.dtype][0]
+
+
+def bounds_at(
+    case: AnyCase, inputs: Mapping[str, np.ndarray], matmul_bits: int
+) -> Mapping[str, np.ndarray]:
+    """The bounds of a bounded case where products of matrices keep so many bits.
+
+    Raises:
+        Uncertain: if a sign or an order depends on what is lost.
+    """
+    question, promises = case.question, case.promises or gradient_mean.PROMISES
+    assert isinstance(question, GradientQuestion)
+    numbers = gradient_mean.running(question, matmul_bits)
+    errors = gradient_mean.answer(numbers, question, inputs, promises)
+    answers = {name: approximate.value for name, approximate in errors.items()}
+    return _with_bounds(question, promises, answers, errors)[1]
+
+
+def _with_bounds(
+    question: GradientQuestion,
+    promises: Sequence[str],
+    answers: Mapping[str, np.ndarray],
+    errors: Mapping[str, Approximate],
+) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """What is observed of the answers, and how far it may be off."""
     bounds = {
         name: gradient_mean.bound(errors[name], answers[name], question.dtype) for name in answers
     }
@@ -96,12 +130,10 @@ def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
         bounds = {name: np.where(answers[name] == 0, 0, bounds[name]) for name in answers}
     observed, off = (_observed(question, promises, arrays) for arrays in (answers, bounds))
     whether = {name for name, array in observed.items() if array.dtype.kind == "b"}
-    return Solution(
-        inputs,
-        observed,
-        # Of what is true or false nothing may be off.
-        {name: array * 0.0 if name in whether else array for name, array in off.items()},
-    )
+    # Of what is true or false nothing may be off.
+    return observed, {
+        name: array * 0.0 if name in whether else array for name, array in off.items()
+    }
 
 
 def _observed(

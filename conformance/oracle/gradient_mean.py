@@ -183,9 +183,15 @@ def answer(
     return named
 
 
-def running(question: GradientQuestion) -> Running:
-    """The number system whose errors bound every way to compute a question in its dtype."""
-    return Running(question.dtype, more=sum(map(sum, question.shards)) + question.world_size)
+def running(question: GradientQuestion, matmul_bits: int | None = None) -> Running:
+    """The number system whose errors bound every way to compute a question in its dtype.
+
+    Args:
+        question: what is computed.
+        matmul_bits: how many bits products of matrices keep; those of the dtype, unless told.
+    """
+    more = sum(map(sum, question.shards)) + question.world_size
+    return Running(question.dtype, more, matmul_bits)
 
 
 def bound(approximate: Approximate, golden: np.ndarray, dtype: str) -> np.ndarray:

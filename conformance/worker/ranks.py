@@ -146,7 +146,8 @@ def _lead(
     ranks.agree()
     examiner = Examiner(sharing.plan.goldens, cache=(folder / "cache").absolute())
     try:
-        header = header_of(sharing.plan, examiner, started)
+        machine = examiner.look_around(sharing.plan.frameworks)
+        header = header_of(sharing.plan, machine, started)
     finally:
         examiner.close()
     launch = ranks.launch

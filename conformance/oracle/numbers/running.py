@@ -35,14 +35,19 @@ class Approximate:
 class Running:
     """Arithmetic on values with errors, for computations in one dtype."""
 
-    def __init__(self, dtype: str, more: int = 0) -> None:
+    def __init__(self, dtype: str, more: int = 0, matmul_bits: int | None = None) -> None:
         """Choose the precision.
 
         Args:
             dtype: f64, f32, f16 or bf16.
             more: terms that any sum may be mixed with, in an order that is not the oracle's.
+            matmul_bits: how many bits a contraction keeps of its factors and sums; those of the
+                dtype, unless there are fewer.
         """
         self._u, self._more = UNIT_ROUNDOFF[dtype], more
+        # Hardware may cut a factor off rather than round it: twice the error.
+        fewer = matmul_bits is not None and matmul_bits < FORMATS[dtype][0]
+        self._matmul_u = 2.0 ** (1 - matmul_bits) if matmul_bits and fewer else self._u
         self._tiny = 2.0 ** FORMATS[dtype][1]
 
     def exactly(self, values: np.ndarray) -> Approximate:
@@ -86,7 +91,9 @@ class Running:
         carried = most - np.einsum(spec, np.abs(a.value), np.abs(b.value))
         terms = _terms(spec, a.value.shape, b.value.shape)
         value = np.einsum(spec, a.value, b.value)
-        return self._rounded(value, carried, most, terms + _PRODUCT + self._more)
+        # n products of two rounded factors, and n − 1 sums: n + 2 roundings at most.
+        roundings = terms + _PRODUCT + self._more
+        return self._rounded(value, carried, most, roundings, self._matmul_u)
 
     def keep(self, a: Approximate, mask: np.ndarray) -> Approximate:
         """Exactly zero where the mask is not."""
@@ -129,10 +136,16 @@ class Running:
         return self._rounded(value, carried, value + carried, _FUNCTION)
 
     def _rounded(
-        self, value: np.ndarray, carried: np.ndarray, most: np.ndarray, roundings: int
+        self,
+        value: np.ndarray,
+        carried: np.ndarray,
+        most: np.ndarray,
+        roundings: int,
+        unit: float | None = None,
     ) -> Approximate:
         """The error carried so far, and that of so many roundings of at most `most`."""
-        gamma = roundings * self._u / (1 - roundings * self._u)
+        n = roundings * (unit or self._u)
+        gamma = n / (1 - n) if n < 1 else np.inf
         return Approximate(value, carried + gamma * most + roundings * self._tiny * self._u)
 
 

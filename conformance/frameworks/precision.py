@@ -1,0 +1,113 @@
+"""How many bits a product of matrices really keeps: measured, since settings only promise.
+
+A number of p bits, 1 + 2^(1−p), comes back from a product with the identity if the factors are
+taken at p bits or more (TF32 takes f32 at 11, and bfloat16 at 8); the sum of 1 and 2^(1−p), both of
+which every format has, comes out if it is accumulated at p bits or more. Nothing else can go
+wrong in such a product: each element is one number, or the sum of two.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformance.dtypes import DTYPES
+
+# The bits that each format has, the first one included.
+SIGNIFICANDS: Mapping[str, int] = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
+# Large enough that a device takes the kernels that it takes for any other product.
+SIZE = 256
+MEASURED = "matmul_bits"  # what a record calls it
+
+Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Bits:
+    """At how many bits factors are taken, and their products summed, as far as results can show."""
+
+    factors: int
+    sums: int
+
+    @property
+    def fewest(self) -> int:
+        """What a product of matrices keeps for sure."""
+        return min(self.factors, self.sums)
+
+    def __str__(self) -> str:
+        if self.factors == self.sums:
+            return f"{self.factors}"
+        return f"{self.factors} (sums {self.sums})"
+
+
+def measure(matmul: Matmul, dtype: str) -> Bits:
+    """The bits that a device's products of matrices keep.
+
+    Args:
+        matmul: of two NumPy arrays (n, n) in the carrier of the dtype, to another one.
+        dtype: f64, f32, f16 or bf16.
+
+    >>> measure(np.matmul, "f32")
+    Bits(factors=24, sums=24)
+    """
+    carrier = DTYPES[dtype].carrier
+    # Row i is about numbers of places[i] bits; each width has several rows.
+    places = 2 + np.arange(SIZE) % (SIGNIFICANDS[dtype] - 1)
+    small = 2.0 ** (1 - places)
+    one = np.eye(SIZE).astype(carrier)
+    numbers = np.tile((1 + small)[:, None], SIZE).astype(carrier)
+    left = matmul(numbers, one) == numbers
+    right = matmul(one, numbers) == numbers
+    ends = np.zeros((SIZE, SIZE))
+    ends[:, 0], ends[:, -1] = 1, small
+    wanted = numbers[:, :1]
+    ones = np.ones((SIZE, SIZE)).astype(carrier)
+    forth, back = (
+        matmul(terms.astype(carrier), ones) == wanted for terms in (ends, ends[:, ::-1].copy())
+    )
+    return Bits(_kept(left & right, places), _kept(forth & back, places))
+
+
+# By device and dtype; where a device could not be asked, its words.
+Kept = Mapping[str, Mapping[str, Bits | str]]
+
+
+def measured(matmul_of: Callable[[str], Matmul]) -> dict[str, Bits | str]:
+    """What a device keeps in each dtype.
+
+    Args:
+        matmul_of: a dtype's product of matrices on the device.
+    """
+    found: dict[str, Bits | str] = {}
+    for dtype in SIGNIFICANDS:
+        try:
+            found[dtype] = measure(matmul_of(dtype), dtype)
+        except Exception as error:  # noqa: BLE001 - no device has to have every dtype
+            found[dtype] = f"not measured ({type(error).__name__})"
+    return found
+
+
+def words(framework: str, kept: Kept) -> dict[str, str]:
+    """What a record says of measurements.
+
+    >>> words("torch", {"cuda:0": {"f64": Bits(53, 53), "f32": Bits(11, 24)}})
+    {'matmul_bits torch cuda:0': 'f64 53, f32 11 (sums 24)'}
+    """
+    return {
+        f"{MEASURED} {framework} {device}": ", ".join(f"{name} {bits}" for name, bits in by.items())
+        for device, by in kept.items()
+    }
+
+
+def fewest(kept: Kept) -> dict[str, dict[str, int]]:
+    """The bits that products keep for sure, by device and dtype."""
+    return {
+        device: {name: bits.fewest for name, bits in by.items() if isinstance(bits, Bits)}
+        for device, by in kept.items()
+    }
+
+
+def _kept(equal: np.ndarray, places: np.ndarray) -> int:
+    """The most bits up to which every number came out as it should."""
+    lost = places[~equal.all(axis=1)]
+    return int(lost.min()) - 1 if lost.size else int(places.max())
