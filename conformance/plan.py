@@ -96,11 +96,9 @@ def make_players(
         UsageError: for a pattern that means nobody or names a case, an unknown device, a bad
             adapter.
     """
-    of_a_case = next((text for text in patterns if Pattern.parse(text).case != "*"), None)
-    if of_a_case is not None:
-        raise UsageError(
-            f"{of_a_case!r} names cases, and fuzz draws its own: leave out what follows :"
-        )
+    told = next((text for text in patterns if Pattern.parse(text).case != "*"), None)
+    if told is not None:
+        raise UsageError(f"{told!r} names cases, and fuzz draws its own: leave out what follows :")
     checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
     players = [
         (check.implementation, check.device)

@@ -60,8 +60,8 @@ def run(
         header = header_of(plan, machine, started)
         on_start(header)
         groups = groups_of(plan.checks)
-        for _ in range(min(jobs, len(groups)) - 1):
-            examiners.append(_examiner(plan, timeout, folder, machine))
+        others = range(min(jobs, len(groups)) - 1)
+        examiners += [_examiner(plan, timeout, folder, machine) for _ in others]
         with Writer(folder, header) as writer:
             if _ask_all(groups, examiners, writer, on_record, fail_fast=fail_fast):
                 return writer.finish()
