@@ -128,10 +128,13 @@ class Examiner:
 
     def _world(self, name: str) -> World:
         if name not in self._worlds:
-            prepare = f"conformance.asking:prepare_{name.partition('-')[0]}"
-            match name:
+            kind, _, device = name.partition("@")
+            prepare = f"conformance.asking:prepare_{kind.partition('-')[0]}"
+            match kind:
                 case "torch-ranks":
-                    world: World = TorchRanks(MOST_RANKS, prepare, self._environment)
+                    world: World = TorchRanks(
+                        MOST_RANKS, prepare, self._environment, device or "cpu"
+                    )
                 case _ if name.startswith(PROCESSES):
                     # Its processes say themselves how many devices they have, before all else.
                     devices = int(name.removeprefix(PROCESSES))
@@ -145,10 +148,15 @@ class Examiner:
 RANKS, PROCESSES = "torch-ranks", "jax-processes-"
 
 
+def takes_ranks(check: Check) -> bool:
+    """Whether a check is asked of torch ranks."""
+    return check.implementation.runs == "per_rank"
+
+
 def world_of(check: Check) -> str:
-    """The name of the world in which a check is asked."""
-    if check.implementation.runs == "per_rank":
-        return RANKS
+    """The name of the world in which a check is asked; ranks on GPUs are joined in another way."""
+    if takes_ranks(check):
+        return RANKS if check.device == "cpu" else f"{RANKS}@{check.device}"
     if check.implementation.framework == "jax" and check.ranks > 1:
         return f"{PROCESSES}{devices_of(check.case.question)}"
     return check.implementation.framework

@@ -14,7 +14,7 @@ from conformance import results
 from conformance.checks import Check
 from conformance.costs import groups_of
 from conformance.devices import NOWHERE, Machine, kind_of
-from conformance.examiner import RANKS, TIMEOUT, Examiner, world_of
+from conformance.examiner import TIMEOUT, Examiner, takes_ranks, world_of
 from conformance.plan import Plan
 from conformance.results import Record, Run, Writer, record_of
 
@@ -111,7 +111,7 @@ def _ask_all(
     ranks: _Groups = queue.SimpleQueue()
     rest: _Groups = queue.SimpleQueue()
     for group in groups:
-        (ranks if world_of(group[0]) == RANKS else rest).put(group)
+        (ranks if takes_ranks(group[0]) else rest).put(group)
     finished: _Finished = queue.SimpleQueue()
     stop = threading.Event()
     threads = [

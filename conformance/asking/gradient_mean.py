@@ -1,8 +1,10 @@
 """Asking for averaged gradients: every rank's samples, and what it holds afterwards."""
 
 import importlib
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from textwrap import shorten
 from typing import Any
 
@@ -15,6 +17,7 @@ from conformance.dtypes import DTYPES
 from conformance.frameworks import bridge
 from conformance.oracle import noise
 from conformance.outcomes import Answer, NotExercised, Unsupported
+from conformance.registry import Implementation, own_folder
 
 Targets = np.ndarray | tuple[np.ndarray, ...]
 Batch = tuple[Any, ...]
@@ -59,7 +62,8 @@ def _put(function: Callable[..., Any], ask: Ask[GradientQuestion], rank: Rank) -
             raise Unsupported("a JAX implementation runs in one process, for all of its devices")
         dtype = DTYPES[question.dtype].carrier
         padded = [padded_shards(b, s, dtype) for b, s in zip(whole, question.shards, strict=True)]
-        given = here.one_process(function, question, start, padded, ask.device)
+        needed = devices_needed(implementation, question.world_size)
+        given = here.one_process(function, question, start, padded, ask.device, needed)
     elif implementation.runs == "per_rank":
         if question.starts == "different":
             start = {name: array + array.dtype.type(rank.index) for name, array in start.items()}
@@ -70,6 +74,17 @@ def _put(function: Callable[..., Any], ask: Ask[GradientQuestion], rank: Rank) -
             _check_chunks(question)
         given = here.one_process(function, question, start, whole, ask.device)
     return given
+
+
+def devices_needed(implementation: Implementation, ranks: int) -> int:
+    """How many devices a JAX implementation cannot do without for so many ranks."""
+    return 1 if implementation.id in _one_is_enough() else ranks
+
+
+@cache
+def _one_is_enough() -> frozenset[str]:
+    told = tomllib.loads((own_folder() / "devices.toml").read_text(encoding="utf-8"))
+    return frozenset(told["one_is_enough"])
 
 
 def _check_chunks(question: GradientQuestion) -> None:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from conformance.cases.case import GradientQuestion
+from conformance.frameworks import jax_devices
 from conformance.frameworks.jax_models import loss_of
 from conformance.outcomes import Answer, Unsupported, WrongAnswer
 
 # (inputs, targets, weights) in NumPy; targets of several heads are a tuple
 Batch = tuple[Any, ...]
-_PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 
 
 def one_process(
@@ -22,6 +22,7 @@ def one_process(
     start: Mapping[str, np.ndarray],
     batches: Sequence[Batch],
     device: str,
+    needed: int,
 ) -> Answer:
     """What the implementation returns, as its first device has it.
 
@@ -30,12 +31,16 @@ def one_process(
         question: what is asked.
         start: the parameters and buffers.
         batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)).
-        device: a platform; W of its devices are handed over.
+        device: a kind, of which W devices are handed over, or as many as there are.
+        needed: how many devices the function cannot do without.
 
     Raises:
-        Unsupported: if there are fewer than W devices.
+        Unsupported: if there are fewer devices.
     """
-    return _asked(function, question, start, batches, _devices(device, question.world_size))
+    devices = jax_devices.those(device)[: question.world_size]
+    if len(devices) < needed:
+        raise Unsupported(f"{needed} devices are asked for, {len(devices)} are here")
+    return _asked(function, question, start, batches, devices)
 
 
 def virtual(
@@ -46,7 +51,8 @@ def virtual(
     device: str,
 ) -> Answer:
     """As `one_process`, of W ranks on the first of its devices, which is handed over W times."""
-    return _asked(function, question, start, batches, _devices(device, 1) * question.world_size)
+    devices = jax_devices.those(device)[:1] * question.world_size
+    return _asked(function, question, start, batches, devices)
 
 
 def _asked(
@@ -77,17 +83,6 @@ def _asked(
                 flaw,
             )
     return Answer({f"gradient/{name}": array for name, array in gradients.items()}, flaw)
-
-
-def _devices(device: str, ranks: int) -> list[Any]:
-    platform = device.partition(":")[0]
-    try:
-        here = jax.devices(_PLATFORMS.get(platform, platform))
-    except RuntimeError as error:
-        raise Unsupported(f"jax has no device {device} here") from error
-    if len(here) < ranks:
-        raise Unsupported(f"{ranks} devices are asked for, {len(here)} are here")
-    return here[:ranks]
 
 
 def _named(start: Mapping[str, np.ndarray], head: str) -> dict[str, np.ndarray]:

@@ -93,6 +93,12 @@ def those(device: str) -> list[torch.device]:
     return [here[int(index)]]
 
 
+def choose(device: torch.device) -> None:
+    """Make a device this process's current one: `cuda` means it from now on."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 @cache
 def missing(kind: str) -> str:
     """Why torch has no device of a kind here; empty where it has."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from conformance.cases.case import GradientQuestion
 from conformance.cases.models import Model, model_of
-from conformance.frameworks import torch_bridge
+from conformance.frameworks import torch_bridge, torch_devices
 from conformance.frameworks.torch_models import Loss, build, tensor
 from conformance.outcomes import Answer, NotExercised, Unsupported, WrongAnswer
 
@@ -35,7 +35,7 @@ def per_rank(
         device: a type; ranks share out its devices, and share one where there are fewer.
         group: the process group.
     """
-    devices = _devices(device)
+    devices = torch_devices.those(device)
     mine = devices[group.rank() % len(devices)]
     model = build(model_of(question), start, mine)
     torch.manual_seed(group.rank())  # as processes are that nobody seeded: each its own noise
@@ -58,17 +58,15 @@ def one_process(
         question: what is asked.
         start: the parameters and buffers.
         batches: all samples.
-        device: a type; the host is W devices, the others are as many as there are.
+        device: a kind, or one device; where there are fewer than W, each is several of the W.
 
     Raises:
-        Unsupported: if there are fewer than W devices.
+        Unsupported: if there is no such device, or `nn.DataParallel` was given one twice.
         NotExercised: if `nn.DataParallel` passed a batch through to the model.
     """
     ranks = question.world_size
-    devices = _devices(device)
-    devices = devices * ranks if device == "cpu" else devices[:ranks]
-    if len(devices) < ranks:
-        raise Unsupported(f"{ranks} devices are asked for, {len(devices)} are here")
+    here = torch_devices.those(device)
+    devices = [here[rank % len(here)] for rank in range(ranks)]
     model = build(model_of(question), start, devices[0])
     torch.manual_seed(0)
     with _replicas_watched(ranks, devices[0]):
@@ -84,23 +82,10 @@ def virtual(
     device: str,
 ) -> Answer:
     """As `one_process`, of W ranks on the first of its devices, which is handed over W times."""
-    here = _devices(device)[0]
+    here = torch_devices.those(device)[0]
     model = build(model_of(question), start, here)
     function(model, _loss(question), _tensors(batches, here), [here] * question.world_size)
     return _observed(model, question, here)
-
-
-def _devices(device: str) -> list[torch.device]:
-    """Every device of a type, or the one that is named with its index."""
-    wanted = torch.device(device)
-    if wanted.type == "cpu":
-        return [wanted]
-    module = torch.get_device_module(wanted.type)
-    count = module.device_count() if module.is_available() else 0
-    indices = range(count) if wanted.index is None else [wanted.index]
-    if not count or max(indices) >= count:
-        raise Unsupported(f"torch has no device {device} here")
-    return [torch.device(wanted.type, index) for index in indices]
 
 
 def _loss(question: GradientQuestion) -> Loss:
@@ -121,7 +106,8 @@ def _replicas_watched(ranks: int, device: torch.device) -> Iterator[None]:
     """Decline where `nn.DataParallel` ran, and what it did was not parallel, or not meant for here.
 
     Without an accelerator, and with one, it passes its input straight through (P1, P2): at one
-    rank that is all there is to do, at several nothing was shared out.
+    rank that is all there is to do, at several nothing was shared out. Given one device several
+    times over it is stopped before it runs.
     """
     passed_through = False
 
@@ -129,7 +115,14 @@ def _replicas_watched(ranks: int, device: torch.device) -> Iterator[None]:
         nonlocal passed_through
         if not isinstance(module, nn.DataParallel):
             return
-        passed_through = passed_through or len(module.device_ids) < 2
+        distinct = len(set(module.device_ids))
+        if distinct < len(module.device_ids):
+            if distinct < 2:
+                raise NotExercised("DataParallel has one device here: nothing would be parallel")
+            raise Unsupported(
+                f"DataParallel would need {len(module.device_ids)} devices, here are {distinct}"
+            )
+        passed_through = passed_through or distinct < 2
         if module.device_ids and module.src_device_obj.type != device.type:
             raise Unsupported(f"{type(module).__name__} has no replicas on {device.type}")
 

@@ -1,4 +1,4 @@
-"""Torch processes joined by gloo."""
+"""Torch processes joined by gloo, or by nccl where each has a GPU of its own."""
 
 import os
 import shutil
@@ -65,7 +65,11 @@ class TorchRanks(Pool):
     station = "conformance.worlds.torch_station:TorchStation"
 
     def __init__(
-        self, size: int = 8, prepare: str | None = None, environment: Mapping[str, str] = NOTHING
+        self,
+        size: int = 8,
+        prepare: str | None = None,
+        environment: Mapping[str, str] = NOTHING,
+        device: str = "cpu",
     ) -> None:
         """Start nothing yet.
 
@@ -73,8 +77,10 @@ class TorchRanks(Pool):
             size: how many ranks there are.
             prepare: "package.module:name" of a function to call in each new process, or None.
             environment: environment variables to set in them.
+            device: a kind, whose devices the ranks share out, or one that they all share.
         """
         super().__init__(size, _PRELOAD, prepare, {**_loopback(), **environment})
+        self._device = device
         self._groups = {min(usual, size) for usual in _USUAL_SIZES} | {size}
         self._folder = ""
 
@@ -89,7 +95,9 @@ class TorchRanks(Pool):
         self._folder = str(new_folder("ranks"))
 
     def _place(self, index: int) -> TorchPlace:
-        return TorchPlace(index, self.size, f"{self._folder}/store", sorted(self._groups))
+        return TorchPlace(
+            index, self.size, f"{self._folder}/store", sorted(self._groups), self._device
+        )
 
     def _scatter(self) -> None:
         if self._folder:

@@ -1,4 +1,4 @@
-"""A torch rank's place among the ranks: a gloo group of each size, made once."""
+"""A torch rank's place among the ranks: a group of each size, made once."""
 
 import datetime
 from collections.abc import Hashable, Sequence
@@ -21,6 +21,7 @@ class TorchPlace:
         store: a file, empty or not there yet; or host:port of a TCP store that somebody else keeps.
         groups: the sizes of the groups to make.
         key: how the ranks' own entries in the store begin.
+        device: a kind, whose devices the ranks share out, or one that they all share.
     """
 
     index: int
@@ -28,17 +29,37 @@ class TorchPlace:
     store: str
     groups: Sequence[int]
     key: str = ""
+    device: str = "cpu"
+
+
+def backend_of(size: int, devices: Sequence[Any]) -> str:
+    """What joins so many ranks: nccl where each has a GPU of its own, else gloo.
+
+    nccl refuses two ranks on one GPU; gloo goes through the host, and takes tensors of any device.
+    """
+    import torch.distributed as dist
+
+    own = devices[0].type == "cuda" and size <= len(devices)
+    return "nccl" if own and dist.is_nccl_available() else "gloo"
 
 
 class TorchStation:
     """This process in the default process group of torch, and in a subgroup of each size."""
 
     def __init__(self, place: TorchPlace) -> None:
-        """Join the others."""
+        """Join the others.
+
+        Raises:
+            Unsupported: if there is no such device.
+        """
         import torch
         import torch.distributed as dist
 
+        from conformance.frameworks import torch_devices
+
         torch.set_num_threads(1)
+        devices = torch_devices.those(place.device)
+        torch_devices.choose(devices[place.index % len(devices)])
         self._index = place.index
         host, _, port = place.store.rpartition(":")
         store = (
@@ -53,7 +74,10 @@ class TorchStation:
         )
         self._all = dist.group.WORLD
         self._groups: dict[int, Any] = {
-            size: dist.new_group(list(range(size)), timeout=_GLOO_TIMEOUT) for size in place.groups
+            size: dist.new_group(
+                list(range(size)), timeout=_GLOO_TIMEOUT, backend=backend_of(size, devices)
+            )
+            for size in place.groups
         }
 
     def rank(self, size: int) -> Rank:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from conformance.dtypes import text
+from conformance.frameworks import jax_devices
 from conformance.frameworks.probes import Place
 from conformance.outcomes import Unsupported
 
@@ -27,14 +28,10 @@ def devices_of(place: Place, count: int) -> list[Any]:
     Raises:
         Unsupported: if there are fewer.
     """
-    platform = place.device.partition(":")[0]
-    try:
-        found = jax.devices("gpu" if platform == "cuda" else platform)
-    except RuntimeError as error:
-        raise Unsupported(f"jax has no device {place.device} here") from error
+    found = jax_devices.those(place.device)
     if len(found) < count:
-        raise Unsupported(f"needs {count} {platform} devices, and jax has {len(found)} here")
-    return list(found[:count])
+        raise Unsupported(f"{count} devices are asked for, {len(found)} are here")
+    return found[:count]
 
 
 def each(

@@ -26,8 +26,11 @@ def mean(
     Every process hands over its own part of the batch; both ways leave the mean on every device.
 
     Raises:
-        Unsupported: if a process has another number of devices.
+        Unsupported: if a process has another number of devices, or on another kind of device than
+            the CPU: the processes would share one GPU.
     """
+    if place.device != "cpu":
+        raise Unsupported("JAX processes need a GPU each: they are joined on the CPU alone")
     if jax.local_device_count() != devices:
         raise Unsupported(
             f"{devices} devices of each process are asked for, {jax.local_device_count()} are here"
