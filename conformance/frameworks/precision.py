@@ -1,9 +1,10 @@
 """How many bits a product of matrices really keeps: measured, since settings only promise.
 
-A number of p bits, 1 + 2^(1−p), comes back from a product with the identity if the factors are
-taken at p bits or more (TF32 takes f32 at 11, and bfloat16 at 8); the sum of 1 and 2^(1−p), both of
-which every format has, comes out if it is accumulated at p bits or more. Nothing else can go
-wrong in such a product: each element is one number, or the sum of two.
+A number of p bits comes back from a product with the identity if the factors are taken at p bits or
+more (TF32 takes f32 at 11, and bfloat16 at 8). Half of the numbers are 1 + 2^(1−p); the others have
+bits all along, since a device that splits f32 into several bfloat16 keeps any number of few ones.
+The sum of 1 and 2^(1−p), both of which every format has, comes out if it is accumulated at p bits or
+more. Nothing else can go wrong in such a product: each element is one number, or the sum of two.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,16 +52,18 @@ def measure(matmul: Matmul, dtype: str) -> Bits:
     Bits(factors=24, sums=24)
     """
     carrier = DTYPES[dtype].carrier
-    # Row i is about numbers of places[i] bits; each width has several rows.
-    places = 2 + np.arange(SIZE) % (SIGNIFICANDS[dtype] - 1)
+    # Row i is about numbers of places[i] bits; each width has two rows, or more.
+    turn, place = np.divmod(np.arange(SIZE), SIGNIFICANDS[dtype] - 1)
+    places = 2 + place
     small = 2.0 ** (1 - places)
+    long = [(2 ** (int(p) + 1) // 3 | 1) * 2.0 ** (1 - p) for p in places]  # 1.0101… and a last 1
     one = np.eye(SIZE).astype(carrier)
-    numbers = np.tile((1 + small)[:, None], SIZE).astype(carrier)
+    numbers = np.tile(np.where(turn % 2, long, 1 + small)[:, None], SIZE).astype(carrier)
     left = matmul(numbers, one) == numbers
     right = matmul(one, numbers) == numbers
     ends = np.zeros((SIZE, SIZE))
     ends[:, 0], ends[:, -1] = 1, small
-    wanted = numbers[:, :1]
+    wanted = (1 + small)[:, None].astype(carrier)
     ones = np.ones((SIZE, SIZE)).astype(carrier)
     forth, back = (
         matmul(terms.astype(carrier), ones) == wanted for terms in (ends, ends[:, ::-1].copy())

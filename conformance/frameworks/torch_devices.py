@@ -160,7 +160,7 @@ def driver_version() -> str:
     """The version of NVIDIA's driver; empty where nothing tells it."""
     try:
         told = _DRIVER.read_text(encoding="utf-8", errors="replace")
-        if found := re.search(r"Kernel Module\D*?\s(\d+(\.\d+)+)", told):
+        if found := re.search(r"Kernel Module.*?\s(\d+(\.\d+)+)\s", told):
             return found[1]
     except OSError:
         pass
