@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from conformance.errors import UsageError
 from conformance.frameworks import KINDS, Description
+from conformance.oracle.numbers.system import Bits
 
 DEVICES = KINDS  # what can be named; a kind means every device of it
 ALL = "all"
@@ -77,7 +79,7 @@ class Machine:
         reasons = [self.lacks(framework, device) for framework in self.described]
         raise UsageError("; ".join([f"no device {device} here", f"there is {told}", *reasons]))
 
-    def matmul_bits(self, framework: str, device: str, dtype: str) -> int | None:
+    def matmul_bits(self, framework: str, device: str, dtype: str) -> Bits | None:
         """The bits that every such device was measured to keep in a product of matrices."""
         one = self.described.get(framework)
         if one is None:
@@ -87,7 +89,7 @@ class Machine:
             for name, bits in one.matmul_bits.items()
             if device in (name, kind_of(name)) and dtype in bits
         ]
-        return min(found, default=None)
+        return reduce(Bits.fewest, found) if found else None
 
 
 # Nothing is known yet: so nothing is lacking either.

@@ -15,7 +15,7 @@ from conformance.checks import Check
 from conformance.devices import NOWHERE, Machine
 from conformance.frameworks import Description, is_installed
 from conformance.judge import Known, Verdict, judge
-from conformance.oracle.numbers.system import Uncertain
+from conformance.oracle.numbers.system import Bits, Uncertain
 from conformance.outcomes import Outcome
 from conformance.store import Golden, at_precision, make
 from conformance.versions import refusal
@@ -87,14 +87,14 @@ class Examiner:
             return f"{framework} is not installed"
         return self._machine.lacks(framework, check.device) or refusal(check)
 
-    def _matmul_bits(self, check: Check) -> int | None:
+    def _matmul_bits(self, check: Check) -> Bits | None:
         dtype = getattr(check.case.question, "dtype", "")
         return self._machine.matmul_bits(check.implementation.framework, check.device, dtype)
 
     def _too_coarse(self, check: Check, error: Uncertain) -> str:
         return (
             f"products of matrices keep {self._matmul_bits(check)} bits on {check.device}, which "
-            f"leaves {error} uncertain: no bound can be derived"
+            f"leaves {error} uncertain: there is no bound"
         )
 
     def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> list[Outcome]:

@@ -21,6 +21,7 @@ from conformance.cases.case import AnyCase
 from conformance.dtypes import DTYPES, Dtype, of_numpy
 from conformance.errors import UsageError
 from conformance.oracle import bounds_at, loses, solve
+from conformance.oracle.numbers.system import Bits
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -57,20 +58,20 @@ def _make_and_keep(case: AnyCase) -> Golden:
     return _make(case)
 
 
-def at_precision(case: AnyCase, golden: Golden, matmul_bits: int | None) -> Golden:
+def at_precision(case: AnyCase, golden: Golden, kept: Bits | None) -> Golden:
     """A golden whose bounds hold on a device too that keeps fewer bits in products of matrices.
 
     Args:
         case: whose golden it is.
         golden: where it has no bounds, or the device keeps every bit, it comes back as it is.
-        matmul_bits: how many bits products were measured to keep; None if nobody measured.
+        kept: what products of matrices were measured to keep; None if nobody measured.
 
     Raises:
         Uncertain: if a sign or an order depends on what is lost: then there is no bound.
     """
-    if not golden.bounds or matmul_bits is None or not loses(case, matmul_bits):
+    if not golden.bounds or kept is None or not loses(case, kept):
         return golden
-    wide = bounds_at(case, golden.inputs, matmul_bits)
+    wide = bounds_at(case, golden.inputs, kept)
     bounds = {name: np.maximum(bound, wide[name]) for name, bound in golden.bounds.items()}
     return replace(golden, bounds=bounds)
 

@@ -6,16 +6,18 @@ from conformance.checks import Check, Pattern, all_checks, parted
 from conformance.devices import DEVICES, NOWHERE, Machine, named
 from conformance.errors import UsageError
 from conformance.frameworks import Description
+from conformance.oracle.numbers.system import Bits
 from conformance.plan import make_plan
 
+FULL = Bits(24, 24)
 MISSING = {"cuda": "torch 9.9 is built without CUDA", "tpu": "no tpu", "mps": "no mps"}
-CPU = Description({"torch": "9.9"}, {"cpu": "a CPU"}, {}, MISSING, {"cpu": {"f32": 24}})
+CPU = Description({"torch": "9.9"}, {"cpu": "a CPU"}, {}, MISSING, {"cpu": {"f32": Bits(24, 24)}})
 TWO = Description(
     {"jax": "9.9"},
     {"cpu:0": "cpu", "cpu:1": "cpu", "cuda:0": "a GPU", "cuda:1": "another"},
     {},
     {"tpu": "no tpu"},
-    {"cpu": {"f32": 24}, "cuda:0": {"f32": 24}, "cuda:1": {"f32": 11}},
+    {"cpu": {"f32": FULL}, "cuda:0": {"f32": FULL}, "cuda:1": {"f32": Bits(11, 24)}},
 )
 MACHINE = Machine({"torch": CPU, "jax": TWO})
 
@@ -52,9 +54,9 @@ def test_a_device_that_nobody_has_is_told_with_what_there_is_and_why():
 
 
 def test_the_least_precise_of_several_devices_counts():
-    assert MACHINE.matmul_bits("jax", "cuda", "f32") == 11
-    assert MACHINE.matmul_bits("jax", "cuda:0", "f32") == 24
-    assert MACHINE.matmul_bits("jax", "cpu", "f32") == 24
+    assert MACHINE.matmul_bits("jax", "cuda", "f32") == Bits(11, 24)
+    assert MACHINE.matmul_bits("jax", "cuda:0", "f32") == FULL
+    assert MACHINE.matmul_bits("jax", "cpu", "f32") == FULL
     assert MACHINE.matmul_bits("jax", "cuda", "i32") is None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import Dtype
+from conformance.oracle.numbers.system import Bits
 
 Function = Callable[..., Any]
 # A dtype that it does not take, or a function that it cannot take a derivative of, map or compile.
@@ -32,14 +33,14 @@ class Description:
         devices: every device by name, `cpu` or `cuda:0`, in words.
         precision: the settings in force, and what they were measured to come to.
         missing: for each kind of device that is not here, why.
-        matmul_bits: by device and dtype, the bits that products of matrices were measured to keep.
+        matmul_bits: by device and dtype, what products of matrices were measured to keep.
     """
 
     packages: Mapping[str, str]
     devices: Mapping[str, str]
     precision: Mapping[str, str]
     missing: Mapping[str, str] = field(default_factory=dict)
-    matmul_bits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    matmul_bits: Mapping[str, Mapping[str, Bits]] = field(default_factory=dict)
 
 
 class Bridge(Protocol):

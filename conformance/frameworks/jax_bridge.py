@@ -32,7 +32,7 @@ def describe() -> Description:
         devices,
         {**jax_devices.precision(), **precision.words("jax", kept)},
         jax_devices.all_missing(),
-        precision.fewest(kept),
+        precision.told(kept),
     )
 
 

@@ -3,42 +3,24 @@
 A number of p bits comes back from a product with the identity if the factors are taken at p bits or
 more (TF32 takes f32 at 11, and bfloat16 at 8). Half of the numbers are 1 + 2^(1−p); the others have
 bits all along, since a device that splits f32 into several bfloat16 keeps any number of few ones.
-The sum of 1 and 2^(1−p), both of which every format has, comes out if it is accumulated at p bits or
-more. Nothing else can go wrong in such a product: each element is one number, or the sum of two.
+The sum of 1 and 2^(1−p), both of which every format has, comes out if it is accumulated at p bits
+or more. Nothing else can go wrong in such a product: each element is one number, or the sum of two.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from conformance.dtypes import DTYPES
+from conformance.oracle.numbers.system import FORMATS, Bits
 
 # The bits that each format has, the first one included.
-SIGNIFICANDS: Mapping[str, int] = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
+SIGNIFICANDS: Mapping[str, int] = {dtype: bits for dtype, (bits, _, _) in FORMATS.items()}
 # Large enough that a device takes the kernels that it takes for any other product.
 SIZE = 256
 MEASURED = "matmul_bits"  # what a record calls it
 
 Matmul = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Bits:
-    """At how many bits factors are taken, and their products summed, as far as results can show."""
-
-    factors: int
-    sums: int
-
-    @property
-    def fewest(self) -> int:
-        """What a product of matrices keeps for sure."""
-        return min(self.factors, self.sums)
-
-    def __str__(self) -> str:
-        if self.factors == self.sums:
-            return f"{self.factors}"
-        return f"{self.factors} (sums {self.sums})"
 
 
 def measure(matmul: Matmul, dtype: str) -> Bits:
@@ -102,10 +84,10 @@ def words(framework: str, kept: Kept) -> dict[str, str]:
     }
 
 
-def fewest(kept: Kept) -> dict[str, dict[str, int]]:
-    """The bits that products keep for sure, by device and dtype."""
+def told(kept: Kept) -> dict[str, dict[str, Bits]]:
+    """What was measured, without what could not be."""
     return {
-        device: {name: bits.fewest for name, bits in by.items() if isinstance(bits, Bits)}
+        device: {name: bits for name, bits in by.items() if isinstance(bits, Bits)}
         for device, by in kept.items()
     }
 

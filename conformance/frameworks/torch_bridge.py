@@ -35,7 +35,7 @@ def describe() -> Description:
         devices,
         {**torch_devices.precision(), **precision.words("torch", kept)},
         torch_devices.all_missing(),
-        precision.fewest(kept),
+        precision.told(kept),
     )
 
 

@@ -25,7 +25,7 @@ from conformance.oracle import (
 )
 from conformance.oracle.numbers import Lattice
 from conformance.oracle.numbers.running import Approximate
-from conformance.oracle.numbers.system import FORMATS
+from conformance.oracle.numbers.system import FORMATS, Bits
 
 __all__ = ["Solution", "bounds_at", "loses", "solve"]
 
@@ -94,14 +94,16 @@ def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
     return Solution(inputs, *_with_bounds(question, promises, answers, errors))
 
 
-def loses(case: AnyCase, matmul_bits: int) -> bool:
+def loses(case: AnyCase, kept: Bits) -> bool:
     """Whether products of matrices of so many bits are coarser than the dtype of a question."""
     question = case.question
-    return isinstance(question, GradientQuestion) and matmul_bits < FORMATS[question.dtype][0]
+    if not isinstance(question, GradientQuestion):
+        return False
+    return min(kept.factors, kept.sums) < FORMATS[question.dtype][0]
 
 
 def bounds_at(
-    case: AnyCase, inputs: Mapping[str, np.ndarray], matmul_bits: int
+    case: AnyCase, inputs: Mapping[str, np.ndarray], kept: Bits
 ) -> Mapping[str, np.ndarray]:
     """The bounds of a bounded case where products of matrices keep so many bits.
 
@@ -110,7 +112,7 @@ def bounds_at(
     """
     question, promises = case.question, case.promises or gradient_mean.PROMISES
     assert isinstance(question, GradientQuestion)
-    numbers = gradient_mean.running(question, matmul_bits)
+    numbers = gradient_mean.running(question, kept)
     errors = gradient_mean.answer(numbers, question, inputs, promises)
     answers = {name: approximate.value for name, approximate in errors.items()}
     return _with_bounds(question, promises, answers, errors)[1]

@@ -18,7 +18,7 @@ from conformance.oracle.layers import Pullback, Tensors, forward
 from conformance.oracle.noise import NOISY_PARAMETER, drawn
 from conformance.oracle.numbers.lattice import Grid
 from conformance.oracle.numbers.running import UNIT_ROUNDOFF, Approximate, Running
-from conformance.oracle.numbers.system import Numbers, negative
+from conformance.oracle.numbers.system import Bits, Numbers, negative
 
 PROMISES = ("rank_mean", "sample_mean", "rank_sum")
 STEP = Fraction(1, 2)  # the learning rate of the step of SGD
@@ -183,15 +183,15 @@ def answer(
     return named
 
 
-def running(question: GradientQuestion, matmul_bits: int | None = None) -> Running:
+def running(question: GradientQuestion, kept: Bits | None = None) -> Running:
     """The number system whose errors bound every way to compute a question in its dtype.
 
     Args:
         question: what is computed.
-        matmul_bits: how many bits products of matrices keep; those of the dtype, unless told.
+        kept: what products of matrices keep; every bit of the dtype, unless told.
     """
     more = sum(map(sum, question.shards)) + question.world_size
-    return Running(question.dtype, more, matmul_bits)
+    return Running(question.dtype, more, kept)
 
 
 def bound(approximate: Approximate, golden: np.ndarray, dtype: str) -> np.ndarray:

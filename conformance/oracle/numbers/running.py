@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from conformance.oracle.numbers.plain import one_place
-from conformance.oracle.numbers.system import FORMATS, Structural, Uncertain, is_power_of_two
+from conformance.oracle.numbers.system import FORMATS, Bits, Structural, Uncertain, is_power_of_two
 
 UNIT_ROUNDOFF = {dtype: 2.0**-bits for dtype, (bits, _, _) in FORMATS.items()}
 # Roundings of a product; and units in the last place by which exp, log and rsqrt may be off.
@@ -35,19 +35,21 @@ class Approximate:
 class Running:
     """Arithmetic on values with errors, for computations in one dtype."""
 
-    def __init__(self, dtype: str, more: int = 0, matmul_bits: int | None = None) -> None:
+    def __init__(self, dtype: str, more: int = 0, kept: Bits | None = None) -> None:
         """Choose the precision.
 
         Args:
             dtype: f64, f32, f16 or bf16.
             more: terms that any sum may be mixed with, in an order that is not the oracle's.
-            matmul_bits: how many bits a contraction keeps of its factors and sums; those of the
+            kept: the bits that a contraction keeps of its factors and of its sums; those of the
                 dtype, unless there are fewer.
         """
         self._u, self._more = UNIT_ROUNDOFF[dtype], more
-        # Hardware may cut a factor off rather than round it: twice the error.
-        fewer = matmul_bits is not None and matmul_bits < FORMATS[dtype][0]
-        self._matmul_u = 2.0 ** (1 - matmul_bits) if matmul_bits and fewer else self._u
+        bits = FORMATS[dtype][0]
+        # What is fewer may be cut off rather than rounded: twice the error.
+        factors, sums = (kept.factors, kept.sums) if kept else (bits, bits)
+        self._entry_u = 2.0 ** (1 - factors) if factors < bits else 0.0
+        self._sum_u = 2.0 ** (1 - sums) if sums < bits else self._u
         self._tiny = 2.0 ** FORMATS[dtype][1]
 
     def exactly(self, values: np.ndarray) -> Approximate:
@@ -91,9 +93,9 @@ class Running:
         carried = most - np.einsum(spec, np.abs(a.value), np.abs(b.value))
         terms = _terms(spec, a.value.shape, b.value.shape)
         value = np.einsum(spec, a.value, b.value)
-        # n products of two rounded factors, and n − 1 sums: n + 2 roundings at most.
-        roundings = terms + _PRODUCT + self._more
-        return self._rounded(value, carried, most, roundings, self._matmul_u)
+        entry = (1 + self._entry_u) ** 2 - 1  # two factors, each rounded on entry
+        carried, most = carried + entry * most, (1 + entry) * most
+        return self._rounded(value, carried, most, terms + _PRODUCT + self._more, self._sum_u)
 
     def keep(self, a: Approximate, mask: np.ndarray) -> Approximate:
         """Exactly zero where the mask is not."""
@@ -145,7 +147,9 @@ class Running:
     ) -> Approximate:
         """The error carried so far, and that of so many roundings of at most `most`."""
         n = roundings * (unit or self._u)
-        gamma = n / (1 - n) if n < 1 else np.inf
+        if n >= 1:
+            raise Uncertain(f"every digit of a sum of {roundings} terms")
+        gamma = n / (1 - n)
         return Approximate(value, carried + gamma * most + roundings * self._tiny * self._u)
 
 
