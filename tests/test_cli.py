@@ -1,6 +1,7 @@
 """The command line as users call it, rightly and wrongly."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -90,13 +91,53 @@ def test_torch_and_jax_answer_through_their_worlds(cli, tmp_path):
     assert "Agreement: 12 of 12 cases" in done.stdout
 
 
+def test_a_device_that_is_not_here_is_named_with_what_there_is_and_why(cli, tmp_path):
+    torch, jax = "channel_shuffle/torch_module:*probe*", "channel_shuffle/jax_jit:*probe*"
+    done = cli("run", "--device", "cuda", torch, jax, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    progress, line = done.stderr.splitlines()
+    assert progress == "starting the frameworks"
+    assert re.fullmatch(
+        r"conformance: no device cuda here; there is cpu \(jax, torch\); "
+        r"jax \S+ has no cuda here: .+; torch .*cuda.*",
+        line,
+        re.IGNORECASE,
+    ), line
+
+
+def test_all_goes_on_with_what_there_is_and_counts_the_rest(cli, tmp_path):
+    chosen = ["channel_shuffle/torch_module:*probe*", "gradient_mean/torch_ddp:linear-w2-equal*"]
+    done = cli("run", "--device", "all", *chosen, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = read(tmp_path / "conformance-report")
+    by_device = {}
+    for record in run.records:
+        by_device.setdefault(record.device, []).append(record)
+    assert set(by_device) == {"cpu", "cuda", "tpu", "mps"}
+    assert {record.status for record in by_device["cpu"]} == {"exact"}
+    for kind in ("cuda", "tpu", "mps"):
+        assert len(by_device[kind]) == len(by_device["cpu"])
+        assert {record.status for record in by_device[kind]} == {"unsupported"}
+        assert all(record.reason.startswith("torch ") for record in by_device[kind])
+        assert f"all@{kind}" in done.stdout
+    assert "Precision: products of matrices keep, in bits, f64 53, f32 24" in done.stdout
+    told = run.header["environment"]["precision"]
+    assert told["matmul_bits torch cpu"] == "f64 53, f32 24, f16 11, bf16 8"
+    assert told["matmul_tf32"] == told["cudnn_benchmark"] == "False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["run", "channel_shufle"], "no check matches 'channel_shufle'; nearest"),
         (["run", "--adapter", "nowhere.py"], "adapter nowhere.py: no such file"),
         (["run", "--device", "quantum"], "unknown device 'quantum'"),
-        (["run", NUMPY, "--device", "cuda"], "no device cuda here; there is cpu (numpy)"),
+        (
+            ["run", NUMPY, "--device", "cuda"],
+            "no device cuda here; there is cpu (numpy); numpy has the CPU alone",
+        ),
+        (["run", f"{NUMPY}@cuda:3"], "no device cuda:3 here; there is cpu (numpy)"),
+        (["run", NUMPY, "--device", "cuda:x"], "unknown device 'cuda:x'; known: cpu, cuda, tpu"),
         (["run", "--shard", "3/2"], "--shard 3/2: I/N is meant"),
         (["run", NUMPY, "--report", "/proc/nowhere"], "report folder /proc/nowhere: cannot be"),
         (["run", "--jobs", "0"], "--jobs"),

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.calibration import spread
+from conformance.frameworks.precision import MEASURED
 from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report import agreement, averages
 from conformance.report.agreement import parted
@@ -43,11 +44,13 @@ def show(run: Run, console: Console) -> None:
     for told in legend(run):
         wide.print(_as_it_is(told), soft_wrap=True, highlight=False)
     wide.print(_table(run))
+    nothing = _without_an_answer(run)
     averaged = averages.rows(run) if len(run.runs) < 2 else []
+    averaged = [row for row in averaged if row.owner.partition("@")[2] not in nothing]
     if averaged:
         wide.print()
         wide.print(_averages(averaged))
-    for block in (_failures, _set_aside, _places, _agreement, _bounds, _summary):
+    for block in (_failures, _set_aside, _places, _agreement, _bounds, _precision, _summary):
         for line in block(run):
             wide.print(_as_it_is(line), soft_wrap=True, highlight=False)
 
@@ -64,9 +67,11 @@ def _table(run: Run) -> Table:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: dict[str, float] = defaultdict(float)
     several = len(run.runs) > 1
-    place_of = places(run)
+    place_of, nothing = places(run), _without_an_answer(run)
     for record in run.records:
         row = place_of[record.run, record.device] if several else record.owner
+        if record.device in nothing and not several:
+            row = f"all@{record.device}"
         counts[row][record.status] += 1
         seconds[row] += record.seconds
     used = [status for status in STATUSES if any(row[status] for row in counts.values())]
@@ -84,6 +89,16 @@ def _table(run: Run) -> Table:
         ]
         table.add_row(Text(visible(name)), *cells, f"{seconds[name]:.1f}")
     return table
+
+
+def _without_an_answer(run: Run) -> set[str]:
+    """The devices on which everything was unsupported, which is what a device is that is not here.
+
+    Such a device has one row for all: what was asked elsewhere is not to drown in it.
+    """
+    devices = {record.device for record in run.records}
+    there = {record.device for record in run.records if record.status != "unsupported"}
+    return devices - there if there else set()
 
 
 def _averages(rows: Sequence[averages.Row]) -> Table:
@@ -141,7 +156,7 @@ def _set_aside(run: Run) -> Iterator[Text | str]:
 def _places(run: Run) -> Iterator[Text | str]:
     """The same check under several versions or on several devices."""
     found = comparisons(run)
-    if not found:
+    if all(one.kind == "alone" for one in found):
         return
     yield ""
     yield Text(f"Across versions and devices: {tally(found)}", "bold")
@@ -183,6 +198,20 @@ def _bounds(run: Run) -> Iterator[Text | str]:
             f"below {found.ninth:.2g} for nine of ten, at most {found.largest:.3g} ({found.where})",
             "bold",
         )
+
+
+def _precision(run: Run) -> Iterator[Text | str]:
+    """What products of matrices were measured to keep: bounds rest on it, settings promise it."""
+    kept = defaultdict(list)
+    for name, bits in run.header.get("environment", {}).get("precision", {}).items():
+        what, _, where = name.partition(" ")
+        if what == MEASURED:
+            kept[bits].append(where)
+    if kept:
+        yield ""
+    for bits, where in kept.items():
+        told = f"Precision: products of matrices keep, in bits, {bits}: {', '.join(where)}"
+        yield Text(told, "bold")
 
 
 def _summary(run: Run) -> Iterator[Text | str]:
