@@ -27,7 +27,13 @@ FRAMEWORKS = {"torch": "torch", "jax": "JAX"}
 # Of the environment only what decides which kernels run; nothing that could tell who ran them.
 VARIABLES = re.compile(r"(CUDA|NVIDIA|NCCL|GLOO|TORCH|PYTORCH|JAX|XLA|CUBLAS|CUDNN|OMP)_\w+")
 EPILOG = "Arguments after -- go to `conformance run`. Exit status: as of `conformance run`."
-QUESTIONS = (["nvidia-smi"], ["nvidia-smi", "topo", "-m"], ["nvcc", "--version"])
+# Not all that nvidia-smi tells: it names other people's processes.
+ASKED_OF_GPUS = "name,driver_version,memory.total,memory.used,compute_cap,mig.mode.current"
+QUESTIONS = (
+    ["nvidia-smi", f"--query-gpu={ASKED_OF_GPUS}", "--format=csv"],
+    ["nvidia-smi", "topo", "-m"],
+    ["nvcc", "--version"],
+)
 
 
 def is_installed(package: str) -> bool:
