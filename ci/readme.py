@@ -1,6 +1,6 @@
 """Writes the generated parts of README.md again, or checks that they are as they would be written.
 
-python ci/readme.py                      the coverage table and the failure
+python ci/readme.py                      the coverage table, the failure, what needs a GPU
 python ci/readme.py --results DIR        the output of a run too, from its results.jsonl
 python ci/readme.py --mutants DIR        the score of generated mistakes, from its mutants.jsonl
 python ci/readme.py --check              exit 1 where a part is out of date
@@ -11,6 +11,7 @@ import io
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from conformance.results import read
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+GPU_LINES = ROOT / "ci" / "gpu_lines.toml"
 ROWS = 6  # of each operation in the table of a run
 FAILURE = (
     "conformance run --adapter examples/wrong_shuffle.py "
@@ -69,6 +71,19 @@ def failure() -> str:
     start = next(i for i, line in enumerate(lines) if line.endswith("does not conform"))
     told = "\n".join(line for line in lines[start : start + 3])
     return f"```\n$ {FAILURE}\n{told}\n```"
+
+
+def gpu_lines() -> str:
+    """The lines that only a machine with a GPU runs, by file and function."""
+    entries = tomllib.loads(GPU_LINES.read_text(encoding="utf-8"))["unrun"]
+    by_file: dict[str, list[str]] = {}
+    for one in entries:
+        told = by_file.setdefault(one["file"], [])
+        told += [f"  {one['function']}", *(f"    {line}" for line in one["lines"])]
+    count = sum(len(one["lines"]) for one in entries)
+    listed = "\n".join("\n".join([file, *told]) for file, told in by_file.items())
+    summary = f"{count} lines, in {len(entries)} functions of {len(by_file)} files"
+    return f"<details><summary>{summary}</summary>\n\n```\n{listed}\n```\n\n</details>"
 
 
 def who_averages_what(results: Path) -> str:
@@ -134,6 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     before = README.read_text(encoding="utf-8")
     after = replaced(replaced(before, "coverage", coverage()), "failure", failure())
+    after = replaced(after, "gpu lines", gpu_lines())
     if arguments.results:
         after = replaced(after, "run", run(arguments.results))
         after = replaced(after, "averages", who_averages_what(arguments.results))

@@ -137,7 +137,7 @@ class Examiner:
                     )
                 case _ if name.startswith(PROCESSES):
                     # Its processes say themselves how many devices they have, before all else.
-                    devices = int(name.removeprefix(PROCESSES))
+                    devices = int(kind.removeprefix(PROCESSES))
                     world = JaxProcesses(devices=devices, environment=self._environment)
                 case _:
                     world = LocalWorld(_PRELOAD[name], prepare, self._environment)

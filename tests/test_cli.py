@@ -138,6 +138,10 @@ def test_all_goes_on_with_what_there_is_and_counts_the_rest(cli, tmp_path):
         ),
         (["run", f"{NUMPY}@cuda:3"], "no device cuda:3 here; there is cpu (numpy)"),
         (["run", NUMPY, "--device", "cuda:x"], "unknown device 'cuda:x'; known: cpu, cuda, tpu"),
+        (
+            ["fuzz", "channel_shuffle/numpy_reshape", "--device", "cuda"],
+            "no device cuda here; there is cpu (numpy); numpy has the CPU alone",
+        ),
         (["run", "--shard", "3/2"], "--shard 3/2: I/N is meant"),
         (["run", NUMPY, "--report", "/proc/nowhere"], "report folder /proc/nowhere: cannot be"),
         (["run", "--jobs", "0"], "--jobs"),

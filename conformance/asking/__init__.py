@@ -25,6 +25,7 @@ def ask(payload: Ask[Any], rank: Rank) -> Outcome:
     """
     here = bridge(payload.implementation.framework)
     try:
+        here.settle(payload.device)
         return _asked(payload, rank)
     except Exception as error:
         if not here.is_out_of_memory(error):

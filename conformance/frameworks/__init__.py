@@ -101,6 +101,9 @@ class Bridge(Protocol):
     def is_out_of_memory(self, error: Exception) -> bool:
         """Whether a device had too little memory."""
 
+    def settle(self, device: str) -> None:
+        """Have this process use the device where none is named, as far as it does not already."""
+
     def release(self, device: str) -> None:
         """Give back what memory of the device is kept for later, since others share it."""
 

@@ -165,5 +165,14 @@ def is_out_of_memory(error: Exception) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
+def settle(device: str) -> None:
+    """On a machine with a GPU what is asked of the CPU would run on the GPU, where it says nothing."""
+    first = jax_devices.those(device)[0]
+    if first.platform != jax.default_backend():
+        jax.config.update("jax_default_device", first)
+    elif jax.config.jax_default_device is not None:
+        jax.config.update("jax_default_device", None)
+
+
 def release(device: str) -> None:
     """Nothing: JAX is told to preallocate nothing, and its process ends with its checks."""

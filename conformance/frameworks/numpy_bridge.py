@@ -103,5 +103,9 @@ def is_out_of_memory(error: Exception) -> bool:
     return False
 
 
+def settle(device: str) -> None:
+    """Nothing: there is no other device."""
+
+
 def release(device: str) -> None:
     """Nothing is kept."""

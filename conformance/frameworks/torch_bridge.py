@@ -242,6 +242,10 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError)
 
 
+def settle(device: str) -> None:
+    """Nothing: torch uses the CPU where no device is named, and ranks have chosen theirs."""
+
+
 def release(device: str) -> None:
     """Empty the caching allocator of the device's kind."""
     kind = torch.device(device).type

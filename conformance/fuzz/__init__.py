@@ -101,9 +101,10 @@ def run(
         on_check: called after each check, and told how many were asked.
 
     Raises:
-        UsageError: if the folder cannot be written.
+        UsageError: if the folder cannot be written, or nobody's device is here.
     """
     examiner = Examiner(OnTheFly(), (), settings.timeout, (folder / "cache").absolute())
+    whom = _those_here(whom, examiner)
     header = {
         "suite": conformance.__version__,
         "started": now(),
@@ -133,6 +134,20 @@ def run(
             ledger.finish(is_whole=fuzz.is_whole)
             examiner.close()
     return fuzz
+
+
+def _those_here(
+    whom: Sequence[tuple[Implementation, str]], examiner: Examiner
+) -> Sequence[tuple[Implementation, str]]:
+    """Without those whose device is not here: drawn cases would all be unsupported."""
+    if all(device == "cpu" for _, device in whom):
+        return whom
+    machine = examiner.look_around({one.framework for one, _ in whom})
+    here = [(one, device) for one, device in whom if not machine.lacks(one.framework, device)]
+    if not here:
+        examiner.close()
+        machine.require(whom[0][1])
+    return here
 
 
 def _players(whom: Sequence[tuple[Implementation, str]], fuzz: Fuzz) -> list[Player]:

@@ -95,9 +95,8 @@ class TorchRanks(Pool):
         self._folder = str(new_folder("ranks"))
 
     def _place(self, index: int) -> TorchPlace:
-        return TorchPlace(
-            index, self.size, f"{self._folder}/store", sorted(self._groups), self._device
-        )
+        store, groups = f"{self._folder}/store", sorted(self._groups)
+        return TorchPlace(index, self.size, store, groups, device=self._device)
 
     def _scatter(self) -> None:
         if self._folder:

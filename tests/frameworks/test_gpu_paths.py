@@ -174,3 +174,15 @@ def test_values_know_on_which_device_they_are():
     with pytest.raises(WrongAnswer, match="gave a tensor on cpu, not on cuda:1"):
         torch_bridge.values(torch.zeros(1), "cuda:1")
     assert torch_bridge.values(torch.ones(1), "cpu") == np.ones(1)
+
+
+def test_what_is_asked_of_the_cpu_runs_there_on_a_machine_with_a_gpu(monkeypatch):
+    from conformance.frameworks import jax_bridge
+
+    assert jax.config.jax_default_device is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax_bridge.settle("cpu")
+    assert jax.config.jax_default_device == jax.devices("cpu")[0]
+    monkeypatch.undo()
+    jax_bridge.settle("cpu")
+    assert jax.config.jax_default_device is None

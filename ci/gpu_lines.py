@@ -1,0 +1,174 @@
+"""Which lines no machine without a GPU has ever run: measured, and kept in gpu_lines.toml.
+
+python ci/gpu_lines.py     runs what a CPU can run of the files that know of devices, and writes
+                           the file again; some minutes, and needs `pip install coverage`
+
+Tests run in this process, checks in ranks, which save what they ran as they end. The README's list
+is made of the file by ci/readme.py; a test holds its lines against the source.
+"""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FILE = Path(__file__).parent / "gpu_lines.toml"
+FILES = (
+    "conformance/asking/__init__.py",
+    "conformance/devices.py",
+    "conformance/frameworks/host_data_parallel.py",
+    "conformance/frameworks/jax_bridge.py",
+    "conformance/frameworks/jax_devices.py",
+    "conformance/frameworks/jax_gradients.py",
+    "conformance/frameworks/precision.py",
+    "conformance/frameworks/probes/data_parallel.py",
+    "conformance/frameworks/probes/data_parallel_article.py",
+    "conformance/frameworks/probes/data_parallel_training.py",
+    "conformance/frameworks/probes/ddp_article.py",
+    "conformance/frameworks/probes/ddp_construction.py",
+    "conformance/frameworks/probes/jax_modes.py",
+    "conformance/frameworks/probes/jax_parallel.py",
+    "conformance/frameworks/torch_bridge.py",
+    "conformance/frameworks/torch_devices.py",
+    "conformance/frameworks/torch_gradients.py",
+    "conformance/worlds/torch_station.py",
+    "impls/gradient_mean/torch_data_parallel.py",
+    "impls/gradient_mean/torch_data_parallel_loss_inside.py",
+)
+TESTS = (
+    "tests/frameworks/test_bridges.py",
+    "tests/frameworks/test_devices.py",
+    "tests/frameworks/test_gpu_paths.py",
+    "tests/frameworks/test_host_data_parallel.py",
+    "tests/frameworks/test_precision.py",
+    "tests/test_devices.py",
+    "tests/worlds/test_gpu_ranks.py",
+)
+CHECKS = (
+    "channel_shuffle/torch_module",
+    "channel_shuffle/torch_compile:grid-c6-*",
+    "channel_shuffle/jax_reshape:dtype-*",
+    "gradient_mean/torch_ddp:[dl]*",
+    "gradient_mean/torch_replicate:linear-*",
+    "gradient_mean/torch_*data_parallel*",
+    "gradient_mean/jax_pmap:jax-*",
+    "gradient_mean/jax_shard_map:jax-*",
+    "gradient_mean/jax_*:linear-w2-equal-*",
+)
+SETTINGS = """[run]
+parallel = true
+patch =
+    subprocess
+    fork
+    _exit
+data_file = {data}
+include =
+    {files}
+"""
+
+
+@dataclass(frozen=True)
+class Unrun:
+    """Lines of one function, as they stand in its file, without their indentation."""
+
+    file: str
+    function: str
+    lines: tuple[str, ...]
+
+
+def measure() -> list[Unrun]:
+    """Run the tests and the checks, and collect what ran nowhere."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = folder / "coveragerc"
+        files = "\n    ".join(str(ROOT / file) for file in FILES)
+        settings.write_text(SETTINGS.format(data=folder / "data", files=files), encoding="utf-8")
+        run = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}"]
+        _call([*run, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS])
+        _call([*run, __file__, "--checks", str(folder / "report")])
+        _call([sys.executable, "-m", "coverage", "combine", f"--rcfile={settings}"])
+        report = folder / "report.json"
+        told = [f"--rcfile={settings}", "-q", "-o", str(report)]
+        _call([sys.executable, "-m", "coverage", "json", *told])
+        found = json.loads(report.read_text(encoding="utf-8"))["files"]
+    missing = {
+        Path(os.path.relpath(path, ROOT)).as_posix(): one["missing_lines"]
+        for path, one in found.items()
+    }
+    return [unrun for file in FILES for unrun in by_function(file, missing[file])]
+
+
+def _call(call: Sequence[str]) -> None:
+    subprocess.run(call, cwd=ROOT, check=True)
+
+
+def ask(folder: Path) -> None:
+    """Ask the checks, and let ranks end by themselves, since one that is killed saves nothing."""
+    from conformance import runner
+    from conformance.plan import make_plan
+    from conformance.worlds.crew import Crew
+
+    def not_killed(_crew: Crew) -> None:
+        """They see their sockets close."""
+
+    Crew.end = not_killed  # type: ignore[method-assign]
+    runner.run(make_plan(CHECKS), folder, jobs=1)
+
+
+def by_function(file: str, numbers: Sequence[int]) -> Iterator[Unrun]:
+    """The lines of these numbers, function by function."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    source, tree = text.splitlines(), ast.parse(text)
+    found: dict[str, list[str]] = {}
+    for number in numbers:
+        found.setdefault(_function_at(tree, number), []).append(source[number - 1].strip())
+    for function, lines in found.items():
+        yield Unrun(file, function, tuple(lines))
+
+
+def _function_at(tree: ast.AST, number: int) -> str:
+    """The innermost function or class around a line, with those around it."""
+    names: list[str] = []
+    inside: ast.AST | None = tree
+    while inside is not None:
+        inside = next(
+            (
+                node
+                for node in ast.walk(inside)
+                if isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and node is not inside
+                and node.lineno <= number <= (node.end_lineno or node.lineno)
+            ),
+            None,
+        )
+        if inside is not None:
+            names.append(inside.name)
+    return ".".join(names) or "(the module)"
+
+
+def rendered(found: Sequence[Unrun]) -> str:
+    """The file's text."""
+    head = (
+        "# Lines of the files that know of devices which no machine without a GPU has ever run:\n"
+        "# `python ci/gpu_lines.py` measures them again.\n"
+    )
+    return head + "".join(map(_table, found))
+
+
+def _table(one: Unrun) -> str:
+    lines = "".join(f"    {json.dumps(line, ensure_ascii=False)},\n" for line in one.lines)
+    place = f"file = {json.dumps(one.file)}\nfunction = {json.dumps(one.function)}"
+    return f"\n[[unrun]]\n{place}\nlines = [\n{lines}]\n"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--checks"]:
+        ask(Path(sys.argv[2]))
+    else:
+        FILE.write_text(rendered(measure()), encoding="utf-8")
