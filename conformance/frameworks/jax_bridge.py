@@ -166,8 +166,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def settle(device: str) -> None:
-    """On a machine with a GPU what is asked of the CPU would run on the GPU, where it says nothing."""
-    first = jax_devices.those(device)[0]
+    """Else, on a machine with a GPU, what is asked of the CPU would run there where it can."""
+    me = jax.process_index()
+    first = next(one for one in jax_devices.those(device) if one.process_index == me)
     if first.platform != jax.default_backend():
         jax.config.update("jax_default_device", first)
     elif jax.config.jax_default_device is not None:
