@@ -48,6 +48,8 @@ CHECKS = (
     "gradient_mean/torch_ddp:[dl]*",
     "gradient_mean/torch_ddp:*-step",
     "gradient_mean/torch_ddp_*hook:ddp-*",
+    "gradient_mean/torch_virtual_vmap:*w16-*",
+    "gradient_mean/torch_ddp_*hook:ddp-*",
     "gradient_mean/torch_*data_parallel*",
     "gradient_mean/jax_pmap:linear-w2-equal-*",
 )
@@ -123,7 +125,8 @@ def by_function(file: str, numbers: Sequence[int]) -> Iterator[Unrun]:
         if not line.startswith(NO_MATTER_OF_DEVICES):
             found.setdefault(_function_at(tree, number), []).append(line)
     for function, lines in found.items():
-        yield Unrun(file, function, tuple(lines))
+        if function not in IN_RANKS:
+            yield Unrun(file, function, tuple(lines))
 
 
 def _function_at(tree: ast.AST, number: int) -> str:

@@ -163,7 +163,7 @@ def world_of(check: Check) -> str:
 
 
 def environment_of(cache: Path | None) -> dict[str, str]:
-    """What the worlds set, where the user has not: quiet frameworks that share, and their caches."""
+    """What the worlds set, where the user has not: quiet frameworks that share; and caches."""
     environment = {
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",

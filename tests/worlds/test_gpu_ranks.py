@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conformance.examiner import Examiner, _environment, takes_ranks, world_of
+from conformance.examiner import Examiner, environment_of, takes_ranks, world_of
 from conformance.outcomes import Declined
 from conformance.plan import make_plan
 from conformance.worlds import Task, TorchRanks
@@ -84,11 +84,11 @@ def test_each_device_has_a_world_of_ranks_of_its_own():
 def test_torch_and_jax_can_share_a_gpu(monkeypatch):
     for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "PYTORCH_NVML_BASED_CUDA_CHECK"):
         monkeypatch.delenv(name, raising=False)
-    told = _environment(None)
+    told = environment_of(None)
     assert told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     assert told["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
-    assert _environment(None)["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true", "who sets it, has it so"
+    assert environment_of(None)["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true", "who sets it, has it so"
 
 
 def test_what_ranks_preload_starts_no_cuda():
