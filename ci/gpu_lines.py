@@ -55,6 +55,9 @@ CHECKS = (
 )
 # A wrong answer or call is refused in the same way on every device, and other tests see to that.
 NO_MATTER_OF_DEVICES = ("raise WrongAnswer(", "raise ValueError(")
+# Stores of launches, and groups that a task tore down: tests of worlds run these in ranks that are
+# killed, which save nothing.
+IN_RANKS = ("TorchStation.__init__", "TorchStation.standing")
 SETTINGS = """[run]
 parallel = true
 patch =
