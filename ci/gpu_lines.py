@@ -47,7 +47,6 @@ CHECKS = (
     "channel_shuffle/torch_module:grid-c6-*",
     "gradient_mean/torch_ddp:[dl]*",
     "gradient_mean/torch_ddp:*-step",
-    "gradient_mean/torch_ddp_*hook:ddp-*",
     "gradient_mean/torch_virtual_vmap:*w16-*",
     "gradient_mean/torch_ddp_*hook:ddp-*",
     "gradient_mean/torch_*data_parallel*",

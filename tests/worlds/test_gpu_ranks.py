@@ -47,7 +47,7 @@ def test_ranks_share_out_the_gpus_and_make_their_groups_by_size(monkeypatch):
         dist, "new_group", lambda ranks, timeout, backend: groups.update({len(ranks): backend})
     )
     for index in range(4):
-        TorchStation(TorchPlace(index, 4, "/nowhere", [1, 2, 4], "cuda"))
+        TorchStation(TorchPlace(index, 4, "/nowhere", [1, 2, 4], device="cuda"))
     assert [device.index for device in chosen] == [0, 1, 0, 1]
     assert groups == {"all": "gloo", 1: "nccl", 2: "nccl", 4: "gloo"}
 
