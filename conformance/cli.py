@@ -37,7 +37,13 @@ def commands() -> None:
 
 # What several commands take.
 _devices = click.option(
-    "--device", "devices", multiple=True, default=("cpu",), help="cpu, cuda or cuda:N."
+    "--device",
+    "devices",
+    metavar="cpu|cuda|cuda:N|tpu|mps|all",
+    multiple=True,
+    default=("cpu",),
+    show_default="cpu",
+    help="Where to ask; may be given several times. `all` goes on with what is here.",
 )
 _adapters = click.option(
     "--adapter",
@@ -59,18 +65,6 @@ def _timeout(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any
         metavar="SECONDS",
         help="For one check.",
     )
-
-
-def _devices(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--device",
-        "devices",
-        metavar="cpu|cuda|cuda:N|tpu|mps|all",
-        multiple=True,
-        default=("cpu",),
-        show_default="cpu",
-        help="Where to ask; may be given several times. `all` goes on with what is here.",
-    )(command)
 
 
 @commands.command()

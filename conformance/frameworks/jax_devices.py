@@ -16,8 +16,13 @@ VARIABLES = ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE", "NVIDIA_TF32_OVERRIDE
 
 
 def prepare() -> None:
-    """64-bit types on, products of matrices at full precision, and the host as eight devices."""
+    """Full precision, and the host as eight devices."""
     jax.config.update("jax_num_cpu_devices", 8)
+    full_precision()
+
+
+def full_precision() -> None:
+    """64-bit types on, and products of matrices at full precision."""
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
 

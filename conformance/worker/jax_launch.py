@@ -56,7 +56,7 @@ class JaxLaunch:
         if self.rank == 0:
             bus.put(key, free_address(self.host))
         place = JaxPlace(self.rank, self.size, self.devices, bus.take(key, 0))
-        return JaxNode(place, "conformance.worlds.jax_station:prepare", environment)
+        return JaxNode(place, "conformance.frameworks.jax_devices:full_precision", environment)
 
 
 def joined(

@@ -23,14 +23,6 @@ class JaxPlace:
     coordinator: str
 
 
-def prepare() -> None:
-    """Set what averages need in a process that has found its place: 64 bits, full precision."""
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_default_matmul_precision", "highest")
-
-
 class JaxStation:
     """This process among the others, whose devices are all one list to JAX."""
 
