@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.errors import UsageError
 from conformance.porting import dyadic
-from conformance.porting.judging import Comparison, Judged, Parting
+from conformance.porting.judging import Judged, Parting, judge
 from conformance.porting.model import Model, Trace
 from conformance.porting.sides import LAYOUTS, Side, model_of
 from conformance.porting.weights import Pair, by_shape_and_order, read
@@ -112,8 +112,9 @@ def _judged(
     ]
     shapes = [trace.output.shape for trace in traces]
     if shapes[0] != shapes[1]:
-        found = Comparison(traces[0], traces[1], pairs, weights, training=settings.training)
-        partings = found.seeded(None).run().partings
+        partings = judge(
+            (traces[0], traces[1]), pairs, weights, None, training=settings.training
+        ).partings
         hint = f"; it parts first at {partings[0].layer}: {partings[0].words}" if partings else ""
         raise UsageError(
             f"outputs have unequal shapes, channels first: {sides[0].said} gives "
@@ -124,8 +125,8 @@ def _judged(
         _run(one, model, own, inputs, cotangent, training=settings.training)
         for one, model, own in zip(sides, models, held, strict=True)
     ]
-    comparison = Comparison(traces[0], traces[1], pairs, weights, training=settings.training)
-    return comparison.seeded(cotangent).run()
+    both = (traces[0], traces[1])
+    return judge(both, pairs, weights, cotangent, training=settings.training)
 
 
 def _run(

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from conformance.oracle.numbers.running import Approximate
+from conformance.porting.distance import fits
 from conformance.porting.functions import ADD, CONCATENATE, Function, candidates
 
 Place: TypeAlias = "tuple[str, int]"  # ("input", i), or a call's module and number
@@ -106,21 +107,6 @@ def evaluate(
 def added(dtype: str, a: Approximate, b: Approximate) -> Approximate:
     """The sum of two contributions to one cotangent."""
     return ADD(dtype, a, b)[0]
-
-
-def ratio(given: np.ndarray, expected: Approximate) -> float:
-    """The largest error ÷ bound; infinite where a shape differs or a value is not finite."""
-    if given.shape != expected.value.shape:
-        return np.inf
-    with np.errstate(all="ignore"):
-        error = np.abs(given.astype(np.float64) - expected.value)
-        ratios = np.where(error == 0, 0.0, error / expected.error)
-    return float(np.max(np.where(np.isnan(ratios), np.inf, ratios), initial=0.0))
-
-
-def fits(given: np.ndarray, expected: Approximate) -> bool:
-    """Whether every element is inside its error."""
-    return ratio(given, expected) <= 1
 
 
 def explain(

@@ -77,17 +77,25 @@ class TorchModel:
         self._order = list(dict.fromkeys(one["module"] for one in watch.seen))
         if cotangent is not None:
             seed = torch.from_numpy(np.array(self._own(cotangent), order="C"))
-            output.backward(seed.to(output.dtype))
+            if output.requires_grad:
+                output.backward(seed.to(output.dtype))
         gradients = {
-            name: _numpy(p.grad) for name, p in module.named_parameters() if p.grad is not None
+            name: np.zeros(p.shape, np.float32) if p.grad is None else _numpy(p.grad)
+            for name, p in module.named_parameters()
+            if cotangent is not None
         }
         state = {n: _numpy(b) for n, b in module.named_buffers() if b.is_floating_point()}
         return Trace(
-            calls=tuple(self._call(one) for one in watch.seen),
+            calls=tuple(self._call(one, cotangent is not None) for one in watch.seen),
             inputs=tuple(inputs),
             output=self._first(output),
             dtype=_DTYPES.get(output.dtype, str(output.dtype)),
-            input_cotangents=tuple(None if x.grad is None else self._first(x.grad) for x in given),
+            input_cotangents=tuple(
+                None if not x.requires_grad else self._first(
+                    torch.zeros_like(x) if x.grad is None else x.grad
+                )
+                for x in given
+            ),
             gradients=gradients,
             state=state,
         )
@@ -98,22 +106,26 @@ class TorchModel:
     def _first(self, x: Any) -> np.ndarray:
         return channels_first(_numpy(x), channels_last=self.channels_last)
 
-    def _call(self, one: dict[str, Any]) -> Call:
-        def first(x: np.ndarray | None) -> np.ndarray | None:
-            return None if x is None else channels_first(x, channels_last=self.channels_last)
+    def _call(self, one: dict[str, Any], with_gradients: bool) -> Call:
+        def first(x: np.ndarray) -> np.ndarray:
+            return channels_first(x, channels_last=self.channels_last)
 
-        gradients = one["gradients"]
+        def gradient(key: Any, of: np.ndarray) -> np.ndarray | None:
+            if not with_gradients or of.dtype.kind != "f":
+                return None
+            return first(one["gradients"].get(key, np.zeros_like(of)))  # none came: it is zero
+
         part = self._module.get_submodule(one["module"])
         return Call(
             module=one["module"],
             nth=one["nth"],
             type=type(part).__name__,
             layer=layer_of(part, one["module"]),
-            inputs=tuple(x for x in map(first, one["inputs"]) if x is not None),
-            output=channels_first(one["output"], channels_last=self.channels_last),
+            inputs=tuple(map(first, one["inputs"])),
+            output=first(one["output"]),
             dtype=one["dtype"],
-            cotangent=first(gradients.get("output")),
-            input_cotangents=tuple(first(gradients.get(i)) for i in range(len(one["inputs"]))),
+            cotangent=gradient("output", one["output"]),
+            input_cotangents=tuple(gradient(i, x) for i, x in enumerate(one["inputs"])),
         )
 
 
