@@ -60,15 +60,18 @@ def compare(sides: tuple[Side, Side], settings: Settings, map_file: Path | None 
     )
     generator = np.random.default_rng(settings.seed)
     inputs = [_input(one, generator) for one in settings.inputs]
-    for one, model in zip(sides, (first, second), strict=True):  # what is called, in which order
-        _run(one, model, {}, inputs, None, training=settings.training)
+    models = first, second
+    shapes = [  # which modules are called, in which order, shows too
+        _run(one, model, {}, inputs, None, training=settings.training).output.shape
+        for one, model in zip(sides, models, strict=True)
+    ]
     pairs = (
         by_shape_and_order(first, second) if map_file is None else read(map_file, first, second)
     )
-    judged = [
-        _judged(sides, (first, second), pairs, inputs, settings, generator, shift)
-        for shift in SHIFTS
-    ]
+    pair = _Pair(sides, models, pairs, inputs, settings, generator)
+    if shapes[0] != shapes[1]:
+        raise UsageError(_unequal(pair, shapes))
+    judged = [pair.judged(shift, shapes[0]) for shift in SHIFTS]
     everything = list(dict.fromkeys(_told(judged)))
     counted = [p for p in everything if p.cause is None or p.cause.name not in settings.allowed]
     return Compared(
@@ -94,39 +97,35 @@ def _told(judged: Sequence[Judged]) -> list[Parting]:
     return sorted(found.values(), key=lambda p: order[p.aspect])
 
 
-def _judged(
-    sides: tuple[Side, Side],
-    models: tuple[Model, Model],
-    pairs: tuple[Pair, ...],
-    inputs: Sequence[np.ndarray],
-    settings: Settings,
-    generator: np.random.Generator,
-    shift: int,
-) -> Judged:
-    weights = dyadic.drawn_weights(models[0], generator, shift)
-    moved = {pair.second: pair.to_second(weights[pair.first]) for pair in pairs}
-    held = (weights, moved)
-    traces = [
-        _run(one, model, own, inputs, None, training=settings.training)
-        for one, model, own in zip(sides, models, held, strict=True)
-    ]
-    shapes = [trace.output.shape for trace in traces]
-    if shapes[0] != shapes[1]:
-        partings = judge(
-            (traces[0], traces[1]), pairs, weights, None, training=settings.training
-        ).partings
-        hint = f"; it parts first at {partings[0].layer}: {partings[0].words}" if partings else ""
-        raise UsageError(
-            f"outputs have unequal shapes, channels first: {sides[0].said} gives "
-            f"{list(shapes[0])}, {sides[1].said} {list(shapes[1])}{hint}"
+@dataclass(frozen=True)
+class _Pair:
+    sides: tuple[Side, Side]
+    models: tuple[Model, Model]
+    pairs: tuple[Pair, ...]
+    inputs: Sequence[np.ndarray]
+    settings: Settings
+    generator: np.random.Generator
+
+    def judged(self, shift: int, shape: tuple[int, ...] | None) -> Judged:
+        """With weights of one size; with gradients where both outputs have a shape in common."""
+        weights = dyadic.drawn_weights(self.models[0], self.generator, shift)
+        seed = None if shape is None else dyadic.drawn_input(shape, self.generator)
+        moved = {pair.second: pair.to_second(weights[pair.first]) for pair in self.pairs}
+        first, second = (
+            _run(one, model, own, self.inputs, seed, training=self.settings.training)
+            for one, model, own in zip(self.sides, self.models, (weights, moved), strict=True)
         )
-    cotangent = dyadic.drawn_input(shapes[0], generator)
-    traces = [
-        _run(one, model, own, inputs, cotangent, training=settings.training)
-        for one, model, own in zip(sides, models, held, strict=True)
-    ]
-    both = (traces[0], traces[1])
-    return judge(both, pairs, weights, cotangent, training=settings.training)
+        training = self.settings.training
+        return judge((first, second), self.pairs, weights, seed, training=training)
+
+
+def _unequal(pair: _Pair, shapes: Sequence[tuple[int, ...]]) -> str:
+    words = ", ".join(
+        f"{one.said} gives {list(shape)}" for one, shape in zip(pair.sides, shapes, strict=True)
+    )
+    partings = pair.judged(SHIFTS[0], None).partings
+    first = f"; it parts first at {partings[0].layer}: {partings[0].words}" if partings else ""
+    return f"outputs have unequal shapes, channels at axis 1: {words}{first}"
 
 
 def _run(

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -57,7 +58,7 @@ class _Watch:
         return output
 
     def _probed(self, key: str, x: Any) -> Any:
-        return x + self.probes[key] if key in self.probes else x
+        return jax.lax.optimization_barrier(x + self.probes[key] if key in self.probes else x)
 
 
 class JaxModel:
@@ -69,6 +70,8 @@ class JaxModel:
         self.channels_last = channels_last
         self._order: list[str] = []
         self._held: Arrays = {}
+        self._facts: list[dict[str, Any]] = []
+        self._compiled: dict[bool, tuple[Callable[..., Any], Callable[..., Any]]] = {}
         if isinstance(made, nn.Module):
             self._kind: _Linen | _Nnx = _Linen(made)
         elif isinstance(made, nnx.Module):
@@ -92,54 +95,60 @@ class JaxModel:
         *,
         training: bool,
     ) -> Trace:
-        """Eager, operation by operation; dropouts evaluate."""
+        """Compiled as one function, with a barrier around every captured array; dropouts evaluate.
+
+        A barrier keeps XLA from computing on what it has not yet rounded.
+        """
         given = [jnp.asarray(as_given(x, channels_last=self.channels_last)) for x in inputs]
         self._held = self._kind.initial(given, self._held, training=training)
         held = {**self._held, **{name: jnp.asarray(values) for name, values in weights.items()}}
         parameters = {name: held[name] for name in self._kind.parameters}
         rest = {name: values for name, values in held.items() if name not in parameters}
-        owners = frozenset(map(owner, held)) - {""}
-        floats = [i for i, x in enumerate(given) if jnp.issubdtype(x.dtype, jnp.floating)]
-
-        def forward(parameters: Arrays, probes: Arrays, xs: list[Any]) -> tuple[Any, Any]:
-            full = list(given)
-            for i, x in zip(floats, xs, strict=True):
-                full[i] = x
-            watch = _Watch(owners, probes)
-            output, state = self._kind.apply(watch, {**parameters, **rest}, full, training)
-            if not isinstance(output, jax.Array):
-                raise UsageError(f"jax: the model gave {type(output).__name__}, not one array")
-            arrays = [(one["inputs"], one["output"]) for one in watch.seen]
-            facts.append([_facts(one) for one in watch.seen])
-            return output, (arrays, state)
-
-        facts: list[list[dict[str, Any]]] = []
-        xs = [given[i] for i in floats]
-        output, (arrays, state) = forward(parameters, {}, xs)
-        self._order = list(dict.fromkeys(one["module"] for one in facts[0]))
-        gradients: Arrays = {}
-        cotangents: Arrays = {}
-        dxs: list[Any] = []
-        if cotangent is not None:
-            probes = _probes(facts[0], arrays)
-            _, pull, _ = jax.vjp(forward, parameters, probes, xs, has_aux=True)
-            seed = jnp.asarray(as_given(cotangent, channels_last=self.channels_last))
-            gradients, cotangents, dxs = pull(seed.astype(output.dtype))
-        by_input = dict(zip(floats, dxs, strict=False))
+        if training not in self._compiled:
+            forward = self._forward(training)
+            self._compiled[training] = forward, _compiled(forward)
+        forward, compiled = self._compiled[training]
+        shaped, (arrays, state) = jax.eval_shape(forward, parameters, {}, given, rest)
+        facts = self._facts
+        self._order = list(dict.fromkeys(one["module"] for one in facts))
+        if not weights:  # what was asked is the order, and the output's shape
+            nothing = np.broadcast_to(np.float32(0), shaped.shape)
+            output = channels_first(nothing, channels_last=self.channels_last)
+            return Trace((), tuple(inputs), output, _dtype(shaped))
+        probes = {} if cotangent is None else _probes(facts, arrays)
+        seed = None if cotangent is None else jnp.asarray(
+            as_given(cotangent, channels_last=self.channels_last), shaped.dtype
+        )  # fmt: skip
+        output, (arrays, state), gradients, cotangents, dxs = compiled(
+            parameters, probes, given, rest, seed
+        )
         return Trace(
             calls=tuple(
-                self._call(one, seen, cotangents)
-                for one, seen in zip(facts[0], arrays, strict=True)
+                self._call(one, seen, cotangents) for one, seen in zip(facts, arrays, strict=True)
             ),
             inputs=tuple(inputs),
             output=self._first(output),
-            dtype=_DTYPES.get(str(output.dtype), str(output.dtype)),
+            dtype=_dtype(output),
             input_cotangents=tuple(
-                self._first(by_input[i]) if i in by_input else None for i in range(len(given))
+                self._first(dx) if jnp.issubdtype(dx.dtype, jnp.floating) else None for dx in dxs
             ),
             gradients={name: _numpy(values) for name, values in gradients.items()},
             state={name: _numpy(values) for name, values in state.items()},
         )
+
+    def _forward(self, training: bool) -> Callable[..., Any]:
+        """The function of weights, probes and inputs; what it calls is noted as it is traced."""
+        owners = frozenset(map(owner, self._held)) - {""}
+
+        def forward(parameters: Arrays, probes: Arrays, xs: list[Any], rest: Arrays) -> Any:
+            watch = _Watch(owners, probes)
+            output, state = self._kind.apply(watch, {**parameters, **rest}, xs, training)
+            if not isinstance(output, jax.Array):
+                raise UsageError(f"jax: the model gave {type(output).__name__}, not one array")
+            self._facts = [_facts(one) for one in watch.seen]
+            return output, ([(one["inputs"], one["output"]) for one in watch.seen], state)
+
+        return forward
 
     def _first(self, x: Any) -> np.ndarray:
         return channels_first(_numpy(x), channels_last=self.channels_last)
@@ -159,10 +168,38 @@ class JaxModel:
             layer=one["layer"],
             inputs=tuple(map(self._first, inputs)),
             output=self._first(output),
-            dtype=_DTYPES.get(str(output.dtype), str(output.dtype)),
+            dtype=_dtype(output),
             cotangent=cotangent("output"),
             input_cotangents=tuple(cotangent(str(i)) for i in range(len(inputs))),
         )
+
+
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Forward, and the cotangents of parameters, probes and inputs where a seed is given."""
+
+    @jax.jit
+    def both(parameters: Arrays, probes: Arrays, xs: list[Any], rest: Arrays, seed: Any) -> Any:
+        floats = [i for i, x in enumerate(xs) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+        def of_floats(parameters: Arrays, probes: Arrays, chosen: list[Any]) -> Any:
+            full = list(xs)
+            for i, x in zip(floats, chosen, strict=True):
+                full[i] = x
+            return forward(parameters, probes, full, rest)
+
+        chosen = [xs[i] for i in floats]
+        if seed is None:
+            return *of_floats(parameters, probes, chosen), {}, {}, []
+        output, pull, aux = jax.vjp(of_floats, parameters, probes, chosen, has_aux=True)
+        gradients, cotangents, dxs = pull(seed)
+        by_input = dict(zip(floats, dxs, strict=True))
+        return output, aux, gradients, cotangents, [by_input.get(i, x) for i, x in enumerate(xs)]
+
+    return both
+
+
+def _dtype(x: Any) -> str:
+    return _DTYPES.get(str(x.dtype), str(x.dtype))
 
 
 def _facts(one: dict[str, Any]) -> dict[str, Any]:
@@ -211,9 +248,14 @@ class _Linen:
         if held:
             return held
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-        flags = _flags(self._module.__call__, training=training)
-        variables = self._module.init(keys, *xs, **flags)
-        flat = traverse_util.flatten_dict(nn.meta.unbox(variables), sep="/")
+        init = partial(self._module.init, **_flags(self._module.__call__, training=training))
+        # Every float is given a value later; only where there is more are they made here.
+        variables = nn.meta.unbox(jax.eval_shape(init, keys, *xs))
+        if all(jnp.issubdtype(v.dtype, jnp.floating) for v in jax.tree.leaves(variables)):
+            variables = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), variables)
+        else:
+            variables = nn.meta.unbox(jax.jit(init)(keys, *xs))
+        flat = traverse_util.flatten_dict(variables, sep="/")
         self.parameters = tuple(name for name in flat if name.startswith("params/"))
         return flat
 
