@@ -125,7 +125,9 @@ def _kernels(asked: Asked) -> Iterator[tuple[Cause, Computed | None]]:
         turned = weight[..., ::-1, ::-1]
         if not np.array_equal(turned, weight):
             yield (
-                Cause("kernel-flipped", "it convolved (kernel turned around) where torch correlates"),
+                Cause(
+                    "kernel-flipped", "it convolved (kernel turned around) where torch correlates"
+                ),
                 asked.computed(weights={**asked.weights, "weight": turned}),
             )
 
@@ -333,14 +335,18 @@ def _other_shuffles(right: Function, shape: tuple[int, ...]) -> Iterator[tuple[C
         return
     channels = shape[1]
     yield (
-        Cause("inverse-groups", f"shuffled with {channels // groups} groups where {groups} is right"),
+        Cause(
+            "inverse-groups", f"shuffled with {channels // groups} groups where {groups} is right"
+        ),
         functions.shuffle(channels // groups),
     )
     yield Cause("no-transpose", "the channels are in the order they had"), functions.IDENTITY
     for axis in range(2, len(shape)):
         if shape[axis] % groups == 0:
             yield (
-                Cause("wrong-axis-channels-last", f"spatial axis {axis - 2} is shuffled, not channels"),
+                Cause(
+                    "wrong-axis-channels-last", f"spatial axis {axis - 2} is shuffled, not channels"
+                ),
                 functions.shuffle(groups, axis),
             )
 

@@ -1,6 +1,6 @@
 """Two models, one input, and where the second parts from the first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from conformance.porting import dyadic
 from conformance.porting.judging import Judged, Parting, judge
 from conformance.porting.model import Model, Trace
 from conformance.porting.sides import LAYOUTS, Side, model_of
-from conformance.porting.weights import Pair, by_shape_and_order, read
+from conformance.porting.weights import Pair, as_toml, by_shape_and_order, read
 
 # Kernels as they keep the size of what passes, and 2^5 times smaller: then variances are small.
 SHIFTS = (0, 5)
@@ -44,8 +44,6 @@ class Compared:
     judged: tuple[Judged, ...]
     partings: tuple[Parting, ...]
     allowed: tuple[Parting, ...]
-    first: Model
-    second: Model
 
 
 def compare(sides: tuple[Side, Side], settings: Settings, map_file: Path | None = None) -> Compared:
@@ -55,33 +53,54 @@ def compare(sides: tuple[Side, Side], settings: Settings, map_file: Path | None 
         UsageError: if a model cannot be made or run, weights cannot be mapped, or outputs have
             unequal shapes.
     """
-    first, second = (
-        model_of(one, layout) for one, layout in zip(sides, settings.layouts, strict=True)
-    )
-    generator = np.random.default_rng(settings.seed)
-    inputs = [_input(one, generator) for one in settings.inputs]
-    models = first, second
-    shapes = [  # which modules are called, in which order, shows too
-        _run(one, model, {}, inputs, None, training=settings.training).output.shape
-        for one, model in zip(sides, models, strict=True)
-    ]
-    pairs = (
-        by_shape_and_order(first, second) if map_file is None else read(map_file, first, second)
-    )
-    pair = _Pair(sides, models, pairs, inputs, settings, generator)
+    pair, shapes = _paired(sides, settings, map_file)
     if shapes[0] != shapes[1]:
         raise UsageError(_unequal(pair, shapes))
     judged = [pair.judged(shift, shapes[0]) for shift in SHIFTS]
     everything = list(dict.fromkeys(_told(judged)))
     counted = [p for p in everything if p.cause is None or p.cause.name not in settings.allowed]
     return Compared(
-        pairs=pairs,
+        pairs=pair.pairs,
         judged=tuple(judged),
         partings=tuple(counted),
         allowed=tuple(p for p in everything if p not in counted),
-        first=first,
-        second=second,
     )
+
+
+def map_as_toml(sides: tuple[Side, Side], settings: Settings, map_file: Path | None) -> str:
+    """The map that `compare` would use, as a file to edit."""
+    pair, _ = _paired(sides, settings, map_file)
+    return as_toml(pair.pairs, *pair.models)
+
+
+def write(text: str, path: Path) -> None:
+    """Write the map.
+
+    Raises:
+        UsageError: if the file cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--write-map {path}: {error.strerror}") from error
+
+
+def _paired(
+    sides: tuple[Side, Side], settings: Settings, map_file: Path | None
+) -> tuple["_Pair", list[tuple[int, ...]]]:
+    """Both models with their weights mapped, and the shapes of their outputs."""
+    first, second = (
+        model_of(one, layout) for one, layout in zip(sides, settings.layouts, strict=True)
+    )
+    models = first, second
+    generator = np.random.default_rng(settings.seed)
+    inputs = [_input(one, generator) for one in settings.inputs]
+    shapes = [  # which modules are called, in which order, shows too
+        _run(one, model, {}, inputs, None, training=settings.training).output.shape
+        for one, model in zip(sides, models, strict=True)
+    ]
+    pairs = by_shape_and_order(*models) if map_file is None else read(map_file, *models)
+    return _Pair(sides, models, pairs, inputs, settings, generator), shapes
 
 
 def _told(judged: Sequence[Judged]) -> list[Parting]:
@@ -131,14 +150,14 @@ def _unequal(pair: _Pair, shapes: Sequence[tuple[int, ...]]) -> str:
 def _run(
     one: Side,
     model: Model,
-    weights: dict[str, np.ndarray] | object,
+    weights: Mapping[str, np.ndarray],
     inputs: Sequence[np.ndarray],
     cotangent: np.ndarray | None,
     *,
     training: bool,
 ) -> Trace:
     try:
-        return model.run(weights, inputs, cotangent, training=training)  # type: ignore[arg-type]
+        return model.run(weights, inputs, cotangent, training=training)
     except UsageError:
         raise
     except Exception as error:

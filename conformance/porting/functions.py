@@ -193,9 +193,7 @@ def pool(
             share, doubt = inside / count, np.zeros(inside.shape)
             u = UNIT_ROUNDOFF[dtype] * (side * side + 4)
             part_of = np.where(inside, value, 0) * share
-            y = Approximate(
-                part_of.sum(-1), (error * share).sum(-1) + u * np.abs(part_of).sum(-1)
-            )
+            y = Approximate(part_of.sum(-1), (error * share).sum(-1) + u * np.abs(part_of).sum(-1))
 
         def pull(dy: Approximate) -> tuple[Approximate, ...]:
             total, most, carried = (np.zeros(prod(shape)) for _ in range(3))

@@ -241,7 +241,9 @@ class _Comparison:
         for node in nodes:
             for name, transpose in (node.layer.roles if node.layer else {}).values():
                 pair = self._by_name[name]
-                given = (self._first, self._second)[side].gradients.get((pair.first, pair.second)[side])
+                given = (self._first, self._second)[side].gradients.get(
+                    (pair.first, pair.second)[side]
+                )
                 if given is None:
                     continue
                 if side == 1 and name == pair.first:
@@ -299,9 +301,7 @@ class _Comparison:
         weights = self._roles(layer)
         given = []
         for side, trace in enumerate((self._first, self._second)):
-            pairs = {
-                role: self._by_name[layer.roles[role][0]] for role in running_statistics.ROLES
-            }
+            pairs = {role: self._by_name[layer.roles[role][0]] for role in running_statistics.ROLES}
             named = {role: (pair.first, pair.second)[side] for role, pair in pairs.items()}
             if any(name not in trace.state for name in named.values()):
                 return
@@ -329,7 +329,5 @@ class _Comparison:
         name = call.module if call.nth == 0 else f"{call.module} (call {call.nth + 1})"
         self._add(name, other, aspect, cause, words)
 
-    def _add(
-        self, layer: str, other: str, aspect: Aspect, cause: Cause | None, words: str
-    ) -> None:
+    def _add(self, layer: str, other: str, aspect: Aspect, cause: Cause | None, words: str) -> None:
         self._judged.partings.append(Parting(layer, other, aspect, cause, words))

@@ -193,9 +193,7 @@ def _batch_norm(
     axes = (0, *range(2, x.value.ndim))
     channels = (-1, *(1 for _ in x.value.shape[2:]))
     count = prod(x.value.shape) // x.value.shape[1]
-    shape = tuple(
-        x.value.shape[1] if axis == 1 else 1 for axis in range(1, x.value.ndim)
-    )
+    shape = tuple(x.value.shape[1] if axis == 1 else 1 for axis in range(1, x.value.ndim))
     done = _norm(numbers, dtype, layer.epsilon, held, x, axes, shape)
     state = {}
     if layer.momentum is not None and "running_var" in held and count > 1:
@@ -207,9 +205,7 @@ def _batch_norm(
     return replace(done, state=state)
 
 
-def mixed(
-    numbers: Running, old: Approximate, now: Approximate, momentum: float
-) -> Approximate:
+def mixed(numbers: Running, old: Approximate, now: Approximate, momentum: float) -> Approximate:
     """(1 − m)·old + m·now; a framework that computes old + m·(now − old) rounds no more."""
     share = numbers.multiply(numbers.exactly(np.array(1.0)), numbers.exactly(np.array(momentum)))
     rest = numbers.add(numbers.exactly(np.array(1.0)), negative(numbers, share))

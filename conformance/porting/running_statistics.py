@@ -37,7 +37,9 @@ class Kept:
             state["running_var"] = mixed(numbers, old, now, momentum)
         return state
 
-    def _compute(self, weights: Mapping[str, np.ndarray], momentum: float) -> Mapping[str, Approximate]:
+    def _compute(
+        self, weights: Mapping[str, np.ndarray], momentum: float
+    ) -> Mapping[str, Approximate]:
         layer = replace(self.layer, momentum=momentum)
         return compute(self.dtype, layer, weights, self.x, training=True).state
 

@@ -163,7 +163,9 @@ def _joined(
         for join in (ADD, CONCATENATE):
             alike = x.value.shape == y.value.shape
             if join is CONCATENATE:
-                alike = x.value.shape[:1] + x.value.shape[2:] == y.value.shape[:1] + y.value.shape[2:]
+                alike = (
+                    x.value.shape[:1] + x.value.shape[2:] == y.value.shape[:1] + y.value.shape[2:]
+                )
             if not alike or (join is ADD and x.value.shape != target.shape):
                 continue
             z, _ = join(dtype, x, y)

@@ -91,9 +91,9 @@ class TorchModel:
             output=self._first(output),
             dtype=_DTYPES.get(output.dtype, str(output.dtype)),
             input_cotangents=tuple(
-                None if not x.requires_grad else self._first(
-                    torch.zeros_like(x) if x.grad is None else x.grad
-                )
+                None
+                if not x.requires_grad
+                else self._first(torch.zeros_like(x) if x.grad is None else x.grad)
                 for x in given
             ),
             gradients=gradients,
@@ -209,9 +209,7 @@ def layer_of(module: nn.Module, path: str) -> Layer | None:
         return Layer("linear", roles)
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
         padding = module.padding
-        sides: Any = (
-            padding.upper() if isinstance(padding, str) else tuple((p, p) for p in padding)
-        )
+        sides: Any = padding.upper() if isinstance(padding, str) else tuple((p, p) for p in padding)
         return Layer("conv", roles, tuple(module.stride), sides, tuple(module.dilation),
                      module.groups)  # fmt: skip
     if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):

@@ -198,7 +198,9 @@ def read(path: Path, first: Model, second: Model) -> tuple[Pair, ...]:
         if twice:
             raise UsageError(f"{path}: {twice[0]} is mapped {said.count(twice[0])} times")
         if missing:
-            raise UsageError(f"{path}: weights cannot be mapped: {_shown(known, missing)} is missing")
+            raise UsageError(
+                f"{path}: weights cannot be mapped: {_shown(known, missing)} is missing"
+            )
     return tuple(pairs)
 
 

@@ -1,7 +1,7 @@
 """The original: a block after ShuffleNet, small, with one layer of each kind that ports get wrong.
 
-    grouped 1×1 convolution → batch norm → gelu → channel shuffle → depthwise 3×3 convolution,
-    stride 2 → batch norm → max pool → flatten → dense → gelu → dense
+grouped 1×1 convolution → batch norm → gelu → channel shuffle → depthwise 3×3 convolution,
+stride 2 → batch norm → max pool → flatten → dense → gelu → dense
 """
 
 import torch
