@@ -72,12 +72,7 @@ def gradients(
         for role, (name, _) in (node.layer.roles if node.layer else {}).items():
             if role in ("weight", "bias"):
                 more = None if pulled is None else pulled[1].get(role)
-                before = sums.get(name)
-                if name in sums:
-                    both = before is not None and more is not None
-                    sums[name] = added(node.call.dtype, before, more) if both else None  # type: ignore[arg-type]
-                else:
-                    sums[name] = more
+                sums[name] = _sum(node.call.dtype, sums[name], more) if name in sums else more
     for name, total in sums.items():
         if total is not None and name in parameters:
             found["parameter", (name, 0)] = Gradient(parameters[name], total)
@@ -89,6 +84,10 @@ def _pulled(node: Node) -> tuple[Approximate, dict[str, Approximate]] | None:
     if node.computed is None or dy is None or not node.call.input_cotangents:
         return None
     return node.computed.pull(_exactly(dy))
+
+
+def _sum(dtype: str, a: Approximate | None, b: Approximate | None) -> Approximate | None:
+    return None if a is None or b is None else added(dtype, a, b)
 
 
 def _exactly(values: np.ndarray) -> Approximate:
@@ -124,7 +123,7 @@ def _between(
                 node.call.cotangent, total[node.place], tuple(passed[node.place])
             )
     for i, given in enumerate(trace.input_cotangents):
-        place: Place = ("input", i)
-        if given is not None and place in total:
-            found["model input", place] = Gradient(given, total[place], tuple(passed[place]))
+        start: Place = ("input", i)
+        if given is not None and start in total:
+            found["model input", start] = Gradient(given, total[start], tuple(passed[start]))
     return found

@@ -358,8 +358,8 @@ def _other_flattens(right: Function, _: tuple[int, ...]) -> Iterator[tuple[Cause
     yield (
         Cause(
             "reinterpreted-layout",
-            f"flattened in the order {was} where the next kernel's rows are in the order {is_right}: "
-            "move the channels before the reshape",
+            f"flattened in the order {was} where the next kernel's rows are in the order "
+            f"{is_right}: move the channels before the reshape",
         ),
         other,
     )

@@ -42,7 +42,8 @@ def off(given: np.ndarray, expected: Approximate) -> str:
     times = f"{far[worst]:.3g} times the bound" if np.isfinite(far[worst]) else "the bound is 0"
     words = (
         f"{wrong} of {right.size} elements {'are' if wrong > 1 else 'is'} outside the bound, "
-        f"most at {list(worst)}: {float(given[worst]):.9g} where {right[worst]:.9g} is right, {times}"
+        f"most at {list(worst)}: {float(given[worst]):.9g} where {right[worst]:.9g} is right, "
+        f"{times}"
     )
     return words + ("; all that came is zero" if not given.any() else "")
 

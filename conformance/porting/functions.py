@@ -67,51 +67,60 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(x / 2))
 
 
-# Name: function, derivative, the largest slope, the largest second derivative, kinks.
-_POINTWISE = {
-    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float), 1.0, 0.0, (0.0,)),
-    "gelu (erf)": (lambda x: x * _phi(x), _gelu_erf_slope, 1.13, 0.8, ()),
-    "gelu (tanh)": (lambda x: 0.5 * x * (1 + _tanh_part(x)), _gelu_tanh_slope, 1.13, 0.8, ()),
-    "silu": (
-        lambda x: x * _sigmoid(x),
-        lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))), 1.1, 0.5, (),
+@dataclass(frozen=True)
+class _Curve:
+    """A function, its derivative, the largest of it and of the second one, and where it bends."""
+
+    value: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
+    steepest: float = 1.0
+    bend: float = 0.0
+    kinks: tuple[float, ...] = ()
+
+
+_CURVES = {
+    "relu": _Curve(lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float), kinks=(0.0,)),
+    "gelu (erf)": _Curve(lambda x: x * _phi(x), _gelu_erf_slope, 1.13, 0.8),
+    "gelu (tanh)": _Curve(lambda x: 0.5 * x * (1 + _tanh_part(x)), _gelu_tanh_slope, 1.13, 0.8),
+    "silu": _Curve(
+        lambda x: x * _sigmoid(x), lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))), 1.1, 0.5
     ),
-    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2, 1.0, 0.77, ()),
-    "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * (1 - _sigmoid(x)), 0.25, 0.1, ()),
-    "relu6": (
-        lambda x: np.clip(x, 0, 6), lambda x: ((x > 0) & (x < 6)).astype(float), 1.0, 0.0, (0.0, 6.0),
+    "tanh": _Curve(np.tanh, lambda x: 1 - np.tanh(x) ** 2, 1.0, 0.77),
+    "sigmoid": _Curve(_sigmoid, lambda x: _sigmoid(x) * (1 - _sigmoid(x)), 0.25, 0.1),
+    "relu6": _Curve(
+        lambda x: np.clip(x, 0, 6), lambda x: ((x > 0) & (x < 6)).astype(float), kinks=(0.0, 6.0)
     ),
-    "leaky relu (0.01)": (
-        lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01), 1.0, 0.0, (0.0,),
+    "leaky relu (0.01)": _Curve(
+        lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01), kinks=(0.0,)
     ),
-}  # fmt: skip
+}
 
 
 def _pointwise(name: str) -> Function:
-    value, slope, steepest, bend, kinks = _POINTWISE[name]
+    curve = _CURVES[name]
 
     def apply(dtype: str, x: Approximate) -> tuple[Approximate, Pull]:
         u = UNIT_ROUNDOFF[dtype]
-        numbers = Running(dtype)
-        size = np.zeros_like(x.value) if bend == 0 else _ROUNDINGS * u * np.maximum(
-            np.abs(x.value), 1 if name in ("tanh", "sigmoid") else 0
-        )  # fmt: skip
-        if name.startswith("leaky"):
-            size = 2 * u * np.abs(x.value)
-        y = Approximate(value(x.value), steepest * x.error + size)
+        least = 1 if name in ("tanh", "sigmoid") else 0
+        # One product at most where the function is made of straight lines.
+        roundings = _ROUNDINGS if curve.bend else 2 * name.startswith("leaky")
+        size = roundings * u * np.maximum(np.abs(x.value), least)
+        y = Approximate(curve.value(x.value), curve.steepest * x.error + size)
 
         def pull(dy: Approximate) -> tuple[Approximate, ...]:
-            jump = sum((np.abs(x.value - kink) <= x.error for kink in kinks), np.array(False))
-            own = 0.0 if bend == 0 else _ROUNDINGS * u * (1 + np.abs(x.value))
-            error = bend * x.error + own + np.where(jump, 1.0, 0.0)
-            return (numbers.multiply(dy, Approximate(slope(x.value), error + 0 * x.value)),)
+            jump = np.zeros(x.value.shape)
+            for kink in curve.kinks:  # what the slope is there, is a framework's to say
+                jump += np.abs(x.value - kink) <= x.error
+            own = _ROUNDINGS * u * (1 + np.abs(x.value)) if curve.bend else u
+            slope = Approximate(curve.slope(x.value), curve.bend * x.error + own + jump)
+            return (Running(dtype).multiply(dy, slope),)
 
         return y, pull
 
     return Function(name, "pointwise", apply)
 
 
-POINTWISE = tuple(map(_pointwise, _POINTWISE))
+POINTWISE = tuple(map(_pointwise, _CURVES))
 
 
 def _structural(

@@ -46,8 +46,8 @@ class _Watch:
         record["inputs"] = inputs = []
         for i, x in enumerate(args):
             if isinstance(x, jax.Array):
-                args[i] = x = self._probed(f"{path}#{nth}/{i}", x)
-                inputs.append(x)
+                args[i] = self._probed(f"{path}#{nth}/{i}", x)
+                inputs.append(args[i])
         self._inside.append(0)
         output = function(*args, **kwargs)
         is_leaf = self._inside.pop() == 0
@@ -177,7 +177,6 @@ class JaxModel:
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Forward, and the cotangents of parameters, probes and inputs where a seed is given."""
 
-    @jax.jit
     def both(parameters: Arrays, probes: Arrays, xs: list[Any], rest: Arrays, seed: Any) -> Any:
         floats = [i for i, x in enumerate(xs) if jnp.issubdtype(x.dtype, jnp.floating)]
 
@@ -195,7 +194,8 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
         by_input = dict(zip(floats, dxs, strict=True))
         return output, aux, gradients, cotangents, [by_input.get(i, x) for i, x in enumerate(xs)]
 
-    return both
+    compiled: Callable[..., Any] = jax.jit(both)
+    return compiled
 
 
 def _dtype(x: Any) -> str:

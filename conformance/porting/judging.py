@@ -119,7 +119,9 @@ class _Comparison:
             )
             layer, held = self._layer(call, other)
             mine = self._asked(layer, held, call.inputs[0], call.dtype)
-            nodes[0].append(Node(call, call.key, layer, mine and mine.computed(), way))
+            nodes[0].append(
+                Node(call, call.key, layer, None if mine is None else mine.computed(), way)
+            )
             its = self._asked(layer, held, other.inputs[0], call.dtype)
             computed = its.computed() if self._forward(call, other, its) and its else None
             nodes[1].append(Node(other, call.key, layer, computed, fitted))

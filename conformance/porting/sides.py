@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +59,7 @@ def model_of(one: Side, layout: str | None = None) -> Model:
     except Exception as error:
         raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
     last = (layout or LAYOUTS[one.framework == "jax"]) == "channels_last"
-    kind: Callable[..., Model]
+    kind: Any
     if one.framework == "torch":
         from conformance.porting.torch_model import TorchModel as kind  # noqa: N813
     else:
@@ -68,9 +67,10 @@ def model_of(one: Side, layout: str | None = None) -> Model:
             raise UsageError(f"{one.said}: flax is not installed: pip install 'conformance[jax]'")
         from conformance.porting.jax_model import JaxModel as kind  # noqa: N813
     try:
-        return kind(made, channels_last=last)
+        model: Model = kind(made, channels_last=last)
     except UsageError as error:
         raise UsageError(f"{one.said}: {error}") from error
+    return model
 
 
 def _takes_nothing(one: Side, factory: Any) -> None:

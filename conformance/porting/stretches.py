@@ -126,7 +126,7 @@ def explain(
     level: list[tuple[Expression, Approximate]] = [(ref, x) for ref, x, _ in exact]
     single: list[tuple[Expression, Approximate]] = list(level)
     for depth in range(_DEPTH):
-        following = []
+        following: list[tuple[Expression, Approximate]] = []
         for expression, x in level:
             for function in candidates(x.value.shape):
                 if _repeats(expression, function):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from conformance.porting.comparing import Compared, Settings
 from conformance.porting.judging import Parting
+from conformance.porting.model import owner
 from conformance.porting.sides import Side
 
 _WHERE = {
@@ -15,7 +16,7 @@ _WHERE = {
 
 def lines(sides: tuple[Side, Side], settings: Settings, found: Compared) -> Iterator[str]:
     """The first parting with its cause, the others, and what was compared."""
-    layers = len({pair.first.rpartition(".")[0] for pair in found.pairs})
+    layers = len({owner(pair.first) for pair in found.pairs})
     mode = "training" if settings.training else "evaluation"
     yield f"{sides[1].said} held to {sides[0].said}"
     yield (

@@ -80,7 +80,7 @@ def _all_placed(
     if homeless and unfilled:
         raise UsageError(
             f"weights cannot be mapped: {_shown(ours, homeless)} of the first model, and "
-            f"{_shown(theirs, unfilled)} of the second, are left; name the pairs in a --map FILE.toml"
+            f"{_shown(theirs, unfilled)} of the second, are left: name pairs in a --map FILE.toml"
         )
     if homeless:
         raise UsageError(
@@ -192,11 +192,11 @@ def read(path: Path, first: Model, second: Model) -> tuple[Pair, ...]:
                 f"{list(theirs[other])}, the shape of {other}"
             )
         pairs.append(Pair(name, other, tuple(how)))
-    for known, said in ((ours, [p.first for p in pairs]), (theirs, [p.second for p in pairs])):
-        twice = [name for name in known if said.count(name) > 1]
-        missing = [name for name in known if name not in said]
+    for known, named in ((ours, [p.first for p in pairs]), (theirs, [p.second for p in pairs])):
+        twice = [name for name in known if named.count(name) > 1]
+        missing = [name for name in known if name not in named]
         if twice:
-            raise UsageError(f"{path}: {twice[0]} is mapped {said.count(twice[0])} times")
+            raise UsageError(f"{path}: {twice[0]} is mapped {named.count(twice[0])} times")
         if missing:
             raise UsageError(
                 f"{path}: weights cannot be mapped: {_shown(known, missing)} is missing"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 class BatchNorm(nn.Module):
     """torch's: `momentum` is the new statistics' share, and the running variance is unbiased.
 
-    Flax's own BatchNorm has the share of the old ones for `momentum`, and keeps the biased variance.
+    Flax's own has the share of the old ones for `momentum`, and keeps the biased variance.
     """
 
     momentum: float = 0.1

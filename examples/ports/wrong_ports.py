@@ -1,7 +1,9 @@
 """Ports of `torch_block.py` that are wrong in one thing each, as ports are.
 
-`conformance compare torch:examples/ports/torch_block.py:block jax:examples/ports/wrong_ports.py:NAME
---input 4,6,12,12` says of each which layer parts from the original, and what was done there.
+What `conformance compare` says of each is which layer parts from the original, and what was done:
+
+    conformance compare torch:examples/ports/torch_block.py:block \\
+        jax:examples/ports/wrong_ports.py:same_padding --input 4,6,12,12
 """
 
 from functools import partial
@@ -57,3 +59,16 @@ def flattened_channels_last() -> nn.Module:
 def half_precision() -> nn.Module:
     """One dense layer left in bfloat16."""
     return Block(hidden=partial(nn.Dense, dtype=jnp.bfloat16))
+
+
+def biased_variance() -> nn.Module:
+    """Flax's own batch norm, with the momentum turned around, keeps the biased variance."""
+    return Block(norm=OwnBatchNorm)
+
+
+class OwnBatchNorm(nn.Module):
+    """`flax.linen.BatchNorm` under the signature of the block's."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x)

@@ -1,0 +1,156 @@
+"""What is wrong with a call of `conformance compare` is one line, and exit status 2."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("flax", reason="flax is not installed")
+
+from conformance.cli import main
+
+HERE = Path(__file__).parent
+FIRST = f"torch:{HERE}/originals.py:normed"
+SECOND = f"jax:{HERE}/ports.py:normed"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def called(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["conformance", "compare", *arguments])
+        status = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return called
+
+
+def torch_of(name: str) -> str:
+    return f"torch:{HERE}/originals.py:{name}"
+
+
+BAD = {
+    "no such file": (f"torch:{HERE}/missing.py:f", SECOND, "6,5", "missing.py: no such file"),
+    "no such module": ("torch:no.such.module:f", SECOND, "6,5", "no.such.module does not import"),
+    "no such factory": (torch_of("nothing"), SECOND, "6,5", "has no function nothing"),
+    "no function": (torch_of("value"), SECOND, "6,5", "has no function value"),
+    "arguments": (torch_of("with_argument"), SECOND, "6,5", "takes arguments"),
+    "raises": (torch_of("raises"), SECOND, "6,5", "ValueError: no such checkpoint"),
+    "no model": (torch_of("no_model"), SECOND, "6,5", "gave object, not torch.nn.Module"),
+    "no weights": (torch_of("no_weights"), SECOND, "6,5", "no submodule in common"),
+    "another framework": ("keras:mine:f", SECOND, "6,5", "'keras:mine:f' names no model"),
+    "nothing in common": (FIRST, f"jax:{HERE}/ports.py:wide", "6,5", "no submodule in common"),
+    "a weight without a place": (
+        FIRST, f"jax:{HERE}/ports.py:more_outputs", "6,5", "down.weight [3, 16]",
+    ),
+    "another input": (FIRST, SECOND, "6,7", "does not run on inputs [[6, 7]]"),
+    "a port that raises": (FIRST, f"jax:{HERE}/ports.py:bad", "6,5", "does not run on inputs"),
+    "no shape": (FIRST, SECOND, "6,five", "--input '6,five'"),
+    "an empty axis": (FIRST, SECOND, "0,5", "at least one element"),
+    "no array": (FIRST, SECOND, "missing.npy", "--input missing.npy: cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_call_is_one_line_that_says_what_is_wrong(call, name):
+    first, second, shape, words = BAD[name]
+    status, out, err = call(first, second, "--input", shape)
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+    assert err.startswith("conformance: ")
+
+
+def test_a_module_that_raises_as_it_is_imported_is_named(call, tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    status, _, err = call(f"torch:{tmp_path}/broken.py:f", SECOND, "--input", "6,5")
+    assert status == 2
+    assert "ZeroDivisionError" in err
+
+
+def test_outputs_of_unequal_shapes_are_told_with_what_parts_first(call, tmp_path):
+    (tmp_path / "port.py").write_text(
+        "import flax.linen as nn\n"
+        "class Port(nn.Module):\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n"
+        "        x = nn.Dense(16, name='up')(x)\n"
+        "        x = nn.tanh(nn.LayerNorm(epsilon=1e-3, name='norm')(x))\n"
+        "        return nn.Dense(3, name='down')(x)[:, :2]\n"
+    )
+    status, _, err = call(FIRST, f"jax:{tmp_path}/port.py:Port", "--input", "6,5")
+    assert status == 2
+    assert "unequal shapes" in err
+    assert "gives [6, 3]" in err
+    assert "gives [6, 2]" in err
+    assert "parts first at norm" in err
+
+
+def test_they_agree_with_0_and_part_with_1(call):
+    status, out, _ = call(FIRST, SECOND, "--input", "6,5")
+    assert status == 0
+    assert "agree: forward, gradient" in out
+    status, out, _ = call(FIRST, f"jax:{HERE}/ports.py:flax_epsilon", "--input", "6,5")
+    assert status == 1
+    assert "parts at norm, forward: default-epsilon" in out
+    assert "\x1b" not in out
+
+
+def test_what_is_allowed_is_told_and_does_not_count(call):
+    second = f"jax:{HERE}/ports.py:flax_epsilon"
+    status, out, _ = call(FIRST, second, "--input", "6,5", "--allow", "default-epsilon")
+    assert status == 0
+    assert "allowed: norm, forward: default-epsilon" in out
+
+
+def test_a_written_map_is_read_again_and_an_edited_one_counts(call, tmp_path):
+    path = tmp_path / "map.toml"
+    assert call(FIRST, SECOND, "--input", "6,5", "--write-map", str(path))[0] == 0
+    assert call(FIRST, SECOND, "--input", "6,5", "--map", str(path))[0] == 0
+    text = path.read_text()
+    assert call(FIRST, SECOND, "--input", "6,5", "--write-map", "-")[1] == text
+    up = 'to = "params/up/bias"'
+    norm = 'to = "params/norm/bias"'
+    path.write_text(text.replace(up, "to = @").replace(norm, up).replace("to = @", norm))
+    status, out, _ = call(FIRST, SECOND, "--input", "6,5", "--map", str(path))
+    assert status == 1
+    assert "parts at up" in out
+
+
+MAPS = {
+    "missing": (None, "no such file"),
+    "no TOML": ("[[weight", "no TOML"),
+    "empty": ("", "has no [[weight]]"),
+    "half an entry": ('[[weight]]\nfrom = "up.weight"\n', "weight 1: an entry has"),
+    "a name that is not there": (
+        '[[weight]]\nfrom = "up.w"\nto = "params/up/kernel"\n', "no weight 'up.w'",
+    ),
+    "another shape": (
+        '[[weight]]\nfrom = "up.weight"\nto = "params/up/kernel"\ntranspose = [0, 1]\n',
+        "up.weight [16, 5] transposed by [0, 1] is not [5, 16]",
+    ),
+    "no order of axes": (
+        '[[weight]]\nfrom = "up.weight"\nto = "params/up/kernel"\ntranspose = [0, 2]\n',
+        "is no order of 2 axes",
+    ),
+    "a weight left out": (
+        '[[weight]]\nfrom = "up.weight"\nto = "params/up/kernel"\ntranspose = [1, 0]\n',
+        "weights cannot be mapped: up.bias [16]",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_that_is_wrong_is_one_line(call, tmp_path, name):
+    text, words = MAPS[name]
+    path = tmp_path / "map.toml"
+    if text is not None:
+        path.write_text(text)
+    status, _, err = call(FIRST, SECOND, "--input", "6,5", "--map", str(path))
+    assert status == 2
+    assert words in err
+    assert err.count("\n") == 1
