@@ -5,9 +5,10 @@ x·f(x) with f in [0, 1] and its derivatives are charged `_ROUNDINGS` roundings 
 chapter 3); an error that came in is multiplied by the largest slope.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import erf, pi, prod, sqrt
 from typing import Literal
 
@@ -19,7 +20,7 @@ from conformance.oracle.numbers.running import UNIT_ROUNDOFF, Approximate, Runni
 _ROUNDINGS = 16
 Pull = Callable[[Approximate], tuple[Approximate, ...]]
 Shapes = tuple[tuple[int, ...], ...]
-Family = Literal["pointwise", "shuffle", "flatten", "pool", "part", "join"]
+Family = Literal["pointwise", "shuffle", "flatten", "pool", "mean", "part", "join"]
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _mean_of_places(*, keeps: bool) -> Function:
 
         return y, pull
 
-    return Function("mean over places", "pool", apply, ("mean", keeps))
+    return Function("mean over places", "mean", apply, ("mean", keeps))
 
 
 def _add(dtype: str, a: Approximate, b: Approximate) -> tuple[Approximate, Pull]:
@@ -283,7 +284,8 @@ def pools(shape: tuple[int, ...], kind: str) -> list[Function]:
     return list({one.settings: one for one in found}.values())
 
 
-def candidates(shape: tuple[int, ...]) -> list[Function]:
+@cache
+def candidates(shape: tuple[int, ...]) -> Sequence[Function]:
     """Functions of one array of this shape, simple ones first."""
     found = list(POINTWISE)
     if len(shape) < 3:

@@ -287,11 +287,11 @@ class _Nnx:
         """As the module holds them."""
         del xs
         (self._module.train if training else self._module.eval)()
-        for _, part in self._module.iter_modules():
+        for _, part in nnx.iter_modules(self._module):
             if isinstance(part, nnx.Dropout):
                 part.deterministic = True
         self._graph, state = nnx.split(self._module)
-        flat = state.flat_state()
+        flat = list(nnx.to_flat_state(state))
         self._variables = {".".join(map(str, path)): variable for path, variable in flat}
         self.parameters = tuple(n for n, v in self._variables.items() if v.type is nnx.Param)
         return held or {
@@ -307,10 +307,10 @@ class _Nnx:
             )
             for name, variable in self._variables.items()
         }
-        module = nnx.merge(self._graph, nnx.State.from_flat_path(leaves))
+        module = nnx.merge(self._graph, nnx.from_flat_state(leaves))
         with _patched(module, watch):
             output = module(*xs, **_flags(type(module).__call__, training=training))
-        after = nnx.state(module, nnx.BatchStat).flat_state()
+        after = list(nnx.to_flat_state(nnx.state(module, nnx.BatchStat)))
         return output, {".".join(map(str, path)): _value(v) for path, v in after}
 
 
@@ -321,8 +321,8 @@ def _value(variable: Any) -> Any:
 @contextmanager
 def _patched(root: nnx.Module, watch: _Watch) -> Iterator[None]:
     """Calls of the modules under this one go through the watch."""
-    paths = {id(part): ".".join(map(str, path)) for path, part in root.iter_modules()}
-    kinds = {type(part) for _, part in root.iter_modules() if callable(part)}
+    paths = {id(part): ".".join(map(str, path)) for path, part in nnx.iter_modules(root)}
+    kinds = {type(part) for _, part in nnx.iter_modules(root) if callable(part)}
     originals = {kind: kind.__call__ for kind in kinds}
 
     def patch(original: Any) -> Any:

@@ -93,7 +93,9 @@ class _Comparison:
         self._first, self._second = traces
         self._weights, self._training = weights, training
         self._by_name = {p.first: p for p in pairs} | {p.second: p for p in pairs}
-        self._modules = {owner(pair.first): owner(pair.second) for pair in pairs}
+        self._modules: dict[str, str] = {}
+        for pair in pairs:  # a module goes where the first of its weights goes
+            self._modules.setdefault(owner(pair.first), owner(pair.second))
         self._judged = Judged()
         theirs = {call.key: call for call in self._second.calls}
         self._pair_of: dict[Place, Call] = {

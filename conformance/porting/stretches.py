@@ -4,16 +4,17 @@ No source is read: of the functions that models are made of, those are found tha
 was captured earlier, what was captured later, inside the derived error.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeAlias
+from math import prod
+from typing import TypeAlias, get_args
 
 import numpy as np
 
 from conformance.oracle.numbers.running import Approximate
 from conformance.porting.distance import fits
-from conformance.porting.functions import ADD, CONCATENATE, Function, candidates
+from conformance.porting.functions import ADD, CONCATENATE, Family, Function, candidates
 
 Place: TypeAlias = "tuple[str, int]"  # ("input", i), or a call's module and number
 _DEPTH, _RECENT = 3, 6
@@ -114,69 +115,107 @@ def explain(
 ) -> Expression | None:
     """What makes the target of the sources, the latest of which come last; None if nothing does.
 
-    Tried in this order: a source as it is, one to three functions of one source, the sum or the
-    concatenation of two, with up to one function before and one after.
+    Tried in this order: a source as it is; one function of a source; the sum or the concatenation
+    of two, with functions before and after; two and three functions. All are functions of one
+    sample, so the search looks at the first, and what is found must give all of them.
     """
     latest = list(reversed(sources))
     for place, values in latest:
         if values.shape == target.shape and np.array_equal(values, target):
             return Ref(place)
-    near = latest[:_RECENT]
-    exact = [(Ref(p), Approximate(v.astype(float), np.zeros(v.shape)), v) for p, v in near]
-    level: list[tuple[Expression, Approximate]] = [(ref, x) for ref, x, _ in exact]
-    single: list[tuple[Expression, Approximate]] = list(level)
-    for depth in range(_DEPTH):
-        following: list[tuple[Expression, Approximate]] = []
-        for expression, x in level:
-            for function in candidates(x.value.shape):
-                if _repeats(expression, function):
-                    continue
-                grown = Applied(function, (expression,), where)
-                y, _ = function(dtype, x)
-                if fits(target, y):
-                    return grown
-                if depth + 1 < _DEPTH and y.value.size >= target.size:
-                    following.append((grown, y))
-        single += following if depth == 0 else []
-        level = following
-        if depth == 0:
-            joined = _joined(target, single, dtype, where)
-            if joined is not None:
-                return joined
+    at = dict(latest)
+    near = [one for one in latest if one[1].ndim and one[1].shape[0] == target.shape[0]][:_RECENT]
+    first = target[:1]
+    for expression, value in _grown(near, first, dtype, where):
+        if value.value.shape == first.shape and fits(first, value):
+            whole, _ = evaluate(expression, dtype, at)
+            if fits(target, whole):
+                return expression
     return None
 
 
-def _repeats(expression: Expression, function: Function) -> bool:
-    """No family twice in a row: what is done twice is a function of its own, or nothing."""
-    return any(node.function.family == function.family for node in nodes_of(expression))
+Found: TypeAlias = "tuple[Expression, Approximate]"
 
 
-def _joined(
-    target: np.ndarray,
-    single: Sequence[tuple[Expression, Approximate]],
+def _grown(
+    near: Sequence[tuple[Place, np.ndarray]], first: np.ndarray, dtype: str, where: str
+) -> Iterator[Found]:
+    """Expressions of the sources' first sample, simple ones first."""
+    refs: list[Found] = [
+        (Ref(place), Approximate(v[:1].astype(np.float64), np.zeros((1, *v.shape[1:]))))
+        for place, v in near
+    ]
+    levels = [refs]
+    for depth in range(_DEPTH):
+        following: list[Found] = []
+        for one in levels[-1]:
+            for grown in _applied(one, first.shape, dtype, where, is_last=depth + 1 == _DEPTH):
+                yield grown
+                following.append(grown)
+        levels.append(following)
+        if depth == 1:
+            yield from _joined(refs, first, dtype, where)
+
+
+def _applied(
+    one: Found,
+    wanted: tuple[int, ...],
     dtype: str,
     where: str,
-) -> Expression | None:
-    for (a, x), (b, y) in product(single, repeat=2):
-        if x.value.ndim != y.value.ndim or a == b:
-            continue
+    families: Collection[str] = get_args(Family),
+    *,
+    is_last: bool = False,
+) -> Iterator[Found]:
+    """One function more; no family twice after a join: it is one of its own, or nothing."""
+    expression, x = one
+    shape = x.value.shape
+    done, inner = set(), expression
+    while isinstance(inner, Applied) and len(inner.arguments) == 1:
+        done.add(inner.function.family)
+        inner = inner.arguments[0]
+    for function in candidates(shape):
+        keeps = function.family in ("pointwise", "shuffle")
+        # No function makes more elements of fewer, or a shape again that is gone.
+        is_in_vain = prod(shape) < prod(wanted) or (
+            (shape == wanted and function.family in ("flatten", "mean", "part"))
+            or (is_last and keeps and shape != wanted)
+        )
+        if function.family in families and function.family not in done and not is_in_vain:
+            yield Applied(function, (expression,), where), function(dtype, x)[0]
+
+
+def _joined(refs: Sequence[Found], first: np.ndarray, dtype: str, where: str) -> Iterator[Found]:
+    """Sums and concatenations of two, one of them perhaps through a function, and what follows."""
+    before = ("pointwise", "part")
+    parts = [
+        (Applied(function, (ref,), where), function(dtype, x)[0])
+        for ref, x in refs
+        for function in candidates(x.value.shape)
+        if function.family in before
+    ]
+    halves = [one for one in parts if _last_family(one) == "part"]
+    pairs = [*product(refs, refs), *product(parts, refs), *product(refs, halves),
+             *product(halves, halves)]  # fmt: skip
+    shape, after = first.shape, ("pointwise", "shuffle", "mean", "flatten")
+    for (a, x), (b, y) in pairs:
         for join in (ADD, CONCATENATE):
-            alike = x.value.shape == y.value.shape
-            if join is CONCATENATE:
-                alike = (
-                    x.value.shape[:1] + x.value.shape[2:] == y.value.shape[:1] + y.value.shape[2:]
-                )
-            if not alike or (join is ADD and x.value.shape != target.shape):
+            if a == b or not _go_together(join, x.value.shape, y.value.shape):
                 continue
-            z, _ = join(dtype, x, y)
-            if z.value.size != target.size:
+            joined = Applied(join, (a, b), where), join(dtype, x, y)[0]
+            if joined[1].value.size < first.size:
                 continue
-            expression = Applied(join, (a, b), where)
-            if fits(target, z):
-                return expression
-            for function in candidates(z.value.shape):
-                if function.family in ("pointwise", "shuffle"):
-                    w, _ = function(dtype, z)
-                    if fits(target, w):
-                        return Applied(function, (expression,), where)
-    return None
+            yield joined
+            for once in _applied(joined, shape, dtype, where, after):
+                yield once
+                if _last_family(once) == "pointwise":
+                    yield from _applied(once, shape, dtype, where, after[1:], is_last=True)
+
+
+def _last_family(one: Found) -> str:
+    return one[0].function.family if isinstance(one[0], Applied) else ""
+
+
+def _go_together(join: Function, x: tuple[int, ...], y: tuple[int, ...]) -> bool:
+    if join is ADD:
+        return x == y
+    return len(x) == len(y) > 1 and x[2:] == y[2:]

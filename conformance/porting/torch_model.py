@@ -167,7 +167,9 @@ class _Watch:
             self._open.setdefault(path, []).append(record)
             numbers = iter(range(len(inputs)))
             return tuple(
-                _noted(x, gradients, next(numbers)) if isinstance(x, torch.Tensor) else x
+                _noted(x, gradients, next(numbers), always=True)
+                if isinstance(x, torch.Tensor)
+                else x
                 for x in inputs
             )
 
@@ -183,8 +185,13 @@ class _Watch:
         return before, after
 
 
-def _noted(x: torch.Tensor, gradients: dict[Any, np.ndarray], key: Any) -> torch.Tensor:
+def _noted(
+    x: torch.Tensor, gradients: dict[Any, np.ndarray], key: Any, *, always: bool = False
+) -> torch.Tensor:
+    """A copy whose gradient is kept; `always`: also where the graph before it has ended."""
     copy = x.clone()
+    if always and copy.is_floating_point() and not copy.requires_grad:
+        copy.requires_grad_()
     if copy.requires_grad:
         copy.register_hook(lambda gradient: gradients.__setitem__(key, _numpy(gradient)))
     return copy

@@ -47,7 +47,7 @@ class Odd(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.LayerNorm(epsilon=1e-5, name="norm")(nn.Dense(16, name="up")(x))
-        return nn.Dense(3, name="down")(jax.scipy.special.erfinv(jnp.tanh(x) / 4))
+        return nn.Dense(3, name="down")(jax.scipy.special.erfinv(jnp.tanh(x) / 3))
 
 
 class Bad(nn.Module):
