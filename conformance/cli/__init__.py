@@ -1,0 +1,56 @@
+"""The command line: it reads the call, and hands over."""
+
+import sys
+
+import click
+
+import conformance
+from conformance.cli.asking import fuzz, run, worker
+from conformance.cli.porting import compare
+from conformance.cli.results import diff, report
+from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
+from conformance.errors import UsageError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(conformance.__version__, prog_name="conformance")
+def commands() -> None:
+    """Ask every question about channel shuffle and gradient averaging, and say who conforms.
+
+    \b
+    conformance run                                   everything that is here
+    conformance run channel_shuffle/torch_*           one operation, some implementations
+    conformance run --adapter mine.py '*/my_shuffle'  your own
+    conformance explain inverse-groups                a mistake, clause, case or check, in words
+
+    A PATTERN is a shell glob over check ids, operation/implementation@device:case, in which the
+    end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
+    was wrong, 3 the run was cut short.
+    """
+
+
+for _command in (
+    run, worker, fuzz, compare, report, diff, list_, explain, regen, mistakes, mutants, bench,
+):  # fmt: skip
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """The console script: wrong input is one line and exit status 2."""
+    try:
+        commands(standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.Abort:
+        sys.exit(3)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UsageError as error:
+        click.echo(f"conformance: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # `conformance list … | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(3)

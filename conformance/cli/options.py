@@ -1,0 +1,74 @@
+"""Options that several commands take, and what several commands do at their end."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from conformance.errors import UsageError
+
+if TYPE_CHECKING:
+    from conformance.results import Run
+
+_DIR = "conformance-report"
+
+devices_option = click.option(
+    "--device",
+    "devices",
+    metavar="cpu|cuda|cuda:N|tpu|mps|all",
+    multiple=True,
+    default=("cpu",),
+    show_default="cpu",
+    help="Where to ask; may be given several times. `all` goes on with what is here.",
+)
+adapters_option = click.option(
+    "--adapter",
+    "adapters",
+    metavar="FILE.py|MODULE",
+    multiple=True,
+    help="Code from outside that uses @conformance.implementation; may be given several times.",
+)
+report_option = click.option("--report", "folder", default=_DIR, metavar="DIR", show_default=True)
+jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+
+
+def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The seconds of one check, with this many where none are told."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help="For one check.",
+    )
+
+
+def shown(run: "Run", folder: Path) -> Path | None:
+    """Put what is made of a run beside its results, and print it; where the page is, if it is."""
+    from conformance.report import forms, terminal
+    from conformance.results import FILE
+
+    page = forms.write(run, folder)
+    terminal.show(run, Console())
+    click.echo(f"{folder / FILE}")
+    return page
+
+
+def where(page: Path | None) -> str:
+    """Where the page is, or what makes it."""
+    return f"{page}" if page else "no page: Jinja2 makes it: pip install 'conformance[report]'"
+
+
+def say(line: str) -> None:
+    """Tell of progress, which is not what was asked for."""
+    click.echo(line, err=True)
+
+
+def need_hypothesis() -> None:
+    """Raise UsageError where it is not installed."""
+    if find_spec("hypothesis") is None:
+        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'")

@@ -1,0 +1,67 @@
+"""Commands that read results: report and diff."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from conformance.cli.options import shown, where
+
+
+@click.command()
+@click.argument("files", metavar="RESULTS.jsonl…", nargs=-1, required=True, type=Path)
+@click.option("--to", "folder", metavar="DIR", required=True, help="Where the report goes.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
+def report(files: tuple[Path, ...], folder: str, *, opens: bool) -> None:
+    """Merge runs of several devices, versions and shards, and report on all of them.
+
+    \b
+    conformance report conformance-report/results.jsonl --to again
+    conformance report shard-*/results.jsonl --to merged
+    conformance report cpu/results.jsonl cuda/results.jsonl --to both --open
+
+    DIR gets results.jsonl, in which every check says which run it is of, and what is made of it:
+    index.html (a page that needs no network), junit.xml, summary.md, checks.csv, badge.svg and
+    agreement.txt.
+    Exit status: 0 all conform, 1 some do not, 2 a file was wrong, or files do not belong together
+    (other goldens, the same run twice, shards of different runs), 3 a run was cut short or a shard
+    is missing.
+    """
+    from conformance.report import merging
+
+    merged = merging.merge(files)
+    merging.write(merged, Path(folder))
+    page = shown(merged, Path(folder))
+    click.echo(where(page))
+    if opens and page is not None:
+        click.launch(str(page.absolute()))
+    if merged.footer is None:
+        sys.exit(3)
+    sys.exit(0 if merged.conforms else 1)
+
+
+@click.command()
+@click.argument("before", metavar="A.jsonl", type=Path)
+@click.argument("after", metavar="B.jsonl", type=Path)
+@click.option("--all", "everything", is_flag=True, help="Every check, however many differ.")
+def diff(before: Path, after: Path, *, everything: bool) -> None:
+    """What changed from run A to run B: verdicts, and answers bit by bit.
+
+    \b
+    conformance diff before/results.jsonl after/results.jsonl
+    conformance diff cpu/results.jsonl cuda/results.jsonl
+
+    Exit status: 0 nothing got worse, 1 a check does not conform in B that conformed in A or was
+    not asked there, 2 a file was wrong, or the two were made against different goldens, 3 nothing
+    got worse, but a run was cut short. Answers that differ within bound, and checks that are asked
+    in one of the two alone, are told and are no reason to fail.
+    """
+    from conformance.report import changes
+    from conformance.report.visible import visible
+
+    found = changes.changes(before, after)
+    for line in changes.lines(found, everything=everything):
+        click.echo(visible(line))
+    if found.is_worse:
+        sys.exit(1)
+    sys.exit(0 if found.is_whole else 3)
