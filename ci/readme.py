@@ -32,6 +32,10 @@ FAILURE = (
     "conformance run --adapter examples/wrong_shuffle.py "
     "channel_shuffle/wrong_inverse:identity-probe-f32-c12-g3"
 )
+PORT = (
+    "conformance compare torch:examples/ports/torch_block.py:block "
+    "jax:examples/ports/wrong_ports.py:same_padding --input 4,6,12,12"
+)
 
 
 def coverage() -> str:
@@ -58,19 +62,26 @@ def _row(clause: Clause) -> str:
     return f"| {clause.id} | {first}{mark} | {told} |"
 
 
+def _said(call: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *call.split()], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.splitlines()
+
+
 def failure() -> str:
     """What the deliberately wrong adapter gets to read."""
-    done = subprocess.run(
-        [sys.executable, "-m", *FAILURE.split(), "--report", "build/readme"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if "does not conform" in line or ":" in line]
+    said = _said(f"{FAILURE} --report build/readme")
+    lines = [line for line in said if "does not conform" in line or ":" in line]
     start = next(i for i, line in enumerate(lines) if line.endswith("does not conform"))
     told = "\n".join(line for line in lines[start : start + 3])
     return f"```\n$ {FAILURE}\n{told}\n```"
+
+
+def port() -> str:
+    """What a port that pads otherwise than its original gets to read."""
+    said = "\n".join(_said(PORT))
+    return f"```\n{said}\n```"
 
 
 def gpu_lines() -> str:
@@ -149,7 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     before = README.read_text(encoding="utf-8")
     after = replaced(replaced(before, "coverage", coverage()), "failure", failure())
-    after = replaced(after, "gpu lines", gpu_lines())
+    after = replaced(replaced(after, "gpu lines", gpu_lines()), "port", port())
     if arguments.results:
         after = replaced(after, "run", run(arguments.results))
         after = replaced(after, "averages", who_averages_what(arguments.results))

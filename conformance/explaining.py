@@ -7,7 +7,8 @@ from conformance.cases import AnyCase, all_cases
 from conformance.cases.case import ShuffleQuestion
 from conformance.clauses import Clause, all_clauses
 from conformance.errors import UsageError
-from conformance.mistakes import Mistake, catalogue
+from conformance.mistakes import Mistake
+from conformance.porting.catalogue import PortingMistake, all_mistakes
 from conformance.registry import Implementation, gather
 from conformance.results import Run
 from conformance.versions import Span
@@ -26,7 +27,7 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     for clause in all_clauses():
         if clause.id == name:
             return _clause(clause)
-    for mistake in catalogue():
+    for mistake in all_mistakes():
         if mistake.name == name:
             return _mistake(mistake)
     for case in all_cases():
@@ -49,7 +50,7 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
         )
     known = [
         *(c.id for c in all_clauses()),
-        *(m.name for m in catalogue()),
+        *(m.name for m in all_mistakes()),
         *(c.name for c in all_cases()),
         *(i.id for i in implementations),
     ]
@@ -112,7 +113,7 @@ def _clause(clause: Clause) -> str:
     return "\n".join([*lines, f"    asked by {len(cases)} cases: {shown}"])
 
 
-def _mistake(mistake: Mistake[object]) -> str:
+def _mistake(mistake: Mistake[object] | PortingMistake) -> str:
     lines = [f"{mistake.name}, a known mistake of {mistake.operation}"]
     lines += [f"    what was done: {mistake.done}", f"    what to write instead: {mistake.advice}"]
     return "\n".join([*lines, *([f"    seen: {mistake.seen}"] if mistake.seen else [])])

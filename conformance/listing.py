@@ -10,7 +10,7 @@ from conformance.cases import all_cases
 from conformance.checks import Pattern, all_checks, select
 from conformance.clauses import all_clauses
 from conformance.errors import UsageError
-from conformance.mistakes import catalogue
+from conformance.porting.catalogue import all_mistakes
 from conformance.registry import gather
 
 Entry = dict[str, Any]
@@ -111,7 +111,7 @@ def _mistakes(_adapters: Sequence[str]) -> list[Entry]:
             "advice": mistake.advice,
             "seen": mistake.seen,
         }
-        for mistake in catalogue()
+        for mistake in all_mistakes()
     ]
 
 

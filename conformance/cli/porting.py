@@ -58,6 +58,7 @@ def compare(
     not import, weights without a place, outputs of unequal shapes).
     """
     from conformance.porting import comparing, telling
+    from conformance.porting.catalogue import named
     from conformance.porting.sides import side
 
     sides = side(first), side(second)
@@ -66,7 +67,7 @@ def compare(
         training=not evaluates,
         seed=seed,
         layouts=comparing.read_layouts(layout),
-        allowed=frozenset(allowed),
+        allowed=named(allowed),
     )
     if write_map is not None:
         text = comparing.map_as_toml(sides, settings, map_file)

@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.oracle.numbers.running import UNIT_ROUNDOFF, Approximate
 from conformance.porting import functions
+from conformance.porting.catalogue import Cause
 from conformance.porting.distance import fits
 from conformance.porting.functions import Function
 from conformance.porting.layers import Computed, compute, sides_of
@@ -34,14 +35,6 @@ DEFAULT_EPSILONS = {
     "group_norm": (1e-5, 1e-6, 1e-3),
 }
 _USUAL_EPSILONS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 0.0)
-
-
-@dataclass(frozen=True)
-class Cause:
-    """What an answer shows: a name, of `conformance list mistakes` where it has it, and words."""
-
-    name: str
-    words: str
 
 
 @dataclass(frozen=True)
@@ -116,8 +109,7 @@ def _kernels(asked: Asked) -> Iterator[tuple[Cause, Computed | None]]:
             yield (
                 Cause(
                     "kernel-not-transposed",
-                    f"it multiplied by its kernel with axes {axes} where {names} is right: "
-                    "a Flax kernel is (in, out) or (H, W, in, out), a torch weight (out, in, …)",
+                    f"it multiplied by its kernel with axes {axes} where {names} is right",
                 ),
                 asked.computed(weights={**asked.weights, "weight": moved}),
             )
@@ -144,8 +136,7 @@ def _paddings(asked: Asked) -> Iterator[tuple[Cause, Computed | None]]:
         yield (
             Cause(
                 "same-padding",
-                f"it padded {list(same)}, which is SAME, where {list(own)} is right: at stride 2 "
-                "SAME pads an even side after, not before; write padding=((1, 1), (1, 1))",
+                f"it padded {list(same)}, which is SAME, where {list(own)} is right",
             ),
             asked.computed(replace(layer, padding=same)),
         )
@@ -322,7 +313,6 @@ def _other_pointwise(right: Function, _: tuple[int, ...]) -> Iterator[tuple[Caus
         name = "activation"
         if other.name == "gelu (tanh)" and right.name == "gelu (erf)":
             name = "tanh-gelu"
-            words += ": write approximate=False, JAX's default is the tanh form"
         elif other.name == "gelu (erf)" and right.name == "gelu (tanh)":
             name = "erf-gelu"
         yield Cause(name, words), other

@@ -9,7 +9,8 @@ import numpy as np
 from conformance.oracle.numbers.running import Approximate
 from conformance.porting import running_statistics
 from conformance.porting.backward import Gradient, Key, Node, gradients
-from conformance.porting.causes import Asked, Cause, of_layer, of_stretch, rounded_stretch
+from conformance.porting.catalogue import Cause
+from conformance.porting.causes import Asked, of_layer, of_stretch, rounded_stretch
 from conformance.porting.distance import apart, fits, off, ratio
 from conformance.porting.model import Call, Layer, Trace, owner
 from conformance.porting.running_statistics import Kept

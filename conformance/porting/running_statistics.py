@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from conformance.oracle.numbers.running import Approximate, Running
-from conformance.porting.causes import Cause
+from conformance.porting.catalogue import Cause
 from conformance.porting.distance import fits
 from conformance.porting.layers import compute, mixed
 from conformance.porting.model import Layer

@@ -51,6 +51,8 @@ def _details(parting: Parting) -> Iterator[str]:
     if parting.cause is not None and parting.cause.words:
         yield f"    {parting.cause.words}"
     yield f"    {parting.words}"
+    if parting.cause is not None:
+        yield f"    instead: {parting.cause.advice}"
 
 
 def _counts(found: Compared) -> str:

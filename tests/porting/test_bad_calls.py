@@ -51,6 +51,9 @@ BAD = {
     "a port that raises": (FIRST, f"jax:{HERE}/ports.py:bad", "6,5", "does not run on inputs"),
     "no shape": (FIRST, SECOND, "6,five", "--input '6,five'"),
     "an empty axis": (FIRST, SECOND, "0,5", "at least one element"),
+    "a cause that nobody knows": (
+        FIRST, SECOND, "6,5 --allow biased-variance", "nearest: biased-running-variance",
+    ),
     "no array": (FIRST, SECOND, "missing.npy", "--input missing.npy: cannot be read"),
 }  # fmt: skip
 
@@ -58,7 +61,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_call_is_one_line_that_says_what_is_wrong(call, name):
     first, second, shape, words = BAD[name]
-    status, out, err = call(first, second, "--input", shape)
+    status, out, err = call(first, second, "--input", *shape.split())
     assert (status, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
