@@ -1,0 +1,102 @@
+"""The pages of the reference that are made of the code: the command line, clauses and cases."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import click
+
+from conformance.cases import AnyCase, all_cases
+from conformance.clauses import FOLDER, Clause, read
+from conformance.cli import commands
+
+NAMED = 3  # cases of one kind whose names are shown
+
+
+def cli() -> str:
+    """What `--help` says, of every command."""
+    top = click.Context(commands, info_name="conformance", max_content_width=100)
+    parts = [
+        "# The command line\n\n`conformance` is the same as `python -m conformance`. "
+        "This page is what `--help` says.",
+        _fenced(commands.get_help(top)),
+    ]
+    for name, command in commands.commands.items():
+        context = click.Context(command, info_name=name, parent=top, max_content_width=100)
+        parts += [f"## conformance {name}", _fenced(command.get_help(context))]
+    return "\n\n".join(parts) + "\n"
+
+
+def clauses() -> str:
+    """Every promise with its source, by document."""
+    parts = [
+        "# Clauses",
+        "A clause is one promise of a document, in the suite's words and as it *is*: where the "
+        "document is wrong it is **contradicted**, and a case shows it. `conformance explain S1` "
+        "says the same in the terminal.",
+    ]
+    families: dict[str, Counter[str]] = {}
+    for case in all_cases():
+        for clause in case.clauses:
+            families.setdefault(clause, Counter())[case.family] += 1
+    for path in sorted(FOLDER.glob("*.toml")):
+        parts.append(f"## {path.stem.replace('_', ' ').capitalize()}")
+        parts += [_clause(clause, families.get(clause.id, Counter())) for clause in read(path)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _clause(clause: Clause, families: Mapping[str, int]) -> str:
+    cited = ", ".join(f"{count} {family}" for family, count in families.items())
+    lines = [f"### {clause.id}", "", _plain(clause.words), ""]
+    if clause.article:
+        lines += [f"> {_plain(clause.article)}", ">", f"> {_plain(clause.article_en)}", ""]
+    if clause.verdict == "contradicted":
+        lines += [f"**Contradicted**, as `{clause.evidence}` shows.", ""]
+    since = f" Since {clause.since}." * bool(clause.since)
+    until = f" Until {clause.until}." * bool(clause.until)
+    lines += [f"Source: {clause.source}, {_plain(clause.where)}.{since}{until} Cases: {cited}."]
+    return "\n".join(lines)
+
+
+def cases() -> str:
+    """Every family: what it asks, and of which clauses."""
+    parts = [
+        "# Cases",
+        "A case asks one question. `conformance list cases` names them all, `conformance explain` "
+        "says one in words, and a family is what stands together in a report.",
+    ]
+    for operation in dict.fromkeys(case.operation for case in all_cases()):
+        mine = [case for case in all_cases() if case.operation == operation]
+        parts.append(f"## {operation}: {len(mine)} cases")
+        for family in dict.fromkeys(case.family for case in mine):
+            parts.append(_family([case for case in mine if case.family == family]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _family(members: Sequence[AnyCase]) -> str:
+    cited = dict.fromkeys(clause for case in members for clause in case.clauses)
+    links = ", ".join(f"[{clause}](clauses.md#{clause.lower()})" for clause in cited)
+    asked: dict[str, list[str]] = {}
+    for case in members:
+        asked.setdefault(case.about, []).append(case.name)
+    rows = [f"| {_plain(about)} | {_names(names)} |" for about, names in asked.items()]
+    head = ["| what is asked | cases |", "|---|---|"]
+    title = f"### {members[0].family}"
+    return "\n".join([title, "", f"{len(members)} cases, of {links}.", "", *head, *rows])
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:NAMED])
+    return shown + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+def _plain(text: str) -> str:
+    """Text in which Markdown sees nothing to do."""
+    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"cli": cli, "clauses": clauses, "cases": cases}
