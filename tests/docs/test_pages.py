@@ -1,0 +1,112 @@
+"""The pages of docs/: every snippet does what its page says, and the site builds."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from conformance.judge import STATUSES
+from conformance.results import Record
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PLAYER = Path(__file__).parent / "pages.py"
+# Pages of which other tests hold every word: tests/mistakes, tests/examples.
+HELD_ELSEWHERE = {"mistakes.md", "third-party.md", "goldens.md"}
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.name not in HELD_ELSEWHERE)
+
+
+def play(page, folder):
+    return subprocess.run(
+        [sys.executable, PLAYER, page],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_every_snippet_of_a_page_does_what_the_page_says(page, tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = play(page, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("snippet", "words"),
+    [
+        ("```python\n1 / 0\n```", "ZeroDivisionError"),
+        ("```pycon\n>>> 1 + 1\n3\n```", "Expected:"),
+        ("```console\n$ conformance list nothing\n```", "exit status 2, not 0"),
+        ("```console\n$ conformance explain S1\nS2 …\n```", "not what it says"),
+        ("```console\n$ rm -r .\n```", "'rm' is not among"),
+        ("```toml\n=\n```", "TOMLDecodeError"),
+        ("```sh\ntrue\n```", "a fence of 'sh', which nothing runs"),
+        ("```\nno language\n```", "a fence of '', which nothing runs"),
+    ],
+)
+def test_a_snippet_that_does_something_else_is_named_with_its_line(snippet, words, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{snippet}\n")
+    done = play(page, tmp_path)
+    assert done.returncode == 1
+    assert "page.md:3: " in done.stderr
+    assert words in done.stderr
+
+
+def test_the_page_of_results_names_every_field_and_every_status():
+    page = (DOCS / "reference" / "results.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `([\w-]+)` ", page, re.MULTILINE))
+    assert told == {one.name for one in fields(Record) if one.name != "more"} | set(STATUSES)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    if find_spec("mkdocs") is None:
+        pytest.skip("mkdocs is not installed: pip install 'conformance[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_has_every_page(site):
+    built = {path.relative_to(site).with_suffix(".md") for path in site.rglob("*.html")}
+    assert {path.relative_to(DOCS) for path in DOCS.rglob("*.md")} <= built
+    assert {Path("reference/cli.md"), Path("reference/clauses.md")} <= built
+
+
+def test_the_site_asks_the_network_for_nothing(site):
+    asks = re.compile(r"""<(?:script|link|img|iframe|source)[^>]+?(?:src|href)=["']?(https?:)?//""")
+    pages = list(site.rglob("*.html"))
+    assert not [page.name for page in pages if asks.search(page.read_text(encoding="utf-8"))]
+    styles = [path.read_text(encoding="utf-8") for path in site.rglob("*.css")]
+    assert not any(re.search(r"url\([\"']?(https?:)?//", style) for style in styles)
+
+
+def test_links_lead_to_files_and_anchors_that_are_there(site):
+    broken = []
+    for page in site.rglob("*.html"):
+        if page.name == "404.html":
+            continue
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r'<a[^>]*? href="([^":]+)"', text):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if not target.is_file():
+                broken.append(f"{page.relative_to(site)} → {link}")
+            elif anchor and not re.search(rf'id="?{re.escape(anchor)}["> ]', target.read_text()):
+                broken.append(f"{page.relative_to(site)} → {link}")
+    assert not broken
