@@ -11,14 +11,21 @@ from conformance.clauses import FOLDER, Clause, read
 from conformance.cli import commands
 
 NAMED = 3  # cases of one kind whose names are shown
+CLAUSES = """\
+A clause is one promise of a document, in the suite's words and as it *is*: where the document is
+wrong it is **contradicted**, and a case shows it. `conformance explain S1` says the same in the
+terminal."""
+CASES = """\
+A case asks one question. `conformance list cases` names them all, `conformance explain` says one in
+words, and a family is what stands together in a report."""
 
 
 def cli() -> str:
     """What `--help` says, of every command."""
     top = click.Context(commands, info_name="conformance", max_content_width=100)
     parts = [
-        "# The command line\n\n`conformance` is the same as `python -m conformance`. "
-        "This page is what `--help` says.",
+        "# The command line",
+        "`conformance` is the same as `python -m conformance`. This page is what `--help` says.",
         _fenced(commands.get_help(top)),
     ]
     for name, command in commands.commands.items():
@@ -31,9 +38,7 @@ def clauses() -> str:
     """Every promise with its source, by document."""
     parts = [
         "# Clauses",
-        "A clause is one promise of a document, in the suite's words and as it *is*: where the "
-        "document is wrong it is **contradicted**, and a case shows it. `conformance explain S1` "
-        "says the same in the terminal.",
+        CLAUSES,
     ]
     families: dict[str, Counter[str]] = {}
     for case in all_cases():
@@ -62,14 +67,13 @@ def cases() -> str:
     """Every family: what it asks, and of which clauses."""
     parts = [
         "# Cases",
-        "A case asks one question. `conformance list cases` names them all, `conformance explain` "
-        "says one in words, and a family is what stands together in a report.",
+        CASES,
     ]
     for operation in dict.fromkeys(case.operation for case in all_cases()):
         mine = [case for case in all_cases() if case.operation == operation]
         parts.append(f"## {operation}: {len(mine)} cases")
-        for family in dict.fromkeys(case.family for case in mine):
-            parts.append(_family([case for case in mine if case.family == family]))
+        families = dict.fromkeys(case.family for case in mine)
+        parts += [_family([case for case in mine if case.family == one]) for one in families]
     return "\n\n".join(parts) + "\n"
 
 

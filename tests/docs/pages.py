@@ -7,8 +7,8 @@ python pages.py PAGE.md    exit 1 where a snippet does not do what the page says
 | ```python | run; the names stay for the blocks below |
 | ```python title="mine.py" | written to that file |
 | ```pycon | run as a doctest, with the same names |
-| ```console | each `$ command` is run, and what is shown below it must be in its output, in order; |
-|            | `…` stands for anything; title="exit status 1" says how it ends, else with 0 |
+| ```console | each `$ command` is run; the lines below it must be in its output, in order, with |
+|            | `…` for anything; title="exit status 1" says how it ends, else with 0 |
 | ```toml, ```json | must be TOML or JSON; with a title written to that file |
 | ```text | prose: nothing |
 """
@@ -40,7 +40,7 @@ class Snippet:
     line: int
 
 
-class Wrong(Exception):
+class Wrong(Exception):  # noqa: N818 - it says what is wrong, with its place
     """A snippet does not do what its page says."""
 
 
