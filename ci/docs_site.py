@@ -18,7 +18,10 @@ from ci import docs_reference
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 LINK = re.compile(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)")
-LANGUAGES = {".py": "python", ".toml": "toml", ".mjs": "javascript", ".yml": "yaml", ".md": "text"}
+# Of a page at the top of the repository: links to docs/ are kept, others become their words.
+TO_DOCS = re.compile(r"\]\(docs/")
+ELSEWHERE = re.compile(r"\[([^\]]+)\]\((?!docs/|https?:|#)[^)]+\)")
+LANGUAGES = {".py": "python", ".toml": "toml", ".mjs": "javascript", ".yml": "yaml"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -65,6 +68,8 @@ def source(path: str) -> str:
     if place.is_dir():
         return "\n".join([f"# {path}/", "", *(f"- `{name}`" for name in _names(place)), ""])
     text = place.read_text(encoding="utf-8")
+    if place.suffix == ".md":
+        return TO_DOCS.sub("](../", ELSEWHERE.sub(r"\1", text))
     return f"# {path}\n\n``````{LANGUAGES.get(place.suffix, 'text')}\n{text}\n``````\n"
 
 
