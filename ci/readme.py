@@ -1,4 +1,4 @@
-"""Writes the generated parts of README.md again, or checks that they are as they would be written.
+"""Writes the generated parts of README.md and docs/gpu-lines.md, or checks that they are fresh.
 
 python ci/readme.py                      the coverage table, the failure, what needs a GPU
 python ci/readme.py --results DIR        the output of a run too, from its results.jsonl
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +26,7 @@ from conformance.report import averages, mutated, terminal
 from conformance.results import read
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "gpu-lines.md")
 GPU_LINES = ROOT / "ci" / "gpu_lines.toml"
 ROWS = 6  # of each operation in the table of a run
 FAILURE = (
@@ -94,7 +95,7 @@ def gpu_lines() -> str:
     count = sum(len(one["lines"]) for one in entries)
     listed = "\n".join("\n".join([file, *told]) for file, told in by_file.items())
     summary = f"{count} lines, in {len(entries)} functions of {len(by_file)} files"
-    return f"<details><summary>{summary}</summary>\n\n```\n{listed}\n```\n\n</details>"
+    return f"{summary}:\n\n```text\n{listed}\n```"
 
 
 def who_averages_what(results: Path) -> str:
@@ -144,11 +145,12 @@ def mutants(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def replaced(text: str, name: str, content: str) -> str:
-    """The text with the part of this name made anew."""
-    part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    assert part.search(text), f"README.md has no part {name}"
-    return part.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+def replaced(page: str, parts: Mapping[str, str]) -> str:
+    """The page with those of the parts that it has made anew."""
+    for name, content in parts.items():
+        part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        page = part.sub(lambda found, new=content: f"{found[1]}{new}\n{found[2]}", page)
+    return page
 
 
 def main() -> None:
@@ -158,17 +160,21 @@ def main() -> None:
     parser.add_argument("--mutants", type=Path, metavar="DIR")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    before = README.read_text(encoding="utf-8")
-    after = replaced(replaced(before, "coverage", coverage()), "failure", failure())
-    after = replaced(replaced(after, "gpu lines", gpu_lines()), "port", port())
+    parts = {"coverage": coverage(), "failure": failure(), "port": port(), "gpu lines": gpu_lines()}
     if arguments.results:
-        after = replaced(after, "run", run(arguments.results))
-        after = replaced(after, "averages", who_averages_what(arguments.results))
+        parts["run"] = run(arguments.results)
+        parts["averages"] = who_averages_what(arguments.results)
     if arguments.mutants:
-        after = replaced(after, "mutants", mutants(arguments.mutants))
+        parts["mutants"] = mutants(arguments.mutants)
+    before = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    homeless = [name for name in parts if f"<!-- {name} -->" not in "".join(before.values())]
+    assert not homeless, f"no page has a part {homeless[0]}"
+    after = {page: replaced(text, parts) for page, text in before.items()}
     if arguments.check:
-        sys.exit("README.md is out of date: python ci/readme.py" if before != after else 0)
-    README.write_text(after, encoding="utf-8")
+        stale = [page.name for page in PAGES if after[page] != before[page]]
+        sys.exit(f"{stale[0]} is out of date: python ci/readme.py" if stale else 0)
+    for page, text in after.items():
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
