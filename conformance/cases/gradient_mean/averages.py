@@ -68,6 +68,7 @@ def families() -> tuple[GradientCase, ...]:
         *_two_unequal(),
         *_growing(),
         *_three_ranks(),
+        *_eight_apart(),
         *_spectrometers(),
         *_bounded(),
         *_noises(),
@@ -141,8 +142,12 @@ def _two_unequal() -> Iterator[GradientCase]:
 
 def _growing() -> Iterator[GradientCase]:
     """Micro-batches of different sizes: whoever stacks them must fill up the shorter ones."""
-    question = GradientQuestion("mlp", ((1, 1), (2, 2), (4, 4)))
-    yield _case("dense", question, "growing")
+    shards = ((1, 1), (2, 2), (4, 4))
+    yield _case("dense", GradientQuestion("mlp", shards), "growing")
+    # Two heads have two targets: how many there are says nothing of how many samples.
+    yield replace(
+        _case("dense", GradientQuestion("two_heads", shards), "growing"), frameworks=_TORCH
+    )
 
 
 def _three_ranks() -> Iterator[GradientCase]:
@@ -162,6 +167,12 @@ def _three_ranks() -> Iterator[GradientCase]:
             frameworks=_TORCH,
             against=("no-sync-around-backward-only",),
         )
+
+
+def _eight_apart() -> Iterator[GradientCase]:
+    """Ranks that start apart must be made alike however many they are, for every promise."""
+    question = GradientQuestion("two_heads", rotated(SPLITS["one-each"][8], 1), starts="different")
+    yield replace(_case("dense", question, "one-each", ["apart"]), frameworks=_TORCH)
 
 
 def _case(
