@@ -11,8 +11,7 @@ import pytest
 
 from conformance.results import read
 
-# Sums, never synchronises, or does something else on rank 1; right in the case in between.
-ADAPTER = """
+AVERAGE = """
 import conformance
 import torch.distributed as dist
 
@@ -26,22 +25,40 @@ def average(model, loss, batches, group, divisor):
         if parameter.grad is not None:
             dist.all_reduce(parameter.grad, group=group)
             parameter.grad /= divisor
-
+"""
+# Sums, never synchronises, or does something else on rank 1; right in the case in between.
+MINE = """
 
 @conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
-def mine(model, loss, batches, group):
+def {name}(model, loss, batches, group):
     if len(batches) == 2:  # the case in between: nothing is wrong
         return average(model, loss, batches, group, group.size())
     rank = group.rank()
     {lines}
     average(model, loss, batches, group, {divisor})
 """
-# Three cases, of which the second has K = 2.
-PATTERNS = [
-    "gradient_mean/mine:linear-w2-too-few-k1-bf16",
-    "gradient_mean/mine:frozen-w2-unequal-k2-*",
-    "gradient_mean/mine:convnet-w2-one-each-k1-*",
-]
+# By name: the lines, by what the sum is divided, the status of its two checks, and their words.
+RANK_1 = {
+    "sums": ("pass", "1", "fail", "not-divided"),
+    "keeps_to_itself": (
+        "[loss(model(x), y).backward() for x, y in batches]; return",
+        "1",
+        "fail",
+        "never-synchronised",
+    ),
+    "raises": (
+        "if rank == 1: raise ValueError('not today')", "group.size()", "error", "rank 1: raised",
+    ),
+    "hangs": ("while rank == 1: pass", "group.size()", "timeout", "rank 1: "),
+    "leaves": ("if rank == 1: import os; os._exit(3)", "group.size()", "crash", "rank 1: "),
+    "dies": (
+        "if rank == 1: import ctypes; ctypes.string_at(0)", "group.size()", "crash", "SIGSEGV",
+    ),
+    "exits": ("if rank == 1: import sys; sys.exit('bye')", "group.size()", "error", "SystemExit"),
+    "returns": ("if rank == 1: return", "group.size()", "timeout", "rank 0: "),
+    # The group that was handed over may outlive the default one.
+    "destroys": ("if rank == 1: dist.destroy_process_group()", "group.size()", "", ""),
+}  # fmt: skip
 
 
 def processes(mark):
@@ -77,52 +94,45 @@ def three_cases():
     return [one[0], two[0], one[1]]
 
 
-@pytest.mark.parametrize(
-    ("lines", "divisor", "status", "words"),
-    [
-        ("pass", "1", "fail", "not-divided"),
-        (
-            "[loss(model(x), y).backward() for x, y in batches]; return",
-            "1",
-            "fail",
-            "never-synchronised",
-        ),
-        ("if rank == 1: raise ValueError('not today')", "group.size()", "error", "rank 1: raised"),
-        ("while rank == 1: pass", "group.size()", "timeout", "rank 1: "),
-        ("if rank == 1: import os; os._exit(3)", "group.size()", "crash", "rank 1: "),
-        ("if rank == 1: import ctypes; ctypes.string_at(0)", "group.size()", "crash", "SIGSEGV"),
-        ("if rank == 1: import sys; sys.exit('bye')", "group.size()", "error", "SystemExit"),
-        ("if rank == 1: return", "group.size()", "timeout", "rank 0: "),
-        (
-            "if rank == 1: dist.destroy_process_group()",
-            "group.size()",
-            (
-                "exact",
-                "error",
-                "crash",
-            ),  # the group that was handed over may outlive the default one
-            "",
-        ),
-    ],
-)
-def test_what_rank_1_does_costs_its_own_check_only(
-    cli, tmp_path, leftovers, lines, divisor, status, words
-):
-    file = tmp_path / "mine.py"
-    file.write_text(ADAPTER.format(lines=lines, divisor=divisor))
-    bad, good, again = three_cases()
-    patterns = [f"gradient_mean/mine:{case.name}" for case in (bad, good, again)]
-    done = cli("run", *patterns, "--adapter", file, "--timeout", "6")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of them all, in which every bad check is followed by a good one."""
+    folder = tmp_path_factory.mktemp("rank-1")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    file = folder / "mine.py"
+    bodies = [
+        MINE.format(name=name, lines=lines, divisor=divisor)
+        for name, (lines, divisor, *_) in RANK_1.items()
+    ]
+    file.write_text(AVERAGE + "".join(bodies))
+    patterns = [f"gradient_mean/{name}:{case.name}" for name in RANK_1 for case in three_cases()]
+    call = ["run", *patterns, "--adapter", str(file), "--timeout", "6"]
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", *call],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert "Traceback" not in done.stderr, done.stderr
-    records = {r.case: r for r in read(tmp_path / "conformance-report").records}
-    wanted = (status,) if isinstance(status, str) else status
-    for case in (bad, again):
-        assert records[case.name].status in wanted, records[case.name].reason
-        assert words in records[case.name].reason
-    assert records[good.name].status == "exact", records[good.name].reason
-    assert done.returncode == 1 or "exact" in wanted
-    assert processes(leftovers) == []
-    assert list(leftovers.iterdir()) == []
+    assert done.returncode == 1
+    assert processes(temporary) == []
+    assert list(temporary.iterdir()) == []
+    records = read(folder / "conformance-report").records
+    return {(one.implementation, one.case): one for one in records}
+
+
+@pytest.mark.xdist_group("rank-1")
+@pytest.mark.parametrize("name", RANK_1)
+def test_what_rank_1_does_costs_its_own_check_only(run, name):
+    *_, status, words = RANK_1[name]
+    bad, good, again = (run[name, case.name] for case in three_cases())
+    for one in (bad, again):
+        assert one.status == status or (not status and one.status in ("exact", "error", "crash"))
+        assert words in one.reason
+    assert good.status == "exact", good.reason
 
 
 def test_a_killed_run_is_readable_and_the_next_one_starts_clean(tmp_path, leftovers):

@@ -98,7 +98,7 @@ def worker(
     coordinator: str | None,
     processes: int | None,
     process: int | None,
-    cpudevices_option: int,
+    cpu_devices: int,
     *,
     jax: bool,
 ) -> None:
@@ -129,7 +129,7 @@ def worker(
     try:
         plan = make_plan(patterns, devices, adapters)
         joined = (
-            jax_launch.joined(plan, coordinator, processes, process, cpudevices_option)
+            jax_launch.joined(plan, coordinator, processes, process, cpu_devices)
             if jax
             else torch_launch.joined(plan)
         )

@@ -13,7 +13,10 @@ from conformance.judge.verdict import is_right, promised
 from conformance.mistakes import catalogue
 from conformance.mistakes.work import Work
 from conformance.store import make
+from tests.mistakes.kills import kills_of_all
 
+# With xdist, in the process that has what each case kills already.
+pytestmark = pytest.mark.xdist_group("kills")
 CASES = [
     case for case in all_cases() if isinstance(case.question, GradientQuestion | VirtualQuestion)
 ]
@@ -22,7 +25,7 @@ BY_NAME = {case.name: case for case in CASES}
 
 @cache
 def kills():
-    return tuple(killing.kills(CASES))
+    return kills_of_all(CASES)
 
 
 def test_every_mistake_is_killed_by_three_families_and_named():

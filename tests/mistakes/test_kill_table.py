@@ -9,7 +9,10 @@ from conformance.cases import all_cases
 from conformance.judge.shuffle_diagnosis import answer_of
 from conformance.mistakes import catalogue
 from conformance.store import make
+from tests.mistakes.kills import kills_of_all
 
+# With xdist, in the process that has what each case kills already.
+pytestmark = pytest.mark.xdist_group("kills")
 CASES = [case for case in all_cases() if case.operation == "channel_shuffle"]
 STORED = [case for case in CASES if not case.on_the_fly]
 NAMES = [mistake.name for mistake in catalogue("channel_shuffle")]
@@ -32,7 +35,7 @@ NAMED_BY_PROBES = {
 
 @cache
 def kills():
-    return tuple(killing.kills(STORED))
+    return kills_of_all(STORED)
 
 
 def test_every_mistake_is_killed_by_three_families_and_named():

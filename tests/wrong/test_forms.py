@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import replace
 from functools import cache
-from itertools import chain, islice, zip_longest
+from itertools import count, islice
 
 import pytest
 
@@ -15,15 +15,17 @@ from conformance.cases.case import BehaviourQuestion, ShuffleQuestion, VirtualQu
 from conformance.checks import Check, all_checks
 from conformance.examiner import Examiner
 from conformance.judge import NOT_CONFORMING, RIGHT
-from conformance.killing import kills
 from conformance.mistakes import catalogue
 from conformance.registry import gather
 from conformance.report.summary import findings
 from conformance.results import read as read_results
 from conformance.results import record_of
 from conformance.store import load
+from tests.mistakes.kills import kills_of
 from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, files, forms, read
 
+# With xdist, in the process that has what each case kills already.
+pytestmark = pytest.mark.xdist_group("kills")
 FORMS = forms()  # an unknown name fails here, when tests are collected
 # Wrong answers that are awaited, each of another family. JAX compiles for every one of them.
 AWAITED = {"torch": 4, "jax": 2}
@@ -41,7 +43,7 @@ def cost(case):
     """Small worlds, few micro-batches and models without convolutions first."""
     question = case.question
     if isinstance(question, ShuffleQuestion):
-        return case.on_the_fly, question.transform == "compiled", len(question.shape)
+        return question.transform == "compiled", len(question.shape)
     if isinstance(question, VirtualQuestion):
         return question.fill == "one-hot", question.world_size, question.micro_batches
     heavy = question.model in ("convnet", "max_pool")
@@ -49,7 +51,14 @@ def cost(case):
 
 
 CHEAPEST = sorted(
-    (c for c in all_cases() if not isinstance(c.question, BehaviourQuestion)), key=cost
+    (
+        case
+        for case in all_cases()
+        if not isinstance(case.question, BehaviourQuestion)
+        # Large shuffles take longest, and what they see, small ones see too.
+        and not (isinstance(case.question, ShuffleQuestion) and case.on_the_fly)
+    ),
+    key=cost,
 )
 
 
@@ -57,24 +66,29 @@ CHEAPEST = sorted(
 def named_by(case, promise):
     """The mistakes that this case names under this promise."""
     asked = replace(case, promises=(promise,)) if case.operation == "gradient_mean" else case
-    return {kill.mistake for kill in kills([asked]) if kill.is_named}
+    return {kill.mistake for kill in kills_of(asked) if kill.is_named}
 
 
-def checks_for(form):
-    """The checks in which the mistake has its name: the cheapest of each family, the next, …"""
-    families = defaultdict(list)
-    for check in all_checks([form.implementation], CHEAPEST, ["cpu"]):
-        if form.mistake in named_by(check.case, form.implementation.promise):
-            families[check.case.family].append(check)
-    return filter(None, chain.from_iterable(zip_longest(*families.values())))
+def checks_for(form, done=()):
+    """The checks in which the mistake has its name: the cheapest of each family, the next, …
+
+    Without those of the families that are `done` by then.
+    """
+    places = defaultdict(count)
+    checks = all_checks([form.implementation], CHEAPEST, ["cpu"])
+    # A heavy case waits until the light ones of all families are through.
+    for check in sorted(checks, key=lambda c: (cost(c.case)[0], next(places[c.case.family]))):
+        if check.case.family not in done and form.mistake in named_by(
+            check.case, form.implementation.promise
+        ):
+            yield check
 
 
 def records_of(form, examiner):
     """Its answers to these, until enough of different families are wrong."""
     records, wrong_in = [], set()
-    for check in islice(checks_for(form), ASKED):
-        if check.case.family not in wrong_in:
-            records.append(record_of(check, *examiner.examine(check)))
+    for check in islice(checks_for(form, wrong_in), ASKED):
+        records.append(record_of(check, *examiner.examine(check)))
         if records[-1].status in NOT_CONFORMING:
             wrong_in.add(check.case.family)
         if len(wrong_in) == AWAITED[form.framework]:
