@@ -207,10 +207,18 @@ def _beside(folder: Path, which: str) -> Path:
 
 @dataclass(frozen=True)
 class Goldens:
-    """A verified set of goldens. `sha256` is that of the manifest, and so of everything."""
+    """A verified set of goldens.
+
+    Attributes:
+        sha256: of the manifest, and so of everything.
+        by_case: the goldens by the id of their case.
+        by_operation: of each operation the SHA-256 of what the manifest says of its cases, which
+            stays as it is where another operation gets a case.
+    """
 
     sha256: str
     by_case: Mapping[str, Golden]
+    by_operation: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, case: AnyCase) -> Golden:
         """The golden of a case of the suite, or one made now for a case from outside it."""
@@ -256,7 +264,18 @@ def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
             by_case[name] = _golden(case, entry, tensors)
         except (KeyError, TypeError, ValueError) as error:
             raise _spoilt(MANIFEST, f"is edited: {error!r} in the entry of {name}") from error
-    return Goldens(hashlib.sha256(files[MANIFEST]).hexdigest(), by_case)
+    digest = hashlib.sha256(files[MANIFEST]).hexdigest()
+    return Goldens(digest, by_case, _by_operation(manifest["cases"]))
+
+
+def _by_operation(entries: Mapping[str, Any]) -> dict[str, str]:
+    parts: dict[str, dict[str, Any]] = {}
+    for name, entry in entries.items():
+        parts.setdefault(name.partition(":")[0], {})[name] = entry
+    return {
+        operation: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+        for operation, part in parts.items()
+    }
 
 
 def _spoilt(name: str, what: str) -> UsageError:

@@ -50,7 +50,7 @@ class Campaign:
         self._answers = _Answers(self._goldens)
         self._asked = [c for c in all_cases() if not isinstance(c.question, BehaviourQuestion)]
         self._drawn = lru_cache(maxsize=None)(self._draw)
-        self._ledger = Ledger(self.folder, self._goldens.sha256)
+        self._ledger = Ledger(self.folder, self._goldens.by_operation)
 
     def run(
         self, implementations: Sequence[Implementation], jobs: int = 2, sample: int | None = None

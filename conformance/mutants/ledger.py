@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Measured:
     @property
     def operation(self) -> str:
         """Of what it is a wrong implementation."""
-        return self.id.partition("/")[0]
+        return _operation(self.id)
 
 
 class Ledger:
@@ -40,19 +40,19 @@ class Ledger:
     A mutant is known by its source, so that what did not change need not be measured again.
     """
 
-    def __init__(self, folder: Path, suite: str) -> None:
-        """Read what is there; `suite` is the SHA-256 of the goldens.
+    def __init__(self, folder: Path, suites: Mapping[str, str]) -> None:
+        """Read what is there; `suites` has the SHA-256 of each operation's goldens.
 
         Raises:
             UsageError: if the folder cannot be written or the file is not what is written there.
         """
-        self._file, self._suite = writable(folder) / FILE, suite
+        self._file, self._suites = writable(folder) / FILE, suites
         self._lock = threading.Lock()
         entries = _entries(self._file) if self._file.is_file() else []
         self._known = {
             str(entry["mutant"]): _measured(entry).outcome
             for entry in entries
-            if entry["suite"] == suite
+            if entry["suite"] == suites.get(_operation(str(entry["id"])))
         }
 
     def outcome(self, mutant: Mutant) -> Outcome | None:
@@ -62,7 +62,7 @@ class Ledger:
     def add(self, mutant: Mutant, outcome: Outcome) -> None:
         """Write it at once."""
         line = {
-            "suite": self._suite,
+            "suite": self._suites[_operation(mutant.id)],
             "mutant": mutant.digest,
             "id": mutant.id,
             "kind": mutant.kind,
@@ -73,13 +73,22 @@ class Ledger:
 
 
 def read(folder: Path) -> list[Measured]:
-    """All that was measured with the goldens that the last line names.
+    """All that was measured of each operation with the goldens that its last line names.
 
     Raises:
         UsageError: if there is no such file, or it is not what is written there.
     """
     entries = list(_entries(folder / FILE))
-    return [_measured(entry) for entry in entries if entry["suite"] == entries[-1]["suite"]]
+    last = {_operation(str(entry["id"])): entry["suite"] for entry in entries}
+    return [
+        _measured(entry)
+        for entry in entries
+        if entry["suite"] == last[_operation(str(entry["id"]))]
+    ]
+
+
+def _operation(mutant: str) -> str:
+    return mutant.partition("/")[0]
 
 
 def _entries(file: Path) -> Iterator[dict[str, str | int]]:
