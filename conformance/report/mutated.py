@@ -19,7 +19,7 @@ def show(measured: Sequence[Measured], console: Console, *, is_whole: bool = Tru
     wide = unfolded(console)
     wide.print(_table(measured))
     for line in (*_survivors(measured), "", *_scores(measured)):
-        wide.print(line, soft_wrap=True, highlight=False)
+        wide.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def by_operation(measured: Sequence[Measured]) -> dict[str, Score]:

@@ -11,6 +11,7 @@ NEEDS = {
     "torchvision_shuffle": "torchvision",
     "pytorchcv_shuffle": "pytorchcv",
     "fabric_ddp": "lightning_fabric",
+    "equinox_sharded": "equinox",
 }
 
 
