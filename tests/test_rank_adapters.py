@@ -124,7 +124,6 @@ def run(tmp_path_factory):
     return {(one.implementation, one.case): one for one in records}
 
 
-@pytest.mark.xdist_group("rank-1")
 @pytest.mark.parametrize("name", RANK_1)
 def test_what_rank_1_does_costs_its_own_check_only(run, name):
     *_, status, words = RANK_1[name]

@@ -15,8 +15,6 @@ from conformance.mistakes.work import Work
 from conformance.store import make
 from tests.mistakes.kills import kills_of_all
 
-# With xdist, in the process that has what each case kills already.
-pytestmark = pytest.mark.xdist_group("kills")
 CASES = [
     case for case in all_cases() if isinstance(case.question, GradientQuestion | VirtualQuestion)
 ]

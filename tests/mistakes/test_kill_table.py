@@ -11,8 +11,6 @@ from conformance.mistakes import catalogue
 from conformance.store import make
 from tests.mistakes.kills import kills_of_all
 
-# With xdist, in the process that has what each case kills already.
-pytestmark = pytest.mark.xdist_group("kills")
 CASES = [case for case in all_cases() if case.operation == "channel_shuffle"]
 STORED = [case for case in CASES if not case.on_the_fly]
 NAMES = [mistake.name for mistake in catalogue("channel_shuffle")]

@@ -7,8 +7,6 @@ from conformance.mistakes import catalogue
 from tests.mistakes.test_gradient_kills import kills
 from tests.wrong.forms import forms
 
-# With xdist, in the process that has what each case kills already.
-pytestmark = pytest.mark.xdist_group("kills")
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

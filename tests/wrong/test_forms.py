@@ -24,8 +24,6 @@ from conformance.store import load
 from tests.mistakes.kills import kills_of
 from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, files, forms, read
 
-# With xdist, in the process that has what each case kills already.
-pytestmark = pytest.mark.xdist_group("kills")
 FORMS = forms()  # an unknown name fails here, when tests are collected
 # Wrong answers that are awaited, each of another family. JAX compiles for every one of them.
 AWAITED = {"torch": 4, "jax": 2}
