@@ -140,7 +140,7 @@ def worker(
         left(3)
     if finished is None:
         return
-    shown(finished, Path(folder))
+    click.echo(where(shown(finished, Path(folder))))
     if finished.footer is None:
         left(3)
     sys.exit(0 if finished.conforms else 1)
