@@ -44,9 +44,8 @@ class Job:
 
     @property
     def extras(self) -> str:
-        """The optional dependencies of the package that it installs."""
-        wanted = [name for name in EXTRAS if name in self.packages]
-        return f"[{','.join(wanted)}]" if wanted else ""
+        """The optional dependencies of the package that it installs: every run has its page."""
+        return f"[{','.join([*(name for name in EXTRAS if name in self.packages), 'report'])}]"
 
     @property
     def constraints(self) -> str:
