@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ci.mistake_pictures import seen
 from conformance import killing
 from conformance.cases import all_cases
 from conformance.killing import Kill
@@ -20,6 +21,7 @@ from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, Form, forms
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "mistakes.md"
+PICTURES = ROOT / "docs" / "mistakes"
 TITLES = {"channel_shuffle": "Channel shuffle", "gradient_mean": "Gradient averages"}
 HEAD = """\
 # Known mistakes
@@ -63,6 +65,11 @@ def _described(mistake: Mistake[Any], kills: Sequence[Kill]) -> list[str]:
     if mistake.seen:
         lines.append(f"Seen in {mistake.seen}.")
     lines += ["", f"**Instead.** {mistake.advice}", ""]
+    shown = seen(mistake, kills)
+    if shown is not None:
+        lines += [f"**In the answer** to {shown.case}: {shown.words}.", ""]
+    if shown is not None and shown.picture:
+        lines += [f"![What is right, and what {mistake.name} gives]({_picture(mistake)})", ""]
     cases = {kill.case for kill in kills}
     named = sum(kill.is_named for kill in kills)
     lines += [f"{len(cases)} cases see it; in {named} answers it is the only name that fits.", ""]
@@ -74,6 +81,20 @@ def _described(mistake: Mistake[Any], kills: Sequence[Kill]) -> list[str]:
             if (form.mistake, form.framework) == (mistake.name, framework):
                 lines += _form(form)
     return lines
+
+
+def pictures(found: Sequence[Kill]) -> dict[Path, str]:
+    """The SVG file of each mistake that can be drawn."""
+    drawn = {}
+    for mistake in catalogue():
+        shown = seen(mistake, [kill for kill in found if kill.mistake == mistake.name])
+        if shown is not None and shown.picture:
+            drawn[PAGE.parent / _picture(mistake)] = shown.picture
+    return drawn
+
+
+def _picture(mistake: Mistake[Any]) -> str:
+    return f"{PICTURES.name}/{mistake.name}.svg"
 
 
 def _form(form: Form) -> list[str]:
@@ -106,10 +127,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    text = page(killing.kills(all_cases()))
-    if check and text != PAGE.read_text(encoding="utf-8"):
-        sys.exit("docs/mistakes.md is out of date: python -m ci.mistakes_page")
-    PAGE.write_text(text, encoding="utf-8")
+    found = killing.kills(all_cases())
+    files = {PAGE: page(found), **pictures(found)}
+    stale = [path for path in PICTURES.glob("*") if path not in files]
+    if check and (stale or any(not _holds(path, text) for path, text in files.items())):
+        sys.exit("docs/mistakes.md or a picture is out of date: python -m ci.mistakes_page")
+    if check:
+        return
+    PICTURES.mkdir(exist_ok=True)
+    for path in stale:
+        path.unlink()
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

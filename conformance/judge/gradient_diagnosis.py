@@ -158,7 +158,8 @@ def evidence(
         )
     ]
     if apart:
-        yield f"rank{'s' * (len(apart) > 1)} {_listed(apart)} differ from rank 0"
+        many = len(apart) > 1
+        yield f"rank{'s' * many} {_listed(apart)} differ{'s' * (not many)} from rank 0"
     if question.observe == "noise":
         yield from _repeated_noise(answers[0]["noise/alike"])
     if question.observe != "gradients":
@@ -204,7 +205,7 @@ def _powers(question: GradientQuestion, ratio: float) -> str:
         value = Fraction(1)
         for base, exponent in zip(bases.values(), exponents, strict=True):
             value *= Fraction(base) ** exponent
-        if abs(float(value) / ratio - 1) < 2.0**-6:
+        if any(exponents) and abs(float(value) / ratio - 1) < 2.0**-6:
             found.append((sum(map(abs, exponents)), exponents))
     if not found:
         return ""

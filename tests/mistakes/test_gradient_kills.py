@@ -134,6 +134,20 @@ def test_ranks_that_disagree_are_named():
     assert diagnosis.evidence.startswith("ranks 1, 2 differ from rank 0")
 
 
+def test_one_rank_that_disagrees_is_one():
+    work, expected, bounds, found = answers_to("spectrometer-w2-n4-k3", "never-synchronised")
+    assert diagnose(work, expected, bounds, found[0]).evidence.startswith(
+        "rank 1 differs from rank 0;"
+    )
+
+
+def test_a_factor_that_is_nearly_one_is_no_power_of_anything():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "compressed")
+    evidence = diagnose(work, expected, bounds, found[0]).evidence
+    assert evidence.startswith("every gradient is 0.99")
+    assert evidence.endswith(" times the right one")
+
+
 def test_an_answer_like_no_mistake_gets_no_name():
     case = BY_NAME["spectrometer-w2-n4-k3"]
     golden = make(case)

@@ -1,0 +1,183 @@
+"""How a mistake looks in an answer: the judge's words, and a picture where one can be drawn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformance.cases import AnyCase, all_cases
+from conformance.cases.case import GradientQuestion, ShuffleQuestion
+from conformance.judge.comparison import difference
+from conformance.judge.gradient_diagnosis import diagnose as diagnose_gradient
+from conformance.judge.gradient_diagnosis import wrong_answers
+from conformance.judge.permutations import channel_permutation
+from conformance.judge.shuffle_diagnosis import answer_of
+from conformance.judge.shuffle_diagnosis import diagnose as diagnose_shuffle
+from conformance.judge.verdict import is_right, promised
+from conformance.killing import Kill
+from conformance.mistakes import Mistake
+from conformance.mistakes.work import Work
+from conformance.registry import PROMISES
+from conformance.report.page.told import is_spectrometer
+from conformance.store import make
+
+# Where there is a picture: the first of these that names the mistake is shown.
+SHOWN = (
+    "identity-probe-f32-c12-g3",
+    "spectrometer-w4-n2-1-4-1-k1",
+    "spectrometer-w2-n4-k3",
+    "spectrometer-w3-n7-k5",
+)
+_GROUPS = ("#e8a377", "#79e2a4", "#a37be0", "#6fb3e8")
+_GREY, _WRONG = "#8a8a8a", "#d3302f"
+_CELL, _ROW, _DROP = 30, 20, 62  # of a permutation, in pixels
+_GAP, _HIGH = 12, 90  # of weights
+_BARS = ((12, 40), (40, 14))  # so many samples at most, and how wide each is then
+_NARROW = 5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a mistake looks in an answer.
+
+    Attributes:
+        case: that shows it, in Markdown.
+        words: what the judge says there.
+        picture: as SVG; empty where there is nothing to draw.
+    """
+
+    case: str
+    words: str
+    picture: str
+
+
+def seen(mistake: Mistake[object], kills: Sequence[Kill]) -> Seen | None:
+    """How the mistake looks where it has its name; None where that is said by an error alone."""
+    named = dict.fromkeys(kill.case for kill in kills if kill.is_named)
+    cases = {case.id: case for case in all_cases() if case.id in named and not case.on_the_fly}
+    places = {name: place for place, name in enumerate(SHOWN)}
+    for case in sorted(cases.values(), key=lambda case: places.get(case.name, len(places))):
+        found = _of_shuffle(mistake, case) or _of_gradient(mistake, case)
+        if found is not None:
+            return found
+    return None
+
+
+def _of_shuffle(mistake: Mistake[object], case: AnyCase) -> Seen | None:
+    question = case.question
+    if not isinstance(question, ShuffleQuestion) or case.refusal is not None:
+        return None
+    golden = make(case)
+    given = answer_of(mistake.name, case, golden.inputs)
+    apart = None if given is None else difference(given, golden.answers)
+    if given is None or apart is None:
+        return None
+    evidence = diagnose_shuffle(case, golden.inputs, given, golden.answers).evidence
+    picture = ""
+    if case.name == SHOWN[0]:
+        right, is_ = (
+            channel_permutation(golden.inputs["input"], answer["output"])
+            for answer in (golden.answers, given)
+        )
+        picture = permutations(right, is_, int(question.groups)) if right and is_ else ""
+    return Seen(f"`{case.name}`", "; ".join(filter(None, (apart.words, evidence))), picture)
+
+
+def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
+    question = case.question
+    if not isinstance(question, GradientQuestion):
+        return None
+    golden = make(case)
+    for promise in case.promises or PROMISES[case.operation]:
+        expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
+        work = Work(question, golden.inputs, promise)
+        for known, alternatives in wrong_answers(work, question.world_size):
+            for given in alternatives[:1] if known.name == mistake.name else ():
+                found = diagnose_gradient(work, expected, bounds, given)
+                if is_right(given, expected, bounds) or found.names != (mistake.name,):
+                    continue
+                apart = difference(given[0], expected)
+                words = [apart.words] if apart else []
+                picture = ""
+                if is_spectrometer(case):
+                    pair = (next(iter(one.values())).ravel() for one in (expected, given[0]))
+                    picture = weights(question, *(one.astype(np.float64) for one in pair))
+                told = "; ".join(filter(None, (*words, found.evidence)))
+                return Seen(f"`{case.name}` as {promise}", told, picture)
+    return None
+
+
+def permutations(right: Sequence[int], given: Sequence[int], groups: int) -> str:
+    """Both permutations as SVG, input channels above, output below; wrong ones are marked."""
+    width = len(right) * _CELL
+    drawn = [
+        *_permutation(right, right, groups, 0, "right"),
+        *_permutation(given, right, groups, width + 2 * _CELL, "given"),
+    ]
+    return _svg(2 * width + 2 * _CELL, 2 * _ROW + _DROP + 36, drawn)
+
+
+def _permutation(
+    moved: Sequence[int], right: Sequence[int], groups: int, left: int, title: str
+) -> Iterator[str]:
+    yield _text(left, 12, title, "start")
+    above, below = 20, 20 + _ROW + _DROP
+    size = len(moved) // groups
+    for place, source in enumerate(moved):
+        colour = _GROUPS[source // size % len(_GROUPS)]
+        start, end = (left + (k + 0.5) * _CELL for k in (source, place))
+        middle = above + _ROW + _DROP / 2
+        yield (
+            f'<path d="M{start:g} {above + _ROW}C{start:g} {middle:g} {end:g} {middle:g} '
+            f'{end:g} {below}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        )
+        yield _channel(left + place * _CELL, above, place, _GROUPS[place // size % len(_GROUPS)])
+        yield _channel(left + place * _CELL, below, source, colour)
+        if source != right[place]:
+            yield _text(end, below + _ROW + 13, "✗", "middle", _WRONG)
+
+
+def _channel(x: float, y: float, number: int, colour: str) -> str:
+    return (
+        f'<rect x="{x:g}" y="{y:g}" width="{_CELL - 1}" height="{_ROW}" fill="{colour}"/>'
+        + _text(x + _CELL / 2, y + 14, str(number), "middle", "#111")
+    )
+
+
+def weights(question: GradientQuestion, right: np.ndarray, given: np.ndarray) -> str:
+    """How much each sample counts, as SVG: what is right as an outline, what was given filled."""
+    most = max(np.abs(right).max(), np.abs(given[np.isfinite(given)]).max(initial=0))
+    drawn, x, sample = [], 0, 0
+    wide = next((wide for samples, wide in _BARS if len(right) <= samples), _NARROW)
+    for k, shards in enumerate(question.shards):
+        for rank, count in enumerate(shards):
+            label = f"rank {rank}" + (f", {k}" if question.micro_batches > 1 else "")
+            if count * wide >= 40:
+                drawn.append(_text(x, _HIGH + 16, label, "start"))
+            for _ in range(count):
+                drawn += _bar(x, wide - 3, right[sample] / most, given[sample] / most)
+                x, sample = x + wide, sample + 1
+            x += _GAP
+    return _svg(x, _HIGH + 22, drawn)
+
+
+def _bar(x: int, wide: int, right: float, given: float) -> Iterator[str]:
+    colour = _WRONG if abs(given - right) > 2.0**-6 * abs(right) else "#2f8f6b"
+    for share, look in ((given, f'fill="{colour}"'), (right, f'fill="none" stroke="{_GREY}"')):
+        high = abs(share) * (_HIGH - 4) if np.isfinite(share) else 0
+        yield (
+            f'<rect x="{x + 1}" y="{_HIGH - high:.4g}" width="{wide}" height="{high:.4g}" {look}/>'
+        )
+
+
+def _text(x: float, y: float, words: str, anchor: str, colour: str = _GREY) -> str:
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{colour}">{words}</text>'
+
+
+def _svg(width: float, height: float, drawn: Sequence[str]) -> str:
+    body = "\n".join(drawn)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
+        f'viewBox="0 0 {width:g} {height:g}" font-family="sans-serif" font-size="12">\n'
+        f"{body}\n</svg>\n"
+    )
