@@ -69,7 +69,8 @@ def set_up(job: Job) -> Path:
     if lack := lacking(job):
         raise CannotRun(f"{job.id} needs {lack}")
     folder = FOLDER / "environments" / job.id
-    wanted = job.constraints + (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = "\n".join([job.constraints, job.extras, project])
     stamp = hashlib.sha256(wanted.encode()).hexdigest()
     marker = folder / ".set-up"
     if marker.is_file() and marker.read_text(encoding="utf-8") == stamp:
