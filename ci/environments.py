@@ -70,7 +70,7 @@ def set_up(job: Job) -> Path:
         raise CannotRun(f"{job.id} needs {lack}")
     folder = FOLDER / "environments" / job.id
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    wanted = "\n".join([job.constraints, job.extras, project])
+    wanted = f"{job.constraints}\n{job.extras}\n{project}"
     stamp = hashlib.sha256(wanted.encode()).hexdigest()
     marker = folder / ".set-up"
     if marker.is_file() and marker.read_text(encoding="utf-8") == stamp:
