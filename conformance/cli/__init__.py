@@ -22,6 +22,7 @@ def commands() -> None:
     conformance run channel_shuffle/torch_*           one operation, some implementations
     conformance run --adapter mine.py '*/my_shuffle'  your own
     conformance explain inverse-groups                a mistake, clause, case or check, in words
+    conformance compare torch:a.py:f jax:b.py:g --input 2,16     a port, layer by layer
 
     A PATTERN is a shell glob over check ids, operation/implementation@device:case, in which the
     end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
