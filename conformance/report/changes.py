@@ -7,7 +7,7 @@ from typing import Literal
 
 from conformance.errors import UsageError
 from conformance.judge import ASIDE
-from conformance.report.comparison import kind_of
+from conformance.report.comparison import kind_of, wanting
 from conformance.report.merging import merge
 from conformance.results import Record, Run
 
@@ -143,8 +143,8 @@ def lines(found: Changes, *, everything: bool = False) -> Iterator[str]:
     """The changes in words: worst first, what agrees as a number."""
     for letter, run in zip("AB", (found.before, found.after), strict=True):
         [one] = run.runs
-        cut = "" if run.footer is not None else ", cut short"
-        yield f"{letter}  {one['name']}: {len(run.records)} checks{cut}"
+        told = [f"{letter}  {one['name']}: {len(run.records)} checks", *wanting(one)]
+        yield ", ".join(told)
     for kind, words in HEADINGS.items():
         here = found.of(kind)
         if here:
@@ -166,6 +166,6 @@ def _ending(found: Changes) -> str:
     if worse:
         return f"{worse} got worse"
     if not found.is_whole:
-        return "Nothing got worse in what is here; a run that was cut short does not have all"
+        return "Nothing got worse in what is here; a run that is not whole does not have all"
     changed = [change for change in found.checks if change.kind not in QUIET]
     return f"Nothing got worse; {len(changed)} differ" if changed else "No difference"

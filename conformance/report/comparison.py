@@ -84,7 +84,7 @@ def places(run: Run) -> Places:
 def legend(run: Run) -> Iterator[str]:
     """What the labels of a merge stand for, and what is not whole, one line a run."""
     for label, one in zip(labels(run).values(), run.runs, strict=True):
-        told = ", ".join(_wanting(one))
+        told = ", ".join(wanting(one))
         yield f"{label}  {one['name']}{f': {told}' if told else ''}"
 
 
@@ -95,12 +95,13 @@ def cut_short(run: Run) -> str:
     told = [
         f"{label}: {what}"
         for label, one in zip(labels(run).values(), run.runs, strict=True)
-        for what in _wanting(one)
+        for what in wanting(one)
     ]
     return f"Not whole ({'; '.join(told)})"
 
 
-def _wanting(run: Mapping[str, Sequence[str]]) -> list[str]:
+def wanting(run: Mapping[str, Sequence[str]]) -> list[str]:
+    """What keeps one of a merge's runs from being whole, in words; empty where it is."""
     return [
         *(f"shard {shard} is missing" for shard in run["missing"]),
         *(f"{part} was cut short" for part in run["cut_short"]),
