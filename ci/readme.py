@@ -1,4 +1,4 @@
-"""Writes the generated parts of README.md and docs/gpu-lines.md, or checks that they are fresh.
+"""Writes the generated parts of README.md again, or checks that they are as they would be written.
 
 python ci/readme.py                      the coverage table, the failure, what needs a GPU
 python ci/readme.py --results DIR        the output of a run too, from its results.jsonl
@@ -26,7 +26,7 @@ from conformance.report import averages, mutated, terminal
 from conformance.results import read
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "gpu-lines.md")
+README = ROOT / "README.md"
 GPU_LINES = ROOT / "ci" / "gpu_lines.toml"
 ROWS = 6  # of each operation in the table of a run
 FAILURE = (
@@ -95,7 +95,7 @@ def gpu_lines() -> str:
     count = sum(len(one["lines"]) for one in entries)
     listed = "\n".join("\n".join([file, *told]) for file, told in by_file.items())
     summary = f"{count} lines, in {len(entries)} functions of {len(by_file)} files"
-    return f"{summary}:\n\n```text\n{listed}\n```"
+    return f"<details><summary>{summary}</summary>\n\n```\n{listed}\n```\n\n</details>"
 
 
 def who_averages_what(results: Path) -> str:
@@ -146,9 +146,10 @@ def mutants(folder: Path) -> str:
 
 
 def replaced(page: str, parts: Mapping[str, str]) -> str:
-    """The page with those of the parts that it has made anew."""
+    """The page with these parts made anew."""
     for name, content in parts.items():
         part = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        assert part.search(page), f"README.md has no part {name}"
         page = part.sub(lambda found, new=content: f"{found[1]}{new}\n{found[2]}", page)
     return page
 
@@ -166,15 +167,11 @@ def main() -> None:
         parts["averages"] = who_averages_what(arguments.results)
     if arguments.mutants:
         parts["mutants"] = mutants(arguments.mutants)
-    before = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    homeless = [name for name in parts if f"<!-- {name} -->" not in "".join(before.values())]
-    assert not homeless, f"no page has a part {homeless[0]}"
-    after = {page: replaced(text, parts) for page, text in before.items()}
+    before = README.read_text(encoding="utf-8")
+    after = replaced(before, parts)
     if arguments.check:
-        stale = [page.name for page in PAGES if after[page] != before[page]]
-        sys.exit(f"{stale[0]} is out of date: python ci/readme.py" if stale else 0)
-    for page, text in after.items():
-        page.write_text(text, encoding="utf-8")
+        sys.exit("README.md is out of date: python ci/readme.py" if before != after else 0)
+    README.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":
