@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
@@ -16,6 +15,7 @@ from conformance.checks import Check
 from conformance.examiner import Examiner
 from conformance.frameworks import is_installed
 from conformance.fuzz import channel_shuffle, gradient_mean
+from conformance.fuzz.goldens import OnTheFly
 from conformance.fuzz.interrupt import heard
 from conformance.fuzz.ledger import Ledger
 from conformance.fuzz.rounds import STRIKES, Examine, LeftOut, OutOfTime, Player, play
@@ -23,7 +23,6 @@ from conformance.judge import NOT_CONFORMING, Known, Verdict
 from conformance.judge.known import entry_for
 from conformance.registry import Implementation
 from conformance.results import now
-from conformance.store import Golden, make
 
 __all__ = ["Fuzz", "Settings", "run"]
 
@@ -34,7 +33,6 @@ STRATEGIES: dict[str, SearchStrategy[AnyCase]] = {
 # Cases of a turn, so that everybody's comes within a minute.
 _EXAMPLES = {"channel_shuffle": 200, "gradient_mean": 40}
 _FEW = 8
-_KEPT = 512  # goldens: all implementations are asked the same cases, one after another
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,6 @@ class Settings:
     seconds: float = 60.0
     seed: int = 0
     timeout: float = 20.0
-
-
-class OnTheFly:
-    """Goldens made when they are asked for."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self._make = lru_cache(maxsize=_KEPT)(make)
-
-    def of(self, case: AnyCase) -> Golden:
-        """The golden of a case."""
-        return self._make(case)
 
 
 @dataclass

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from conformance.cases.case import Case, GradientQuestion
 from conformance.cases.gradient_mean.averages import GradientCase, promises_of
 from conformance.cases.models import SPECTROMETER
+from conformance.fuzz.goldens import made
 from conformance.oracle.drawing import Undrawable
 from conformance.oracle.gradient_mean import PROMISES
-from conformance.store import make
 
 _MODELS = (
     "linear",
@@ -36,7 +36,7 @@ def cases(draw: st.DrawFn) -> GradientCase:
     question = draw(_exact() if draw(st.integers(0, 4)) < 4 else _bounded())
     case = _named(question)
     try:
-        make(case)  # a draw of many that nobody can certify is no case
+        made(case)  # a draw of many that nobody can certify is no case
     except Undrawable:
         assume(condition=False)
     return case

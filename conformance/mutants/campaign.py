@@ -12,7 +12,7 @@ from conformance.cases import AnyCase, all_cases
 from conformance.cases.case import BehaviourQuestion
 from conformance.checks import Check
 from conformance.examiner import Examiner
-from conformance.fuzz import OnTheFly
+from conformance.fuzz.goldens import OnTheFly
 from conformance.judge import Known, Verdict
 from conformance.judge.known import entry_for
 from conformance.mutants.generation import Mutant, mutants

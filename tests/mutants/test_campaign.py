@@ -14,7 +14,7 @@ from conformance.cases import all_cases
 from conformance.checks import asks
 from conformance.errors import UsageError
 from conformance.examiner import Examiner
-from conformance.fuzz import OnTheFly
+from conformance.fuzz.goldens import OnTheFly
 from conformance.mutants import ledger
 from conformance.mutants.generation import mutants
 from conformance.mutants.ledger import Ledger, Measured
