@@ -91,19 +91,19 @@ def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     for promise in case.promises or PROMISES[case.operation]:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         work = Work(question, golden.inputs, promise)
-        for known, alternatives in wrong_answers(work, question.world_size):
-            for given in alternatives[:1] if known.name == mistake.name else ():
-                found = diagnose_gradient(work, expected, bounds, given)
-                if is_right(given, expected, bounds) or found.names != (mistake.name,):
-                    continue
-                apart = difference(given[0], expected)
-                words = [apart.words] if apart else []
-                picture = ""
-                if is_spectrometer(case):
-                    pair = (next(iter(one.values())).ravel() for one in (expected, given[0]))
-                    picture = weights(question, *(one.astype(np.float64) for one in pair))
-                told = "; ".join(filter(None, (*words, found.evidence)))
-                return Seen(f"`{case.name}` as {promise}", told, picture)
+        known = wrong_answers(work, question.world_size)
+        given = next((wrong[0] for one, wrong in known if wrong and one.name == mistake.name), None)
+        if given is None or is_right(given, expected, bounds):
+            continue
+        found = diagnose_gradient(work, expected, bounds, given)
+        if found.names == (mistake.name,):
+            apart = difference(given[0], expected)
+            told = "; ".join(filter(None, (apart and apart.words, found.evidence)))
+            pair = (
+                next(iter(one.values())).ravel().astype(np.float64) for one in (expected, given[0])
+            )
+            picture = weights(question, *pair) if is_spectrometer(case) else ""
+            return Seen(f"`{case.name}` as {promise}", told, picture)
     return None
 
 

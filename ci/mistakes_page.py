@@ -8,11 +8,11 @@ import argparse
 import ast
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ci.mistake_pictures import seen
+from ci.mistake_pictures import Seen, seen
 from conformance import killing
 from conformance.cases import all_cases
 from conformance.killing import Kill
@@ -34,17 +34,27 @@ This page is made by `python -m ci.mistakes_page`.
 """
 
 
-def page(found: Sequence[Kill]) -> str:
-    """The whole page, of all kills."""
-    return "\n".join([HEAD, *(section(operation, found) for operation in TITLES)])
+def appearances(found: Sequence[Kill], operation: str | None = None) -> dict[str, Seen]:
+    """How each mistake looks in an answer, by name; of all kills, or of one operation's."""
+    shown = {mistake.name: seen(mistake, _of(mistake, found)) for mistake in catalogue(operation)}
+    return {name: one for name, one in shown.items() if one is not None}
 
 
-def section(operation: str, found: Sequence[Kill]) -> str:
+def page(found: Sequence[Kill], shown: Mapping[str, Seen]) -> str:
+    """The whole page, of all kills and how the mistakes look."""
+    return "\n".join([HEAD, *(section(operation, found, shown) for operation in TITLES)])
+
+
+def section(operation: str, found: Sequence[Kill], shown: Mapping[str, Seen]) -> str:
     """One operation: which family kills which mistake how often, and the mistakes one by one."""
     parts = [f"## {TITLES[operation]}", "", _matrix(operation, found), ""]
     for mistake in catalogue(operation):
-        parts += _described(mistake, [kill for kill in found if kill.mistake == mistake.name])
+        parts += _described(mistake, _of(mistake, found), shown.get(mistake.name))
     return "\n".join(parts)
+
+
+def _of(mistake: Mistake[Any], found: Sequence[Kill]) -> list[Kill]:
+    return [kill for kill in found if kill.mistake == mistake.name]
 
 
 def _matrix(operation: str, found: Sequence[Kill]) -> str:
@@ -60,16 +70,15 @@ def _matrix(operation: str, found: Sequence[Kill]) -> str:
     return "\n".join(lines)
 
 
-def _described(mistake: Mistake[Any], kills: Sequence[Kill]) -> list[str]:
+def _described(mistake: Mistake[Any], kills: Sequence[Kill], shown: Seen | None) -> list[str]:
     lines = [f"### {mistake.name}", "", f"{mistake.done[0].upper()}{mistake.done[1:]}."]
     if mistake.seen:
         lines.append(f"Seen in {mistake.seen}.")
     lines += ["", f"**Instead.** {mistake.advice}", ""]
-    shown = seen(mistake, kills)
     if shown is not None:
         lines += [f"**In the answer** to {shown.case}: {shown.words}.", ""]
     if shown is not None and shown.picture:
-        lines += [f"![What is right, and what {mistake.name} gives]({_picture(mistake)})", ""]
+        lines += [f"![What is right, and what {mistake.name} gives]({_picture(mistake.name)})", ""]
     cases = {kill.case for kill in kills}
     named = sum(kill.is_named for kill in kills)
     lines += [f"{len(cases)} cases see it; in {named} answers it is the only name that fits.", ""]
@@ -83,18 +92,13 @@ def _described(mistake: Mistake[Any], kills: Sequence[Kill]) -> list[str]:
     return lines
 
 
-def pictures(found: Sequence[Kill]) -> dict[Path, str]:
+def pictures(shown: Mapping[str, Seen]) -> dict[Path, str]:
     """The SVG file of each mistake that can be drawn."""
-    drawn = {}
-    for mistake in catalogue():
-        shown = seen(mistake, [kill for kill in found if kill.mistake == mistake.name])
-        if shown is not None and shown.picture:
-            drawn[PAGE.parent / _picture(mistake)] = shown.picture
-    return drawn
+    return {PAGE.parent / _picture(name): one.picture for name, one in shown.items() if one.picture}
 
 
-def _picture(mistake: Mistake[Any]) -> str:
-    return f"{PICTURES.name}/{mistake.name}.svg"
+def _picture(name: str) -> str:
+    return f"{PICTURES.name}/{name}.svg"
 
 
 def _form(form: Form) -> list[str]:
@@ -128,7 +132,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     found = killing.kills(all_cases())
-    files = {PAGE: page(found), **pictures(found)}
+    shown = appearances(found)
+    files = {PAGE: page(found, shown), **pictures(shown)}
     stale = [path for path in PICTURES.glob("*") if path not in files]
     if check and (stale or any(not _holds(path, text) for path, text in files.items())):
         sys.exit("docs/mistakes.md or a picture is out of date: python -m ci.mistakes_page")
