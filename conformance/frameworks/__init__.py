@@ -16,6 +16,7 @@ import numpy as np
 from conformance.cases.case import Layout, Transform
 from conformance.dtypes import Dtype
 from conformance.oracle.numbers.system import Bits
+from conformance.outcomes import Unsupported
 
 Function = Callable[..., Any]
 # A dtype that it does not take, or a function that it cannot take a derivative of, map or compile.
@@ -106,6 +107,26 @@ class Bridge(Protocol):
 
     def release(self, device: str) -> None:
         """Give back what memory of the device is kept for later, since others share it."""
+
+
+def those(framework: str, device: str, of_kind: Callable[[str], list[Any]]) -> list[Any]:
+    """Every device of a kind, or the one that is named with its index.
+
+    Args:
+        framework: whose devices they are.
+        device: a kind, or one of it: `cuda`, `cuda:1`.
+        of_kind: all devices of a kind, or Unsupported where there is none.
+
+    Raises:
+        Unsupported: if there is none; it says why.
+    """
+    kind, _, index = device.partition(":")
+    here = of_kind(kind)
+    if not index:
+        return here
+    if int(index) >= len(here):
+        raise Unsupported(f"{framework} sees {len(here)} {kind} devices: there is no {device}")
+    return [here[int(index)]]
 
 
 @cache

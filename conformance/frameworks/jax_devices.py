@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from conformance import frameworks
 from conformance.frameworks import KINDS
 from conformance.outcomes import Unsupported
 
@@ -68,13 +69,19 @@ def those(device: str) -> list[Any]:
     Raises:
         Unsupported: if there is none; it says why.
     """
-    kind, _, index = device.partition(":")
-    here = of_kind(kind)
-    if not index:
-        return here
-    if int(index) >= len(here):
-        raise Unsupported(f"jax sees {len(here)} {kind} devices: there is no {device}")
-    return [here[int(index)]]
+    return frameworks.those("jax", device, of_kind)
+
+
+def first(device: str, count: int, needed: int) -> list[Any]:
+    """So many of a kind's devices, or as many as there are.
+
+    Raises:
+        Unsupported: if there are fewer than are needed.
+    """
+    here = those(device)[:count]
+    if len(here) < needed:
+        raise Unsupported(f"{needed} devices are asked for, {len(here)} are here")
+    return here
 
 
 @cache

@@ -37,9 +37,7 @@ def one_process(
     Raises:
         Unsupported: if there are fewer devices.
     """
-    devices = jax_devices.those(device)[: question.world_size]
-    if len(devices) < needed:
-        raise Unsupported(f"{needed} devices are asked for, {len(devices)} are here")
+    devices = jax_devices.first(device, question.world_size, needed)
     return _asked(function, question, start, batches, devices)
 
 

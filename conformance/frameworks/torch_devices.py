@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from conformance import frameworks
 from conformance.frameworks import KINDS
 from conformance.outcomes import Unsupported
 
@@ -84,13 +85,7 @@ def those(device: str) -> list[torch.device]:
     Raises:
         Unsupported: if there is none; it says why.
     """
-    kind, _, index = device.partition(":")
-    here = of_kind(kind)
-    if not index:
-        return here
-    if int(index) >= len(here):
-        raise Unsupported(f"torch sees {len(here)} {kind} devices: there is no {device}")
-    return [here[int(index)]]
+    return frameworks.those("torch", device, of_kind)
 
 
 def choose(device: torch.device) -> None:

@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 from conformance.dtypes import text
 from conformance.frameworks import jax_devices
 from conformance.frameworks.probes import Place
-from conformance.outcomes import Unsupported
 
 Mode = Literal["pmap", "checked", "unchecked"]
 MODES: tuple[Mode, ...] = ("pmap", "checked", "unchecked")
@@ -28,10 +27,7 @@ def devices_of(place: Place, count: int) -> list[Any]:
     Raises:
         Unsupported: if there are fewer.
     """
-    found = jax_devices.those(place.device)
-    if len(found) < count:
-        raise Unsupported(f"{count} devices are asked for, {len(found)} are here")
-    return found[:count]
+    return jax_devices.first(place.device, count, count)
 
 
 def each(
