@@ -16,7 +16,6 @@ from conformance.cli.options import (
     say,
     shown,
     timeout_option,
-    where,
 )
 from conformance.errors import UsageError
 
@@ -68,7 +67,7 @@ def run(
             on_start=watch.start,
             on_record=watch.record,
         )
-    click.echo(where(shown(finished, Path(folder))))
+    shown(finished, Path(folder))
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None:
@@ -140,7 +139,7 @@ def worker(
         left(3)
     if finished is None:
         return
-    click.echo(where(shown(finished, Path(folder))))
+    shown(finished, Path(folder))
     if finished.footer is None:
         left(3)
     sys.exit(0 if finished.conforms else 1)

@@ -48,19 +48,15 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
 
 
 def shown(run: "Run", folder: Path) -> Path | None:
-    """Put what is made of a run beside its results, and print it; where the page is, if it is."""
+    """Put what is made of a run beside its results, print it and where it is; the page, if any."""
     from conformance.report import forms, terminal
     from conformance.results import FILE
 
     page = forms.write(run, folder)
     terminal.show(run, Console())
     click.echo(f"{folder / FILE}")
+    click.echo(page or "no page: Jinja2 makes it: pip install 'conformance[report]'")
     return page
-
-
-def where(page: Path | None) -> str:
-    """Where the page is, or what makes it."""
-    return f"{page}" if page else "no page: Jinja2 makes it: pip install 'conformance[report]'"
 
 
 def say(line: str) -> None:

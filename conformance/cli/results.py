@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from conformance.cli.options import shown, where
+from conformance.cli.options import shown
 
 
 @click.command()
@@ -32,7 +32,6 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool) -> None:
     merged = merging.merge(files)
     merging.write(merged, Path(folder))
     page = shown(merged, Path(folder))
-    click.echo(where(page))
     if opens and page is not None:
         click.launch(str(page.absolute()))
     if merged.footer is None:
