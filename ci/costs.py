@@ -1,4 +1,4 @@
-"""Writes conformance/costs.toml again, from the seconds in results files of whole runs.
+"""Writes conformance/run/costs.toml again, from the seconds in results files of whole runs.
 
 python ci/costs.py RESULTS.jsonl…
 """
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from conformance.costs import FILE
-from conformance.registry import own
-from conformance.results import Record, read
+from conformance.core.implementations import own
+from conformance.run.costs import FILE
+from conformance.run.results import Record, read
 
 HEAD = """\
 # Mean seconds of a check of each implementation, by which a run is divided into shards.

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import click
 
-from conformance.cases import AnyCase, all_cases
-from conformance.clauses import FOLDER, Clause, read
 from conformance.cli import commands
+from conformance.core.clauses import FOLDER, Clause, read
+from conformance.core.questions import AnyCase
+from conformance.subjects import all_cases
 
 NAMED = 3  # cases of one kind whose names are shown
 CLAUSES = """\

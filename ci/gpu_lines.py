@@ -20,18 +20,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FILE = Path(__file__).parent / "gpu_lines.toml"
 FILES = (
-    "conformance/devices.py",
-    "conformance/frameworks/host_data_parallel.py",
-    "conformance/frameworks/jax_devices.py",
+    "conformance/run/devices.py",
+    "conformance/frameworks/torch/host_data_parallel.py",
+    "conformance/frameworks/jax/devices.py",
     "conformance/frameworks/precision.py",
-    "conformance/frameworks/probes/data_parallel.py",
-    "conformance/frameworks/probes/data_parallel_article.py",
-    "conformance/frameworks/probes/data_parallel_training.py",
-    "conformance/frameworks/probes/ddp_construction.py",
-    "conformance/frameworks/probes/ddp_hooks.py",
-    "conformance/frameworks/torch_devices.py",
-    "conformance/frameworks/torch_gradients.py",
-    "conformance/worlds/torch_station.py",
+    "conformance/behaviours/data_parallel/probe.py",
+    "conformance/behaviours/data_parallel/article_probe.py",
+    "conformance/behaviours/data_parallel/training_probe.py",
+    "conformance/behaviours/ddp/construction_probe.py",
+    "conformance/behaviours/ddp/hooks_probe.py",
+    "conformance/frameworks/torch/devices.py",
+    "conformance/gradient_mean/in_torch.py",
+    "conformance/processes/torch_rendezvous.py",
     "impls/gradient_mean/torch_data_parallel.py",
     "impls/gradient_mean/torch_data_parallel_loss_inside.py",
 )
@@ -40,8 +40,8 @@ TESTS = (
     "tests/frameworks/test_gpu_paths.py",
     "tests/frameworks/test_host_data_parallel.py",
     "tests/frameworks/test_precision.py",
-    "tests/test_devices.py",
-    "tests/worlds/test_gpu_ranks.py",
+    "tests/run/test_devices.py",
+    "tests/processes/test_gpu_ranks.py",
 )
 CHECKS = (
     "channel_shuffle/torch_module:grid-c6-*",
@@ -106,9 +106,9 @@ def _call(call: Sequence[str]) -> None:
 
 def ask(folder: Path) -> None:
     """Ask the checks, and let ranks end by themselves, since one that is killed saves nothing."""
-    from conformance import runner
-    from conformance.plan import make_plan
-    from conformance.worlds.crew import Crew
+    from conformance.processes.crew import Crew
+    from conformance.run import runner
+    from conformance.run.plan import make_plan
 
     def not_killed(_crew: Crew) -> None:
         """They see their sockets close."""

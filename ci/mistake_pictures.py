@@ -5,21 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.cases import AnyCase, all_cases
-from conformance.cases.case import GradientQuestion, ShuffleQuestion
-from conformance.judge.comparison import difference
-from conformance.judge.gradient_diagnosis import diagnose as diagnose_gradient
-from conformance.judge.gradient_diagnosis import wrong_answers
-from conformance.judge.permutations import channel_permutation
-from conformance.judge.shuffle_diagnosis import answer_of
-from conformance.judge.shuffle_diagnosis import diagnose as diagnose_shuffle
-from conformance.judge.verdict import is_right, promised
-from conformance.killing import Kill
+from conformance.channel_shuffle.diagnosis import answer_of
+from conformance.channel_shuffle.diagnosis import diagnose as diagnose_shuffle
+from conformance.channel_shuffle.permutations import channel_permutation
+from conformance.core.comparison import difference
+from conformance.core.implementations import PROMISES
+from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
+from conformance.core.verdict import is_right, promised
+from conformance.gradient_mean.diagnosis import diagnose as diagnose_gradient
+from conformance.gradient_mean.diagnosis import wrong_answers
+from conformance.gradient_mean.parts import Work
 from conformance.mistakes import Mistake
-from conformance.mistakes.work import Work
-from conformance.registry import PROMISES
+from conformance.proofs.kill_matrix import Kill
 from conformance.report.page.told import is_spectrometer
-from conformance.store import make
+from conformance.run.goldens import make
+from conformance.subjects import all_cases
 
 # Where there is a picture: the first of these that names the mistake is shown.
 SHOWN = (

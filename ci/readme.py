@@ -18,12 +18,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from conformance.cases import all_cases
-from conformance.clauses import FOLDER, Clause
-from conformance.clauses import read as read_clauses
-from conformance.mutants import ledger
-from conformance.report import averages, mutated, terminal
-from conformance.results import read
+from conformance.core.clauses import FOLDER, Clause
+from conformance.core.clauses import read as read_clauses
+from conformance.proofs.mutants import ledger
+from conformance.proofs.mutants import printed as mutated
+from conformance.report import averages, terminal
+from conformance.run.results import read
+from conformance.subjects import all_cases
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -3,16 +3,19 @@
 from textwrap import shorten
 from typing import Any
 
-from conformance.asking import behaviours, channel_shuffle, gradient_mean, virtual_ranks
-from conformance.asking.ask import Ask, Rank
-from conformance.cases.case import (
+from conformance.behaviours import ask as behaviours
+from conformance.channel_shuffle import ask as channel_shuffle
+from conformance.core.ask import Ask, Rank
+from conformance.core.outcomes import Outcome, Unsupported
+from conformance.core.questions import (
     BehaviourQuestion,
     GradientQuestion,
     ShuffleQuestion,
     VirtualQuestion,
 )
 from conformance.frameworks import Description, bridge
-from conformance.outcomes import Outcome, Unsupported
+from conformance.gradient_mean import ask as gradient_mean
+from conformance.gradient_mean import virtual_ask as virtual_ranks
 
 __all__ = ["Ask", "ask", "describe", "prepare_jax", "prepare_numpy", "prepare_torch"]
 

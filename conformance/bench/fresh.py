@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.errors import UsageError
-from conformance.worlds.birth import environment_for
-from conformance.worlds.folders import new_folder
+from conformance.core.errors import UsageError
+from conformance.processes.fork_request import environment_for
+from conformance.processes.temp_folders import new_folder
 
 LIMIT = 300.0
 _STEP = 0.005

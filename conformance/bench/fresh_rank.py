@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from conformance.frameworks import torch_bench
-from conformance.worlds.child import die_with_parent
-from conformance.worlds.torch_station import TorchPlace, TorchStation
+from conformance.processes.rank_process import die_with_parent
+from conformance.processes.torch_rendezvous import TorchPlace, TorchStation
 
 
 def main(folder: str, parent: int, index: int, size: int, number: int) -> None:

@@ -13,15 +13,15 @@ from rich.table import Table
 
 from conformance.bench import Say, Settings, fresh
 from conformance.bench.memory import Peak
-from conformance.errors import UsageError
+from conformance.core.errors import UsageError
 from conformance.frameworks import is_installed
-from conformance.worlds import LocalWorld, Task, TorchRanks, World
+from conformance.processes import LocalWorld, Task, TorchRanks, World
 
 CHECKS = 20  # for each number of ranks, all of them on the pool
 RANKS = JAX_DEVICES = 8
 _LIMIT = 300.0
 _GIB = 1 << 30
-_JAX = ("jax", "conformance.asking", "conformance.frameworks.jax_bridge", "flax")
+_JAX = ("jax", "conformance.asking", "conformance.frameworks.jax.bridge", "flax")
 
 Value = TypeVar("Value")
 

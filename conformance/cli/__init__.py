@@ -5,11 +5,11 @@ import sys
 import click
 
 import conformance
-from conformance.cli.asking import fuzz, run, worker
-from conformance.cli.porting import compare
+from conformance.cli.compare import compare
 from conformance.cli.results import diff, report
+from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
-from conformance.errors import UsageError
+from conformance.core.errors import UsageError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

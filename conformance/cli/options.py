@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from conformance.errors import UsageError
+from conformance.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from conformance.results import Run
+    from conformance.run.results import Run
 
 _DIR = "conformance-report"
 
@@ -50,7 +50,7 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
 def shown(run: "Run", folder: Path) -> Path | None:
     """Put what is made of a run beside its results, print it and where it is; the page, if any."""
     from conformance.report import forms, terminal
-    from conformance.results import FILE
+    from conformance.run.results import FILE
 
     page = forms.write(run, folder)
     terminal.show(run, Console())

@@ -32,7 +32,7 @@ def list_(
     conformance list cases 'channel_shuffle:*dtype*'
     conformance list clauses --json
     """
-    from conformance import listing
+    from conformance.cli import listing
 
     entries = listing.entries(what, patterns, adapters)
     click.echo(listing.as_json(entries) if as_json else listing.as_lines(entries))
@@ -52,7 +52,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
     conformance explain channel_shuffle/torch_module@cpu:identity-probe-f32-c12-g3
     conformance explain channel_shuffle:photographs-u8 --picture shuffle.png
     """
-    from conformance import explaining
+    from conformance.cli import explain as explaining
 
     click.echo("\n\n".join(explaining.explain(name, adapters) for name in ids))
     if picture is not None:
@@ -71,7 +71,7 @@ def regen(patterns: tuple[str, ...], *, check: bool) -> None:
     conformance regen --check
     conformance regen
     """
-    from conformance import regeneration
+    from conformance.cli import regeneration
 
     differences = regeneration.regen(patterns, check=check, say=say)
     for line in differences:
@@ -97,11 +97,12 @@ def mistakes(*, as_json: bool) -> None:
     conformance mistakes
     conformance mistakes --json
     """
-    from conformance import killing, listing
-    from conformance.calibration import margins
-    from conformance.cases import all_cases
-    from conformance.report import kill_table
+    from conformance.cli import listing
+    from conformance.proofs import kill_matrix as killing
+    from conformance.proofs import kill_table
+    from conformance.proofs.bound_margins import margins
     from conformance.report.progress import counted
+    from conformance.subjects import all_cases
 
     found = killing.kills(progress=counted(len(all_cases()), say))
     calibrated = margins(all_cases())
@@ -144,11 +145,11 @@ def mutants(
 
     Exit status: 0 the suite sees every one that differs, 1 some survived, 3 it was cut short.
     """
-    from conformance.plan import known_differences, make_players
+    from conformance.run.plan import known_differences, make_players
 
     need_hypothesis()
-    from conformance.mutants.campaign import Campaign
-    from conformance.report import mutated
+    from conformance.proofs.mutants import printed as mutated
+    from conformance.proofs.mutants.campaign import Campaign
     from conformance.report.progress import now_and_then
 
     tell = now_and_then(say)

@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from conformance.cases.case import Layout, Transform
-from conformance.dtypes import Dtype
-from conformance.oracle.numbers.system import Bits
-from conformance.outcomes import Unsupported
+from conformance.arithmetic.system import Bits
+from conformance.core.dtypes import Dtype
+from conformance.core.outcomes import Unsupported
+from conformance.core.questions import Layout, Transform
 
 Function = Callable[..., Any]
 # A dtype that it does not take, or a function that it cannot take a derivative of, map or compile.
@@ -137,5 +137,5 @@ def is_installed(framework: str) -> bool:
 
 def bridge(framework: str) -> Bridge:
     """The bridge of `torch`, `jax` or `numpy`; this imports the framework."""
-    module: Any = importlib.import_module(f"conformance.frameworks.{framework}_bridge")
+    module: Any = importlib.import_module(f"conformance.frameworks.{framework}.bridge")
     return module

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from conformance.cases.case import Layout
+from conformance.core.questions import Layout
 
 
 def laid_out(values: np.ndarray, layout: Layout) -> np.ndarray:

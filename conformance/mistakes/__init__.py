@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from conformance.mistakes import channel_shuffle, gradient_mean
-from conformance.mistakes.mistake import Mistake
+from conformance.channel_shuffle import mistakes as channel_shuffle
+from conformance.core.mistake import Mistake
+from conformance.gradient_mean import mistakes as gradient_mean
 
 __all__ = ["Mistake", "catalogue"]
 

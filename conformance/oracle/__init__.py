@@ -6,26 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cases import channel_shuffle as shuffle_cases
-from conformance.cases.case import (
+from conformance.arithmetic import Lattice
+from conformance.arithmetic.running import Approximate
+from conformance.arithmetic.system import FORMATS, Bits
+from conformance.behaviours import model as behaviours
+from conformance.channel_shuffle import definition as channel_shuffle
+from conformance.channel_shuffle import inputs as shuffle_cases
+from conformance.core.dtypes import DTYPES
+from conformance.core.questions import (
     AnyCase,
     BehaviourQuestion,
     GradientQuestion,
     ShuffleQuestion,
     VirtualQuestion,
 )
-from conformance.dtypes import DTYPES
-from conformance.oracle import (
-    behaviours,
-    channel_shuffle,
-    drawing,
-    gradient_mean,
-    noise,
-    virtual_ranks,
-)
-from conformance.oracle.numbers import Lattice
-from conformance.oracle.numbers.running import Approximate
-from conformance.oracle.numbers.system import FORMATS, Bits
+from conformance.gradient_mean import definition as gradient_mean
+from conformance.gradient_mean import inputs as drawing
+from conformance.gradient_mean import noise
+from conformance.gradient_mean import virtual_definition as virtual_ranks
 
 __all__ = ["Solution", "bounds_at", "loses", "solve"]
 
@@ -85,7 +83,7 @@ def _exact(question: GradientQuestion, promises: Sequence[str]) -> Solution:
 
 
 def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Solution:
-    from conformance.oracle.numbers.ball import Ball, rounded  # needs python-flint
+    from conformance.arithmetic.ball import Ball, rounded  # needs python-flint
 
     inputs = drawing.inputs(question, promises)
     truths = gradient_mean.answer(Ball(), question, inputs, promises)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from conformance.report.comparison import comparisons, labels, legend, tally
-from conformance.results import Record, Run
+from conformance.run.results import Record, Run
 
 
 @dataclass(frozen=True)

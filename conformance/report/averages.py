@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from conformance.cases import all_cases
-from conformance.cases.case import GradientQuestion
+from conformance.core.questions import GradientQuestion
 from conformance.judge import ASIDE, RIGHT
-from conformance.results import Record, Run
+from conformance.run.results import Record, Run
+from conformance.subjects import all_cases
 
 PROMISES = ("rank_mean", "sample_mean", "rank_sum")
 

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from conformance.results import Run
+from conformance.run.results import Run
 
 _LETTER = 6.6  # pixels, of 11 px sans-serif; `textLength` makes it so
 _FONTS = "Verdana,DejaVu Sans,Geneva,sans-serif"

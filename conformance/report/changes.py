@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from conformance.errors import UsageError
+from conformance.core.errors import UsageError
 from conformance.judge import ASIDE
 from conformance.report.comparison import kind_of, wanting
 from conformance.report.merging import merge
-from conformance.results import Record, Run
+from conformance.run.results import Record, Run
 
 # What happened to a check, in the order in which it is told, and in the words of a heading.
 Kind = Literal[

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from conformance.judge import ASIDE
-from conformance.results import Record, Run
+from conformance.run.results import Record, Run
 
 Kind = Literal["same bits", "within bound", "other answers", "verdicts", "alone"]
 Places: TypeAlias = Mapping[tuple[str, str], str]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from conformance.report import agreement, badge, junit, page, spreadsheet, step_summary
-from conformance.results import Run
+from conformance.run.results import Run
 
 FORMS: Mapping[str, Callable[[Run], str]] = {
     "agreement.txt": agreement.text,

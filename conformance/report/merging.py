@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import conformance
-from conformance.errors import UsageError
-from conformance.results import FILE, FORMAT, Record, Run, now, read, writable
+from conformance.core.errors import UsageError
+from conformance.run.results import FILE, FORMAT, Record, Run, now, read, writable
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
 FRAMEWORKS = ("torch", "jax")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.cases import AnyCase
-from conformance.errors import UsageError
-from conformance.store import make
+from conformance.core.errors import UsageError
+from conformance.core.questions import AnyCase
+from conformance.run.goldens import make
 
 GAP = 8  # pixels between two photographs
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance.cases import AnyCase
-from conformance.results import Record
+from conformance.core.questions import AnyCase
+from conformance.run.results import Record
 
 EVERY = 5.0  # seconds between the lines in a pipe
 

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from conformance.results import Run
+from conformance.run.results import Run
 
 COLUMNS = (
     "id",

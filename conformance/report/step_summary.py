@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from conformance.core.visible import visible
 from conformance.judge import ASIDE, STATUSES
 from conformance.report.comparison import comparisons, cut_short, labels, legend, places, tally
 from conformance.report.summary import findings
-from conformance.report.visible import visible
-from conformance.results import Record, Run
+from conformance.run.results import Record, Run
 
 # GitHub refuses a step summary of more than 1 MiB, whole.
 LIMIT = 1024 * 1024 - 4096

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.mistakes import catalogue
-from conformance.results import Record
+from conformance.run.results import Record
 
 _SHOWN = 3  # mistakes that are counted where none explains everything
 

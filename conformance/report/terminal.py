@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance.calibration import spread
+from conformance.core.console import unfolded
+from conformance.core.visible import visible
 from conformance.frameworks.precision import MEASURED
 from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
+from conformance.proofs.bound_margins import spread
 from conformance.report import agreement, averages
 from conformance.report.agreement import parted
 from conformance.report.comparison import comparisons, cut_short, legend, places, tally
-from conformance.report.pipe import unfolded
 from conformance.report.summary import findings
-from conformance.report.visible import visible
-from conformance.results import Record, Run
+from conformance.run.results import Record, Run
 
 DIFFERING = 10  # of what differs so many are shown; agreement.txt has all
 FAILING = 5  # of one implementation, likewise

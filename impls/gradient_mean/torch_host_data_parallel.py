@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import conformance
-from conformance.frameworks.host_data_parallel import HostDataParallel
+from conformance.frameworks.torch.host_data_parallel import HostDataParallel
 
 
 @conformance.implementation(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.results import read
+from conformance.run.results import read
 
 ROOT = Path(__file__).parents[2]
 SHUFFLES = "channel_shuffle/numpy_*:grid-c6-*"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.report.merging import pieces
-from conformance.results import read
+from conformance.run.results import read
 from tests.report.records import record, results
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ci.mistake_pictures import permutations, weights
-from conformance.cases.case import GradientQuestion
+from conformance.core.questions import GradientQuestion
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.judge import STATUSES
-from conformance.results import Record
+from conformance.run.results import Record
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

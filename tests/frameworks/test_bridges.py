@@ -5,11 +5,11 @@ import importlib
 import numpy as np
 import pytest
 
-from conformance.cases.fills import FILLS
-from conformance.dtypes import DTYPES, bits_of
+from conformance.channel_shuffle.fills import FILLS
+from conformance.core.dtypes import DTYPES, bits_of
+from conformance.core.outcomes import NotExercised, Unsupported, WrongAnswer
 from conformance.frameworks import bridge, is_installed
 from conformance.frameworks.layouts import laid_out
-from conformance.outcomes import NotExercised, Unsupported, WrongAnswer
 
 LAYOUTS = ["contiguous", "channels_last", "transposed", "sliced", "expanded", "negative"]
 SHAPE = (2, 12, 3, 5)
@@ -71,7 +71,7 @@ def test_what_is_no_array_is_a_wrong_answer(here):
 
 
 def test_grouped_convolution_is_exact_on_small_integers(here):
-    from conformance.oracle.channel_shuffle import grouped_pointwise
+    from conformance.channel_shuffle.definition import grouped_pointwise
 
     x = FILLS["small-integers"]((2, 6, 2, 3), DTYPES["f32"], "input")
     kernel = FILLS["small-integers"]((6, 3, 1, 1), DTYPES["f32"], "cotangent")

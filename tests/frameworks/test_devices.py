@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from conformance.outcomes import Unsupported
+from conformance.core.outcomes import Unsupported
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 
-from conformance.frameworks import jax_devices, torch_devices  # noqa: E402
+from conformance.frameworks.jax import devices as jax_devices  # noqa: E402
+from conformance.frameworks.torch import devices as torch_devices  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

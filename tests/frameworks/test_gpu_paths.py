@@ -5,20 +5,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from conformance.asking import Ask, ask
-from conformance.cases import all_cases
-from conformance.checks import Check
+from conformance.asking import Ask
+from conformance.core import ask
+from conformance.core.checks import Check
+from conformance.core.implementations import own
+from conformance.core.outcomes import NotExercised, Unsupported
 from conformance.judge import judge
-from conformance.outcomes import NotExercised, Unsupported
-from conformance.registry import own
-from conformance.store import make
-from conformance.worlds.task import Rank
+from conformance.processes.task import Rank
+from conformance.run.goldens import make
+from conformance.subjects import all_cases
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 
-from conformance.frameworks import jax_devices, torch_devices  # noqa: E402
-from conformance.frameworks.host_data_parallel import HostDataParallel  # noqa: E402
+from conformance.frameworks.jax import devices as jax_devices  # noqa: E402
+from conformance.frameworks.torch import devices as torch_devices  # noqa: E402
+from conformance.frameworks.torch.host_data_parallel import HostDataParallel  # noqa: E402
 
 jax_devices.prepare()  # before anything else makes the host one device
 CASES = {case.name: case for case in all_cases() if case.operation == "gradient_mean"}
@@ -118,7 +120,7 @@ def out_of_memory(_framework):
 
 def test_a_gpu_out_of_memory_is_unsupported_in_one_line(torch_gpus, monkeypatch):
     torch_gpus(2, 2)
-    monkeypatch.setattr("conformance.asking.gradient_mean.loaded", out_of_memory)
+    monkeypatch.setattr("conformance.gradient_mean.ask.loaded", out_of_memory)
     with pytest.raises(Unsupported) as told:
         asked("torch_data_parallel", TWO)
     assert str(told.value).startswith(
@@ -137,7 +139,7 @@ def test_xla_out_of_memory_is_unsupported(monkeypatch):
         return fails
 
     monkeypatch.setattr(jax_devices, "those", lambda _: jax.devices("cpu")[:2])
-    monkeypatch.setattr("conformance.asking.gradient_mean.loaded", loaded)
+    monkeypatch.setattr("conformance.gradient_mean.ask.loaded", loaded)
     with pytest.raises(Unsupported, match="cuda is out of memory: RESOURCE_EXHAUSTED"):
         asked("jax_pmap", TWO)
 
@@ -168,8 +170,8 @@ def test_where_there_is_no_gpu_a_question_about_one_is_unsupported():
 
 
 def test_values_know_on_which_device_they_are():
-    from conformance.frameworks import torch_bridge
-    from conformance.outcomes import WrongAnswer
+    from conformance.core.outcomes import WrongAnswer
+    from conformance.frameworks.torch import bridge as torch_bridge
 
     with pytest.raises(WrongAnswer, match="gave a tensor on cpu, not on cuda:1"):
         torch_bridge.values(torch.zeros(1), "cuda:1")
@@ -177,7 +179,7 @@ def test_values_know_on_which_device_they_are():
 
 
 def test_what_is_asked_of_the_cpu_runs_there_on_a_machine_with_a_gpu(monkeypatch):
-    from conformance.frameworks import jax_bridge
+    from conformance.frameworks.jax import bridge as jax_bridge
 
     assert jax.config.jax_default_device is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

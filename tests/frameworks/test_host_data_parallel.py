@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel
 from torch.nn.parallel.parallel_apply import parallel_apply
 
-from conformance.frameworks.host_data_parallel import HostDataParallel, rebound
+from conformance.frameworks.torch.host_data_parallel import HostDataParallel, rebound
 
 
 class Pair(NamedTuple):

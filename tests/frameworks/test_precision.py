@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from conformance.dtypes import DTYPES
+from conformance.arithmetic.system import Bits
+from conformance.core.dtypes import DTYPES
 from conformance.frameworks import bridge, is_installed, precision
 from conformance.frameworks.precision import SIGNIFICANDS, measure
-from conformance.oracle.numbers.system import Bits
 
 
 def cut(values, bits, how=np.trunc):

@@ -1,6 +1,6 @@
 """A run whose every text is an attack on its reader, and whose every number is none."""
 
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report.records import ENVIRONMENT, record
 
 NASTY = "</script><script>window.hacked=1</script><img src=x onerror=hacked=1>\"'&\n\u202ee\u2028"

@@ -2,7 +2,7 @@
 
 import json
 
-from conformance.results import FILE, Record, Writer
+from conformance.run.results import FILE, Record, Writer
 
 ENVIRONMENT = {
     "python": "3.11.7",

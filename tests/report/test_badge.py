@@ -1,7 +1,7 @@
 import xml.etree.ElementTree as ET
 
 from conformance.report.badge import text
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report.records import record
 
 GOOD, BAD = record("a", "x", "1"), record("a", "y", "1", "fail")

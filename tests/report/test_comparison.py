@@ -1,7 +1,7 @@
 from conformance.report import agreement
 from conformance.report.comparison import comparisons, tally
 from conformance.report.merging import merge
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report.records import record, results
 
 

@@ -3,7 +3,7 @@ from click.testing import CliRunner
 
 from conformance.cli import commands
 from conformance.report import forms, page
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record, results
 

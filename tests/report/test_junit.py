@@ -5,7 +5,7 @@ import pytest
 
 from conformance.report.junit import text
 from conformance.report.merging import merge
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record, results
 

@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from conformance.errors import UsageError
+from conformance.core.errors import UsageError
 from conformance.report import forms
 from conformance.report.merging import merge, write
-from conformance.results import read
+from conformance.run.results import read
 from tests.report.records import header_of, record, results
 
 OLD = {"torch": "2.9.1", "jax": "0.7.1"}

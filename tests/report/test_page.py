@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.cases import all_cases
-from conformance.judge.comparison import sha256_of_answer
-from conformance.judge.gradient_diagnosis import as_answer
-from conformance.judge.shuffle_diagnosis import answer_of
+from conformance.channel_shuffle.diagnosis import answer_of
+from conformance.core.comparison import sha256_of_answer
+from conformance.gradient_mean.diagnosis import as_answer
+from conformance.gradient_mean.parts import Work
 from conformance.mistakes import catalogue
-from conformance.mistakes.work import Work
 from conformance.report import page
 from conformance.report.page import charts, remade, tables
-from conformance.results import Record, Run
-from conformance.store import FOLDER, load
+from conformance.run.goldens import FOLDER, load
+from conformance.run.results import Record, Run
+from conformance.subjects import all_cases
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conformance.report import page
-from conformance.results import FILE, Run, read
+from conformance.run.results import FILE, Run, read
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record, results
 

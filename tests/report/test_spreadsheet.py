@@ -2,7 +2,7 @@ import csv
 import io
 
 from conformance.report.spreadsheet import COLUMNS, text
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import record
 

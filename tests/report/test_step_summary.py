@@ -1,6 +1,6 @@
 from conformance.report.merging import merge
 from conformance.report.step_summary import LIMIT, code, plain, text
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report.records import record, results
 
 HEADER = {"checks": 1, "environment": {"adapters": []}}

@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from conformance.report.terminal import FAILING, show
-from conformance.results import Run
+from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import record
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from conformance.core.implementations import Implementation, adapter
 from conformance.mistakes import catalogue
-from conformance.registry import Implementation, adapter
 
 FOLDER = Path(__file__).parent
 FRAMEWORKS = ("torch", "jax")

@@ -10,18 +10,19 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("jax")
 
-from conformance.cases import all_cases
-from conformance.cases.case import BehaviourQuestion, ShuffleQuestion, VirtualQuestion
-from conformance.checks import Check, all_checks
-from conformance.examiner import Examiner
+from tests.mistakes.kills import kills_of
+
+from conformance.core.checks import Check, all_checks
+from conformance.core.implementations import gather
+from conformance.core.questions import BehaviourQuestion, ShuffleQuestion, VirtualQuestion
 from conformance.judge import NOT_CONFORMING, RIGHT
 from conformance.mistakes import catalogue
-from conformance.registry import gather
 from conformance.report.summary import findings
-from conformance.results import read as read_results
-from conformance.results import record_of
-from conformance.store import load
-from tests.mistakes.kills import kills_of
+from conformance.run.examiner import Examiner
+from conformance.run.goldens import load
+from conformance.run.results import read as read_results
+from conformance.run.results import record_of
+from conformance.subjects import all_cases
 from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, files, forms, read
 
 FORMS = forms()  # an unknown name fails here, when tests are collected

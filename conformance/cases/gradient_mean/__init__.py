@@ -1,14 +1,12 @@
 """The cases of gradient averaging: the averages, and what the frameworks' own classes do."""
 
-from conformance.cases.case import AnyCase
-from conformance.cases.gradient_mean import (
-    averages,
-    data_parallel,
-    distributed_data_parallel,
-    jax,
-    jax_processes,
-    virtual_ranks,
-)
+from conformance.behaviours.data_parallel import cases as data_parallel
+from conformance.behaviours.jax import cases as jax
+from conformance.behaviours.jax import processes_cases as jax_processes
+from conformance.cases.gradient_mean import distributed_data_parallel
+from conformance.core.questions import AnyCase
+from conformance.gradient_mean import cases as averages
+from conformance.gradient_mean import virtual_cases as virtual_ranks
 
 
 def cases() -> tuple[AnyCase, ...]:

@@ -1,7 +1,9 @@
 """What DistributedDataParallel does, beside the averages: a case or more a clause."""
 
-from conformance.cases.gradient_mean import ddp_around, ddp_article, ddp_averages
-from conformance.cases.gradient_mean.ddp_making import BehaviourCase
+from conformance.behaviours.case_parts import BehaviourCase
+from conformance.behaviours.ddp import article_cases as ddp_article
+from conformance.behaviours.ddp import averaging_cases as ddp_averages
+from conformance.behaviours.ddp import other_cases as ddp_around
 
 
 def cases() -> tuple[BehaviourCase, ...]:

@@ -13,13 +13,13 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
 
+from conformance.core.visible import visible
 from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report.comparison import comparisons, cut_short, legend, tally
 from conformance.report.page import charts, tables
 from conformance.report.page.signs import SIGNS, WORDS, address
 from conformance.report.summary import findings
-from conformance.report.visible import visible
-from conformance.results import Run
+from conformance.run.results import Run
 
 NAME = "index.html"
 _NAMED = 5  # implementations beside a reason

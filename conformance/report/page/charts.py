@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from conformance.calibration import spread
-from conformance.results import Record
+from conformance.proofs.bound_margins import spread
+from conformance.run.results import Record
 
 _DECADES = 6  # of error ÷ bound, from 10⁻⁶ to 1
 _BINS = 4  # of each

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cases import AnyCase
-from conformance.cases.case import GradientQuestion, ShuffleQuestion
-from conformance.dtypes import bits_of
-from conformance.judge.comparison import difference, sha256_of_answer
-from conformance.judge.gradient_diagnosis import as_answer
-from conformance.judge.shuffle_diagnosis import answer_of
-from conformance.judge.verdict import promised, with_positive_zeros
+from conformance.channel_shuffle.diagnosis import answer_of
+from conformance.core.comparison import difference, sha256_of_answer
+from conformance.core.dtypes import bits_of
+from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
+from conformance.core.verdict import promised, with_positive_zeros
+from conformance.gradient_mean.diagnosis import as_answer
+from conformance.gradient_mean.parts import ByRank, Work
 from conformance.mistakes import catalogue
-from conformance.mistakes.work import ByRank, Work
 from conformance.report.page import charts, told
-from conformance.results import Record, Run
-from conformance.store import Golden, Goldens
+from conformance.run.goldens import Golden, Goldens
+from conformance.run.results import Record, Run
 
 PLACE = "CHECK"
 MOST = 400  # checks: each takes a few milliseconds and a kilobyte

@@ -10,10 +10,10 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from conformance.errors import UsageError
+from conformance.core.errors import UsageError
+from conformance.core.implementations import Implementation, declared_in, own, own_folder
 from conformance.judge import RIGHT
-from conformance.registry import Implementation, declared_in, own, own_folder
-from conformance.results import Run
+from conformance.run.results import Run
 
 LONGEST = 200  # lines of a source that is shown
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cases import AnyCase, all_cases
-from conformance.cases.case import GradientQuestion, ShuffleQuestion
-from conformance.cases.models import SPECTROMETER
-from conformance.errors import UsageError
-from conformance.oracle import channel_shuffle as oracle
+from conformance.channel_shuffle import definition as oracle
+from conformance.core.errors import UsageError
+from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
+from conformance.gradient_mean.models import SPECTROMETER
 from conformance.report.page import charts
-from conformance.results import Run
-from conformance.store import Goldens, load, tier_of
+from conformance.run.goldens import Goldens, load, tier_of
+from conformance.run.results import Run
+from conformance.subjects import all_cases
 
 HEAD = 5  # elements of an array that are shown
 MOST_CHANNELS = 64  # of a permutation that is drawn

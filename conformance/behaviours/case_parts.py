@@ -1,0 +1,45 @@
+"""The cases about DistributedDataParallel are made of these.
+
+A rank's numbers are the arguments. Where a loss is w·x, its gradient is x, so that what a case
+hands to rank r can be read off the gradients that come back. All numbers are chosen so that no
+mean rounds, unless rounding is what is asked about.
+"""
+
+from typing import Any
+
+from conformance.core.questions import BehaviourQuestion, Case
+
+BehaviourCase = Case[BehaviourQuestion]
+
+# Each rank's own gradient: of two parameters, the mean of which rank 0 alone would get wrong.
+# At W = 3 they are divisible by 3, since the default path multiplies by the rounded 1/3.
+_INTEGERS = {
+    2: ((1, 6), (2, -10)),
+    3: ((3, -6), (12, 9), (30, 27)),
+    4: ((1, 8), (2, -3), (5, 7), (10, 2)),
+    8: tuple((1 + r * r, 8 - 3 * r) for r in range(8)),
+}
+GRADIENTS = {w: tuple(tuple(map(float, row)) for row in rows) for w, rows in _INTEGERS.items()}
+SINGLES = {w: tuple(row[0] for row in rows) for w, rows in GRADIENTS.items()}
+STARTS = {2: (5.0, 7.0), 3: (5.0, 7.0, 9.0)}
+
+
+def make_case(
+    name: str,
+    about: str,
+    clauses: str,
+    probe: str,
+    ranks: int,
+    asked_of: str = "torch_ddp",
+    **arguments: Any,
+) -> BehaviourCase:
+    """A case named `ddp-NAME`, asked in so many ranks."""
+    return BehaviourCase(
+        "gradient_mean",
+        f"ddp-{name}",
+        "distributed-data-parallel",
+        about,
+        tuple(clauses.split()),
+        BehaviourQuestion(probe, tuple(arguments.items()), ranks),
+        asked_of=(asked_of,),
+    )

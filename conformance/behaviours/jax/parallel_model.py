@@ -1,0 +1,172 @@
+"""Whose gradient it must be: a model of pmap, pmean and shard_map, shard by shard.
+
+A model of a psum'd or pmean'd loss needs one thing to be known of JAX: what comes back through a
+collective. Where what varies is checked, to parameters that all shards share comes the sum of what
+the shards send; else each shard keeps its own, and a psum sends a psum back.
+"""
+
+import numpy as np
+
+from conformance.behaviours.jax.cases import multiples, padded_shards
+from conformance.core.dtypes import DTYPES, text
+
+Answers = dict[str, np.ndarray]
+_MODES = ("pmap", "checked", "unchecked")
+_UNCHECKED = ("pmap", "unchecked")
+
+
+def _psum(values: np.ndarray) -> np.ndarray:
+    """On every shard the sum of what the shards hold."""
+    return np.broadcast_to(values.sum(axis=0), values.shape).copy()
+
+
+def _pmean(values: np.ndarray) -> np.ndarray:
+    return _psum(values) / np.float32(len(values))
+
+
+def _through(mode: str, own: np.ndarray, loss: str) -> np.ndarray:
+    """The gradient on each shard of its own loss, or of a psum'd or pmean'd one.
+
+    Args:
+        mode: how the gradient is taken.
+        own: the gradients of the shards' own losses, (W, …).
+        loss: `own`, `psum` or `pmean`.
+    """
+    world = np.float32(len(own))
+    if mode == "checked":
+        return _psum(own) / (world if loss == "pmean" else np.float32(1))
+    cotangent = {"own": np.float32(1), "psum": world, "pmean": world / world}[loss]
+    return own * cotangent
+
+
+def _refused(name: str, kind: str) -> Answers:
+    return {f"{name}/raised": text(kind), f"{name}/says": np.array(True)}
+
+
+def _indivisible(count: int, devices: int) -> str:
+    """How pmap refuses an axis: it is sharded first, and only then squeezed."""
+    return "IndivisibleError" if count % devices else "ValueError"
+
+
+def pmap_leading_axis(*, devices: int) -> Answers:
+    """J1."""
+    lengths = np.arange(1, devices + 1)
+    return {
+        "devices": lengths,
+        "counted": lengths,
+        **_refused("longer", _indivisible(devices + 1, devices)),
+        **_refused("multiple", _indivisible(2 * devices, devices)),
+    }
+
+
+def pmap_unequal_axes(*, devices: int) -> Answers:
+    """J2."""
+    lengths = {"second-shorter": (devices, devices - 1), "first-shorter": (1, devices)}
+    answers: Answers = {}
+    for name, (first, second) in lengths.items():
+        for arguments in (name, f"{name}/tree"):
+            answers |= _refused(arguments, _indivisible(second, first))
+    return answers
+
+
+def pmap_is_shard_map(*, devices: int) -> Answers:
+    """J3."""
+    del devices
+    return {
+        "jaxpr": text("jit shard_map"),
+        "check_vma": np.array([False]),
+        "same_bits": np.array(True),
+        "sharding_has_shard_map": np.array(False),
+    }
+
+
+def pmean_is_psum_divided(*, devices: int) -> Answers:
+    """J4."""
+    answers: Answers = {}
+    for mode in _MODES:
+        answers[f"{mode}/operations"] = text("psum div")
+        answers[f"{mode}/divisors"] = np.array([devices], dtype=np.float32)
+    return answers
+
+
+def pmean_rounding(*, devices: int, dtype: str) -> Answers:
+    """J4: a product with the rounded reciprocal; the quotient itself where W is a power of two."""
+    numbers = np.arange(1, 301, dtype=DTYPES[dtype].carrier)
+    one, world = numbers.dtype.type(1), numbers.dtype.type(devices)
+    product = numbers * (one / world)
+    ways = (*_MODES, "vmap", "eager-division", "jit-division")
+    unlike = np.array(int((product != numbers / world).sum()))
+    return {**dict.fromkeys(ways, product), "unlike-quotient": unlike}
+
+
+def checked_gradient(*, devices: int) -> Answers:
+    """J5."""
+    return {"gradient": _through("checked", multiples(devices), "own")}
+
+
+def checked_gradient_reduced_again(*, devices: int) -> Answers:
+    """J6."""
+    summed = _through("checked", multiples(devices), "own")
+    answers = {"pmean": _pmean(summed), "psum": _psum(summed)}
+    return answers | {f"{name}/silent": np.array(True) for name in answers}
+
+
+def averaged_in_every_mode(*, devices: int) -> Answers:
+    """J7: parameters that vary have each shard's own gradient, checked or not."""
+    own = multiples(devices)
+    answers: Answers = {}
+    for mode in _MODES:
+        answers[f"averaged-loss/{mode}"] = _pmean(_through(mode, own, "pmean"))
+        answers[f"varying/{mode}"] = _pmean(own)
+    return answers
+
+
+def averaged_loss_alone(*, devices: int) -> Answers:
+    """J7."""
+    return {mode: _through(mode, multiples(devices), "pmean") for mode in _MODES}
+
+
+def own_gradient(*, devices: int) -> Answers:
+    """J8."""
+    return {mode: _through(mode, multiples(devices), "own") for mode in _UNCHECKED}
+
+
+def declared_replicated(*, devices: int) -> Answers:
+    """J8: what is taken for the same on all shards is read off the first."""
+    answers = _refused("checked", "ValueError")
+    for mode in _UNCHECKED:
+        answers[mode] = _through(mode, multiples(devices), "own")[0]
+        answers[f"{mode}/silent"] = np.array(True)
+    return answers
+
+
+def summed_loss(*, devices: int) -> Answers:
+    """J9."""
+    return {mode: _through(mode, multiples(devices), "psum") for mode in _MODES}
+
+
+def gradient_outside(*, devices: int) -> Answers:
+    """J10: the gradient of the mean or of the sum of the shards' losses."""
+    own = multiples(devices)
+    right = {"mean": _pmean(own)[0], "sum": _psum(own)[0], "per-shard": _pmean(own)[0]}
+    modes = ("checked", "unchecked")
+    return {f"{name}/{mode}": gradient for name, gradient in right.items() for mode in modes}
+
+
+def unequal_shards(*, devices: int) -> Answers:
+    """J16."""
+    del devices
+    return _refused("checked", "ValueError") | _refused("unchecked", "ValueError")
+
+
+def masked_shards(*, devices: int) -> Answers:
+    """J16."""
+    samples, weights = padded_shards(devices)
+    sums = (weights[..., None] * samples).sum(axis=1)
+    counts = weights.sum(axis=1, keepdims=True)
+    averages = {
+        "sums-over-counts": _psum(sums) / _psum(counts),
+        "mean-of-masked-means": _pmean(sums / counts),
+        "mean-of-plain-means": _pmean(samples.mean(axis=1)),
+    }
+    return {f"{name}/{mode}": average for name, average in averages.items() for mode in _MODES}

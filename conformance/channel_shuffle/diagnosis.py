@@ -1,0 +1,224 @@
+"""What a wrong answer about channel shuffle looks like."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from conformance.channel_shuffle import definition as oracle
+from conformance.channel_shuffle.likeness import likeness
+from conformance.channel_shuffle.mistakes import flushed
+from conformance.channel_shuffle.permutations import channel_permutation, cycles, stays_in_groups
+from conformance.core.comparison import difference
+from conformance.core.dtypes import DTYPES, bits_of
+from conformance.core.questions import ShuffleCase, ShuffleQuestion
+from conformance.mistakes import catalogue
+
+Arrays = Mapping[str, np.ndarray]
+IN_GROUPS, LOST, ACCEPTED = "shuffled-within-groups", "value-changing-copy", "indivisible-accepted"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The names of the mistakes that give this very answer, and what else can be read off it."""
+
+    names: tuple[str, ...]
+    evidence: str = ""
+
+
+def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays) -> Diagnosis:
+    """Name a wrong answer: by what it did to memory, by recomputing every mistake, by its values.
+
+    The answer is known to be wrong. Names that the answer cannot tell apart are all given.
+    """
+    question = case.question
+    if question.observe == "effects" and _touched_memory(given, expected):
+        return Diagnosis(("aliased-or-mutated",))
+    permutation = _read_permutation(question, inputs, given)
+    evidence = "" if permutation is None else _in_words(permutation, question)
+    fits = {name for name in _BY_NAME if _gives(name, case, inputs, given)}
+    loses_values = LOST not in fits and _lost_values(inputs, given, expected)
+    if _lost_width(question, given, expected):
+        fits.add("narrow-round-trip")
+    if loses_values:
+        fits.add(LOST)
+    fits = _with_or_without_in_groups(fits, permutation, question)
+    if loses_values:  # and then a compiler may have lost them, of channels that are moved wrongly
+        fits |= {name for name in _BY_NAME if _gives(name, case, inputs, given, flushed)}
+    return Diagnosis(tuple(name for name in _BY_NAME if name in fits), evidence)
+
+
+def _with_or_without_in_groups(
+    names: set[str], permutation: tuple[int, ...] | None, question: ShuffleQuestion
+) -> set[str]:
+    """The mistake that is "any other permutation that never leaves a group" has its own rule.
+
+    It fits where the permutation read off stays inside; a nearer name goes before it. But where
+    there is one group, or two channels in each, hardly anything else can be seen: then both stand.
+    """
+    others = names - {IN_GROUPS}
+    groups = int(question.groups)
+    fits = IN_GROUPS in names if permutation is None else stays_in_groups(permutation, groups)
+    says_little = groups == 1 or question.channels <= 2 * groups
+    return others | {IN_GROUPS} if fits and (not others or says_little) else others
+
+
+def accepted_refusal(case: ShuffleCase, inputs: Arrays, given: Arrays) -> Diagnosis:
+    """An answer came where an error is promised: by carelessness, or by a mistake that may."""
+    question, groups = case.question, case.question.groups
+    whole = isinstance(groups, int) and groups > 0 and len(question.shape) > 1
+    is_indivisible = whole and question.channels % groups != 0
+    return Diagnosis(
+        tuple(
+            name
+            for name in _BY_NAME
+            if (name == ACCEPTED and is_indivisible) or _gives(name, case, inputs, given)
+        )
+    )
+
+
+def _gives(
+    name: str,
+    case: ShuffleCase,
+    inputs: Arrays,
+    given: Arrays,
+    seen: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> bool:
+    """Whether the mistake gives this answer, or one that is seen as the same."""
+    wrong = answer_of(name, case, inputs)
+    if wrong is None:
+        return False
+    return difference(_each(given, seen), _each(wrong, seen)) is None
+
+
+def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
+    """The answer of a known mistake to a case; None where it has none, or the right one."""
+    wrong = _answer(case, inputs, _BY_NAME[name].wrong)
+    right = _answer(case, inputs, oracle.RIGHT)
+    if wrong is None or (right is not None and difference(wrong, right) is None):
+        return None
+    return wrong
+
+
+def _answer(case: ShuffleCase, inputs: Arrays, operator: oracle.Operator) -> Arrays | None:
+    try:
+        return oracle.answer(case.question, inputs, operator)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None  # such code raises on this shape
+
+
+_BY_NAME = {mistake.name: mistake for mistake in catalogue("channel_shuffle")}
+
+
+def _touched_memory(given: Arrays, expected: Arrays) -> bool:
+    return any(
+        name in given and difference({name: given[name]}, {name: expected[name]}) is not None
+        for name in ("shares_memory", "input_after")
+        if name in expected
+    )
+
+
+def _read_permutation(
+    question: ShuffleQuestion, inputs: Arrays, given: Arrays
+) -> tuple[int, ...] | None:
+    if question.transform == "vmapped" or question.then or question.observe == "convolutions":
+        return None
+    return channel_permutation(inputs["input"], given.get("output", np.empty(0)))
+
+
+def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
+    right = tuple(oracle.permutation(question.channels, int(question.groups)).tolist())
+    if permutation == right:
+        return "the channels of the output stand right"
+    seems = likeness(permutation, int(question.groups))
+    told = f"it moves the channels as {cycles(permutation)}, the right way is {cycles(right)}"
+    return f"{told}: your code seems to do {seems}" if seems else told
+
+
+def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> bool:
+    """Whether the answer is the right one after a cast to some narrower dtype and back."""
+    dtype = DTYPES[question.dtype]
+    narrower = (
+        row.carrier
+        for row in DTYPES.values()
+        if row.bits < dtype.bits
+        and row.kind in (dtype.kind, "float" if dtype.kind == "integer" else dtype.kind)
+        and row.jax is not None
+    )
+    return any(_is_cast(given, expected, to, dtype.carrier) for to in narrower)
+
+
+def _is_cast(given: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -> bool:
+    """Bit for bit; or but for zeros and NaNs, where more was lost than those."""
+    cast = _each(expected, lambda array: array.astype(to), carrier)
+    if difference(given, _each(cast, lambda array: array.astype(carrier), to)) is None:
+        return True
+    short = _each(given, lambda array: array.astype(to), carrier)
+    back = _each(short, lambda array: array.astype(carrier), to)
+    return (
+        difference(_each(short, flushed, to), _each(cast, flushed, to)) is None
+        and difference(_each(back, flushed), _each(given, flushed)) is None
+        and difference(_each(given, flushed), _each(expected, flushed)) is not None
+    )
+
+
+def _each(
+    arrays: Arrays, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype | None = None
+) -> Arrays:
+    """All arrays changed, or those of one dtype."""
+    with np.errstate(all="ignore"):
+        return {
+            name: change(array) if dtype in (None, array.dtype) else array
+            for name, array in arrays.items()
+        }
+
+
+# What each answer is a copy of.
+_SOURCES = {
+    "output": "input",
+    "input_cotangent": "cotangent",
+    "output_tangent": "tangent",
+    "cotangent_cotangent": "second",
+}
+
+
+def _lost_values(inputs: Arrays, given: Arrays, expected: Arrays) -> bool:
+    """Whether every wrong element is a zero or a NaN where a special value was to be copied."""
+    wrong = [
+        name
+        for name, right in expected.items()
+        if name not in given or difference({name: given[name]}, {name: right}) is not None
+    ]
+    return bool(wrong) and all(
+        name in _SOURCES
+        and name in given
+        and _lost_in(inputs[_SOURCES[name]], given[name], expected[name])
+        for name in wrong
+    )
+
+
+def _lost_in(source: np.ndarray, got: np.ndarray, right: np.ndarray) -> bool:
+    """A permutation keeps the multiset of bit patterns; where that is kept, nothing was lost."""
+    if right.dtype != got.dtype or right.shape != got.shape or right.dtype.kind not in "fcV":
+        return False
+    if _multiset(got) == _multiset(source):
+        return False
+    right_parts, got_parts = _real_parts(right), _real_parts(got)
+    wrong = bits_of(right_parts) != bits_of(got_parts)
+    least = float(ml_dtypes.finfo(right_parts.dtype).smallest_normal)
+    with np.errstate(all="ignore"):
+        wide, after = right_parts.astype(np.float64), got_parts[wrong].astype(np.float64)
+        special = ~np.isfinite(wide) | (np.abs(wide) < least)
+    if right.dtype.kind == "c":  # a product spoils both parts
+        special = np.repeat(special.reshape(-1, 2).any(axis=1), 2)
+    return bool(special[wrong].all() and (np.isnan(after) | (after == 0)).all())
+
+
+def _real_parts(array: np.ndarray) -> np.ndarray:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
+
+
+def _multiset(array: np.ndarray) -> bytes:
+    return np.sort(bits_of(_real_parts(array))).tobytes()

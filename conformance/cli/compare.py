@@ -1,0 +1,81 @@
+"""The command that holds a port to its original: compare."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("first", metavar="FIRST")
+@click.argument("second", metavar="SECOND")
+@click.option(
+    "--input", "inputs", multiple=True, required=True, metavar="SHAPE|FILE.npy",
+    help="One for each argument, channels at axis 1: 4,6,12,12 draws small dyadic numbers.",
+)  # fmt: skip
+@click.option("--map", "map_file", type=Path, metavar="FILE.toml", help="Which weight goes where.")
+@click.option(
+    "--write-map", metavar="FILE.toml|-", help="Write the map, to edit it, and compare nothing."
+)
+@click.option("--eval", "evaluates", is_flag=True, help="Batch norms evaluate; else they train.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N")
+@click.option(
+    "--layout", metavar="A,B",
+    help="channels_first or channels_last of each; torch has the one and JAX the other.",
+)  # fmt: skip
+@click.option(
+    "--allow", "allowed", multiple=True, metavar="CAUSE",
+    help="Tell of it, and do not count it; may be given several times.",
+)  # fmt: skip
+def compare(
+    first: str,
+    second: str,
+    inputs: tuple[str, ...],
+    map_file: Path | None,
+    write_map: str | None,
+    seed: int,
+    layout: str | None,
+    allowed: tuple[str, ...],
+    *,
+    evaluates: bool,
+) -> None:
+    """Where a port parts from its original: the first layer, and what was done there.
+
+    FIRST and SECOND are torch:MODULE:FACTORY or jax:MODULE:FACTORY; MODULE may be a FILE.py, and
+    FACTORY takes no arguments and returns a torch, Flax Linen or Flax NNX module. Both get the same
+    weights and input, small integers over powers of two; each layer of SECOND is held to what
+    FIRST's makes of SECOND's own input, forward, backward and in the statistics it keeps, inside an
+    error that is derived. A cause is named where it gives just what SECOND gave.
+
+    \b
+    conformance compare torch:mine.models:block jax:mine.port:block --input 4,6,12,12
+    conformance compare torch:old.py:net jax:new.py:net --input 2,16 --write-map map.toml
+    conformance compare torch:old.py:net jax:new.py:net --input 2,16 --map map.toml
+    conformance compare torch:old.py:net jax:new.py:net --input 8,3,32,32 \\
+        --allow biased-running-variance
+
+    Exit status: 0 they agree, 1 they part, 2 the call or its input was wrong (a module that does
+    not import, weights without a place, outputs of unequal shapes).
+    """
+    from conformance.compare import compare as comparing
+    from conformance.compare import words as telling
+    from conformance.compare.catalogue import named
+    from conformance.compare.load_model import side
+
+    sides = side(first), side(second)
+    settings = comparing.Settings(
+        inputs=tuple(map(comparing.read_input, inputs)),
+        training=not evaluates,
+        seed=seed,
+        layouts=comparing.read_layouts(layout),
+        allowed=named(allowed),
+    )
+    if write_map is not None:
+        text = comparing.map_as_toml(sides, settings, map_file)
+        click.echo(text, nl=False) if write_map == "-" else comparing.write(text, Path(write_map))
+        return
+    found = comparing.compare(sides, settings, map_file)
+    for line in telling.lines(sides, settings, found):
+        click.echo(line)
+    if found.partings:
+        sys.exit(1)

@@ -1,0 +1,127 @@
+"""A check, case, clause, mistake or implementation in words."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from conformance.compare.catalogue import PortingMistake, all_mistakes
+from conformance.core.clauses import Clause, all_clauses
+from conformance.core.errors import UsageError
+from conformance.core.implementations import Implementation, gather
+from conformance.core.questions import AnyCase, ShuffleQuestion
+from conformance.core.versions import Span
+from conformance.mistakes import Mistake
+from conformance.run.results import Run
+from conformance.subjects import all_cases
+
+
+def explain(name: str, adapters: Sequence[str] = ()) -> str:
+    """The words for an id, as `conformance list` prints it; a case also by its bare name.
+
+    >>> print(explain("no-transpose").splitlines()[0])
+    no-transpose, a known mistake of channel_shuffle
+
+    Raises:
+        UsageError: if nothing has this id; it names the nearest.
+    """
+    implementations = gather(adapters)
+    for clause in all_clauses():
+        if clause.id == name:
+            return _clause(clause)
+    for mistake in all_mistakes():
+        if mistake.name == name:
+            return _mistake(mistake)
+    for case in all_cases():
+        if name in (case.id, case.name):
+            return _case(case)
+    for declared in implementations:
+        if declared.id == name:
+            return _implementation(declared)
+    owner, at, rest = name.partition("@")
+    device, _, case_name = rest.partition(":")
+    declared_here = next((one for one in implementations if one.id == owner), None)
+    asked = next(
+        (c for c in all_cases() if c.name == case_name and owner.startswith(c.operation)), None
+    )
+    if at and declared_here is not None and asked is not None:
+        rerun = Run({"environment": {"adapters": list(adapters)}}, ()).rerun(name)
+        return (
+            f"{name}, a check on {device}\n\n{_implementation(declared_here)}\n\n{_case(asked)}"
+            f"\n\nTo run it:\n    {rerun}"
+        )
+    known = [
+        *(c.id for c in all_clauses()),
+        *(m.name for m in all_mistakes()),
+        *(c.name for c in all_cases()),
+        *(i.id for i in implementations),
+    ]
+    near = get_close_matches(case_name or name, known, n=3, cutoff=0.3)
+    raise UsageError(f"nothing is called {name!r}; nearest: {', '.join(near) or 'nothing'}")
+
+
+def photographs_among(names: Sequence[str]) -> AnyCase:
+    """The first of these cases that holds photographs.
+
+    Raises:
+        UsageError: if none does.
+    """
+    for case in all_cases():
+        question = case.question
+        drawable = isinstance(question, ShuffleQuestion) and (question.fill, question.dtype) == (
+            "photographs",
+            "u8",
+        )
+        if drawable and (case.id in names or case.name in names):
+            return case
+    raise UsageError(f"{', '.join(names)} has no photographs to draw; photographs-u8 has")
+
+
+def _case(case: AnyCase) -> str:
+    lines = [f"{case.id}, a case of the family {case.family}", f"    {case.about}", ""]
+    lines += [f"    {key} = {value}" for key, value in case.parameters().items()]
+    if case.refusal is not None:
+        words = f" with the words {case.refusal.words!r}" if case.refusal.words else ""
+        lines.append(f"    right is a {case.refusal.type}{words}; without the promise `native`,")
+        lines.append("    any error will do")
+    if case.promises:
+        lines.append(f"    asked of implementations that promise {' or '.join(case.promises)}")
+    if case.frameworks:
+        lines.append(f"    asked of {' and '.join(case.frameworks)}")
+    if case.asked_of:
+        lines.append(f"    asked of {', '.join(case.asked_of)}")
+    if case.against:
+        lines.append(f"    made against {' and '.join(case.against)}")
+    if case.on_the_fly:
+        lines.append("    made when it is asked, and compared by hash")
+    words_of = {clause.id: clause.words for clause in all_clauses()}
+    return "\n".join([*lines, "", *(f"    {c}: {words_of[c]}" for c in case.clauses)])
+
+
+def _clause(clause: Clause) -> str:
+    cases = [case.name for case in all_cases() if clause.id in case.clauses]
+    shown = ", ".join(cases[:6]) + (f" and {len(cases) - 6} more" if len(cases) > 6 else "")
+    lines = [
+        f"{clause.id}, a clause of {clause.operation}: {clause.verdict}",
+        f"    {clause.words}",
+    ]
+    lines.append(f"    source: {clause.source}; {clause.where}")
+    if versions := Span(clause.since, clause.until).words:
+        lines.append(f"    holds {versions}")
+    if clause.article:
+        lines += [f"    the article: {clause.article}", f"    in English: {clause.article_en}"]
+    if clause.evidence:
+        lines.append(f"    evidence: {clause.evidence}")
+    return "\n".join([*lines, f"    asked by {len(cases)} cases: {shown}"])
+
+
+def _mistake(mistake: Mistake[object] | PortingMistake) -> str:
+    lines = [f"{mistake.name}, a known mistake of {mistake.operation}"]
+    lines += [f"    what was done: {mistake.done}", f"    what to write instead: {mistake.advice}"]
+    return "\n".join([*lines, *([f"    seen: {mistake.seen}"] if mistake.seen else [])])
+
+
+def _implementation(one: Implementation) -> str:
+    layout = f", channels last: {one.layout}" if one.layout else ""
+    return (
+        f"{one.id}, an implementation\n    framework {one.framework}, promise {one.promise}{layout}"
+        f"\n    {one.origin}:{one.line}"
+    )

@@ -1,0 +1,147 @@
+"""What there is, as plain rows: each with `id` and `operation`. No framework is imported."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from conformance.compare.catalogue import all_mistakes
+from conformance.core.checks import Pattern, all_checks, select
+from conformance.core.clauses import all_clauses
+from conformance.core.errors import UsageError
+from conformance.core.implementations import gather
+from conformance.subjects import all_cases
+
+Entry = dict[str, Any]
+
+
+def entries(what: str, patterns: Sequence[str] = (), adapters: Sequence[str] = ()) -> list[Entry]:
+    """The implementations, cases, clauses, mistakes or checks that the patterns mean.
+
+    Raises:
+        UsageError: if a pattern means nothing.
+    """
+    if what == "checks":
+        return [
+            {
+                "id": check.id,
+                "operation": check.implementation.operation,
+                "implementation": check.implementation.name,
+                "case": check.case.name,
+                "device": check.device,
+            }
+            for check in select(all_checks(gather(adapters), all_cases(), ("cpu",)), patterns)
+        ]
+    everything = _LISTS[what](adapters)
+    if not patterns:
+        return everything
+    for text in patterns:
+        if not any(_takes(text, entry) for entry in everything):
+            raise UsageError(f"no {what} match {text!r}; `conformance list {what}` names them all")
+    return [entry for entry in everything if any(_takes(text, entry) for text in patterns)]
+
+
+def _takes(text: str, entry: Entry) -> bool:
+    """A pattern over check ids, or a glob over this thing's own id."""
+    pattern = Pattern.parse(text)
+    if fnmatchcase(str(entry["id"]), text) or fnmatchcase(str(entry.get("name", "")), text):
+        return True
+    return (
+        fnmatchcase(str(entry["operation"]), pattern.operation)
+        and fnmatchcase(str(entry["name"]) if "framework" in entry else "", pattern.implementation)
+        and fnmatchcase(str(entry["name"]) if "family" in entry else "", pattern.case)
+    )
+
+
+def _implementations(adapters: Sequence[str]) -> list[Entry]:
+    return [
+        {
+            "id": one.id,
+            "operation": one.operation,
+            "name": one.name,
+            "framework": one.framework,
+            "promise": one.promise,
+            "runs": one.runs,
+            "layout": one.layout,
+        }
+        for one in gather(adapters)
+    ]
+
+
+def _cases(_adapters: Sequence[str]) -> list[Entry]:
+    return [
+        {
+            "id": case.id,
+            "operation": case.operation,
+            "name": case.name,
+            "family": case.family,
+            "about": case.about,
+            "clauses": list(case.clauses),
+            "parameters": case.parameters(),
+            "promises": list(case.promises),
+            "against": list(case.against),
+        }
+        for case in all_cases()
+    ]
+
+
+def _clauses(_adapters: Sequence[str]) -> list[Entry]:
+    cited = Counter(clause for case in all_cases() for clause in case.clauses)
+    return [
+        {
+            "id": clause.id,
+            "operation": clause.operation,
+            "words": clause.words,
+            "source": clause.source,
+            "where": clause.where,
+            "verdict": clause.verdict,
+            "cases": cited[clause.id],
+        }
+        for clause in all_clauses()
+    ]
+
+
+def _mistakes(_adapters: Sequence[str]) -> list[Entry]:
+    return [
+        {
+            "id": mistake.name,
+            "operation": mistake.operation,
+            "done": mistake.done,
+            "advice": mistake.advice,
+            "seen": mistake.seen,
+        }
+        for mistake in all_mistakes()
+    ]
+
+
+_LISTS: dict[str, Callable[[Sequence[str]], list[Entry]]] = {
+    "implementations": _implementations,
+    "cases": _cases,
+    "clauses": _clauses,
+    "mistakes": _mistakes,
+}
+
+
+def as_json(rows: Sequence[Entry]) -> str:
+    """An array of objects, one a line."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"[\n{lines}\n]" if rows else "[]"
+
+
+def as_lines(rows: Sequence[Entry]) -> str:
+    """One line a row: the id, padded, and what is worth saying beside it."""
+    width = max((len(row["id"]) for row in rows), default=0)
+    return "\n".join(f"{row['id']:<{width}}  {_beside(row)}".rstrip() for row in rows)
+
+
+def _beside(row: Entry) -> str:
+    if "framework" in row:
+        layout = f", {row['layout']}" if row["layout"] else ""
+        return f"{row['framework']}, {row['promise']}{layout}"
+    if "about" in row:
+        return f"{' '.join(row['clauses'])}: {row['about']}"
+    if "verdict" in row:
+        contradicted = " CONTRADICTED" if row["verdict"] == "contradicted" else ""
+        return f"{row['cases']:>3} cases{contradicted}  {row['words']}"
+    return str(row.get("done", ""))

@@ -1,0 +1,177 @@
+"""The causes that a port's layers are tried for, by name: what was done, and what to write."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from conformance.core.errors import UsageError
+from conformance.mistakes import Mistake
+from conformance.mistakes import catalogue as of_operations
+
+
+@dataclass(frozen=True)
+class PortingMistake:
+    """A known way to get a port wrong; the code that tries it is where layers are tried.
+
+    Attributes:
+        name: what `conformance compare` prints, and what `--allow` takes.
+        done: one sentence on what was done.
+        advice: what to write instead.
+    """
+
+    name: str
+    done: str
+    advice: str
+
+    operation: ClassVar = "porting"
+    seen: ClassVar = ""
+
+
+MISTAKES = (
+    PortingMistake(
+        "same-padding",
+        "A convolution or pool pads as SAME does where the original pads the same on both sides: "
+        "at stride 2 SAME pads an even side after alone.",
+        "In Flax write padding=((1, 1), (1, 1)) for torch's padding=1.",
+    ),
+    PortingMistake(
+        "padding",
+        "A convolution or pool pads otherwise than the original, or counts its padding in a mean.",
+        "Write the padding of each axis, (before, after), as the original has it.",
+    ),
+    PortingMistake(
+        "kernel-not-transposed",
+        "A kernel was copied without moving its axes.",
+        "A Flax kernel is (in, out) or (H, W, in, out), a torch weight (out, in) or "
+        "(out, in, H, W): transpose by (1, 0), or by (2, 3, 1, 0).",
+    ),
+    PortingMistake(
+        "kernel-flipped",
+        "The kernel is turned around: a convolution as mathematics has it.",
+        "Layers correlate, in torch and in Flax: leave the kernel as it is.",
+    ),
+    PortingMistake(
+        "bias-left-out",
+        "A layer does not add the bias that the original adds.",
+        "Give the layer use_bias=True, and copy the bias.",
+    ),
+    PortingMistake(
+        "default-epsilon",
+        "A norm has the epsilon that is its framework's default, and not the original's.",
+        "Write epsilon= of every norm: torch's default is 1e-5, Flax's 1e-5 for BatchNorm and 1e-6 "
+        "for the others, Keras' 1e-3.",
+    ),
+    PortingMistake(
+        "epsilon",
+        "A norm has another epsilon than the original.",
+        "Write the original's epsilon.",
+    ),
+    PortingMistake(
+        "statistics",
+        "A batch norm used its running statistics where the original used the batch's, or the "
+        "other way round.",
+        "Train and evaluate both: model.train() in torch is use_running_average=False in Flax.",
+    ),
+    PortingMistake(
+        "batchnorm-momentum-swapped",
+        "The running statistics move by 1 − momentum where the original moves them by momentum.",
+        "torch's momentum is the share of the new statistics, Flax's that of the old ones: "
+        "torch's 0.1 is Flax's 0.9.",
+    ),
+    PortingMistake(
+        "momentum",
+        "The running statistics move by another share than the original's.",
+        "Write the original's momentum, in Flax 1 − torch's.",
+    ),
+    PortingMistake(
+        "biased-running-variance",
+        "The running variance is the biased one, over n, where the original keeps the unbiased "
+        "one, over n − 1.",
+        "Flax's BatchNorm keeps the biased variance: scale it by n/(n − 1) in a norm of your own, "
+        "or tell the comparison to allow it.",
+    ),
+    PortingMistake(
+        "unbiased-running-variance",
+        "The running variance is the unbiased one, over n − 1, where the original keeps the "
+        "biased one.",
+        "Scale the variance by (n − 1)/n before it is mixed in.",
+    ),
+    PortingMistake(
+        "tanh-gelu",
+        "GELU by the tanh approximation where the original has the exact one.",
+        "In JAX write gelu(x, approximate=False): torch's default is exact, JAX's is not.",
+    ),
+    PortingMistake(
+        "erf-gelu",
+        "The exact GELU where the original has the tanh approximation.",
+        "In torch write gelu(x, approximate='tanh').",
+    ),
+    PortingMistake(
+        "activation",
+        "Another activation than the original's, or none.",
+        "Put the original's activation in this place.",
+    ),
+    PortingMistake(
+        "pooling",
+        "Another pool than the original's: its kind, side or stride.",
+        "Write the window, the strides and the kind of the original.",
+    ),
+    PortingMistake(
+        "reduced-precision-matmul",
+        "Operands of a product were rounded to fewer bits (TF32, bfloat16, float16).",
+        "In JAX set jax_default_matmul_precision to 'highest', in torch leave allow_tf32 off; give "
+        "layers the dtype of the original.",
+    ),
+    PortingMistake(
+        "reduced-precision",
+        "What came out has only the bits of a narrower type.",
+        "Give the layer the original's dtype: in Flax `dtype` is what it computes in.",
+    ),
+)
+
+
+def all_mistakes() -> tuple[Mistake[Any] | PortingMistake, ...]:
+    """Every mistake that has a name: those of the operations, then those of ports."""
+    return (*of_operations(), *MISTAKES)
+
+
+_BY_NAME = {m.name: m for m in all_mistakes()}
+
+
+def named(names: Iterable[str]) -> frozenset[str]:
+    """These names, all of which something explains.
+
+    Raises:
+        UsageError: for one that nothing does; it tells the nearest.
+    """
+    for name in names:
+        if name not in _BY_NAME:
+            near = ", ".join(get_close_matches(name, _BY_NAME, cutoff=0.3)) or "nothing"
+            raise UsageError(
+                f"no cause is called {name!r}; nearest: {near}; `conformance list mistakes` names "
+                "them all"
+            )
+    return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What an answer shows: the name of a known mistake, and what was seen of it, in words.
+
+    Raises:
+        ValueError: for a name that nothing explains.
+    """
+
+    name: str
+    words: str
+
+    def __post_init__(self) -> None:
+        """Refuse a name that nobody could look up."""
+        if self.name not in _BY_NAME:
+            raise ValueError(f"no mistake is called {self.name!r}: it belongs in MISTAKES")
+
+    @property
+    def advice(self) -> str:
+        """What to write instead."""
+        return _BY_NAME[self.name].advice

@@ -1,0 +1,52 @@
+"""What is sent to a world: one question to one implementation, with its inputs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol
+
+import numpy as np
+
+from conformance.core.implementations import Implementation, function_of
+from conformance.core.outcomes import Unsupported
+from conformance.core.questions import Asked_co
+
+
+@dataclass(frozen=True)
+class Ask(Generic[Asked_co]):
+    """A check as the world needs it: nothing in it tells the right answer."""
+
+    implementation: Implementation
+    question: Asked_co
+    inputs: Mapping[str, np.ndarray]
+    device: str
+
+
+class Rank(Protocol):
+    """What a world tells a function of where it runs, as `conformance.processes.Rank` has it."""
+
+    @property
+    def index(self) -> int:
+        """This rank, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many ranks take part."""
+        ...
+
+    @property
+    def group(self) -> Any:
+        """Their torch process group; None in a world that has none."""
+        ...
+
+
+def loaded(implementation: Implementation) -> Callable[..., Any]:
+    """The implementation's function, in this process.
+
+    Raises:
+        Unsupported: if it needs a package that is not installed.
+    """
+    try:
+        return function_of(implementation)
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"{error.name} is not installed") from error

@@ -1,0 +1,56 @@
+"""Comparison inside a derived bound."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from conformance.core.comparison import Difference, form_difference, shown
+
+
+def departure(
+    given: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    bounds: Mapping[str, np.ndarray],
+) -> tuple[Difference | None, float]:
+    """What is outside its bound, None where nothing is; and the largest error ÷ bound.
+
+    >>> departure({"g": np.array([1.5])}, {"g": np.array([1.0])}, {"g": np.array([2.0])})
+    (None, 0.25)
+    """
+    furthest = 0.0
+    first = None
+    for name, right in expected.items():
+        if name not in given:
+            return Difference(name, f"{name}: missing"), np.inf
+        wrong = form_difference(name, given[name], right)
+        if wrong is not None:
+            return wrong, np.inf
+        ratios = error_over_bound(given[name], right, bounds[name])
+        furthest = max(furthest, float(np.max(ratios, initial=0.0)))
+        if first is None and (ratios > 1).any():
+            first = _outside(name, given[name], right, ratios)
+    extra = next((name for name in given if name not in expected), None)
+    if extra is not None:
+        return Difference(extra, f"{extra}: not asked for"), furthest
+    return first, furthest
+
+
+def error_over_bound(given: np.ndarray, right: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Element by element; 0 where both are zero, infinite where the answer is not finite."""
+    with np.errstate(all="ignore"):
+        error = np.abs(given.astype(np.float64) - right.astype(np.float64))
+        ratios = np.where(error == 0, 0.0, error / bound)
+    return np.where(np.isnan(ratios), np.inf, ratios)
+
+
+def _outside(name: str, given: np.ndarray, right: np.ndarray, ratios: np.ndarray) -> Difference:
+    wrong = int((ratios > 1).sum())
+    worst = tuple(int(i) for i in np.unravel_index(int(ratios.argmax()), right.shape))
+    place = f"worst at {list(worst)}: " if worst else ""
+    return Difference(
+        name,
+        f"{name}: {wrong} of {right.size} element{'s' * (right.size != 1)} "
+        f"{'are' if wrong > 1 else 'is'} outside the bound, {place}expected "
+        f"{shown(right, worst)}, given {shown(given, worst)}, {ratios[worst]:.3g} times the bound",
+        wrong,
+    )

@@ -1,0 +1,157 @@
+"""A check is implementation × case × device: the unit that is run, named, reported and rerun."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from conformance.core.errors import UsageError
+from conformance.core.implementations import Implementation
+from conformance.core.questions import AnyCase, BehaviourQuestion, GradientQuestion, VirtualQuestion
+
+
+@dataclass(frozen=True)
+class Check:
+    """One implementation asked one case on one device."""
+
+    implementation: Implementation
+    case: AnyCase
+    device: str
+
+    @property
+    def ranks(self) -> int:
+        """How many processes it takes."""
+        question = self.case.question
+        if isinstance(question, BehaviourQuestion):
+            return question.ranks
+        if isinstance(question, GradientQuestion) and self.implementation.runs == "per_rank":
+            return question.world_size
+        return 1
+
+    @property
+    def id(self) -> str:
+        """`operation/implementation@device:case`."""
+        return f"{self.implementation.id}@{self.device}:{self.case.name}"
+
+
+# What stands before a colon: a number behind a device's kind is the device's own.
+_PARTS = re.compile(
+    r"(?P<head>[^:@]*)(@(?P<device>[^:]*(:\d+(?=:|$))?))?(:(?P<case>.*))?", re.DOTALL
+)
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    """What a pattern or an id has before its device, the device, and the case.
+
+    >>> parted("channel_shuffle/torch_module@cuda:1:strides-f32")
+    ('channel_shuffle/torch_module', 'cuda:1', 'strides-f32')
+    """
+    match = _PARTS.fullmatch(text)
+    if match is None:
+        return text, "", ""
+    return match["head"], match["device"] or "", match["case"] or ""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A shell glob over check ids, part by part; a part left out matches everything.
+
+    >>> Pattern.parse("*/jax_*:*unequal*")
+    Pattern(operation='*', implementation='jax_*', device='*', case='*unequal*')
+    """
+
+    operation: str = "*"
+    implementation: str = "*"
+    device: str = "*"
+    case: str = "*"
+
+    @classmethod
+    def parse(cls, text: str) -> "Pattern":
+        """Read `operation[/implementation[@device][:case]]`; a device may end in `:N`.
+
+        >>> Pattern.parse("*/torch_*@cuda:1:identity*").device
+        'cuda:1'
+        """
+        head, device, case = parted(text)
+        operation, _, implementation = head.partition("/")
+        return cls(operation or "*", implementation or "*", device or "*", case or "*")
+
+    def takes(self, declared: Implementation, case: AnyCase, device: str) -> bool:
+        """Whether the check of these three is meant."""
+        return (
+            self.takes_implementation(declared)
+            and self.takes_case(case)
+            and fnmatchcase(device, self.device)
+        )
+
+    def takes_implementation(self, declared: Implementation) -> bool:
+        """Whether any check of this implementation may be meant."""
+        return fnmatchcase(declared.operation, self.operation) and fnmatchcase(
+            declared.name, self.implementation
+        )
+
+    def takes_case(self, case: AnyCase) -> bool:
+        """Whether any check of this case may be meant."""
+        return fnmatchcase(case.operation, self.operation) and fnmatchcase(case.name, self.case)
+
+
+def all_checks(
+    implementations: Iterable[Implementation], cases: Sequence[AnyCase], devices: Sequence[str]
+) -> list[Check]:
+    """Every case asked of every implementation of its operation that promises what it asks."""
+    return [
+        Check(declared, case, device)
+        for device in devices
+        for declared in implementations
+        for case in cases
+        if asks(case, declared)
+    ]
+
+
+def asks(case: AnyCase, of: Implementation) -> bool:
+    """Whether a case is asked of an implementation: of its operation, and of what it promises.
+
+    Thousands of ranks are asked of those alone who say that theirs are virtual, and only they are.
+    """
+    return (
+        case.operation == of.operation
+        and isinstance(case.question, VirtualQuestion) == (of.runs == "virtual")
+        and (not case.promises or of.promise in case.promises)
+        and (not case.frameworks or of.framework in case.frameworks)
+        and (not case.asked_of or any(fnmatchcase(of.name, glob) for glob in case.asked_of))
+    )
+
+
+def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:
+    """The checks that any of the patterns means; all of them where there is no pattern.
+
+    Raises:
+        UsageError: if a pattern means none; it names the nearest ids.
+    """
+    if not patterns:
+        return list(checks)
+    chosen: dict[str, Check] = {}
+    for text in patterns:
+        pattern = Pattern.parse(text)
+        taken = [c for c in checks if pattern.takes(c.implementation, c.case, c.device)]
+        if not taken:
+            raise UsageError(_no_match(text, checks))
+        chosen.update((check.id, check) for check in taken)
+    return [check for check in checks if check.id in chosen]
+
+
+def _no_match(text: str, checks: Sequence[Check]) -> str:
+    implementations = {check.implementation.id for check in checks}
+    operations = {check.implementation.operation for check in checks}
+    head, device, case = parted(text)
+    pattern = Pattern.parse(head)
+    within = [check for check in checks if pattern.takes_implementation(check.implementation)]
+    if not within:
+        known, wanted = implementations | operations, head
+    elif device and not any(fnmatchcase(check.device, device) for check in within):
+        known, wanted = {check.device for check in within}, device
+    else:
+        known, wanted = {check.case.name for check in within}, case
+    near = get_close_matches(wanted, sorted(known), n=3, cutoff=0.4) or sorted(known)[:3]
+    return f"no check matches {text!r}; nearest to {wanted!r}: {', '.join(near)}"

@@ -1,0 +1,104 @@
+"""Exact comparison: named arrays, bit for bit, and the difference in words."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformance.core.dtypes import bits_of
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first thing about an answer that is not as it should be.
+
+    `name` is the array's; `wrong` counts its wrong elements, 0 where the array as a whole is
+    another (missing, another dtype or shape).
+    """
+
+    name: str
+    words: str
+    wrong: int = 0
+
+
+def difference(
+    given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> Difference | None:
+    """What tells an answer from the right one; None where every bit is equal.
+
+    >>> right = {"output": np.array([1.0, 2.0], dtype=np.float32)}
+    >>> difference({"output": np.array([1.0, 3.0], dtype=np.float32)}, right).words
+    'output: 1 of 2 elements is wrong, at [1]: expected 2.0 (0x40000000), given 3.0 (0x40400000)'
+    """
+    for name, right in expected.items():
+        if name not in given:
+            return Difference(name, f"{name}: missing")
+        found = _array_difference(name, given[name], right)
+        if found is not None:
+            return found
+    extra = next((name for name in given if name not in expected), None)
+    return None if extra is None else Difference(extra, f"{extra}: not asked for")
+
+
+def form_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
+    """Another dtype or shape."""
+    if given.dtype != right.dtype:
+        return Difference(name, f"{name}: expected dtype {right.dtype}, given {given.dtype}")
+    if given.shape != right.shape:
+        return Difference(
+            name, f"{name}: expected shape {list(right.shape)}, given {list(given.shape)}"
+        )
+    return None
+
+
+def _array_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
+    found = form_difference(name, given, right)
+    if found is not None:
+        return found
+    given_bits, right_bits = bits_of(given), bits_of(right)
+    if np.array_equal(given_bits, right_bits):
+        return None
+    unequal = given_bits != right_bits
+    if unequal.ndim > right.ndim:  # complex128: two words an element
+        unequal = unequal.any(axis=-1)
+    wrong = int(unequal.sum())
+    first = tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), right.shape))
+    place = f"{'first ' if wrong > 1 else ''}at {list(first)}: " if first else ""
+    return Difference(
+        name,
+        f"{name}: {wrong} of {right.size} element{'s' * (right.size != 1)} "
+        f"{'are' if wrong > 1 else 'is'} wrong, {place}"
+        f"expected {shown(right, first)}, given {shown(given, first)}",
+        wrong,
+    )
+
+
+def shown(array: np.ndarray, index: tuple[int, ...]) -> str:
+    """One element in decimal and, where it is a number, in hexadecimal bits.
+
+    >>> shown(np.array([-0.0]), (0,))
+    '-0.0 (0x8000000000000000)'
+    """
+    element = array[index]
+    if array.dtype.kind == "b":
+        return str(bool(element))
+    raw = np.asarray(element).reshape(1).view(np.uint8)[::-1]  # little-endian memory
+    half = raw.size // 2
+    parts = [raw[half:], raw[:half]] if array.dtype.kind == "c" else [raw]
+    with np.errstate(invalid="ignore"):  # a signalling NaN is converted to be printed
+        decimal = str(element)
+    return f"{decimal} ({' '.join('0x' + part.tobytes().hex() for part in parts)})"
+
+
+def sha256_of_answer(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every array, by name.
+
+    Two answers have the same hash just where they are the same bits under the same names.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}/{array.dtype}/{list(arrays[name].shape)}/".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,273 @@
+"""Implementations: the decorator by which all code joins the suite, and where it is found again.
+
+The suite's own files are *declared* by reading their source, so that listing them imports no
+framework; they are *loaded* by running them, in the world where they are asked. An adapter from
+outside is loaded where it is named. Both run through the same decorator.
+"""
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from conformance.core.errors import UsageError
+
+ENTRY_POINTS = "conformance.implementations"
+FRAMEWORKS = ("torch", "jax", "numpy")
+LAYOUTS = ("channels_last",)
+RUNS = ("one_process", "per_rank", "virtual")
+# The first promise of an operation is the one that holds where none is named.
+PROMISES = {
+    "channel_shuffle": ("copy", "native", "arithmetic"),
+    "gradient_mean": ("rank_mean", "sample_mean", "rank_sum"),
+}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to do an operation: what it says of itself, and where its code is.
+
+    `origin` is a file's path or a module's name; `line` is 1-based in that file.
+    """
+
+    operation: str
+    name: str
+    framework: str
+    promise: str
+    runs: str
+    layout: str | None
+    origin: str
+    line: int
+
+    @property
+    def id(self) -> str:
+        """`operation/name`, unique in a run."""
+        return f"{self.operation}/{self.name}"
+
+
+_collecting: ContextVar[list[tuple[Implementation, Callable[..., Any]]] | None] = ContextVar(
+    "_collecting", default=None
+)
+
+
+def implementation(
+    operation: str,
+    *,
+    framework: str,
+    name: str | None = None,
+    promise: str | None = None,
+    runs: str | None = None,
+    layout: str | None = None,
+) -> Callable[[Function], Function]:
+    """Declare a function to be an implementation of an operation; it is returned unchanged.
+
+    Args:
+        operation: `channel_shuffle` or `gradient_mean`.
+        framework: `torch`, `jax` or `numpy`.
+        name: the implementation's name; the function's own where none is given.
+        promise: what it may be held to. For `channel_shuffle`: `copy` (the default: the bits of
+            S1, in memory of their own), `native` (torch's operator to the letter, errors and
+            strides too) or `arithmetic` (sums of products: exact on finite values). For
+            `gradient_mean`: `rank_mean`, `sample_mean` or `rank_sum`.
+        runs: `one_process`, `per_rank`, or `virtual` (thousands of ranks in one process, on one
+            device), for `gradient_mean`.
+        layout: `channels_last` where x is to be (N, *spatial, C).
+
+    Raises:
+        UsageError: if any of these is not one of the words above.
+
+    >>> @implementation("channel_shuffle", framework="numpy")
+    ... def nothing_moves(x, groups):
+    ...     return x.copy()
+    >>> nothing_moves.__name__
+    'nothing_moves'
+    """
+
+    def declare(function: Function) -> Function:
+        code = inspect.unwrap(function).__code__ if hasattr(function, "__code__") else None
+        declared = _declared(
+            operation,
+            name or function.__name__,
+            framework=framework,
+            promise=promise,
+            runs=runs,
+            layout=layout,
+            origin=code.co_filename if code else "",
+            line=code.co_firstlineno if code else 0,
+        )
+        collected = _collecting.get()
+        if collected is not None:
+            collected.append((declared, function))
+        return function
+
+    return declare
+
+
+def _declared(
+    operation: str,
+    name: str,
+    *,
+    framework: str,
+    promise: str | None = None,
+    runs: str | None = None,
+    layout: str | None = None,
+    origin: str,
+    line: int,
+) -> Implementation:
+    place = f"{origin}:{line}: {name}"
+    _one_of(place, "operation", operation, PROMISES)
+    _one_of(place, "framework", framework, FRAMEWORKS)
+    promise = promise or PROMISES[operation][0]
+    _one_of(place, f"promise of {operation}", promise, PROMISES[operation])
+    runs = runs or RUNS[0]
+    _one_of(place, "way to run", runs, RUNS)
+    if layout is not None:
+        _one_of(place, "layout", layout, LAYOUTS)
+    if not name.isidentifier():
+        raise UsageError(f"{place}: a name is letters, digits and underscores")
+    return Implementation(operation, name, framework, promise, runs, layout, origin, line)
+
+
+def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{place}: unknown {what} {value!r}; known: {', '.join(known)}")
+
+
+def own_folder() -> Path:
+    """Where the suite's implementations are: beside the package, or inside it when built."""
+    package = Path(__file__).parents[1]
+    inside = package / "impls"
+    return inside if inside.is_dir() else package.parent / "impls"
+
+
+@cache
+def own() -> tuple[Implementation, ...]:
+    """The suite's own implementations, read from their source without running it."""
+    found = [
+        declared
+        for operation in PROMISES
+        for path in sorted((own_folder() / operation).glob("*.py"))
+        for declared in declared_in(path)
+    ]
+    return _without_doubles(found)
+
+
+def declared_in(path: Path) -> list[Implementation]:
+    """What the decorators of one file say, by its syntax tree: their arguments are literals."""
+    found = []
+    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+        for decorator in getattr(node, "decorator_list", ()):
+            if isinstance(decorator, ast.Call) and _is_ours(decorator.func):
+                operation, *rest = (ast.literal_eval(argument) for argument in decorator.args)
+                assert isinstance(node, ast.FunctionDef)
+                assert not rest, f"{path}: the decorator takes one positional argument"
+                words = {str(key.arg): ast.literal_eval(key.value) for key in decorator.keywords}
+                name = words.pop("name", None) or node.name
+                found.append(
+                    _declared(operation, name, **words, origin=str(path), line=decorator.lineno)
+                )
+    return found
+
+
+def _is_ours(function: ast.expr) -> bool:
+    return getattr(function, "attr", getattr(function, "id", None)) == implementation.__name__
+
+
+def adapter(name: str) -> tuple[Implementation, ...]:
+    """Run an adapter, a file or a module, and say what it declared.
+
+    Raises:
+        UsageError: if it is missing, does not import, or declares nothing or one name twice.
+    """
+    try:
+        collected = [declared for declared, _ in _load(name)]
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the adapter's own code raises
+        words = str(error).splitlines()[0] if str(error) else ""
+        raise UsageError(
+            f"adapter {name}: does not import: {type(error).__name__}: {words}"
+        ) from error
+    if not collected:
+        raise UsageError(
+            f"adapter {name}: declares no implementation; "
+            "put @conformance.implementation(operation, framework=…) above a function"
+        )
+    return _without_doubles(collected)
+
+
+def installed_adapters() -> tuple[Implementation, ...]:
+    """What other installed packages declare under the entry point group of the suite."""
+    names = [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    return tuple(declared for name in names for declared in adapter(name))
+
+
+def gather(adapters: Iterable[str] = ()) -> tuple[Implementation, ...]:
+    """Every implementation of a run: the suite's own, installed ones, and the named adapters'."""
+    outside = [declared for name in adapters for declared in adapter(name)]
+    return _without_doubles([*own(), *installed_adapters(), *outside])
+
+
+def function_of(declared: Implementation) -> Callable[..., Any]:
+    """The function of an implementation; its file is run in this process once.
+
+    Raises:
+        ImportError: if a package that the file imports is not installed.
+    """
+    for found, function in _load(declared.origin):
+        if found.id == declared.id:
+            return function
+    raise UsageError(f"{declared.origin}: {declared.name} is not there any more")
+
+
+@cache
+def _load(origin: str) -> tuple[tuple[Implementation, Callable[..., Any]], ...]:
+    collected: list[tuple[Implementation, Callable[..., Any]]] = []
+    token = _collecting.set(collected)
+    try:
+        module = _module(origin)
+    finally:
+        _collecting.reset(token)
+    del module
+    return tuple((replace(declared, origin=origin), function) for declared, function in collected)
+
+
+def _module(origin: str) -> ModuleType:
+    if not origin.endswith(".py"):
+        # A module that is imported already would not run its decorators again.
+        sys.modules.pop(origin, None)
+        return importlib.import_module(origin)
+    path = Path(origin)
+    if not path.is_file():
+        raise UsageError(f"adapter {origin}: no such file")
+    name = "conformance_adapter_" + path.stem.replace("-", "_").replace(".", "_")
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _without_doubles(found: Iterable[Implementation]) -> tuple[Implementation, ...]:
+    by_id: dict[str, Implementation] = {}
+    for declared in found:
+        first = by_id.setdefault(declared.id, declared)
+        if first is not declared:
+            raise UsageError(
+                f"{declared.origin}:{declared.line}: {declared.id} is declared already, "
+                f"at {first.origin}:{first.line}; give one of them name=…"
+            )
+    return tuple(by_id.values())

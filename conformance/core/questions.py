@@ -1,0 +1,208 @@
+"""What a case is: one question, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+Derivative = Literal["none", "vjp", "jvp", "double"]
+Transform = Literal["plain", "eager", "compiled", "exported", "vmapped", "scripted"]
+Layout = Literal[
+    "contiguous",
+    "channels_last",
+    "channels_last_3d",
+    "transposed",
+    "sliced",
+    "expanded",
+    "negative",
+]
+
+
+@dataclass(frozen=True)
+class ShuffleQuestion:
+    """One question about channel shuffle.
+
+    Attributes:
+        shape: (N, C, *spatial); under `vmapped` (V, N, C, *spatial), mapped over V.
+        groups: g, as it is handed over; a float or a bool where the case asks for a refusal.
+        dtype: a name of `conformance.core.dtypes`.
+        fill: what the input holds, a name of `conformance.channel_shuffle.fills`.
+        layout: how the input lies in memory.
+        derivative: none, one VJP, one JVP, or the VJP of the VJP.
+        transform: plain (torch eagerly, JAX under jit), or through the framework's own machinery.
+        then: groups of further shuffles applied to the output, in order.
+        observe: what is looked at beside the values: strides, effects, graph, modules, or the
+            answer between two grouped convolutions.
+    """
+
+    shape: tuple[int, ...]
+    groups: int | float | bool
+    dtype: str = "f32"
+    fill: str = "identity"
+    layout: Layout = "contiguous"
+    derivative: Derivative = "none"
+    transform: Transform = "plain"
+    then: tuple[int, ...] = ()
+    observe: Literal["values", "strides", "effects", "graph", "modules", "convolutions"] = "values"
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.shape[2 if self.transform == "vmapped" else 1]
+
+
+@dataclass(frozen=True)
+class BehaviourQuestion:
+    """What a framework's own class does, beside the values that it computes.
+
+    Attributes:
+        probe: `module.function`, in `conformance.behaviours.probe`, which asks the framework, and
+            in `conformance.behaviours.model`, which says what it must answer.
+        arguments: the function's keyword arguments, as pairs.
+        ranks: how many processes it needs; 1 for a probe that lives in one.
+    """
+
+    probe: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+    ranks: int = 1
+
+
+@dataclass(frozen=True)
+class GradientQuestion:
+    """One question about averaging gradients over W ranks.
+
+    A rank's share of a micro-batch are consecutive samples, in the order of the ranks. The inputs
+    are named `parameter/NAME` and `buffer/NAME` (rank 0's), `inputs/k` (N_k, …) and `targets/k`
+    (N_k, …) for micro-batch k from 0, and `targets/k/h` for head h of several. An answer is named
+    `gradient/NAME`, or `parameter/NAME` after a step, or `noise/…`; a golden has the name of a
+    promise before it.
+
+    Attributes:
+        model: a name of `conformance.gradient_mean.models`.
+        shards: for each of the K micro-batches, how many samples each of the W ranks gets.
+        loss: mean squared error, softmax cross entropy, or the output itself, of models with one.
+        reduction: whether the loss averages over the samples that it is given, or sums. A sample's
+            squared error is the mean over its outputs, or under `sum` their sum; several heads'
+            losses add up.
+        dtype: a name of `conformance.core.dtypes`.
+        starts: whether torch's ranks start from equal parameters; rank 0's count.
+        tier: exact where no order of summation rounds, or bounded.
+        observe: the averaged gradients, the parameters after a step of SGD with rate 1/2, or the
+            noise that a dropout put on every sample, read off the gradients.
+    """
+
+    model: str
+    shards: tuple[tuple[int, ...], ...]
+    loss: Literal["mse", "cross_entropy", "output"] = "mse"
+    reduction: Literal["mean", "sum"] = "mean"
+    dtype: str = "f32"
+    starts: Literal["equal", "different"] = "equal"
+    tier: Literal["exact", "bounded"] = "exact"
+    observe: Literal["gradients", "step", "noise"] = "gradients"
+
+    @property
+    def world_size(self) -> int:
+        """W."""
+        return len(self.shards[0])
+
+    @property
+    def micro_batches(self) -> int:
+        """K."""
+        return len(self.shards)
+
+
+@dataclass(frozen=True)
+class VirtualQuestion:
+    """One question about averaging over W ranks that are virtual: one process holds them all.
+
+    A rank has n samples of each of K micro-batches, and its loss is the mean of w·x over them, so
+    that its gradient is the mean of its inputs. The inputs are named as a `GradientQuestion` has
+    them, `parameter/only.weight` (1, P), `inputs/k` (W·n, P) and `targets/k` (W·n, 1), of which the
+    loss takes no notice; the answer is `gradient/only.weight`.
+
+    Attributes:
+        world_size: W.
+        fill: what the inputs are, and so the gradients: one-hot, a place for each sample (the
+            spectrometer: P = K·W·n), or of P = 8: small integers whose sum is exact in the dtype in
+            any order; powers of two that are the same on every rank, whose sum passes 2^p; one
+            large number among ones, which a running sum swallows; or numbers of which W overflow.
+        samples: n.
+        micro_batches: K.
+        dtype: f64, f32, f16 or bf16.
+        divided: whether whoever is asked may divide where it wants, as long as nothing is lost, or
+            is known to sum in the dtype first.
+    """
+
+    world_size: int
+    fill: Literal["one-hot", "small", "alike", "swallowed", "overflowing"]
+    samples: int = 1
+    micro_batches: int = 1
+    dtype: str = "f32"
+    divided: Literal["anywhere", "after"] = "anywhere"
+
+    @property
+    def model(self) -> GradientQuestion:
+        """The same question as every framework's models and losses are made from."""
+        name = "spectrometer" if self.fill == "one-hot" else "linear-form"
+        shards = ((self.samples,) * self.world_size,) * self.micro_batches
+        return GradientQuestion(name, shards, loss="output", dtype=self.dtype)
+
+
+Question: TypeAlias = ShuffleQuestion | GradientQuestion | VirtualQuestion | BehaviourQuestion
+Asked_co = TypeVar("Asked_co", bound=Question, covariant=True)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that is promised: its type by name, and words that its message holds."""
+
+    type: str
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Case(Generic[Asked_co]):
+    """One question, the clauses it cites, and of whom it is asked.
+
+    `promises` and `frameworks` name those whose implementations are asked, `asked_of` the
+    implementations themselves, by shell globs; empty means all. `against` names the mistakes that
+    the case is there to kill, where it was made for them. An `on_the_fly` case keeps hashes in the
+    goldens, not tensors.
+    """
+
+    operation: str
+    name: str
+    family: str
+    about: str
+    clauses: tuple[str, ...]
+    question: Asked_co
+    promises: tuple[str, ...] = ()
+    frameworks: tuple[str, ...] = ()
+    asked_of: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    on_the_fly: bool = False
+
+    @property
+    def id(self) -> str:
+        """`operation:name`, unique in the suite."""
+        return f"{self.operation}:{self.name}"
+
+    def parameters(self) -> dict[str, Any]:
+        """The question's fields that differ from their defaults, ready for JSON."""
+        return {
+            field.name: _plain(getattr(self.question, field.name))
+            for field in fields(self.question)
+            if getattr(self.question, field.name) != field.default
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+AnyCase: TypeAlias = Case[Any]
+ShuffleCase: TypeAlias = Case[ShuffleQuestion]

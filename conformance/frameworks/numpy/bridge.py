@@ -1,0 +1,111 @@
+"""NumPy: no gradients, no transforms, any strides."""
+
+import os
+from typing import Any, NoReturn
+
+import numpy as np
+
+from conformance.core.dtypes import Dtype
+from conformance.core.outcomes import NotExercised, Unsupported, WrongAnswer
+from conformance.core.questions import Layout, Transform
+from conformance.frameworks import KINDS, Description, Function, Refused
+from conformance.frameworks.layouts import laid_out
+
+
+def prepare() -> None:
+    """Nothing to set: this process's BLAS threads are set before it starts."""
+
+
+def describe() -> Description:
+    """NumPy's version; the CPU is its only device."""
+    missing = {kind: "numpy has the CPU alone" for kind in KINDS if kind != "cpu"}
+    return Description({"numpy": np.__version__}, {"cpu": f"{os.cpu_count()} cores"}, {}, missing)
+
+
+def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> np.ndarray:
+    """A copy of the values, lying as asked."""
+    if device != "cpu":
+        raise Unsupported("numpy has the CPU alone")
+    if dtype.jax is None:
+        raise Unsupported(f"numpy has no {dtype.torch}")
+    return laid_out(values, layout)
+
+
+def values(array: Any, device: str) -> np.ndarray:
+    """A copy of the answer."""
+    del device
+    if not isinstance(array, np.ndarray):
+        raise WrongAnswer(f"gave {type(array).__name__}, not numpy.ndarray")
+    return array.copy()
+
+
+def transformed(function: Function, how: Transform, x: np.ndarray) -> Function:
+    """Only the function itself."""
+    del x
+    if how in ("plain", "eager"):
+        return function
+    raise Unsupported(f"numpy has nothing by which a function could be {how}")
+
+
+def scripted(function: Function) -> NoReturn:
+    """Never."""
+    del function
+    raise Unsupported("numpy has nothing by which a function could be scripted")
+
+
+def _no_derivatives(*_: Any) -> NoReturn:
+    raise Unsupported("numpy has no derivatives")
+
+
+vjp = jvp = double = _no_derivatives
+
+
+def strides(array: np.ndarray) -> tuple[int, ...]:
+    """Strides in elements."""
+    return tuple(step // array.itemsize for step in array.strides)
+
+
+def shares_memory(first: np.ndarray, second: np.ndarray) -> bool:
+    """Exactly, element by element."""
+    return np.shares_memory(first, second)
+
+
+def graph_nodes(function: Function, x: np.ndarray, name: str) -> NoReturn:
+    """Never."""
+    raise Unsupported("numpy exports no graph")
+
+
+def in_both_modes(function: Function, x: np.ndarray) -> NoReturn:
+    """Never."""
+    raise NotExercised("a numpy implementation calls no module")
+
+
+def grouped_pointwise(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
+    """By einsum over the channels of each group."""
+    samples, channels, *spatial = x.shape
+    parts = x.reshape(samples, groups, channels // groups, *spatial)
+    weights = kernel.reshape(groups, channels // groups, channels // groups)
+    return np.einsum("ngi...,goi->ngo...", parts, weights).reshape(x.shape)
+
+
+def moveaxis(x: np.ndarray, source: int, destination: int) -> np.ndarray:
+    """As `numpy.moveaxis`, contiguous."""
+    return np.ascontiguousarray(np.moveaxis(x, source, destination))
+
+
+def refusal(error: Exception) -> Refused | None:
+    """Numpy says so in a TypeError of the ufunc."""
+    return "dtype" if isinstance(error, TypeError) and "ufunc" in str(error) else None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Never: there is no device but the host."""
+    return False
+
+
+def settle(device: str) -> None:
+    """Nothing: there is no other device."""
+
+
+def release(device: str) -> None:
+    """Nothing is kept."""

@@ -1,0 +1,370 @@
+"""The averages: models × W × shards × K × reductions × dtypes, and the spectrometer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from conformance.core.questions import Case, GradientQuestion
+from conformance.gradient_mean.models import SPECTROMETER
+from conformance.gradient_mean.pairwise import covering
+
+GradientCase = Case[GradientQuestion]
+Shards = tuple[int, ...]
+
+# Samples of each rank, by world size: powers of two, so that a rank's mean divides exactly.
+SPLITS: dict[str, dict[int, Shards]] = {
+    "equal": {w: (2,) * w for w in (1, 2, 3, 4, 8)},
+    "unequal": {2: (1, 2), 3: (2, 1, 1), 4: (1, 2, 4, 1), 8: (1, 2, 1, 4, 2, 1, 4, 1)},
+    "one-each": {w: (1,) * w for w in (2, 3, 4, 8)},
+    "one-alone": {2: (2, 1), 3: (2, 1, 2), 4: (2, 2, 1, 4), 8: (2, 2, 2, 1, 2, 2, 2, 4)},
+    "too-few": {2: (1, 0), 3: (1, 0, 1), 4: (1, 0, 1, 0), 8: (1, 0, 1, 1, 0, 0, 1, 0)},
+}
+_SPLIT_WORDS = {
+    "equal": "two samples each",
+    "unequal": "unequal shards",
+    "one-each": "one sample each",
+    "one-alone": "one rank with a single sample",
+    "too-few": "fewer samples than ranks",
+    "growing": "micro-batches of different sizes",
+}
+_FACTORS: dict[str, list[Any]] = {
+    "world": [2, 4, 8, 3, 1],
+    "split": list(SPLITS),
+    "k": [1, 2, 5],
+    "dtype": ["f32", "f64", "bf16", "f16"],
+    "model": [
+        "linear",
+        "mlp",
+        "convnet",
+        "max_pool",
+        "frozen_norm",
+        "tied",
+        "frozen",
+        "unused",
+        "two_heads",
+    ],
+    "reduction": ["mean", "sum"],
+    "starts": ["equal", "different"],
+    "observe": ["gradients", "step"],
+}
+# Of these pairs JAX is asked each value, and not each pair.
+_NOT_PAIRED_IN_JAX = [("world", "model"), ("split", "model"), ("dtype", "model")]
+_FAMILIES = {
+    **dict.fromkeys(("linear", "mlp", "two_heads"), "dense"),
+    **dict.fromkeys(("convnet", "max_pool", "frozen_norm"), "convolutions-and-norms"),
+    **dict.fromkeys(("tied", "frozen", "unused"), "special-parameters"),
+}
+# Who is asked: JAX, which compiles for every question, is asked one of each kind.
+_ALL: tuple[str, ...] = ()
+_TORCH = ("torch",)
+# What sums of so few bits leave room for.
+_TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "frozen_norm")}
+
+
+def families() -> tuple[GradientCase, ...]:
+    """All cases, in the order in which they are asked."""
+    return (
+        *_covering(),
+        *_two_unequal(),
+        *_growing(),
+        *_three_ranks(),
+        *_eight_apart(),
+        *_spectrometers(),
+        *_bounded(),
+        *_noises(),
+    )
+
+
+def rotated(shards: Shards, k: int) -> tuple[Shards, ...]:
+    """K micro-batches of as many samples, whose shards go round among the ranks.
+
+    >>> rotated((1, 3), 3)
+    ((1, 3), (3, 1), (1, 3))
+    """
+    turns = (turn % len(shards) for turn in range(k))
+    return tuple((*shards[turn:], *shards[:turn]) for turn in turns)
+
+
+def _possible(row: dict[str, Any]) -> bool:
+    model, world, split, k, dtype = (
+        row.get(factor) for factor in ("model", "world", "split", "k", "dtype")
+    )
+    if world is not None and split is not None and world not in SPLITS[split]:
+        return False
+    if model is not None and model in _TOO_WIDE.get(dtype or "", ()):
+        return False
+    if model in ("convnet", "max_pool") and k == 5:  # the longest to compile, and no more to see
+        return False
+    return not (dtype == "bf16" and ((k or 1) > 1 or world == 3))
+
+
+def _covering() -> Iterator[GradientCase]:
+    """Every pair of values of any two factors that can occur together, in few cases.
+
+    That each model meets each W, each split and each dtype is asked of torch alone: JAX compiles
+    a program for every question, and takes as long for one as torch for twenty.
+    """
+    shared = covering(_FACTORS, _possible, apart=_NOT_PAIRED_IN_JAX)
+    for row in shared:
+        yield _of_row(row)
+    for row in covering(_FACTORS, _possible, given=shared):
+        yield replace(_of_row(row), frameworks=_TORCH)
+
+
+def _of_row(row: dict[str, Any]) -> GradientCase:
+    question = GradientQuestion(
+        model=row["model"],
+        shards=rotated(SPLITS[row["split"]][row["world"]], row["k"]),
+        reduction=row["reduction"],
+        dtype=row["dtype"],
+        starts=row["starts"],
+        observe=row["observe"],
+    )
+    marks = [
+        mark
+        for mark, chosen in (
+            ("sum", row["reduction"] == "sum"),
+            ("apart", row["starts"] == "different"),
+            ("step", row["observe"] == "step"),
+        )
+        if chosen
+    ]
+    return _case(_FAMILIES[row["model"]], question, row["split"], marks)
+
+
+def _two_unequal() -> Iterator[GradientCase]:
+    """Two shards of unequal powers of two add up to no power of two; these do, for sample means."""
+    for model in ("mlp", "tied", "convnet"):
+        question = GradientQuestion(model, rotated((1, 3), 2))
+        case = _case(_FAMILIES[model], question, "unequal", ["samples"])
+        yield replace(case, promises=("sample_mean",), clauses=("P14", "J11", "J16"))
+
+
+def _growing() -> Iterator[GradientCase]:
+    """Micro-batches of different sizes: whoever stacks them must fill up the shorter ones."""
+    shards = ((1, 1), (2, 2), (4, 4))
+    yield _case("dense", GradientQuestion("mlp", shards), "growing")
+    # Two heads have two targets: how many there are says nothing of how many samples.
+    yield replace(
+        _case("dense", GradientQuestion("two_heads", shards), "growing"), frameworks=_TORCH
+    )
+
+
+def _three_ranks() -> Iterator[GradientCase]:
+    """What is averaged in every backward is multiplied by the rounded 1/3 again and again (D12)."""
+    for model, split, k in (
+        ("mlp", "unequal", 2),
+        ("convnet", "one-each", 2),
+        ("tied", "equal", 5),
+    ):
+        question = GradientQuestion(model, rotated(SPLITS[split][3], k))
+        case = _case(_FAMILIES[model], question, split, ["again"])
+        clauses = (*case.clauses, "D12")
+        yield replace(
+            case,
+            promises=("rank_mean",),
+            clauses=clauses,
+            frameworks=_TORCH,
+            against=("no-sync-around-backward-only",),
+        )
+
+
+def _eight_apart() -> Iterator[GradientCase]:
+    """Ranks that start apart must be made alike however many they are, for every promise."""
+    question = GradientQuestion("two_heads", rotated(SPLITS["one-each"][8], 1), starts="different")
+    yield replace(_case("dense", question, "one-each", ["apart"]), frameworks=_TORCH)
+
+
+def _case(
+    family: str, question: GradientQuestion, split: str, marks: list[str] | None = None
+) -> GradientCase:
+    w, k = question.world_size, question.micro_batches
+    name = [question.model.replace("_", "-"), f"w{w}", split, f"k{k}", question.dtype]
+    about = [
+        question.model.replace("_", " "),
+        f"{w} rank{'s' * (w > 1)}",
+        _SPLIT_WORDS[split],
+        f"{k} micro-batch{'es' * (k > 1)}",
+        question.dtype,
+    ]
+    if question.reduction == "sum":
+        about.append("a loss that sums")
+    if question.starts == "different":
+        about.append("ranks that start apart")
+    if question.observe == "step":
+        about.append("the parameters after a step of SGD")
+    return Case(
+        operation="gradient_mean",
+        name="-".join([*name, *(marks or [])]),
+        family=family,
+        about=", ".join(about),
+        clauses=tuple(_clauses(question, split)),
+        question=question,
+        promises=promises_of(question),
+    )
+
+
+def promises_of(question: GradientQuestion) -> tuple[str, ...]:
+    """Of whom an average is asked; of all where that is empty.
+
+    The sum over a whole batch is not what a mean over samples says of itself. And an exact mean
+    over samples is one over a power of two of them: a sum of thirds may be fused with the
+    multiplication by 1/3, which then does not round to the quotient.
+    """
+    counts = [sum(shards) for shards in question.shards]
+    is_dyadic = all(count & (count - 1) == 0 for count in counts)
+    if question.reduction == "sum" or (question.tier == "exact" and not is_dyadic):
+        return ("rank_mean", "rank_sum")
+    return ()
+
+
+def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
+    uneven = split not in ("equal", "one-each")
+    yield "D2"
+    if uneven and question.reduction == "mean":
+        yield "D3"
+        if not promises_of(question):  # samples are asked for too
+            yield from ("P14", "J11", "J16")
+    if split == "too-few":
+        yield "P4"
+    if question.reduction == "sum":
+        yield "D4"
+    if question.micro_batches > 1:
+        yield "D13"
+    if question.starts == "different":
+        yield "D1"
+    if question.model == "tied":
+        yield "D19"
+    if question.model == "unused":
+        yield "D17"
+    if question.model == "frozen_norm":
+        yield "D30"
+
+
+def _spectrometers() -> Iterator[GradientCase]:
+    """The gradient is the weight of each sample: exact for powers of two, bounded for coprimes."""
+    for world, each, k, tier, frameworks in (
+        (2, (4, 4), 3, "exact", _TORCH),
+        (4, (2, 1, 4, 1), 1, "exact", _ALL),
+        (8, (1,) * 8, 5, "exact", _TORCH),
+        (3, (7, 7, 7), 5, "bounded", _ALL),
+        (3, (5, 2, 7), 2, "bounded", _TORCH),
+    ):
+        question = GradientQuestion(
+            SPECTROMETER,
+            rotated(each, k),
+            loss="output",
+            tier="exact" if tier == "exact" else "bounded",
+        )
+        split = "equal" if len(set(each)) == 1 else "unequal"
+        counts = "-".join(map(str, each)) if split == "unequal" else str(each[0])
+        yield Case(
+            operation="gradient_mean",
+            name=f"spectrometer-w{world}-n{counts}-k{k}",
+            family="spectrometer",
+            about=f"the weight of every sample, {world} ranks of {counts} samples, K = {k}",
+            clauses=tuple(_clauses(question, split)),
+            question=question,
+            promises=promises_of(question),
+            frameworks=frameworks,
+        )
+
+
+def _bounded() -> Iterator[GradientCase]:
+    """What no lattice holds: exponentials, roots, and data that rounds."""
+    for model, loss, split, world, k, dtype, frameworks in (
+        ("classifier", "cross_entropy", "equal", 2, 1, "f32", _TORCH),
+        ("classifier", "cross_entropy", "unequal", 4, 2, "f64", _TORCH),
+        ("classifier", "cross_entropy", "unequal", 3, 1, "f32", _ALL),
+        ("layer_norm", "mse", "equal", 3, 2, "f32", _TORCH),
+        ("layer_norm", "mse", "unequal", 2, 1, "f64", _TORCH),
+        ("mlp", "mse", "unequal", 3, 5, "f32", _TORCH),
+        ("convnet", "mse", "equal", 4, 1, "f32", _TORCH),
+        ("mlp", "mse", "equal", 2, 2, "f64", _TORCH),
+    ):
+        question = GradientQuestion(
+            model,
+            rotated(SPLITS[split][world], k),
+            loss="cross_entropy" if loss == "cross_entropy" else "mse",
+            dtype=dtype,
+            starts="different" if k == 2 else "equal",
+            tier="bounded",
+        )
+        apart = ["apart"] if k == 2 else []
+        case = _case("bounded", question, split, [*apart, "rounding"])
+        yield replace(case, frameworks=frameworks)
+    yield from _batch_norms()
+
+
+# Those who compute on the whole batch at once; the others' batch norms see a part of it.
+_WHOLE_BATCH = (
+    "torch_module",
+    "jax_one_device",
+    "jax_jit_sharding",
+    "jax_set_mesh",
+    "*_whole_batch",  # who from outside says so
+)
+
+
+def _batch_norms() -> Iterator[GradientCase]:
+    """A batch norm in training: its rank's statistics, or those of the whole batch."""
+    for family, whole, each, loss, dtype, frameworks in (
+        ("batch-norm", False, (4, 4), "mse", "f32", _TORCH),
+        ("batch-norm", False, (4, 5, 6), "mse", "f32", _ALL),
+        ("batch-norm", True, (4, 4), "mse", "f32", _ALL),
+        ("convolutions-and-norms", True, (4, 5, 6), "mse", "f64", _ALL),
+        ("bounded", True, (3, 5), "cross_entropy", "f32", _ALL),
+    ):
+        split = "equal" if len(set(each)) == 1 else "unequal"
+        question = GradientQuestion(
+            "batch_norm",
+            (each,),
+            loss="cross_entropy" if loss == "cross_entropy" else "mse",
+            dtype=dtype,
+            tier="bounded",
+        )
+        statistics = "whole-batch" if whole else "own-shard"
+        yield Case(
+            operation="gradient_mean",
+            name=f"batch-norm-{statistics}-w{len(each)}-{split}-{loss.replace('_', '-')}-{dtype}",
+            family=family,
+            about=(
+                "a batch norm in training on one batch, whose samples all count"
+                if whole
+                else f"a batch norm in training: each of {len(each)} ranks uses its own statistics"
+            ),
+            clauses=tuple(_clauses(question, split)),
+            question=question,
+            promises=("sample_mean",) if whole else ("rank_mean", "rank_sum"),
+            frameworks=frameworks,
+            asked_of=_WHOLE_BATCH if whole else (),
+        )
+
+
+def _noises() -> Iterator[GradientCase]:
+    """Dropouts: every rank draws its own noise. JAX's losses here take no key."""
+    for model, family, world, each, k in (
+        ("dropout", "spectrometer", 2, 2, 2),
+        ("dropout", "special-parameters", 4, 1, 1),
+        ("channel_dropout", "convolutions-and-norms", 2, 4, 1),
+        ("channel_dropout", "spectrometer", 8, 1, 2),
+        ("dropout", "bounded", 3, 5, 1),
+    ):
+        question = GradientQuestion(
+            model,
+            ((each,) * world,) * k,
+            loss="output",
+            tier="exact" if family != "bounded" else "bounded",
+            observe="noise",
+        )
+        yield Case(
+            operation="gradient_mean",
+            name=f"{model.replace('_', '-')}-w{world}-n{each}-k{k}",
+            family=family,
+            about=f"the noise of a dropout on every sample, {world} ranks of {each}, K = {k}",
+            clauses=("D32",),
+            question=question,
+            promises=("rank_mean", "rank_sum"),
+            frameworks=_TORCH,
+            against=("shared-dropout-key",),
+        )

@@ -1,0 +1,232 @@
+"""Averaged gradients from their definition, over any number system, and what a golden needs.
+
+A rank's gradient is that of the sum over K micro-batches of the loss on its own samples; a rank
+without samples has zero. `rank_mean` divides the sum over ranks by W, `rank_sum` does not, and
+`sample_mean` is the gradient of the sum over micro-batches of the loss on all of their samples.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from conformance.arithmetic.lattice import Grid
+from conformance.arithmetic.running import UNIT_ROUNDOFF, Approximate, Running
+from conformance.arithmetic.system import Bits, Numbers, negative
+from conformance.core.questions import GradientQuestion
+from conformance.gradient_mean.layers import Pullback, Tensors, forward
+from conformance.gradient_mean.models import Model, model_of
+from conformance.gradient_mean.noise import NOISY_PARAMETER, drawn
+
+PROMISES = ("rank_mean", "sample_mean", "rank_sum")
+STEP = Fraction(1, 2)  # the learning rate of the step of SGD
+Inputs = Mapping[str, np.ndarray]
+Part = tuple[int, slice]  # of which micro-batch, and which of its samples
+
+
+def state_of(numbers: Numbers, inputs: Inputs) -> dict[str, Any]:
+    """Parameters and buffers as tensors of the number system, by name."""
+    heads = ("parameter/", "buffer/")
+    return {
+        name.partition("/")[2]: numbers.exactly(values)
+        for name, values in inputs.items()
+        if name.startswith(heads)
+    }
+
+
+def outputs_of(
+    numbers: Numbers, model: Model, state: Mapping[str, Any], x: np.ndarray
+) -> tuple[tuple[Any, ...], Pullback]:
+    """All outputs (n, …) for the samples x, and the pullback of a tuple of cotangents."""
+    value: Any = x if model.tokens else numbers.exactly(x)
+    pulls = []
+    for layer in model.layers:
+        value, pull = forward(numbers, layer, state, value, training=model.training)
+        pulls.append(pull)
+    heads = [forward(numbers, head, state, value, training=False) for head in model.heads]
+
+    def pulled(cotangents: tuple[Any, ...]) -> tuple[Any, Tensors]:
+        gradients: Tensors = {}
+        if heads:
+            each = [pull(dy) for (_, pull), dy in zip(heads, cotangents, strict=True)]
+            for _, parameters in each:
+                _accumulate(numbers, gradients, parameters)
+            dy = _sum(numbers, [dx for dx, _ in each])
+        else:
+            (dy,) = cotangents
+        for pull in reversed(pulls):
+            dy, parameters = pull(dy)
+            _accumulate(numbers, gradients, parameters)
+        return dy, gradients
+
+    return tuple(y for y, _ in heads) or (value,), pulled
+
+
+def gradient(
+    numbers: Numbers,
+    question: GradientQuestion,
+    inputs: Inputs,
+    state: Mapping[str, Any],
+    part: Part,
+) -> Tensors:
+    """The gradient of the loss on some samples of one micro-batch; of trainable parameters only.
+
+    Parameters on which nothing depends are absent.
+    """
+    k, chosen = part
+    model = model_of(question)
+    outputs, pull = outputs_of(numbers, model, state, inputs[f"inputs/{k}"][chosen])
+    samples = chosen.stop - chosen.start
+    share = Fraction(1, samples if question.reduction == "mean" else 1)
+    cotangents = tuple(
+        _loss_cotangent(numbers, question, y, inputs[name][chosen], shape, share)
+        for y, name, shape in zip(outputs, target_names(model, k), model.outputs(), strict=True)
+    )
+    _, gradients = pull(cotangents)
+    if question.observe == "noise":
+        gradients[NOISY_PARAMETER] = numbers.keep(gradients[NOISY_PARAMETER], drawn(question))
+    return {name: g for name, g in gradients.items() if name not in model.frozen}
+
+
+def target_names(model: Model, k: int) -> Iterator[str]:
+    """The names of micro-batch k's targets, one for each output."""
+    if not model.heads:
+        yield f"targets/{k}"
+    for head, _ in enumerate(model.heads):
+        yield f"targets/{k}/{head}"
+
+
+def _loss_cotangent(
+    numbers: Numbers,
+    question: GradientQuestion,
+    y: Any,
+    target: np.ndarray,
+    shape: tuple[int, ...],
+    share: Fraction,
+) -> Any:
+    """The derivative by an output (n, …) of the loss, each sample of which counts `share`."""
+    outputs = prod(shape) if question.reduction == "mean" else 1
+    match question.loss:
+        case "mse":
+            difference = numbers.add(y, negative(numbers, numbers.exactly(target)))
+            return numbers.scale(difference, 2 * share / outputs)
+        case "cross_entropy":
+            place = numbers.largest(y, 1, certain=False)
+            most = numbers.total(numbers.keep(y, place), (1,))
+            shifted = numbers.add(y, negative(numbers, most))
+            logarithm = numbers.log(numbers.total(numbers.exp(shifted), (1,)))
+            softmax = numbers.exp(numbers.add(shifted, negative(numbers, logarithm)))
+            one_hot = numbers.exactly(np.eye(shape[0])[target])
+            return numbers.scale(numbers.add(softmax, negative(numbers, one_hot)), share)
+        case "output":
+            return numbers.scale(numbers.exactly(np.ones((len(target), *shape))), share / outputs)
+
+
+def averaged(numbers: Numbers, question: GradientQuestion, inputs: Inputs, promise: str) -> Tensors:
+    """What a promise makes of the ranks' gradients, by parameter; zero where there is none."""
+    state = state_of(numbers, inputs)
+    by_rank: list[Tensors] = []
+    for parts in parts_of(question, promise):
+        mine: Tensors = {}
+        for part in parts:
+            _accumulate(numbers, mine, gradient(numbers, question, inputs, state, part))
+        by_rank.append(mine)
+    result = _summed(numbers, by_rank)
+    if promise == "rank_mean":
+        share = Fraction(1, question.world_size)
+        for mine in by_rank:  # some divide before they sum: on a lattice that may not round either
+            _scaled(numbers, mine, share)
+        result = _scaled(numbers, result, share)
+    shapes = model_of(question).parameters()
+    return {
+        name: result[name] if name in result else numbers.exactly(np.zeros(shape))
+        for name, shape in shapes.items()
+    }
+
+
+def parts_of(question: GradientQuestion, promise: str) -> list[list[Part]]:
+    """For each rank its parts that have samples; one rank has everything for a sample mean."""
+    if promise == "sample_mean":
+        return [[(k, slice(0, sum(shards))) for k, shards in enumerate(question.shards)]]
+    bounds = [np.cumsum((0, *shards)).tolist() for shards in question.shards]
+    return [
+        [
+            (k, slice(ends[rank], ends[rank + 1]))
+            for k, ends in enumerate(bounds)
+            if ends[rank] < ends[rank + 1]
+        ]
+        for rank in range(question.world_size)
+    ]
+
+
+def answer(
+    numbers: Numbers,
+    question: GradientQuestion,
+    inputs: Inputs,
+    promises: Sequence[str] = PROMISES,
+) -> dict[str, Any]:
+    """Each promise's answer, by `PROMISE/gradient/NAME`, or after a step `PROMISE/parameter/…`.
+
+    Where noise is observed these are the gradients off which it is read.
+    """
+    named: dict[str, Any] = {}
+    state = state_of(numbers, inputs)
+    for promise in promises:
+        for name, g in averaged(numbers, question, inputs, promise).items():
+            if question.observe == "step":
+                moved = numbers.add(state[name], numbers.scale(g, -STEP))
+                named[f"{promise}/parameter/{name}"] = moved
+            else:
+                named[f"{promise}/gradient/{name}"] = g
+    return named
+
+
+def running(question: GradientQuestion, kept: Bits | None = None) -> Running:
+    """The number system whose errors bound every way to compute a question in its dtype.
+
+    Args:
+        question: what is computed.
+        kept: what products of matrices keep; every bit of the dtype, unless told.
+    """
+    more = sum(map(sum, question.shards)) + question.world_size
+    return Running(question.dtype, more, kept)
+
+
+def bound(approximate: Approximate, golden: np.ndarray, dtype: str) -> np.ndarray:
+    """How far an answer in this dtype may be from the golden, itself rounded from the truth.
+
+    Rounded up to four bits, so that it is the same whatever the last bits of float64 sums are.
+    """
+    own = UNIT_ROUNDOFF[dtype] * np.abs(golden.astype(np.float64))
+    mantissa, exponent = np.frexp((approximate.error + own) * (1 + 2.0**-10))
+    return np.asarray(np.ldexp(np.ceil(mantissa * 16) / 16, exponent))
+
+
+def values_of(tensor: Any) -> np.ndarray:
+    """A lattice's or plain tensor in float64."""
+    return tensor.values if isinstance(tensor, Grid) else np.asarray(tensor)
+
+
+def _scaled(numbers: Numbers, tensors: Tensors, share: Fraction) -> Tensors:
+    return {name: numbers.scale(g, share) for name, g in tensors.items()}
+
+
+def _summed(numbers: Numbers, by_rank: list[Tensors]) -> Tensors:
+    total: Tensors = {}
+    for mine in by_rank:
+        _accumulate(numbers, total, mine)
+    return total
+
+
+def _sum(numbers: Numbers, terms: list[Any]) -> Any:
+    total, *rest = terms
+    for term in rest:
+        total = numbers.add(total, term)
+    return total
+
+
+def _accumulate(numbers: Numbers, total: Tensors, more: Mapping[str, Any]) -> None:
+    for name, g in more.items():
+        total[name] = numbers.add(total[name], g) if name in total else g

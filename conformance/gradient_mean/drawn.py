@@ -1,0 +1,116 @@
+"""Cases of averaged gradients, drawn: models, W, shards, K, reductions and dtypes."""
+
+from typing import Any
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from conformance.core.questions import Case, GradientQuestion
+from conformance.gradient_mean.cases import GradientCase, promises_of
+from conformance.gradient_mean.definition import PROMISES
+from conformance.gradient_mean.inputs import Undrawable
+from conformance.gradient_mean.models import SPECTROMETER
+from conformance.proofs.fuzz.goldens import made
+
+_MODELS = (
+    "linear",
+    SPECTROMETER,
+    "mlp",
+    "tied",
+    "frozen",
+    "unused",
+    "two_heads",
+    "frozen_norm",
+    "convnet",
+    "max_pool",
+)
+_ROUNDING_MODELS = ("mlp", "classifier", "layer_norm", "convnet", SPECTROMETER)
+_NARROW_MODELS = ("linear", SPECTROMETER, "frozen", "unused")  # what sums of few bits have room for
+_COUNTS = (1, 2, 4, 0)  # of samples on a rank: a mean over them is exact
+_MOST_MICRO_BATCHES = 3
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> GradientCase:
+    """A case that every implementation which promises what it asks must conform to."""
+    question = draw(_exact() if draw(st.integers(0, 4)) < 4 else _bounded())
+    case = _named(question)
+    try:
+        made(case)  # a draw of many that nobody can certify is no case
+    except Undrawable:
+        assume(condition=False)
+    return case
+
+
+@st.composite
+def _exact(draw: st.DrawFn) -> GradientQuestion:
+    dtype = draw(st.sampled_from(("f32", "f32", "f64", "f16", "bf16")))
+    model = draw(st.sampled_from(_NARROW_MODELS if dtype in ("f16", "bf16") else _MODELS))
+    world = draw(st.sampled_from((2, 2, 2, 2, 4, 8, 1)))
+    rows = draw(_shards(world, _COUNTS, 1 if dtype == "bf16" else _MOST_MICRO_BATCHES))
+    spectral = model == SPECTROMETER
+    return GradientQuestion(
+        model,
+        rows,
+        loss="output" if spectral else "mse",
+        reduction=draw(st.sampled_from(("mean",) if spectral else ("mean", "sum"))),
+        dtype=dtype,
+        starts=draw(st.sampled_from(("equal", "different"))),
+        observe=draw(st.sampled_from(("gradients", "gradients", "step"))),
+    )
+
+
+@st.composite
+def _bounded(draw: st.DrawFn) -> GradientQuestion:
+    """Counts and numbers of ranks that divide nothing exactly."""
+    model = draw(st.sampled_from(_ROUNDING_MODELS))
+    world = draw(st.sampled_from((2, 3)))
+    losses: dict[str, Any] = {"classifier": "cross_entropy", SPECTROMETER: "output"}
+    return GradientQuestion(
+        model,
+        draw(_shards(world, (1, 2, 3, 5), 2)),
+        loss=losses.get(model, "mse"),
+        dtype=draw(st.sampled_from(("f32", "f64"))),
+        starts=draw(st.sampled_from(("equal", "different"))),
+        tier="bounded",
+    )
+
+
+@st.composite
+def _shards(
+    draw: st.DrawFn, world: int, counts: tuple[int, ...], most: int
+) -> tuple[tuple[int, ...], ...]:
+    """K micro-batches of W counts, none of them empty; JAX pads shards, which must not all be."""
+    k = draw(st.integers(1, most))
+    rows = tuple(tuple(draw(st.sampled_from(counts)) for _ in range(world)) for _ in range(k))
+    assume(all(map(sum, rows)))
+    return rows
+
+
+def _named(question: GradientQuestion) -> GradientCase:
+    """Named in the words in which the suite's own cases are."""
+    marks = {
+        "sum": question.reduction == "sum",
+        "apart": question.starts == "different",
+        "step": question.observe == "step",
+        "rounding": question.tier == "bounded",
+    }
+    shards = "+".join(".".join(map(str, row)) for row in question.shards)
+    name = [
+        question.model.replace("_", "-"),
+        f"w{question.world_size}",
+        f"n{shards}",
+        f"k{question.micro_batches}",
+        question.dtype,
+        *(mark for mark, is_so in marks.items() if is_so),
+        "fuzz",
+    ]
+    return Case(
+        operation="gradient_mean",
+        name="-".join(name),
+        family="fuzz",
+        about="drawn",
+        clauses=("D2",),
+        question=question,
+        promises=promises_of(question) or PROMISES,
+    )

@@ -1,0 +1,226 @@
+"""The inputs of a question about gradients: drawn, and drawn again until they can be answered.
+
+On the lattice everything is a small multiple of a power of two, and targets are chosen so that
+the outputs miss them by multiples of every number that something is divided by. A draw is
+rejected where some order of summation could round, where the sign at a ReLU or the order at a max
+is not certain, or where the gradients say too little. Nothing is widened in silence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import lcm
+from typing import Any
+
+import numpy as np
+
+from conformance.arithmetic import Lattice, Limits, Plain, Uncertain, Uncertified
+from conformance.channel_shuffle.fills import random_bits
+from conformance.core.dtypes import DTYPES
+from conformance.core.questions import GradientQuestion
+from conformance.gradient_mean import definition as gradient_mean
+from conformance.gradient_mean.models import NOISY, SPECTROMETER, Model, model_of
+
+DRAWS = 200
+NONZERO = 0.1  # of every gradient at least this share
+_SMALL = (-2, -1, 1, 2)
+_SIGNS = (-1, 0, 1)  # of narrow dtypes, whose sums have room for little
+_HALVES = (-1.5, -0.5, 0.5, 1.5)  # with integers before it, a sum with a half is never zero
+_QUARTERS = (-0.75, -0.25, 0.25, 0.75)
+_WIDE = tuple(range(-1023, 1024))  # so that no two elements under a max are equal
+
+
+class Undrawable(Exception):  # noqa: N818 - a message to whoever wrote the case
+    """No draw of many was answerable."""
+
+
+def inputs(
+    question: GradientQuestion, promises: Sequence[str] = gradient_mean.PROMISES
+) -> dict[str, np.ndarray]:
+    """The named inputs of a question, as `GradientQuestion` names them.
+
+    Args:
+        question: what is asked.
+        promises: for which of them there is to be an answer.
+
+    Raises:
+        Undrawable: with the reasons of the rejected draws.
+    """
+    reasons: dict[str, int] = {}
+    for attempt in range(DRAWS):
+        label = f"{question!r}/{attempt}"
+        try:
+            drawn = _drawn(question, label)
+            reason = _objection(question, drawn, promises)
+        except (Uncertain, Uncertified) as rejected:
+            reason = str(rejected)
+        if reason is None:
+            return drawn
+        reasons[reason] = reasons.get(reason, 0) + 1
+    told = "; ".join(f"{reason} ({count} times)" for reason, count in reasons.items())
+    raise Undrawable(f"{question}: {told}")
+
+
+def certificate(
+    question: GradientQuestion, limits: Limits, answers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How near to rounding the exact answers came, in bits, and how much of them is nonzero.
+
+    Args:
+        question: what was asked.
+        limits: of the lattice on which the answers were computed.
+        answers: on that lattice.
+    """
+    return {
+        **asdict(limits),
+        "nonzero": round(min(_nonzero_shares(question, answers), default=0.0), 3),
+    }
+
+
+def _drawn(question: GradientQuestion, label: str) -> dict[str, np.ndarray]:
+    model, carrier = model_of(question), DTYPES[question.dtype].carrier
+    named = {
+        f"parameter/{name}": _parameter(question, name, shape, label).astype(carrier)
+        for name, shape in model.parameters().items()
+    }
+    for name, shape in model.buffers().items():
+        # With the epsilon added, a power of four: its root is on the lattice.
+        choices = (0.75, 3.75) if name.endswith("running_var") else _SMALL
+        named[f"buffer/{name}"] = _choice(choices, shape, f"{label}/{name}").astype(carrier)
+    first = 0
+    for k, shards in enumerate(question.shards):
+        samples = sum(shards)
+        x = _samples(question, model, samples, first, f"{label}/inputs/{k}")
+        named[f"inputs/{k}"] = x
+        named |= _targets(question, model, named, k, f"{label}/targets/{k}")
+        first += samples
+    return named
+
+
+def _parameter(
+    question: GradientQuestion, name: str, shape: tuple[int, ...], label: str
+) -> np.ndarray:
+    place = f"{label}/parameter/{name}"
+    if question.model in NOISY:
+        return np.ones(shape)
+    if question.tier == "bounded":
+        return _fractions(shape, place)
+    if name == "norm.bias":
+        return _choice(_QUARTERS, shape, place)
+    if name.endswith(".bias"):
+        return _choice(_HALVES, shape, place)
+    return _choice(_SIGNS if _is_narrow(question) else _SMALL, shape, place)
+
+
+def _samples(
+    question: GradientQuestion, model: Model, samples: int, first: int, label: str
+) -> np.ndarray:
+    shape, carrier = (samples, *model.sample), DTYPES[question.dtype].carrier
+    if question.model in NOISY:
+        (channels,) = model.sample
+        return np.arange(first * channels, (first + samples) * channels).reshape(shape)
+    if model.tokens:
+        words = model.layers[0].weight[0]
+        return _choice(tuple(range(words)), shape, label).astype(np.int64)
+    if question.model == SPECTROMETER:
+        one_hot = np.zeros(shape)
+        one_hot[np.arange(samples), first + np.arange(samples)] = 1
+        return one_hot.astype(carrier)
+    if question.tier == "bounded":
+        return _fractions(shape, label).astype(carrier)
+    if question.model == "max_pool":
+        return _choice(_WIDE, shape, label).astype(carrier)
+    return _choice((-1, 1) if _is_narrow(question) else _SMALL, shape, label).astype(carrier)
+
+
+def _targets(
+    question: GradientQuestion, model: Model, named: Mapping[str, np.ndarray], k: int, label: str
+) -> dict[str, np.ndarray]:
+    samples, carrier = sum(question.shards[k]), DTYPES[question.dtype].carrier
+    names = list(gradient_mean.target_names(model, k))
+    if question.loss == "cross_entropy":
+        (classes,) = model.outputs()[0]
+        return {names[0]: _choice(tuple(range(classes)), (samples,), label).astype(np.int64)}
+    shapes = [(samples, *shape) for shape in model.outputs()]
+    if question.loss == "output":
+        return {n: np.zeros(shape, carrier) for n, shape in zip(names, shapes, strict=True)}
+    if question.tier == "bounded":
+        return {
+            name: _fractions(shape, f"{label}/{name}").astype(carrier)
+            for name, shape in zip(names, shapes, strict=True)
+        }
+    lattice = Lattice(question.dtype)
+    outputs, _ = gradient_mean.outputs_of(
+        lattice, model, gradient_mean.state_of(lattice, named), named[f"inputs/{k}"]
+    )
+    divisor = _odd_divisor(question)
+    targets = {}
+    for name, y, shape in zip(names, outputs, shapes, strict=True):
+        missed = divisor * _choice(_SMALL, shape, f"{label}/{name}")
+        target = lattice.add(y, lattice.exactly(-missed))
+        targets[name] = target.values.astype(carrier)
+    return targets
+
+
+def _odd_divisor(question: GradientQuestion) -> int:
+    """A multiple of the odd part of everything that a mean divides by."""
+    counts = {question.world_size}
+    for shards in question.shards:
+        counts |= {sum(shards), *shards} - {0}
+    return lcm(*(count // (count & -count) for count in counts))
+
+
+def _objection(
+    question: GradientQuestion, drawn: Mapping[str, np.ndarray], promises: Sequence[str]
+) -> str | None:
+    """Why a draw is of no use; None where it is."""
+    numbers = (
+        gradient_mean.running(question) if question.tier == "bounded" else Lattice(question.dtype)
+    )
+    gradient_mean.answer(numbers, question, drawn, promises)  # certain, and certified
+    plain = gradient_mean.answer(Plain(), question, drawn)
+    if min(_nonzero_shares(question, plain), default=1.0) < NONZERO:
+        return "a gradient is nearly all zero"
+    if _is_uneven(question) and not _promises_part(plain):
+        return "unequal shards, and yet the mean of ranks is that of samples"
+    return None
+
+
+def _nonzero_shares(question: GradientQuestion, answers: Mapping[str, Any]) -> list[float]:
+    """For each gradient that need not be zero, how much of it is not."""
+    model = model_of(question)
+    idle = {name for layer in model.unused for name, _ in layer.parameters()} | set(model.frozen)
+    return [
+        float(np.mean(gradient_mean.values_of(tensor) != 0))
+        for name, tensor in answers.items()
+        if name.rpartition("/")[2] not in idle
+    ]
+
+
+def _promises_part(arrays: Mapping[str, np.ndarray]) -> bool:
+    return any(
+        not np.array_equal(values, arrays[name.replace("rank_mean", "sample_mean", 1)])
+        for name, values in arrays.items()
+        if name.startswith("rank_mean/")
+    )
+
+
+def _is_uneven(question: GradientQuestion) -> bool:
+    return question.reduction == "mean" and any(len(set(s)) > 1 for s in question.shards)
+
+
+def _is_narrow(question: GradientQuestion) -> bool:
+    return DTYPES[question.dtype].bits == 16
+
+
+def _choice(choices: tuple[float, ...], shape: tuple[int, ...], label: str) -> np.ndarray:
+    """Elements of `choices` in float64, each as likely as the others to one in thousands."""
+    count = int(np.prod(shape, dtype=np.int64))
+    drawn = np.frombuffer(random_bits(label, 4 * count), dtype="<u4")
+    return np.array(choices, dtype=np.float64)[drawn % len(choices)].reshape(shape)
+
+
+def _fractions(shape: tuple[int, ...], label: str) -> np.ndarray:
+    """Multiples of 2^-20 between −2 and 2: products of two of them round, in f32 at least."""
+    count = int(np.prod(shape, dtype=np.int64))
+    drawn = np.frombuffer(random_bits(label, 4 * count), dtype="<u4").astype(np.int64)
+    return np.ldexp((drawn % (1 << 22) - (1 << 21)).astype(np.float64), -20).reshape(shape)

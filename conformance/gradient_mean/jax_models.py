@@ -1,0 +1,169 @@
+"""The models of `conformance.gradient_mean.models` as functions of their parameters, in plain JAX."""
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from math import prod
+from operator import add
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from conformance.core.questions import GradientQuestion
+from conformance.gradient_mean.models import EPSILON, Layer, Model, model_of
+
+Params: TypeAlias = Mapping[str, jax.Array]
+Outputs: TypeAlias = "jax.Array | tuple[jax.Array, ...]"
+
+
+def loss_of(
+    question: GradientQuestion, buffers: Mapping[str, np.ndarray]
+) -> Callable[..., jax.Array]:
+    """The loss that a question asks about: `loss(params, inputs, targets, weights)`, a scalar.
+
+    It takes the model's parameters by name, inputs (n, *sample), targets (n, …) or a tuple of them
+    for several heads, and weights (n,): Σ w·l / Σ w over samples, or Σ w·l where the question
+    reduces by a sum. A sample of weight 0 takes no part in anything, batch statistics included;
+    where all weights are 0 the loss is 0, and so is its gradient.
+
+    Args:
+        question: names the model, the loss and the reduction.
+        buffers: by name, the running statistics of the model's batch norms.
+    """
+    model = model_of(question)
+
+    def loss(params: Params, inputs: jax.Array, targets: Outputs, weights: jax.Array) -> jax.Array:
+        params = {
+            name: lax.stop_gradient(array) if name in model.frozen else array
+            for name, array in params.items()
+        }
+        weights = weights.astype(jnp.result_type(*params.values()))
+        outputs = forward(model, params, buffers, inputs, weights)
+        heads = zip(_several(outputs), _several(targets), strict=True)
+        losses = reduce(add, (_per_sample(question, output, target) for output, target in heads))
+        if question.reduction == "sum":
+            return jnp.sum(weights * losses)
+        return _weighted_mean(losses, weights, (0,)).squeeze()
+
+    return loss
+
+
+def forward(
+    model: Model,
+    params: Params,
+    buffers: Mapping[str, np.ndarray],
+    inputs: jax.Array,
+    weights: jax.Array,
+) -> Outputs:
+    """Outputs (n, …) of inputs (n, *sample); with several heads a tuple of them.
+
+    Args:
+        model: the layers.
+        params: by name, all of one floating-point dtype, in which everything is computed.
+        buffers: by name, the running statistics, which batch norms in evaluation use.
+        inputs: (n, *sample).
+        weights: (n,), how much each sample counts in batch statistics.
+    """
+    x = inputs
+    for layer in model.layers:
+        if layer.kind == "batch_norm" and model.training:
+            axes = (0, *range(2, x.ndim))
+            mean = _weighted_mean(x, weights, axes)
+            variance = _weighted_mean(jnp.square(x - mean), weights, axes)
+            x = _scaled(layer, params, _normalised(x, mean, variance))
+        elif layer.kind == "batch_norm":
+            running = (buffers[f"{layer.name}.running_{which}"] for which in ("mean", "var"))
+            mean, variance = (_along_channels(jnp.asarray(array), x) for array in running)
+            x = _scaled(layer, params, _normalised(x, mean, variance))
+        else:
+            x = _after(layer, params, x)
+    outputs = tuple(_after(head, params, x) for head in model.heads) or (x,)
+    return outputs if len(outputs) > 1 else outputs[0]
+
+
+def _after(layer: Layer, params: Params, x: jax.Array) -> jax.Array:
+    match layer.kind:
+        case "linear":
+            y = x @ params[f"{layer.tied_to or layer.name}.weight"].T
+            return y + params[f"{layer.name}.bias"] if layer.bias else y
+        case "conv2d":
+            y = lax.conv_general_dilated(
+                x,
+                params[f"{layer.name}.weight"],
+                window_strides=(1, 1),
+                padding=[(layer.padding, layer.padding)] * 2,
+                feature_group_count=layer.groups,
+            )
+            return y + _along_channels(params[f"{layer.name}.bias"], y) if layer.bias else y
+        case "embedding":
+            return params[f"{layer.name}.weight"][x]
+        case "relu":
+            return jax.nn.relu(x)
+        case "channel_shuffle":
+            n, channels, *spatial = x.shape
+            grouped = x.reshape(n, layer.groups, channels // layer.groups, *spatial)
+            return grouped.swapaxes(1, 2).reshape(x.shape)
+        case "avg_pool":
+            return _pooled(x, 0.0, lax.add, layer.window) / layer.window**2
+        case "max_pool":
+            return _pooled(x, -jnp.inf, lax.max, layer.window)
+        case "layer_norm":
+            mean = x.mean(axis=-1, keepdims=True)
+            variance = jnp.square(x - mean).mean(axis=-1, keepdims=True)
+            scale, shift = params[f"{layer.name}.weight"], params[f"{layer.name}.bias"]
+            return _normalised(x, mean, variance) * scale + shift
+        case "flatten":
+            return x.reshape(len(x), prod(x.shape[1:]))  # -1 would not do for no samples
+        case "dropout" | "channel_dropout":
+            raise ValueError("a dropout needs a key, and a loss of (params, batch) has none")
+        case "batch_norm":
+            raise ValueError("a batch norm depends on more than its input: see `forward`")
+
+
+def _pooled(
+    x: jax.Array, start: float, combine: Callable[..., jax.Array], window: int
+) -> jax.Array:
+    sides = (1, 1, window, window)
+    return lax.reduce_window(x, np.array(start, x.dtype), combine, sides, sides, "VALID")
+
+
+def _normalised(x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    # Square root and division are rounded correctly; XLA's rsqrt need not be, even of 1.
+    return (x - mean) / jnp.sqrt(variance + EPSILON)
+
+
+def _scaled(layer: Layer, params: Params, x: jax.Array) -> jax.Array:
+    scale, shift = (params[f"{layer.name}.{which}"] for which in ("weight", "bias"))
+    return x * _along_channels(scale, x) + _along_channels(shift, x)
+
+
+def _along_channels(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Values (C,) as an array that broadcasts against x (n, C, *spatial)."""
+    return values.reshape(-1, *(1 for _ in x.shape[2:]))
+
+
+def _weighted_mean(x: jax.Array, weights: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Over axes of x (n, …), the first among them; they stay, of extent 1. Of nothing it is 0."""
+    weights = jnp.broadcast_to(weights.reshape(-1, *(1 for _ in x.shape[1:])), x.shape)
+    count = weights.sum(axis=axes, keepdims=True)
+    return (weights * x).sum(axis=axes, keepdims=True) / jnp.where(count == 0, 1, count)
+
+
+def _per_sample(question: GradientQuestion, output: jax.Array, target: jax.Array) -> jax.Array:
+    """A loss (n,) of one head's output (n, …), reduced over all other axes."""
+    match question.loss:
+        case "mse":
+            losses = jnp.square(output - target)
+        case "cross_entropy":
+            logarithms = jax.nn.log_softmax(output, axis=-1)
+            losses = -jnp.take_along_axis(logarithms, target[..., None], axis=-1)
+        case "output":
+            losses = output
+    losses = losses.reshape(len(losses), prod(losses.shape[1:]))
+    return losses.mean(axis=1) if question.reduction == "mean" else losses.sum(axis=1)
+
+
+def _several(outputs: Outputs) -> tuple[jax.Array, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,0 +1,162 @@
+"""The known wrong ways to average gradients, in words; `averages` computes them."""
+
+from conformance.core.mistake import Mistake
+from conformance.gradient_mean import wrong_averages as ways
+from conformance.gradient_mean.wrong_averages import Wrong
+
+
+def _mistake(
+    name: str, done: str, advice: str, wrong: Wrong, *, is_by_element: bool = False
+) -> Mistake[Wrong]:
+    return Mistake(name, "gradient_mean", done, advice, wrong, is_by_element=is_by_element)
+
+
+MISTAKES: tuple[Mistake[Wrong], ...] = (
+    _mistake(
+        "not-divided",
+        "the ranks' gradients are summed and not divided by W",
+        "Divide by the world size once, after the all-reduce or before; in shard_map with "
+        "check_vma=True the gradient of a replicated parameter is summed already, so average the "
+        "loss, or pcast the parameters to varying before you pmean the gradient.",
+        ways.not_divided,
+    ),
+    _mistake(
+        "divided-twice",
+        "the mean is divided by W once more",
+        "DDP and pmean divide already: do not divide the loss or the gradient by W as well.",
+        ways.divided_twice,
+    ),
+    _mistake(
+        "squared-world",
+        "what was summed over ranks already is summed again: W² times the mean",
+        "In shard_map with check_vma=True a psum of the gradient sums it a second time.",
+        ways.squared_world,
+    ),
+    _mistake(
+        "never-synchronised",
+        "every rank holds its own gradient",
+        "Call the DDP wrapper, not .module; leave no_sync before the last forward; or all-reduce "
+        "the gradients yourself.",
+        ways.never_synchronised,
+    ),
+    _mistake(
+        "shard-0-returned",
+        "all ranks hold the gradient of rank 0's shard",
+        "All-reduce the gradients; a broadcast is none, and out_specs=P() with check_vma=False "
+        "returns what shard 0 has.",
+        ways.shard_0_returned,
+    ),
+    _mistake(
+        "psum-loss-unsynchronised",
+        "a rank's own gradient, W times: that of a loss that was summed over ranks",
+        "Differentiate the local loss and pmean its gradient; the gradient of a psum inside pmap "
+        "is not synchronised.",
+        ways.psum_loss_unsynchronised,
+    ),
+    _mistake(
+        "sum-loss",
+        "the loss sums over the samples where it is to average",
+        'Use reduction="mean", or divide by the number of samples.',
+        ways.sum_loss,
+    ),
+    _mistake(
+        "accumulation-unscaled",
+        "the gradient is divided by K, or multiplied, against what is promised",
+        "Micro-batches add up here: divide the loss by K only where a mean over micro-batches is "
+        "asked for.",
+        ways.accumulation_unscaled,
+    ),
+    _mistake(
+        "last-micro-batch-only",
+        "only the last micro-batch counts",
+        "Set gradients to zero once, before the first micro-batch, and add up.",
+        ways.last_micro_batch_only,
+    ),
+    _mistake(
+        "no-sync-around-backward-only",
+        "gradients are averaged in every backward, what earlier ones averaged among them",
+        "no_sync() must hold the forward as well as the backward; with the backward alone inside, "
+        "each of the K backwards all-reduces, and where W is no power of two each rounds anew.",
+        ways.no_sync_around_backward_only,
+        is_by_element=True,
+    ),
+    _mistake(
+        "mean-of-means",
+        "every rank weighs the same where every sample is to",
+        "Weigh each rank's loss by its number of samples, divided by that of all.",
+        ways.mean_of_means,
+    ),
+    _mistake(
+        "padding-counted",
+        "samples that only fill up a shard are counted",
+        "Divide by the number of real samples: psum of the sums over psum of the counts.",
+        ways.padding_counted,
+    ),
+    _mistake(
+        "tail-dropped",
+        "samples at the end of a shard or of the batch are left out",
+        "Look at drop_last, at integer division of the batch size, and at inputs of unequal "
+        "length, the shortest of which decides.",
+        ways.tail_dropped,
+    ),
+    _mistake(
+        "rank-missing",
+        "one rank's share is absent",
+        "See that every rank of the group takes part in the all-reduce, and what a loop over "
+        "ranks begins with.",
+        ways.rank_missing,
+    ),
+    _mistake(
+        "initial-broadcast-missing",
+        "ranks compute their gradients with parameters of their own",
+        "Broadcast rank 0's parameters and buffers before the first step.",
+        ways.initial_broadcast_missing,
+    ),
+    _mistake(
+        "clipped-before-averaging",
+        "every rank's gradient is clipped to norm 1, and then averaged",
+        "Clip the averaged gradient.",
+        ways.clipped_before_averaging,
+    ),
+    _mistake(
+        "compressed",
+        "gradients went through float16 or bfloat16 on their way between ranks",
+        "Leave out the compression hook, or accept what it does to small and large gradients.",
+        ways.compressed,
+    ),
+    _mistake(
+        "shared-dropout-key",
+        "the same noise on every rank",
+        "Seed every rank's generator apart, or fold the rank's index into the key: "
+        "jax.random.fold_in(key, lax.axis_index(axis)).",
+        ways.shared_dropout_key,
+    ),
+    _mistake(
+        "local-batch-statistics",
+        "batch norms use their rank's statistics where those of the whole batch are promised",
+        "Use SyncBatchNorm, or reduce mean and variance over the ranks.",
+        ways.local_batch_statistics,
+    ),
+    _mistake(
+        "ranks-counted-in-dtype",
+        "ranks are counted by adding up ones in the gradients' own dtype, which stops at 256 in "
+        "bfloat16 and at 2,048 in float16",
+        "Take W from the group or the mesh (lax.axis_size), or count in int32 or float32.",
+        ways.at_scale_alone,
+    ),
+    _mistake(
+        "summed-in-dtype",
+        "the sum over ranks is held in the gradients' own dtype: in bfloat16 it swallows what is "
+        "2^8 times smaller, in float16 what is 2^11 times smaller, and float16 ends at 65,504",
+        "Sum in float32 and round once; to divide by W before the sum keeps it from overflowing.",
+        ways.at_scale_alone,
+    ),
+    _mistake(
+        "pass-through",
+        "the gradient is that of the whole batch at once, as a single device gives it",
+        "DataParallel without two GPUs passes its input straight through: nothing is parallel. "
+        "Give every rank its own samples. Where the work is shared out after all, and each sample "
+        "is to count the same, what you promise is sample_mean: declare that.",
+        ways.pass_through,
+    ),
+)

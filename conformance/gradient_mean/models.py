@@ -1,0 +1,274 @@
+"""The models whose gradients are asked for, as plain data: every framework builds them from here.
+
+Names and shapes of parameters are torch's: a layer `first` has `first.weight` and `first.bias`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from conformance.core.questions import GradientQuestion
+
+Kind = Literal[
+    "linear",
+    "conv2d",
+    "embedding",
+    "relu",
+    "channel_shuffle",
+    "avg_pool",
+    "max_pool",
+    "batch_norm",
+    "layer_norm",
+    "flatten",
+    "dropout",
+    "channel_dropout",
+]
+EPSILON = 0.25  # of both norms: a power of two, so that a variance can be chosen whose root is one
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer.
+
+    Attributes:
+        kind: what it computes.
+        name: the first part of its parameters' names; empty where it has none.
+        weight: the shape of its weight: linear (out, in), conv2d (out, in / groups, h, w),
+            embedding (words, features), norms (features,).
+        bias: whether it has one, of the first extent of a linear or convolution; norms have one.
+        groups: of a conv2d, or of a channel_shuffle.
+        padding: zeros on each side of both axes of a conv2d, whose stride is 1.
+        window: the side of a pool's window, and its stride.
+        tied_to: the name of the embedding whose weight a linear layer multiplies by.
+    """
+
+    kind: Kind
+    name: str = ""
+    weight: tuple[int, ...] = ()
+    bias: bool = False
+    groups: int = 1
+    padding: int = 0
+    window: int = 1
+    tied_to: str = ""
+
+    def parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of what this layer owns."""
+        if self.weight and not self.tied_to:
+            yield f"{self.name}.weight", self.weight
+        if self.bias:
+            yield f"{self.name}.bias", self.weight[:1]
+
+    def buffers(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the running statistics of a batch norm."""
+        if self.kind == "batch_norm":
+            yield f"{self.name}.running_mean", self.weight
+            yield f"{self.name}.running_var", self.weight
+
+
+@dataclass(frozen=True)
+class Model:
+    """Layers one after another, and heads that each take the last one's output.
+
+    Attributes:
+        sample: the shape of one sample's input.
+        layers: what every head shares.
+        heads: linear layers, side by side; with several the output is a tuple, and so is the
+            target. None: the output is the last layer's.
+        unused: parameters that no output depends on, as layers.
+        frozen: names of parameters that need no gradient; what is asked of them is zero.
+        training: the mode of the batch norms: batch statistics, or running ones.
+        tokens: whether a sample is of integers, below the embedding's number of words.
+    """
+
+    about: str
+    sample: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    heads: tuple[Layer, ...] = ()
+    unused: tuple[Layer, ...] = ()
+    frozen: tuple[str, ...] = ()
+    training: bool = True
+    tokens: bool = False
+
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes, in the order of the layers, the heads and the unused."""
+        everything = (*self.layers, *self.heads, *self.unused)
+        return {name: shape for layer in everything for name, shape in layer.parameters()}
+
+    def buffers(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes, in the order of the layers."""
+        return {name: shape for layer in self.layers for name, shape in layer.buffers()}
+
+    def outputs(self) -> tuple[tuple[int, ...], ...]:
+        """For each output the shape of one sample's."""
+        shape = self.sample
+        for layer in self.layers:
+            shape = _after(layer, shape)
+        return tuple((*shape[:-1], head.weight[0]) for head in self.heads) or (shape,)
+
+
+def _after(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    match layer.kind:
+        case "linear":
+            return (*shape[:-1], layer.weight[0])
+        case "embedding":
+            return (*shape, layer.weight[1])
+        case "conv2d":
+            sides = (
+                side + 2 * layer.padding - kernel + 1
+                for side, kernel in zip(shape[1:], layer.weight[2:], strict=True)
+            )
+            return (layer.weight[0], *sides)
+        case "avg_pool" | "max_pool":
+            return (shape[0], *(side // layer.window for side in shape[1:]))
+        case "flatten":
+            return (prod(shape),)
+        case (
+            "relu" | "channel_shuffle" | "batch_norm" | "layer_norm" | "dropout" | "channel_dropout"
+        ):
+            return shape
+
+
+def _linear(name: str, given: int, wanted: int, *, bias: bool = True) -> Layer:
+    return Layer("linear", name, (wanted, given), bias=bias)
+
+
+_RELU, _FLATTEN = Layer("relu"), Layer("flatten")
+_HIDDEN = (_linear("first", 4, 8), _RELU)
+
+MODELS = {
+    "linear": Model("linear regression", (4,), (_linear("only", 4, 2),)),
+    "mlp": Model("two linear layers with a ReLU between", (4,), (*_HIDDEN, _linear("last", 8, 2))),
+    "classifier": Model(
+        "two linear layers with a ReLU between, and a logit for each of four classes",
+        (4,),
+        (*_HIDDEN, _linear("last", 8, 4)),
+    ),
+    "convnet": Model(
+        "a unit of ShuffleNet without its norms: grouped convolution, ReLU, shuffle, 1×1 "
+        "convolution, average pool, linear layer",
+        (6, 4, 4),
+        (
+            Layer("conv2d", "grouped", (6, 2, 3, 3), bias=True, groups=3, padding=1),
+            _RELU,
+            Layer("channel_shuffle", groups=3),
+            Layer("conv2d", "pointwise", (4, 6, 1, 1)),
+            Layer("avg_pool", window=2),
+            _FLATTEN,
+            _linear("last", 16, 2),
+        ),
+    ),
+    "max_pool": Model(
+        "a plain convolution, a max pool and a linear layer",
+        (2, 5, 5),
+        (
+            Layer("conv2d", "plain", (4, 2, 2, 2), bias=True),
+            Layer("max_pool", window=2),
+            _FLATTEN,
+            _linear("last", 16, 2),
+        ),
+    ),
+    "batch_norm": Model(
+        "a batch norm in training between two linear layers, of which it makes the first one's "
+        "bias idle: it has none",
+        (4,),
+        (
+            _linear("first", 4, 8, bias=False),
+            Layer("batch_norm", "norm", (8,), bias=True),
+            _RELU,
+            _linear("last", 8, 2),
+        ),
+    ),
+    "frozen_norm": Model(
+        "a batch norm in evaluation, as in fine-tuning, between two linear layers",
+        (4,),
+        (
+            _linear("first", 4, 8),
+            Layer("batch_norm", "norm", (8,), bias=True),
+            _RELU,
+            _linear("last", 8, 2),
+        ),
+        training=False,
+    ),
+    "layer_norm": Model(
+        "a layer norm between two linear layers",
+        (4,),
+        (
+            _linear("first", 4, 8),
+            Layer("layer_norm", "norm", (8,), bias=True),
+            _linear("last", 8, 2),
+        ),
+    ),
+    "tied": Model(
+        "an embedding of four tokens, and its own weight as the last layer",
+        (4,),
+        (
+            Layer("embedding", "words", (8, 4)),
+            _linear("mix", 4, 4, bias=False),
+            Layer("linear", "logits", (8, 4), tied_to="words"),
+        ),
+        tokens=True,
+    ),
+    "frozen": Model(
+        "two linear layers, of which the first is frozen",
+        (4,),
+        (*_HIDDEN, _linear("last", 8, 2)),
+        frozen=("first.weight", "first.bias"),
+    ),
+    "unused": Model(
+        "two linear layers, and a third that no output depends on",
+        (4,),
+        (*_HIDDEN, _linear("last", 8, 2)),
+        unused=(_linear("idle", 4, 2),),
+    ),
+    "two_heads": Model(
+        "a hidden layer with two heads: the output is a tuple",
+        (4,),
+        _HIDDEN,
+        heads=(_linear("left", 8, 2), _linear("right", 8, 4)),
+    ),
+}
+
+
+SPECTROMETER = "spectrometer"
+LINEAR_FORM = "linear-form"  # the model of virtual ranks that are no spectrometer
+FEATURES = 8
+NOISY = ("dropout", "channel_dropout")  # the models of questions that observe noise
+NOISE = (32, 2)  # channels and features of a sample: its noise has as many bits
+
+
+def model_of(question: GradientQuestion) -> Model:
+    """The model that a question names.
+
+    The `spectrometer` has a weight for each sample of all micro-batches, and sample b's input is
+    zero but at b: the gradient of w·x is then how much each sample counts.
+
+    >>> model_of(GradientQuestion("spectrometer", ((1, 2), (3, 4)), "output")).parameters()
+    {'only.weight': (1, 10)}
+
+    A noisy model has an embedding with rows of its own for every sample, whose gradient shows what
+    of the sample was kept: dropped with probability 1/2, or doubled.
+
+    >>> model_of(GradientQuestion("dropout", ((1, 1),), "output")).parameters()
+    {'words.weight': (64, 2), 'only.weight': (1, 2)}
+    """
+    if question.model in MODELS:
+        return MODELS[question.model]
+    if question.model == LINEAR_FORM:
+        return Model("w·x", (FEATURES,), (_linear("only", FEATURES, 1, bias=False),))
+    samples = sum(sum(shards) for shards in question.shards)
+    if question.model in NOISY:
+        channels, features = NOISE
+        return Model(
+            "an embedding, a dropout, and the sum over features",
+            (channels,),
+            (
+                Layer("embedding", "words", (samples * channels, features)),
+                Layer("dropout" if question.model == "dropout" else "channel_dropout"),
+                _linear("only", features, 1, bias=False),
+            ),
+            frozen=("only.weight",),
+            tokens=True,
+        )
+    only = _linear("only", samples, 1, bias=False)
+    return Model("w·x, with a weight for each sample", (samples,), (only,))

@@ -1,0 +1,146 @@
+"""The models of `conformance.gradient_mean.models` as torch modules, and the losses of their outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conformance.core.dtypes import of_numpy
+from conformance.frameworks.torch import bridge as torch_bridge
+from conformance.gradient_mean.models import EPSILON, Layer, Model
+
+Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
+
+
+class Stack(nn.Module):
+    """Layers one after another, and heads side by side on the last one's output.
+
+    Args:
+        model: what to build; parameters, buffers and modules have the names that it gives them.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        is_image = len(model.sample) == 3
+        self._order: list[str] = []
+        for index, layer in enumerate(model.layers):
+            name = layer.name or f"{layer.kind}_{index}"
+            self.add_module(name, _module(layer, is_image=is_image))
+            self._order.append(name)
+            is_image = is_image and layer.kind != "flatten"
+        for layer in (*model.heads, *model.unused):  # forward never calls the unused
+            self.add_module(layer.name, _module(layer, is_image=False))
+        self._heads = [layer.name for layer in model.heads]
+        for layer in (*model.layers, *model.heads):
+            if layer.tied_to:
+                self.get_submodule(layer.name).weight = self.get_submodule(layer.tied_to).weight
+        for name in model.frozen:
+            self.get_parameter(name).requires_grad_(requires_grad=False)
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> Outputs:
+        """Outputs (n, …) of inputs (n, *sample); with several heads a tuple of them."""
+        for name in self._order:
+            x = self.get_submodule(name)(x)
+        outputs = tuple(self.get_submodule(name)(x) for name in self._heads) or (x,)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
+def _module(layer: Layer, *, is_image: bool) -> nn.Module:
+    match layer.kind:
+        case "linear":
+            given, wanted = layer.weight[1], layer.weight[0]
+            return nn.Linear(given, wanted, bias=layer.bias)
+        case "conv2d":
+            wanted, per_group, *kernel = layer.weight
+            return nn.Conv2d(
+                per_group * layer.groups,
+                wanted,
+                tuple(kernel),
+                padding=layer.padding,
+                groups=layer.groups,
+                bias=layer.bias,
+            )
+        case "embedding":
+            return nn.Embedding(*layer.weight)
+        case "relu":
+            return nn.ReLU()
+        case "channel_shuffle":
+            return nn.ChannelShuffle(layer.groups)
+        case "avg_pool":
+            return nn.AvgPool2d(layer.window)
+        case "max_pool":
+            return nn.MaxPool2d(layer.window)
+        case "batch_norm":
+            norm = nn.BatchNorm2d if is_image else nn.BatchNorm1d
+            return norm(layer.weight[0], eps=EPSILON)
+        case "layer_norm":
+            return nn.LayerNorm(layer.weight, eps=EPSILON)
+        case "flatten":
+            return nn.Flatten()
+        case "dropout":
+            return nn.Dropout(0.5)
+        case "channel_dropout":
+            return nn.Dropout1d(0.5)
+
+
+def build(model: Model, start: Mapping[str, np.ndarray], device: torch.device) -> Stack:
+    """The module, holding these values.
+
+    Args:
+        model: what to build.
+        start: `parameter/NAME` and `buffer/NAME` for every parameter and buffer of the model.
+        device: where it is to live.
+    """
+    values = {name: tensor(array, device) for name, array in start.items()}
+    module = Stack(model)
+    dtypes = {values[f"parameter/{name}"].dtype for name in model.parameters()}
+    assert len(dtypes) == 1, f"parameters are of one dtype, not of {dtypes}"
+    module.to(device, dtypes.pop())
+    with torch.no_grad():
+        for name in model.parameters():
+            module.get_parameter(name).copy_(values[f"parameter/{name}"])
+        for name in model.buffers():
+            module.get_buffer(name).copy_(values[f"buffer/{name}"])
+    return module
+
+
+def tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor with the array's bits, of the dtype that its carrier carries."""
+    return torch_bridge.array(array, of_numpy(array.dtype), "contiguous", str(device))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of (outputs, targets), a scalar: over samples their mean or their sum.
+
+    Of several heads outputs and targets are tuples, and the heads' losses add up.
+
+    Attributes:
+        kind: mean squared error, softmax cross entropy of integer targets, or the output itself.
+        reduction: mean or sum, over samples and over a sample's outputs.
+    """
+
+    kind: Literal["mse", "cross_entropy", "output"]
+    reduction: Literal["mean", "sum"]
+
+    def __call__(self, outputs: Outputs, targets: Outputs) -> Tensor:
+        """Outputs (n, …) and targets (n, …), for cross entropy (n, …, classes) and (n, …)."""
+        if isinstance(outputs, Tensor):
+            return self._of_head(outputs, targets)
+        losses = map(self._of_head, outputs, targets)
+        return reduce(torch.add, losses)
+
+    def _of_head(self, output: Tensor, target: Tensor) -> Tensor:
+        match self.kind:
+            case "mse":
+                return F.mse_loss(output, target, reduction=self.reduction)
+            case "cross_entropy":
+                return F.cross_entropy(output.movedim(-1, 1), target, reduction=self.reduction)
+            case "output":
+                return output.mean() if self.reduction == "mean" else output.sum()

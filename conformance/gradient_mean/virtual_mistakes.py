@@ -1,0 +1,152 @@
+"""What the known wrong ways make of the gradients of thousands of ranks, all in one array.
+
+The names are those of the catalogue; two of them are there for what breaks at scale alone. An
+answer is the gradient (P,) that one process shows, in float64 and not yet rounded to the dtype.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from conformance.arithmetic.system import FORMATS
+from conformance.core.dtypes import DTYPES
+from conformance.core.questions import VirtualQuestion
+from conformance.gradient_mean import virtual_definition as oracle
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """The ranks' own gradients, and their sum.
+
+    Attributes:
+        question: what was asked.
+        inputs: with which tensors.
+    """
+
+    question: VirtualQuestion
+    inputs: Mapping[str, np.ndarray]
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """(W, P), summed over micro-batches."""
+        ks = range(self.question.micro_batches)
+        return np.asarray(sum(oracle.by_rank(self.question, self.inputs, k) for k in ks))
+
+    @cached_property
+    def total(self) -> np.ndarray:
+        """(P,)."""
+        return np.asarray(self.own.sum(axis=0))
+
+    @property
+    def world(self) -> int:
+        """W."""
+        return self.question.world_size
+
+    @property
+    def carrier(self) -> "np.dtype[Any]":
+        """The dtype."""
+        return DTYPES[self.question.dtype].carrier
+
+
+def _times(factor: Callable[[Ranks], float]) -> Callable[[Ranks], Iterator[np.ndarray]]:
+    def wrong(ranks: Ranks) -> Iterator[np.ndarray]:
+        yield ranks.total / ranks.world * factor(ranks)
+
+    return wrong
+
+
+def _shard_0(ranks: Ranks) -> Iterator[np.ndarray]:
+    yield ranks.own[0]
+
+
+def _psum_loss(ranks: Ranks) -> Iterator[np.ndarray]:
+    yield ranks.own[0] * ranks.world
+
+
+def _accumulation(ranks: Ranks) -> Iterator[np.ndarray]:
+    yield ranks.total / ranks.world / ranks.question.micro_batches
+    yield ranks.total / ranks.world * ranks.question.micro_batches
+
+
+def _last_micro_batch(ranks: Ranks) -> Iterator[np.ndarray]:
+    last = ranks.question.micro_batches - 1
+    yield oracle.by_rank(ranks.question, ranks.inputs, last).mean(axis=0)
+
+
+def _rank_missing(ranks: Ranks) -> Iterator[np.ndarray]:
+    for own in ranks.own:
+        yield (ranks.total - own) / ranks.world
+        yield (ranks.total - own) / (ranks.world - 1)
+
+
+def _rank_missing_like(ranks: Ranks, given: np.ndarray) -> Iterator[np.ndarray]:
+    """Those that show what was given where it is the furthest off: W are too many to try."""
+    off = np.abs(np.nan_to_num(given.astype(np.float64) - ranks.total / ranks.world))
+    place = int(np.argmax(off))
+    for left in (ranks.world, ranks.world - 1):
+        shown = _rounded((ranks.total[place] - ranks.own[:, place]) / left, ranks.carrier)
+        for own in np.unique(ranks.own[shown == given[place]], axis=0):
+            yield (ranks.total - own) / left
+
+
+def _counted_in_dtype(ranks: Ranks) -> Iterator[np.ndarray]:
+    """W is counted by adding up ones, which stops at 2^p."""
+    bits, _, _ = FORMATS[ranks.question.dtype]
+    yield ranks.total / min(ranks.world, 1 << bits)
+
+
+def _summed_in_dtype(ranks: Ranks) -> Iterator[np.ndarray]:
+    """The sum itself, or every partial sum, has the dtype; it is divided afterwards or before."""
+    if ranks.carrier.itemsize > 2 or ranks.question.fill == "one-hot":  # of one term each
+        return
+    yield _rounded(ranks.total, ranks.carrier).astype(np.float64) / ranks.world
+    yield _running(ranks.own, ranks.carrier) / ranks.world
+    yield _running(ranks.own / ranks.world, ranks.carrier)
+
+
+def _running(terms: np.ndarray, carrier: "np.dtype[Any]") -> np.ndarray:
+    """The sum (P,) of terms (W, P), one after the other in the dtype; zeros change nothing."""
+    total = np.zeros_like(terms[0], dtype=carrier)
+    with np.errstate(all="ignore"):
+        for term in terms[terms.any(axis=1)].astype(carrier):
+            total = total + term
+    return total.astype(np.float64)
+
+
+def _rounded(gradient: np.ndarray, carrier: "np.dtype[Any]") -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return gradient.astype(carrier)
+
+
+WRONG: Mapping[str, Callable[[Ranks], Iterator[np.ndarray]]] = {
+    "not-divided": _times(lambda ranks: ranks.world),
+    "divided-twice": _times(lambda ranks: 1 / ranks.world),
+    "squared-world": _times(lambda ranks: ranks.world**2),
+    "shard-0-returned": _shard_0,
+    "psum-loss-unsynchronised": _psum_loss,
+    "sum-loss": _times(lambda ranks: ranks.question.samples),
+    "accumulation-unscaled": _accumulation,
+    "last-micro-batch-only": _last_micro_batch,
+    "ranks-counted-in-dtype": _counted_in_dtype,
+    "summed-in-dtype": _summed_in_dtype,
+    "rank-missing": _rank_missing,
+}
+
+
+def wrong_answers(name: str, ranks: Ranks) -> Iterator[np.ndarray]:
+    """A mistake's answers as an implementation would show them: (1, P) in the dtype."""
+    for gradient in WRONG[name](ranks):
+        yield _rounded(gradient, ranks.carrier).reshape(1, -1)
+
+
+def fits(name: str, ranks: Ranks, given: np.ndarray) -> bool:
+    """Whether one of the mistake's answers is the given one, (1, P) in the dtype."""
+    given = given.reshape(-1)
+    like = _rank_missing_like(ranks, given) if name == "rank-missing" else WRONG[name](ranks)
+    return any(
+        np.array_equal(given, _rounded(gradient, ranks.carrier), equal_nan=True)
+        for gradient in like
+    )

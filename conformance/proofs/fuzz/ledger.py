@@ -1,0 +1,115 @@
+"""What fuzzing found, written as it is found: a kill loses nothing."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from conformance.core.checks import Check
+from conformance.core.errors import UsageError
+from conformance.judge import Verdict
+from conformance.run.case_files import written
+from conformance.run.results import now
+
+FILE, CASES = "fuzz.jsonl", "fuzz"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A drawn case that an implementation does not conform to.
+
+    Attributes:
+        check: what was asked.
+        verdict: how it came out.
+        is_minimal: whether it was shrunk until nothing simpler fails in the same way.
+        note: what else is to be said of it.
+    """
+
+    check: Check
+    verdict: Verdict
+    is_minimal: bool = False
+    note: str = ""
+
+
+@dataclass
+class Ledger:
+    """Writes DIR/fuzz.jsonl line by line, and every failing case into DIR/fuzz/ as JSON."""
+
+    folder: Path
+    header: Mapping[str, Any]
+    failures: list[Failure] = field(default_factory=list)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        try:
+            (self.folder / CASES).mkdir(parents=True, exist_ok=True)
+            self._stream = (self.folder / FILE).open("w", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"report folder {self.folder}: cannot be written ({error.strerror}); "
+                "choose another by --report"
+            ) from error
+        self._line({"kind": "header", **self.header})
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+    @property
+    def asked(self) -> int:
+        """How many checks were asked; those of the shrinker are not among them."""
+        return sum(map(Counter.total, self.counts.values()))
+
+    def count(self, check: Check, status: str) -> None:
+        """One check came out so."""
+        owner = f"{check.implementation.id}@{check.device}"
+        self.counts.setdefault(owner, Counter())[status] += 1
+
+    def add(self, failure: Failure) -> None:
+        """Write a failure, and its case as a file of its own."""
+        check, verdict = failure.check, failure.verdict
+        self.failures.append(failure)
+        self._line(
+            {
+                "kind": "failure",
+                "id": check.id,
+                "status": verdict.status,
+                "reason": verdict.reason,
+                "mistake": verdict.mistake,
+                "fits": verdict.fits,
+                "minimal": failure.is_minimal,
+                "note": failure.note,
+                "case": json.loads(written(check.case)),
+            }
+        )
+        self.file_of(failure).write_text(written(check.case) + "\n", encoding="utf-8")
+
+    def file_of(self, failure: Failure) -> Path:
+        """Where the case is."""
+        return self.folder / CASES / f"{failure.check.case.name}.json"
+
+    def finish(self, *, is_whole: bool) -> None:
+        """Write how many were asked, and how they came out."""
+        total: Counter[str] = sum(self.counts.values(), Counter())
+        self._line(
+            {
+                "kind": "footer",
+                "finished": now(),
+                "asked": self.asked,
+                "counts": dict(total),
+                "whole": is_whole,
+                "conforms": not self.failures,
+            }
+        )
+
+    def _line(self, content: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self._stream.flush()

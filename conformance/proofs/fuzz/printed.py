@@ -1,0 +1,72 @@
+"""What fuzzing found, on a terminal: how many were asked, and each failure at its simplest."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conformance.core.console import unfolded
+from conformance.judge import STATUSES
+from conformance.proofs.fuzz import Fuzz
+from conformance.proofs.fuzz.ledger import FILE, Failure
+from conformance.proofs.fuzz.rounds import minimal
+
+
+def show(fuzz: Fuzz, console: Console) -> None:
+    """Print implementation × outcome, and the failures with the lines that ask them again."""
+    wide = unfolded(console)
+    wide.print(_table(fuzz))
+    for block in (_failures, _left_out, _summary):
+        for line in block(fuzz):
+            wide.print(line, soft_wrap=True, highlight=False)
+
+
+def _table(fuzz: Fuzz) -> Table:
+    counts = fuzz.ledger.counts
+    used = [status for status in STATUSES if any(row[status] for row in counts.values())]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("drawn cases asked of", no_wrap=True)
+    for status in used:
+        table.add_column(status, justify="right", no_wrap=True)
+    for owner in sorted(counts):
+        table.add_row(owner, *(str(counts[owner][status] or "·") for status in used))
+    return table
+
+
+def _failures(fuzz: Fuzz) -> Iterator[str | Text]:
+    for failure in minimal(fuzz.ledger.failures):
+        verdict = failure.verdict
+        yield ""
+        yield Text(f"{verdict.status} {failure.check.id}", "bold red")
+        yield f"  {verdict.reason}{failure.note and f' ({failure.note})'}"
+        yield f"    {rerun(fuzz, failure)}"
+
+
+def rerun(fuzz: Fuzz, failure: Failure) -> str:
+    """The one line that asks a failure again."""
+    check, ledger = failure.check, fuzz.ledger
+    adapters = (f" --adapter {adapter}" for adapter in ledger.header["adapters"])
+    return (
+        f"conformance run {check.implementation.id}@{check.device} "
+        f"--case {ledger.file_of(failure)}{''.join(adapters)}"
+    )
+
+
+def _left_out(fuzz: Fuzz) -> Iterator[str]:
+    yield from (f"Left out: {reason}" for reason in fuzz.left_out)
+
+
+def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
+    ledger = fuzz.ledger
+    found = minimal(ledger.failures)
+    how = "" if fuzz.is_whole else "Cut short: "
+    asked = f"{how}{ledger.asked} check{'s' * (ledger.asked != 1)} asked"
+    seed = f"--seed {ledger.header['seed']} draws the same again"
+    yield ""
+    if found:
+        ways = f"{len(found)} way{'s' * (len(found) > 1)} to fail"
+        yield Text(f"{asked}, {ways}; {seed}", "bold red")
+        yield f"{ledger.folder / FILE} has them all; a case joins the suite as it is written there"
+    else:
+        yield Text(f"{asked}, none fails; {seed}", "bold green")

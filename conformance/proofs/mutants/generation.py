@@ -1,0 +1,174 @@
+"""All mutants of an implementation: its source with one change, in a file that can be asked."""
+
+import ast
+import copy
+import hashlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conformance.core.implementations import Implementation
+from conformance.proofs.mutants import operators
+
+# What a step or the whole may depend on by mistake: sizes, dtypes, ranks.
+_SHUFFLE_CONDITIONS = (
+    "x.shape[0] > 2",
+    "x.ndim == 5",
+    "x.shape[1] > 16",
+    "groups == 2",
+    "x.shape[-1] == 1",
+    "'64' in str(x.dtype)",
+    "'float16' in str(x.dtype)",
+)
+_RANK_CONDITIONS = (
+    "group.rank() != 1",
+    "group.rank() < 3",
+    "group.size() != 3",
+    "group.size() < 8",
+    "len(batches) < 3",
+)
+_PROCESS_CONDITIONS = ("len(devices) != 3", "len(devices) < 8", "len(batches) < 3")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change.
+
+    Attributes:
+        implementation: what was right.
+        kind: which sort of change.
+        line: where, 1-based in the implementation's file.
+        words: from what to what.
+        source: the whole file with the change.
+    """
+
+    implementation: Implementation
+    kind: str
+    line: int
+    words: str
+    source: str
+
+    @property
+    def id(self) -> str:
+        """`operation/implementation:line: from → to`."""
+        return f"{self.implementation.id}:{self.line}: {self.words}"
+
+    @property
+    def digest(self) -> str:
+        """What tells it from every other."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    def written(self, folder: Path, number: int) -> Implementation:
+        """The implementation that the changed file declares, once it is written."""
+        file = folder / f"{self.implementation.name}_{number}.py"
+        file.write_text(self.source, encoding="utf-8")
+        return replace(self.implementation, origin=str(file))
+
+
+def mutants(implementation: Implementation) -> list[Mutant]:
+    """Every one that compiles to something else, in the order of the source."""
+    path = Path(implementation.origin)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    seen = {_compiled(tree)}
+    found = []
+    for kind, line, words, changed in _changes(tree, implementation):
+        try:
+            code = _compiled(changed)
+        except (SyntaxError, ValueError, TypeError):
+            continue
+        if code not in seen:
+            seen.add(code)
+            found.append(Mutant(implementation, kind, line, words, ast.unparse(changed)))
+    return found
+
+
+def _compiled(tree: ast.Module) -> str:
+    """What the interpreter runs, whatever the lines are."""
+    return ast.dump(ast.parse(ast.unparse(ast.fix_missing_locations(tree))))
+
+
+Change = tuple[str, int, str, ast.Module]
+
+
+def _changes(tree: ast.Module, implementation: Implementation) -> Iterator[Change]:
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    conditions, modules = _conditions_of(implementation), _imported(tree)
+    for function in functions:
+        for node in _mutable(function):
+            if isinstance(node, ast.stmt):
+                for kind, statements in operators.statements(node, conditions):
+                    words = f"{_short(node)} → {'; '.join(map(_short, statements))}"
+                    yield kind, node.lineno, words, _replaced(tree, node, statements)
+            else:
+                for kind, expression in operators.expressions(node, modules):
+                    words = f"{_short(node)} → {_short(expression)}"
+                    yield kind, node.lineno, words, _replaced(tree, node, [expression])
+        if function.name == implementation.name and implementation.operation == "channel_shuffle":
+            assert isinstance(function, ast.FunctionDef)
+            first = function.body[1]  # after the docstring
+            for kind, guard in operators.guards(conditions, "x"):
+                yield kind, first.lineno, _short(guard[0]), _replaced(tree, first, [*guard, first])
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """The names that imports bind."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {name.asname or name.name for node in imports for name in node.names}
+
+
+def _conditions_of(implementation: Implementation) -> tuple[str, ...]:
+    if implementation.operation == "channel_shuffle":
+        return _SHUFFLE_CONDITIONS
+    return _RANK_CONDITIONS if implementation.runs == "per_rank" else _PROCESS_CONDITIONS
+
+
+def _mutable(function: ast.AST) -> Iterator[ast.stmt | ast.expr]:
+    """The statements and expressions that run when it is called: no annotation, no docstring."""
+    skipped: set[int] = set()
+    for node in ast.walk(function):
+        if id(node) in skipped:
+            continue
+        for left_out in _not_run(node):
+            skipped.update(id(inner) for inner in ast.walk(left_out))
+        if node is not function and isinstance(node, ast.stmt | ast.expr):
+            yield node
+
+
+def _not_run(node: ast.AST) -> Iterator[ast.AST]:
+    match node:
+        case ast.FunctionDef():
+            yield from node.decorator_list if _is_declared(node) else ()
+            yield from filter(None, [node.returns])
+            if ast.get_docstring(node) is not None:
+                yield node.body[0]
+        case ast.arg() | ast.AnnAssign() if node.annotation is not None:
+            yield node.annotation
+
+
+def _is_declared(function: ast.FunctionDef) -> bool:
+    return any("implementation" in ast.unparse(one) for one in function.decorator_list)
+
+
+def _replaced(tree: ast.Module, old: ast.AST, new: list[ast.stmt] | list[ast.expr]) -> ast.Module:
+    """A copy of the tree with one node replaced by one or more."""
+    whole = {old_node: index for index, old_node in enumerate(ast.walk(tree))}
+    changed = copy.deepcopy(tree)
+    target = list(ast.walk(changed))[whole[old]]
+
+    class Replace(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> ast.AST | list[ast.AST]:
+            if node is target:
+                copies = [copy.deepcopy(one) for one in new]
+                return copies[0] if isinstance(node, ast.expr) else list(copies)
+            visited: ast.AST = self.generic_visit(node)
+            return visited
+
+    Replace().visit(changed)
+    return ast.fix_missing_locations(changed)
+
+
+def _short(node: ast.AST) -> str:
+    text = inspect.cleandoc(ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))))
+    line = " ".join(text.split())
+    return line if len(line) <= 70 else line[:67] + "…"

@@ -1,0 +1,105 @@
+"""What became of each mutant, on disk as it is measured: a line of JSON each."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from conformance.core.errors import UsageError
+from conformance.proofs.mutants.generation import Mutant
+from conformance.proofs.mutants.measuring import Outcome
+from conformance.run.results import writable
+
+FILE = "mutants.jsonl"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mutant and what became of it.
+
+    Attributes:
+        id: `operation/implementation:line: from → to`.
+        kind: which sort of change.
+        outcome: what became of it.
+    """
+
+    id: str
+    kind: str
+    outcome: Outcome
+
+    @property
+    def operation(self) -> str:
+        """Of what it is a wrong implementation."""
+        return _operation(self.id)
+
+
+class Ledger:
+    """The file of a report folder: what a campaign wrote there with the same goldens is not lost.
+
+    A mutant is known by its source, so that what did not change need not be measured again.
+    """
+
+    def __init__(self, folder: Path, suites: Mapping[str, str]) -> None:
+        """Read what is there; `suites` has the SHA-256 of each operation's goldens.
+
+        Raises:
+            UsageError: if the folder cannot be written or the file is not what is written there.
+        """
+        self._file, self._suites = writable(folder) / FILE, suites
+        self._lock = threading.Lock()
+        entries = _entries(self._file) if self._file.is_file() else []
+        self._known = {
+            str(entry["mutant"]): _measured(entry).outcome
+            for entry in entries
+            if entry["suite"] == suites.get(_operation(str(entry["id"])))
+        }
+
+    def outcome(self, mutant: Mutant) -> Outcome | None:
+        """What became of it, where that is known."""
+        return self._known.get(mutant.digest)
+
+    def add(self, mutant: Mutant, outcome: Outcome) -> None:
+        """Write it at once."""
+        line = {
+            "suite": self._suites[_operation(mutant.id)],
+            "mutant": mutant.digest,
+            "id": mutant.id,
+            "kind": mutant.kind,
+            **asdict(outcome),
+        }
+        with self._lock, self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read(folder: Path) -> list[Measured]:
+    """All that was measured of each operation with the goldens that its last line names.
+
+    Raises:
+        UsageError: if there is no such file, or it is not what is written there.
+    """
+    entries = list(_entries(folder / FILE))
+    last = {_operation(str(entry["id"])): entry["suite"] for entry in entries}
+    return [
+        _measured(entry)
+        for entry in entries
+        if entry["suite"] == last[_operation(str(entry["id"]))]
+    ]
+
+
+def _operation(mutant: str) -> str:
+    return mutant.partition("/")[0]
+
+
+def _entries(file: Path) -> Iterator[dict[str, str | int]]:
+    """The lines, but for one that a killed process did not end."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        yield from (json.loads(line) for line in lines if line.endswith("\n"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read ({error})") from error
+
+
+def _measured(entry: dict[str, str | int]) -> Measured:
+    told = {name: entry[name] for name in ("fate", "case", "status", "mistake", "asked")}
+    return Measured(str(entry["id"]), str(entry["kind"]), Outcome(**told))  # type: ignore[arg-type]

@@ -1,0 +1,352 @@
+"""Goldens on disk: safetensors files and a manifest, written whole and read with suspicion.
+
+The format, for programs in any language, is described in `docs/goldens.md`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from conformance.arithmetic.system import Bits
+from conformance.core.dtypes import DTYPES, Dtype, of_numpy
+from conformance.core.errors import UsageError
+from conformance.core.questions import AnyCase
+from conformance.oracle import bounds_at, loses, solve
+
+FORMAT = 2
+MANIFEST = "manifest.json"
+FOLDER = Path(__file__).parents[1] / "goldens"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A case's inputs and its right answer.
+
+    `bounds` says how far an answer may be from the one of the same name; it is empty where the
+    case is exact. An on-the-fly case has no arrays here: it has `hashes`, of the answers by name.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    answers: Mapping[str, np.ndarray]
+    bounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    certificate: Mapping[str, Any] | None = None
+
+
+def make(case: AnyCase) -> Golden:
+    """Answer a case now: what `regen` stores, and what an on-the-fly case is diagnosed with."""
+    return _make_and_keep(case) if case.on_the_fly else _make(case)
+
+
+def _make(case: AnyCase) -> Golden:
+    solved = solve(case)
+    return Golden(solved.inputs, solved.answers, solved.bounds, certificate=solved.certificate)
+
+
+@lru_cache(maxsize=4)  # a few tens of megabytes each: all implementations are asked the same
+def _make_and_keep(case: AnyCase) -> Golden:
+    return _make(case)
+
+
+def at_precision(case: AnyCase, golden: Golden, kept: Bits | None) -> Golden:
+    """A golden whose bounds hold on a device too that keeps fewer bits in products of matrices.
+
+    Args:
+        case: whose golden it is.
+        golden: where it has no bounds, or the device keeps every bit, it comes back as it is.
+        kept: what products of matrices were measured to keep; None if nobody measured.
+
+    Raises:
+        Uncertain: if a sign or an order depends on what is lost: then there is no bound.
+    """
+    if not golden.bounds or kept is None or not loses(case, kept):
+        return golden
+    wide = bounds_at(case, golden.inputs, kept)
+    bounds = {name: np.maximum(bound, wide[name]) for name, bound in golden.bounds.items()}
+    return replace(golden, bounds=bounds)
+
+
+def sha256_of(array: np.ndarray) -> str:
+    """SHA-256 of the elements' bytes, row-major, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def tier_of(case: AnyCase) -> str:
+    """`exact`, or `bounded`."""
+    return str(getattr(case.question, "tier", "exact"))
+
+
+def dtype_of(array: np.ndarray, case: AnyCase) -> Dtype:
+    """The element type of one of a case's arrays: the question's own where its carrier fits."""
+    asked = DTYPES.get(getattr(case.question, "dtype", ""))
+    return asked if asked and array.dtype == asked.carrier else of_numpy(array.dtype)
+
+
+# Writing
+
+
+def render(
+    cases: Iterable[AnyCase], progress: Callable[[AnyCase], None] = lambda _: None
+) -> dict[str, bytes]:
+    """Every file of the goldens folder, by name: the same bytes on every machine."""
+    tensors: dict[str, dict[str, np.ndarray]] = {}
+    entries: dict[str, Any] = {}
+    for case in cases:
+        progress(case)
+        file = f"{case.operation}-{case.family}.safetensors"
+        golden = make(case)
+        entries[case.id] = {
+            "operation": case.operation,
+            "family": case.family,
+            "clauses": list(case.clauses),
+            "parameters": case.parameters(),
+            "promises": list(case.promises),
+            "frameworks": list(case.frameworks),
+            "asked_of": list(case.asked_of),
+            "refusal": vars(case.refusal) if case.refusal else None,
+            "tier": tier_of(case),
+            "certificate": golden.certificate,
+            "inputs": _entries(case, file, "input", golden.inputs, tensors),
+            "answers": _entries(case, file, "answer", golden.answers, tensors),
+            "bounds": _entries(case, file, "bound", golden.bounds, tensors),
+        }
+    files = {name: safetensors.numpy.save(content) for name, content in sorted(tensors.items())}
+    return {**files, MANIFEST: rendered_manifest(files, entries)}
+
+
+def rendered_manifest(files: Mapping[str, bytes], entries: Mapping[str, Any]) -> bytes:
+    """The manifest's bytes, for these files and these entries of cases."""
+    described = {
+        name: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+        for name, raw in files.items()
+    }
+    return _manifest_bytes(described, entries)
+
+
+def _manifest_bytes(described: Mapping[str, Any], entries: Mapping[str, Any]) -> bytes:
+    """One line a case, so that a change of one is a change of one line."""
+    cases = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
+        for name, entry in entries.items()
+    )
+    head = json.dumps({"format": FORMAT, "files": described}, indent=1)
+    return f'{head[:-2]},\n "cases": {{\n{cases}\n }}\n}}\n'.encode()
+
+
+def _entries(
+    case: AnyCase,
+    file: str,
+    part: str,
+    arrays: Mapping[str, np.ndarray],
+    tensors: dict[str, dict[str, np.ndarray]],
+) -> dict[str, Any]:
+    described = {}
+    for name, array in arrays.items():
+        dtype = dtype_of(array, case)
+        described[name] = {
+            "file": None if case.on_the_fly else file,
+            "tensor": None if case.on_the_fly else f"{case.name}/{part}/{name}",
+            "dtype": dtype.name,
+            "shape": list(array.shape),
+            "sha256": sha256_of(array),
+        }
+        if not case.on_the_fly:
+            tensors.setdefault(file, {})[f"{case.name}/{part}/{name}"] = _stored(array, dtype)
+    return described
+
+
+def _stored(array: np.ndarray, dtype: Dtype) -> np.ndarray:
+    """The array as safetensors has types for it: a complex number is a last axis of two parts.
+
+    Always C-contiguous: the writer takes a strided array's buffer as it lies, without a word.
+    """
+    contiguous = np.ascontiguousarray(array).reshape(array.shape)
+    if dtype.parts == 1:
+        return contiguous
+    part = np.dtype(f"f{dtype.carrier.itemsize // 2}")
+    return contiguous.reshape(*array.shape, 1).view(part)
+
+
+def write(files: Mapping[str, bytes], folder: Path = FOLDER) -> None:
+    """Put a complete set of files in the place of the old one; a kill leaves one of them whole.
+
+    The new set is written beside the old one and takes its name; readers fall back to the old
+    one's second name in the instant between.
+    """
+    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    for leftover in (fresh, old) if folder.is_dir() else (fresh,):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, raw in files.items():
+        with (fresh / name).open("wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+    if folder.is_dir():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, which: str) -> Path:
+    return folder.with_name(f".{folder.name}-{which}")
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Goldens:
+    """A verified set of goldens.
+
+    Attributes:
+        sha256: of the manifest, and so of everything.
+        by_case: the goldens by the id of their case.
+        by_operation: of each operation the SHA-256 of what the manifest says of its cases, which
+            stays as it is where another operation gets a case.
+    """
+
+    sha256: str
+    by_case: Mapping[str, Golden]
+    by_operation: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, case: AnyCase) -> Golden:
+        """The golden of a case of the suite, or one made now for a case from outside it."""
+        golden = self.by_case.get(case.id)
+        return golden if golden is not None else make(case)
+
+
+def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
+    """The bytes of every file in the folder, by name.
+
+    Raises:
+        UsageError: if there is no such folder.
+    """
+    place = folder if folder.is_dir() else _beside(folder, "old")
+    if not place.is_dir():
+        raise UsageError(f"goldens: {folder} is missing; `conformance regen` makes it")
+    return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+
+
+def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
+    """Read and verify every golden before any check runs.
+
+    Raises:
+        UsageError: naming the first file, tensor or case that is damaged, missing, extra or edited.
+    """
+    files = read_files(folder)
+    manifest = _manifest(files)
+    tensors = {name: _tensors(name, files, manifest) for name in manifest["files"]}
+    for name in files:
+        if name != MANIFEST and name not in manifest["files"]:
+            raise _spoilt(name, "is extra: the manifest does not name it")
+    by_case = {}
+    expected = {case.id: case for case in cases}
+    for name in manifest["cases"]:
+        if name not in expected:
+            raise _spoilt(MANIFEST, f"has a case {name} that the suite does not have")
+    for name, case in expected.items():
+        entry = manifest["cases"].get(name)
+        if entry is None:
+            raise _spoilt(MANIFEST, f"lacks the case {name}")
+        _same_question(case, entry)
+        try:
+            by_case[name] = _golden(case, entry, tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _spoilt(MANIFEST, f"is edited: {error!r} in the entry of {name}") from error
+    digest = hashlib.sha256(files[MANIFEST]).hexdigest()
+    return Goldens(digest, by_case, _by_operation(manifest["cases"]))
+
+
+def _by_operation(entries: Mapping[str, Any]) -> dict[str, str]:
+    parts: dict[str, dict[str, Any]] = {}
+    for name, entry in entries.items():
+        parts.setdefault(name.partition(":")[0], {})[name] = entry
+    return {
+        operation: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+        for operation, part in parts.items()
+    }
+
+
+def _spoilt(name: str, what: str) -> UsageError:
+    return UsageError(f"goldens/{name} {what}; `conformance regen` mends it")
+
+
+def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
+    if MANIFEST not in files:
+        raise _spoilt(MANIFEST, "is missing")
+    try:
+        manifest = json.loads(files[MANIFEST])
+        if manifest["format"] != FORMAT:
+            raise _spoilt(MANIFEST, f"has format {manifest['format']}, not {FORMAT}")
+        assert isinstance(manifest["files"], dict)
+        assert isinstance(manifest["cases"], dict)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise _spoilt(MANIFEST, f"is damaged ({type(error).__name__}: {error})") from error
+    if _manifest_bytes(manifest["files"], manifest["cases"]) != files[MANIFEST]:
+        raise _spoilt(MANIFEST, "is edited or truncated: `regen` would not write it so")
+    return dict(manifest)
+
+
+def _tensors(name: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    if name not in files:
+        raise _spoilt(name, "is missing")
+    raw, told = files[name], manifest["files"][name]
+    if len(raw) != told["bytes"]:
+        raise _spoilt(name, f"has {len(raw)} bytes, not {told['bytes']}: truncated or grown")
+    if hashlib.sha256(raw).hexdigest() != told["sha256"]:
+        raise _spoilt(name, "is damaged or edited: its SHA-256 is not the manifest's")
+    return dict(safetensors.deserialize(raw))  # type: ignore[no-untyped-call]
+
+
+def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
+    asked = {
+        "operation": case.operation,
+        "family": case.family,
+        "clauses": list(case.clauses),
+        "parameters": case.parameters(),
+        "promises": list(case.promises),
+        "frameworks": list(case.frameworks),
+        "asked_of": list(case.asked_of),
+        "refusal": vars(case.refusal) if case.refusal else None,
+        "tier": tier_of(case),
+    }
+    for key, value in asked.items():
+        if entry.get(key) != value:
+            raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
+
+
+def _golden(case: AnyCase, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
+    if case.on_the_fly:
+        hashes = {name: told["sha256"] for name, told in entry["answers"].items()}
+        return Golden({}, {}, hashes=hashes)
+    inputs, answers, bounds = (
+        {name: _array(case, name, told, tensors) for name, told in entry[part].items()}
+        for part in ("inputs", "answers", "bounds")
+    )
+    return Golden(inputs, answers, bounds, certificate=entry["certificate"])
+
+
+def _array(
+    case: AnyCase, name: str, told: Mapping[str, Any], tensors: Mapping[str, Any]
+) -> np.ndarray:
+    stored = tensors.get(told["file"], {}).get(told["tensor"])
+    if stored is None:
+        # The file is whole, its hash says so: the manifest is what was edited.
+        raise _spoilt(MANIFEST, f"is edited: {told['file']} has no tensor {told['tensor']}")
+    array = np.frombuffer(stored["data"], dtype=DTYPES[told["dtype"]].carrier).reshape(
+        told["shape"]
+    )
+    if sha256_of(array) != told["sha256"]:
+        raise _spoilt(MANIFEST, f"is edited: SHA-256 of {name} of {case.id}")
+    return array

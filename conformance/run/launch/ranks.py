@@ -1,0 +1,309 @@
+"""The ranks of a launch, asked together: rank 0 leads, judges and writes."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from conformance.asking import Ask
+from conformance.core import ask as ask_here
+from conformance.core.checks import Check
+from conformance.core.errors import UsageError
+from conformance.core.outcomes import Answer, Declined, Fate, Outcome, Raised
+from conformance.core.versions import refusal as refused_by_version
+from conformance.judge import Verdict, judge
+from conformance.processes import Rank, Task, World
+from conformance.run import results
+from conformance.run.examiner import Examiner, environment_of
+from conformance.run.goldens import make
+from conformance.run.launch.bus import Bus, Store
+from conformance.run.launch.sharing import CutShortError, Sharing, in_words
+from conformance.run.results import Record, Run, Writer, record_of
+from conformance.run.runner import header_of
+
+_GRACE = 1.0  # for a rank whose peer failed: most of them wait for it, and would never end
+_GRACE_TO_ARRIVE = 60.0  # beyond the timeout of a check, for a rank that starts anew
+_NAP = 0.01
+
+
+class Watcher(Protocol):
+    """Whoever follows a run."""
+
+    def start(self, header: Mapping[str, Any]) -> None:
+        """The checks begin."""
+
+    def record(self, record: Record) -> None:
+        """One check has ended."""
+
+
+class Launch(Protocol):
+    """One process of a launch, as its engine has it."""
+
+    @property
+    def engine(self) -> str:
+        """What started it."""
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes this is."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def takes_part(self, check: Check) -> int:
+        """How many ranks a check is asked of: the first ones."""
+
+    def joined(self, generation: int, bus: Bus, environment: Mapping[str, str]) -> World:
+        """A world of this rank, which meets those of the other ranks; with as few as one task.
+
+        Args:
+            generation: how often they met before.
+            bus: where rank 0 may say where to meet.
+            environment: environment variables to set in it.
+        """
+
+
+@dataclass(frozen=True)
+class Stood:
+    """An answer, and how many collectives were begun for it: the same number on every rank."""
+
+    answer: Outcome
+    collectives: int = 0
+
+
+def ask(payload: Ask[Any], rank: Rank) -> Stood:
+    """What a rank does: answer, and say where it stands."""
+    return Stood(ask_here(payload, rank), _collectives(rank))
+
+
+def stand(payload: None, rank: Rank) -> Stood:
+    """What a rank does that a check has no use for: be there."""
+    del payload
+    return Stood(Answer({}), _collectives(rank))
+
+
+def _collectives(rank: Rank) -> int:
+    return rank.group._get_sequence_number_for_group() if rank.group is not None else 0
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A launch that this process is part of, and what it is for."""
+
+    launch: Launch
+    store: Store
+    sharing: Sharing
+
+
+def run(
+    joined: Joined,
+    folder: Path,
+    timeout: float,
+    say: Callable[[str], None],
+    watch: Watcher,
+) -> Run | None:
+    """Ask everything that fits; every rank of the launch calls this.
+
+    Args:
+        joined: which rank this is, and the checks.
+        folder: the report folder; rank 0 alone writes there, and nothing anywhere else.
+        timeout: seconds for one check.
+        say: for a line to the user; rank 0 alone says anything.
+        watch: what rank 0 tells of the header, and of each check as it ends.
+
+    Returns:
+        The run, whose footer is None where it was cut short; None in ranks other than 0.
+
+    Raises:
+        UsageError: if the folder cannot be written, or the ranks' plans differ.
+        CutShortError: in ranks other than 0, if another process ended.
+    """
+    launch, sharing = joined.launch, joined.sharing
+    bus = Bus(joined.store, launch.rank, launch.size)
+    ranks = _Ranks(launch, sharing, bus, timeout, folder)
+    try:
+        if launch.rank:
+            ranks.answer()
+            return None
+        return _lead(ranks, sharing, folder, say, watch)
+    finally:
+        ranks.close()
+        bus.leave()
+
+
+def _lead(
+    ranks: "_Ranks",
+    sharing: Sharing,
+    folder: Path,
+    say: Callable[[str], None],
+    watch: Watcher,
+) -> Run:
+    started = results.now()
+    results.writable(folder)
+    ranks.agree()
+    examiner = Examiner(sharing.plan.goldens, cache=(folder / "cache").absolute())
+    try:
+        machine = examiner.look_around(sharing.plan.frameworks)
+        header = header_of(sharing.plan, machine, started)
+    finally:
+        examiner.close()
+    launch = ranks.launch
+    header["environment"]["launch"] = {"engine": launch.engine, "processes": launch.size}
+    for line in in_words(sharing, f"{launch.engine}, {launch.size} processes"):
+        say(line)
+    watch.start(header)
+    with Writer(folder, header) as writer:
+        try:
+            for check, verdict, seconds in ranks.lead():
+                record = record_of(check, verdict, seconds)
+                writer.add(record)
+                watch.record(record)
+        except (CutShortError, KeyboardInterrupt) as ended:
+            say(f"cut short: {ended or 'interrupted'}")
+            return Run(header, tuple(writer.records))
+        return writer.finish()
+
+
+class _Ranks:
+    """This process among the others: a world of one rank, and what it hears of its peers."""
+
+    def __init__(
+        self, launch: Launch, sharing: Sharing, bus: Bus, timeout: float, folder: Path
+    ) -> None:
+        self.launch, self._sharing, self._bus, self._timeout = launch, sharing, bus, timeout
+        self._environment = environment_of(
+            (folder / "cache").absolute() if not launch.rank else None
+        )
+        self._generation = 0
+        self._world: World | None = None
+        self._asked = [c for c in sharing.plan.checks if c.id not in sharing.refused]
+
+    def agree(self) -> None:
+        """Rank 0 looks whether all ranks have the same plan and goldens.
+
+        Raises:
+            UsageError: naming a rank that has not.
+        """
+        mine = self._identity()
+        for rank in range(1, self.launch.size):
+            theirs = self._bus.take(f"plan/{rank}", rank)
+            if theirs != mine:
+                self._bus.put("start", False)
+                raise UsageError(
+                    f"worker: rank {rank} has other checks or goldens than rank 0; the same "
+                    "version of the suite and the same arguments are meant everywhere"
+                )
+        self._bus.put("start", True)
+
+    def answer(self) -> None:
+        """Be a rank other than 0."""
+        self._bus.put(f"plan/{self.launch.rank}", self._identity())
+        if not self._bus.take("start", 0):
+            return
+        for number, check in enumerate(self._asked):
+            if self.launch.rank < self.launch.takes_part(check):
+                self._bus.put(f"outcome/{number}/{self.launch.rank}", self._ask(number, check))
+            elif self._world is None:  # whoever meets, all ranks are there
+                self._run(number, Task(f"{__name__}:stand", None, self.launch.size))
+            self._follow(self._bus.take(f"next/{number}", 0))
+        self._bus.put(f"bye/{self.launch.rank}", True)
+
+    def lead(self) -> Any:
+        """Be rank 0: every check with its verdict and its seconds, as they end."""
+        numbers = {check.id: number for number, check in enumerate(self._asked)}
+        for check in self._sharing.plan.checks:
+            if check.id not in numbers:
+                reason = self._sharing.refused[check.id]
+                yield check, Verdict("unsupported", reason), 0.0
+                continue
+            number, started = numbers[check.id], time.perf_counter()
+            told = [self._ask(number, check)]
+            told += self._of_others(number, self.launch.takes_part(check))
+            seconds = time.perf_counter() - started
+            is_sound = _is_sound(told)
+            self._bus.put(f"next/{number}", is_sound)
+            self._follow(is_sound)
+            outcomes = [one.answer if isinstance(one, Stood) else one for one in told]
+            golden = self._sharing.plan.goldens.of(check.case)
+            yield check, judge(check, golden, outcomes, self._sharing.plan.known), seconds
+        for rank in range(1, self.launch.size):  # the store may be this machine's: the last to go
+            self._bus.take(f"bye/{rank}", rank)
+
+    def _of_others(self, number: int, ranks: int) -> list[Any]:
+        """What the other ranks of a check gave."""
+        late = time.monotonic() + self._timeout + _GRACE_TO_ARRIVE
+
+        def is_late() -> bool:
+            return time.monotonic() > late
+
+        return [
+            self._bus.take(f"outcome/{number}/{rank}", rank, is_late)
+            or Fate("timeout", "gave no answer to rank 0")
+            for rank in range(1, ranks)
+        ]
+
+    def close(self) -> None:
+        """End this rank's process."""
+        if self._world is not None:
+            self._world.close()
+            self._world = None
+
+    def _identity(self) -> tuple[str, str, float]:
+        plan = self._sharing.plan
+        return plan.digest, plan.goldens.sha256, self._timeout
+
+    def _follow(self, is_sound: bool) -> None:
+        """After anything abnormal all ranks meet anew."""
+        if not is_sound:
+            self.close()
+            self._generation += 1
+
+    def _ask(self, number: int, check: Check) -> Any:
+        """What this rank gives to a check."""
+        if reason := refused_by_version(check):
+            return Declined("unsupported", reason)
+        golden = self._sharing.plan.goldens.of(check.case)
+        inputs = golden.inputs or make(check.case).inputs
+        payload: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
+        return self._run(number, Task(f"{__name__}:ask", payload, self.launch.takes_part(check)))
+
+    def _run(self, number: int, task: Task) -> Any:
+        """What this rank's process gives; once a peer has failed, it has not long to go on."""
+        world = self._world
+        if world is None:
+            world = self.launch.joined(self._generation, self._bus, self._environment)
+            self._world = world
+        given: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: given.extend(world.run(task, self._timeout)), daemon=True
+        )
+        thread.start()
+        peers = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
+        failed = f"failed/{number}"
+        ended_early = False
+        while thread.is_alive():
+            thread.join(_NAP)
+            if thread.is_alive() and self._bus.is_there([failed]):
+                thread.join(_GRACE)
+                ended_early = thread.is_alive()
+                world.close()
+                thread.join()
+            self._bus.look_after(peers)
+        outcome = given[0] if given else Fate("crash", "the world ended without a word")
+        if ended_early and isinstance(outcome, Fate):
+            outcome = Fate("timeout", "was ended, since another rank had failed")
+        elif isinstance(outcome, Raised | Fate) and task.ranks > 1:
+            self._bus.put(failed, True)
+        return outcome
+
+
+def _is_sound(told: Sequence[Any]) -> bool:
+    """Whether nothing differs between the ranks; one that works alone survives an exception."""
+    if any(isinstance(one, Fate) for one in told):
+        return False
+    if len(told) > 1 and any(isinstance(one, Raised) for one in told):
+        return False
+    return len({one.collectives for one in told if isinstance(one, Stood)}) <= 1

@@ -1,0 +1,267 @@
+"""The results file: one JSON object a line, written as each check ends, and read with suspicion."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from conformance.core.checks import Check
+from conformance.core.errors import UsageError
+from conformance.judge import NOT_CONFORMING, STATUSES, Verdict
+
+FILE = "results.jsonl"
+# Raised where a reader of this number would misunderstand; a field more is no other format.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One check of a results file.
+
+    `run` is the name of the run that it comes from, in a file that holds several (`Run.parts`);
+    `more` holds the fields that this version does not know, and hands on.
+    """
+
+    id: str
+    operation: str
+    implementation: str
+    device: str
+    case: str
+    clauses: tuple[str, ...]
+    status: str
+    reason: str
+    mistake: str | None
+    error_over_bound: float | None
+    seconds: float
+    answer: str | None = None
+    promise: str = ""
+    fits: tuple[str, ...] = ()
+    run: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str:
+        """`operation/implementation@device`."""
+        return f"{self.operation}/{self.implementation}@{self.device}"
+
+    @property
+    def conforms(self) -> bool:
+        """Whether this check counts for conformance."""
+        return self.status not in NOT_CONFORMING
+
+    def as_object(self) -> dict[str, Any]:
+        """What stands on its line: `run` only where it says something."""
+        known = {name: value for name, value in vars(self).items() if name != "more"}
+        if not self.run:
+            del known["run"]
+        return {**known, **self.more}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A results file: `footer` is None where the run was cut short.
+
+    A merge of several runs has `runs` in its header: what each is called, and what it was made on.
+    """
+
+    header: Mapping[str, Any]
+    records: tuple[Record, ...]
+    footer: Mapping[str, Any] | None = None
+
+    @property
+    def conforms(self) -> bool:
+        """Whether it is complete, and every check of it conforms."""
+        return self.footer is not None and all(record.conforms for record in self.records)
+
+    @property
+    def runs(self) -> Sequence[Mapping[str, Any]]:
+        """The runs that were merged into this one; none in the file that a run wrote."""
+        merged: Sequence[Mapping[str, Any]] = self.header.get("runs", ())
+        return merged
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checks came to each status, in the order of the statuses."""
+        found = Counter(record.status for record in self.records)
+        return {status: found[status] for status in STATUSES if found[status]}
+
+    def rerun(self, check_id: str) -> str:
+        """The one line that runs just this check again, quoted for a shell."""
+        adapters = self.header.get("environment", {}).get("adapters", [])
+        words = ["conformance", "run", check_id]
+        return shlex.join([*words, *(w for a in adapters for w in ("--adapter", str(a)))])
+
+
+def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
+    """What a results file says of a check."""
+    return Record(
+        id=check.id,
+        operation=check.implementation.operation,
+        implementation=check.implementation.name,
+        device=check.device,
+        case=check.case.name,
+        clauses=check.case.clauses,
+        status=verdict.status,
+        reason=verdict.reason,
+        mistake=verdict.mistake,
+        error_over_bound=verdict.error_over_bound,
+        seconds=round(seconds, 6),
+        answer=verdict.answer,
+        promise=check.implementation.promise,
+        fits=verdict.fits,
+    )
+
+
+def now() -> str:
+    """This moment, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass
+class Writer:
+    """Writes a run line by line; what is written stays, whatever happens next."""
+
+    folder: Path
+    header: Mapping[str, Any]
+    records: list[Record] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        # An exception may hold half a character: as JSON it is an escape, as UTF-8 it is none.
+        self._stream = (self.folder / FILE).open(
+            "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
+        self._line({"kind": "header", **self.header})
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+    def add(self, record: Record) -> None:
+        """Append one check."""
+        self._line({"kind": "check", **record.as_object()})
+        self.records.append(record)
+
+    def finish(self) -> Run:
+        """Append the footer: the run is complete."""
+        run = Run(self.header, tuple(self.records))
+        footer = {
+            "kind": "footer",
+            "finished": now(),
+            "counts": run.counts,
+            "conforms": all(record.conforms for record in self.records),
+        }
+        self._line(footer)
+        return Run(self.header, run.records, footer)
+
+    def _line(self, content: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+
+def writable(folder: Path) -> Path:
+    """The report folder, made where it was missing, and shown to be writable.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise UsageError(
+            f"report folder {folder}: cannot be written ({error.strerror}); "
+            "choose another by --report"
+        ) from error
+    return folder
+
+
+def read(path: Path) -> Run:
+    """A results file, whole or cut short (a last line that was not finished is left out).
+
+    Fields that are not known are kept in `Record.more`.
+
+    Raises:
+        UsageError: if there is no such file, it is none of ours, a newer version of the suite
+            wrote it in another format, or it is damaged.
+    """
+    file = path / FILE if path.is_dir() else path
+    (_, header), *rest = _objects(file)
+    if header.get("format", FORMAT) != FORMAT:
+        raise UsageError(
+            f"results {file}: is in format {header['format']!r}, of another version of the suite "
+            f"({header.get('suite')}); this version reads format {FORMAT}"
+        )
+    footer = rest.pop()[1] if rest and rest[-1][1].get("kind") == "footer" else None
+    records = tuple(_record(content, f"results {file}:{number}") for number, content in rest)
+    run = Run(header, records, footer)
+    if footer is not None and footer.get("counts") != run.counts:
+        raise UsageError(
+            f"results {file}: the footer counts {footer.get('counts')}, its lines are {run.counts}"
+        )
+    return run
+
+
+def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a file with the numbers of their lines, the header first."""
+    try:
+        # Not splitlines(), for which more than a line feed ends a line.
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"results {file}: cannot be read ({error})") from error
+    found: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
+            break
+        try:
+            found.append((number, json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            if number < len(lines):
+                raise UsageError(f"results {file}:{number}: is not JSON ({error})") from error
+    for number, content in found:
+        if not isinstance(content, dict):
+            raise UsageError(f"results {file}:{number}: is no JSON object")
+    if not found or found[0][1].get("kind") != "header":
+        what = "is empty" if lines == [""] else "the first line is no header of a conformance run"
+        raise UsageError(f"results {file}: {what}")
+    return found
+
+
+_FIELDS = {one.name: one for one in fields(Record) if one.name != "more"}
+_NEEDED = {name for name, one in _FIELDS.items() if one.default is MISSING}
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(_FIELDS, str),
+    "clauses": list,
+    "fits": list,
+    "mistake": str | None,
+    "error_over_bound": int | float | None,
+    "seconds": int | float,
+    "answer": str | None,
+}
+
+
+def _record(content: Mapping[str, Any], place: str) -> Record:
+    if content.get("kind") != "check":
+        raise UsageError(f"{place}: is neither a check nor the footer")
+    known = {name: value for name, value in content.items() if name in _FIELDS}
+    more = {k: v for k, v in content.items() if k not in _FIELDS and k != "kind"}
+    for name in sorted(_NEEDED - set(known)):
+        raise UsageError(f"{place}: the check has no {name!r}")
+    for name, value in known.items():
+        if not isinstance(value, _TYPES[name]):
+            raise UsageError(f"{place}: {name!r} cannot be {value!r}")
+    if known["status"] not in STATUSES:
+        raise UsageError(
+            f"{place}: unknown status {known['status']!r}; known: {', '.join(STATUSES)}"
+        )
+    known |= {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
+    return Record(**known, more=more)

@@ -1,0 +1,168 @@
+"""Runs a plan: a few threads, each with worlds of its own; one writer."""
+
+import platform
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import conformance
+from conformance.core.checks import Check
+from conformance.run import results
+from conformance.run.costs import groups_of
+from conformance.run.devices import NOWHERE, Machine, kind_of
+from conformance.run.examiner import TIMEOUT, Examiner, takes_ranks, world_of
+from conformance.run.plan import Plan
+from conformance.run.results import Record, Run, Writer, record_of
+
+Listener = Callable[[Record], None]
+_Groups: TypeAlias = "queue.SimpleQueue[Sequence[Check]]"
+_Finished: TypeAlias = "queue.SimpleQueue[Record | BaseException | None]"
+
+
+def run(
+    plan: Plan,
+    folder: Path,
+    *,
+    jobs: int = 2,
+    timeout: float = TIMEOUT,
+    fail_fast: bool = False,
+    on_start: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    on_record: Listener = lambda _: None,
+) -> Run:
+    """Ask every check of the plan and write DIR/results.jsonl as the verdicts come.
+
+    A run that Ctrl-C or `fail_fast` ended has no footer; what was finished is in it and on disk.
+
+    Args:
+        plan: the checks.
+        folder: the report folder; nothing is written anywhere else.
+        jobs: how many checks are asked at the same time.
+        timeout: seconds for one check.
+        fail_fast: stop at the first check that does not conform.
+        on_start: called with the header.
+        on_record: called with each check as it ends, in this thread.
+
+    Raises:
+        UsageError: if the folder cannot be written, or a device is not here.
+    """
+    results.writable(folder)
+    started = results.now()
+    examiners = [_examiner(plan, timeout, folder)]
+    try:
+        machine = examiners[0].look_around(plan.frameworks)
+        for device in plan.required:
+            if kind_of(device) != "cpu":
+                machine.require(device)
+        header = header_of(plan, machine, started)
+        on_start(header)
+        groups = groups_of(plan.checks)
+        others = range(min(jobs, len(groups)) - 1)
+        examiners += [_examiner(plan, timeout, folder, machine) for _ in others]
+        with Writer(folder, header) as writer:
+            if _ask_all(groups, examiners, writer, on_record, fail_fast=fail_fast):
+                return writer.finish()
+            return Run(header, tuple(writer.records))
+    finally:
+        for examiner in examiners:
+            examiner.close()
+
+
+def _examiner(plan: Plan, timeout: float, folder: Path, machine: Machine = NOWHERE) -> Examiner:
+    return Examiner(plan.goldens, plan.known, timeout, (folder / "cache").absolute(), machine)
+
+
+def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
+    """The first line of a results file."""
+    here = machine.described
+    return {
+        "suite": conformance.__version__,
+        "started": started,
+        "checks": len(plan.checks),
+        "goldens": plan.goldens.sha256,
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "system": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
+            "devices": {name: dict(one.devices) for name, one in here.items()},
+            "packages": {k: v for one in here.values() for k, v in one.packages.items()},
+            "precision": {k: v for one in here.values() for k, v in one.precision.items()},
+            "adapters": list(plan.adapters),
+        },
+        "format": results.FORMAT,
+        "plan": plan.digest,
+        "shard": plan.shard,
+    }
+
+
+def _ask_all(
+    groups: Sequence[Sequence[Check]],
+    examiners: Sequence[Examiner],
+    writer: Writer,
+    on_record: Listener,
+    *,
+    fail_fast: bool,
+) -> bool:
+    """Whether every check was asked. The threads ask; this thread alone writes."""
+    # Eight ranks fill two cores: one slot alone asks of them, and then helps with the rest.
+    ranks: _Groups = queue.SimpleQueue()
+    rest: _Groups = queue.SimpleQueue()
+    for group in groups:
+        (ranks if takes_ranks(group[0]) else rest).put(group)
+    finished: _Finished = queue.SimpleQueue()
+    stop = threading.Event()
+    threads = [
+        threading.Thread(
+            target=_work, args=(examiner, queues, finished, stop), daemon=True, name=f"slot-{i}"
+        )
+        for i, (examiner, queues) in enumerate(
+            zip(examiners, [(ranks, rest), *((rest,) for _ in examiners[1:])], strict=True)
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    working = len(threads)
+    try:
+        while working:
+            match finished.get():
+                case None:
+                    working -= 1
+                case BaseException() as error:  # a defect of ours, not of an implementation
+                    raise error
+                case record:
+                    writer.add(record)
+                    on_record(record)
+                    if fail_fast and not record.conforms:
+                        return len(writer.records) == sum(map(len, groups))
+    except KeyboardInterrupt:
+        return False
+    finally:
+        stop.set()
+    return True
+
+
+def _work(
+    examiner: Examiner,
+    queues: Sequence[_Groups],
+    finished: _Finished,
+    stop: threading.Event,
+) -> None:
+    try:
+        for groups in queues:
+            with suppress(queue.Empty):
+                while True:
+                    checks = groups.get_nowait()
+                    examiner.keep_only(world_of(checks[0]))
+                    for check in checks:
+                        if stop.is_set():
+                            return
+                        verdict, seconds = examiner.examine(check)
+                        finished.put(record_of(check, verdict, seconds))
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that can report it
+        error.add_note("".join(traceback.format_exception(error)))
+        finished.put(error)
+    finally:
+        finished.put(None)

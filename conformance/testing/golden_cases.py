@@ -1,0 +1,162 @@
+"""Cases for a test of one's own: what goes in, and whether what comes out is right.
+
+>>> from conformance.testing.golden_cases import golden_cases
+>>> [case] = golden_cases("channel_shuffle:identity-probe-f32-c6-g2")
+>>> x = case.input("numpy")
+>>> x.shape, case.groups
+((3, 6, 4, 8), 2)
+>>> case.verify(x.reshape(3, 2, 3, 4, 8).swapaxes(1, 2).reshape(x.shape))
+>>> case.verify(x)  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+...
+AssertionError: channel_shuffle:identity-probe-f32-c6-g2: output: 384 of 576 elements are wrong...
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from conformance.core.checks import Check
+from conformance.core.dtypes import DTYPES
+from conformance.core.errors import UsageError
+from conformance.core.implementations import Implementation
+from conformance.core.outcomes import Answer, Unsupported
+from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
+from conformance.frameworks import bridge
+from conformance.judge import NOT_CONFORMING, judge
+from conformance.run.goldens import Golden, Goldens, load, make
+from conformance.subjects import all_cases
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One question that a test of yours may ask, with its right answer.
+
+    Those of channel shuffle are plain shuffles; those of gradient mean have parameters, inputs and
+    targets, as `docs/goldens.md` says.
+    """
+
+    case: AnyCase
+
+    @property
+    def id(self) -> str:
+        """`operation:name`."""
+        return self.case.id
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def groups(self) -> int:
+        """Of channel shuffle, g."""
+        return int(self.case.question.groups)
+
+    @property
+    def question(self) -> Any:
+        """What is asked, field by field."""
+        return self.case.question
+
+    @property
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        """All inputs by name; of gradient mean `parameter/NAME`, `inputs/k` and `targets/k`."""
+        return self._golden.inputs
+
+    @property
+    def expected(self) -> Mapping[str, np.ndarray]:
+        """The right answers by name."""
+        return self._golden.answers
+
+    def input(self, framework: str = "torch", device: str = "cpu") -> Any:
+        """Of channel shuffle, x (N, C, *spatial) as an array of numpy, torch or jax.
+
+        Raises:
+            Unsupported: if the framework has no such dtype or layout.
+        """
+        mine, question = bridge(framework), self.case.question
+        values = self.inputs["input"]
+        x = mine.array(values, DTYPES[question.dtype], question.layout, device)
+        if framework == "jax" and x.dtype != values.dtype:
+            raise Unsupported(f"jax makes {x.dtype} of {values.dtype}: set jax_enable_x64")
+        return x
+
+    def verify(self, given: Any, promise: str = "") -> None:
+        """Nothing, if the answer is right.
+
+        Args:
+            given: of channel shuffle the output, an array of any framework; of gradient mean the
+                gradients by name of the parameter, or by rank a sequence of those.
+            promise: of gradient mean what they should be, `rank_mean`, `sample_mean` or `rank_sum`.
+
+        Raises:
+            AssertionError: in the words of the suite: where it differs, and which known mistake it
+                looks like.
+        """
+        ranks = given if isinstance(given, list | tuple) else [given]
+        answers = [Answer(self._named(one)) for one in ranks]
+        operation = self.case.operation
+        by_default = "copy" if operation == "channel_shuffle" else "rank_mean"
+        asked = Implementation(
+            operation, "given", "numpy", promise or by_default, "one_process", None, "", 0
+        )
+        verdict = judge(Check(asked, self.case, "cpu"), self._golden, answers)
+        if verdict.status in NOT_CONFORMING:
+            raise AssertionError(f"{self.id}: {verdict.reason}")
+
+    def _named(self, given: Any) -> Mapping[str, np.ndarray]:
+        if isinstance(self.case.question, ShuffleQuestion):
+            return {"output": _values(given)}
+        kind = next(iter(self.expected)).split("/")[1]
+        return {f"{kind}/{name}": _values(array) for name, array in given.items()}
+
+    @property
+    def _golden(self) -> Golden:
+        return make(self.case) if self.case.on_the_fly else _goldens().by_case[self.case.id]
+
+
+def golden_cases(*patterns: str) -> list[GoldenCase]:
+    """The cases that these shell globs over `operation:name` mean, of those that a test may ask.
+
+    Raises:
+        UsageError: if one means none; it names the nearest.
+    """
+    askable = [GoldenCase(case) for case in all_cases() if _is_askable(case)]
+    chosen: dict[str, GoldenCase] = {}
+    for pattern in patterns:
+        found = {case.id: case for case in askable if fnmatchcase(case.id, pattern)}
+        if not found:
+            near = get_close_matches(pattern, [case.id for case in askable], n=3, cutoff=0.3)
+            raise UsageError(
+                f"no golden case matches {pattern!r}, which is OPERATION:CASE; "
+                f"nearest: {', '.join(near) or 'none'}"
+            )
+        chosen |= found
+    return list(chosen.values())
+
+
+@cache
+def _goldens() -> Goldens:
+    return load(all_cases())
+
+
+def _is_askable(case: AnyCase) -> bool:
+    question = case.question
+    if isinstance(question, GradientQuestion):
+        return question.observe in ("gradients", "step")
+    return (
+        isinstance(question, ShuffleQuestion)
+        and case.refusal is None
+        and (question.derivative, question.observe, question.then) == ("none", "values", ())
+        and question.transform == "plain"
+    )
+
+
+def _values(array: Any) -> np.ndarray:
+    """The bits of an array, whosever it is."""
+    if type(array).__module__.partition(".")[0] == "torch":
+        return bridge("torch").values(array, str(array.device))
+    return np.asarray(array)

@@ -1,0 +1,168 @@
+"""`pytest --conformance[=PATTERN]`: one pytest item a check, in any project.
+
+The check's id is the item's node id, so `-k`, `-x`, `-n`, `--collect-only`, `--lf` and JUnit do
+what they always do. And a test that takes `conformance_case` is asked the cases that its marker
+`conformance_cases`, or else the ini option of this name, means. The module imports nothing of the
+suite until one of these is there.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conformance.core.checks import Check
+    from conformance.judge import Verdict
+    from conformance.run.examiner import Examiner
+
+_EXAMINER: "pytest.StashKey[Examiner]" = pytest.StashKey()
+MARKER = "conformance_cases"
+_ADAPTERS: "pytest.StashKey[tuple[str, ...]]" = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options, of the command line and of the project's configuration."""
+    group = parser.getgroup("conformance", "channel shuffle and gradient averaging")
+    group.addoption(
+        "--conformance",
+        metavar="PATTERN",
+        action="append",
+        nargs="?",
+        const="*",
+        help="collect checks, as in --conformance=channel_shuffle/jax_*; all without a pattern",
+    )
+    group.addoption(
+        "--conformance-adapter",
+        metavar="FILE.py|MODULE",
+        action="append",
+        default=[],
+        help="code from outside that uses @conformance.implementation",
+    )
+    parser.addini("conformance", "patterns of checks to collect always", "args", [])
+    parser.addini("conformance_adapters", "code from outside, as --conformance-adapter", "args", [])
+    parser.addini("conformance_timeout", "seconds for one check (120)", "string", "120")
+    parser.addini(
+        MARKER, "cases, as OPERATION:CASE, of tests that take conformance_case", "args", []
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", f"{MARKER}(*patterns): the cases, as OPERATION:CASE, that conformance_case takes"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One call of a test that takes `conformance_case` for each case."""
+    if "conformance_case" not in metafunc.fixturenames:
+        return
+    marks = metafunc.definition.iter_markers(MARKER)
+    patterns = [str(text) for mark in marks for text in mark.args]
+    from conformance.core.errors import UsageError
+    from conformance.testing.golden_cases import golden_cases
+
+    patterns = patterns or metafunc.config.getini(MARKER)
+    if not patterns:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid} takes conformance_case, and neither its marker {MARKER} "
+            "nor the ini option of this name says which, as in channel_shuffle:identity-probe*"
+        )
+    try:
+        found = golden_cases(*patterns)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    metafunc.parametrize("conformance_case", found, ids=str)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -k and -m choose among the items
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Add the checks that the patterns mean."""
+    patterns = config.getoption("--conformance") or config.getini("conformance")
+    if not patterns:
+        return
+    from conformance.core.errors import UsageError
+    from conformance.run.examiner import Examiner
+    from conformance.run.plan import make_plan
+
+    try:
+        adapters = [
+            *config.getini("conformance_adapters"),
+            *config.getoption("--conformance-adapter"),
+        ]
+        plan = make_plan(patterns, adapters=adapters)
+        timeout = _seconds(config.getini("conformance_timeout"))
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_EXAMINER] = Examiner(plan.goldens, plan.known, timeout)
+    config.stash[_ADAPTERS] = plan.adapters
+    items.extend(CheckItem.of(session, check) for check in plan.checks)
+
+
+def _seconds(text: str) -> float:
+    from conformance.core.errors import UsageError
+
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise UsageError(f"conformance_timeout = {text!r}: seconds are meant, as in 120")
+    return seconds
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the worlds."""
+    examiner = config.stash.get(_EXAMINER, None)
+    if examiner is not None:
+        examiner.close()
+
+
+class Nonconforming(Exception):  # noqa: N818
+    """A verdict that counts against conformance."""
+
+    def __init__(self, verdict: "Verdict") -> None:
+        """Keep the verdict; its reason is the message."""
+        super().__init__(f"{verdict.status}: {verdict.reason}")
+
+
+class CheckItem(pytest.Item):
+    """One check."""
+
+    check: "Check"
+
+    @classmethod
+    def of(cls, session: pytest.Session, check: "Check") -> "CheckItem":
+        """The item of a check."""
+        item: CheckItem = cls.from_parent(session, name=check.id, nodeid=check.id)
+        item.check = check
+        return item
+
+    def runtest(self) -> None:
+        """Ask, judge, and pass, fail or skip."""
+        from conformance.judge import ASIDE, NOT_CONFORMING
+
+        verdict, _ = self.config.stash[_EXAMINER].examine(self.check)
+        self.user_properties += [("status", verdict.status), ("answer", verdict.answer)]
+        if verdict.status in {*ASIDE, "known"}:
+            pytest.skip(f"{verdict.status}: {verdict.reason}")
+        if verdict.status in NOT_CONFORMING:
+            raise Nonconforming(verdict)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_: Any, **__: Any) -> str:
+        """The words of the suite, and the line that reruns just this check."""
+        from conformance.run.results import Run
+
+        if not isinstance(excinfo.value, Nonconforming):
+            return str(super().repr_failure(excinfo))
+        adapters = self.config.stash[_ADAPTERS]
+        rerun = Run({"environment": {"adapters": adapters}}, ()).rerun(self.check.id)
+        return f"{excinfo.value}\n{rerun}"
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The implementation's own line."""
+        implementation = self.check.implementation
+        return Path(implementation.origin), implementation.line - 1, self.check.id

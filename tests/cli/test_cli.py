@@ -1,0 +1,344 @@
+"""The command line as users call it, rightly and wrongly."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import conformance
+from conformance.judge import STATUSES
+from conformance.run.results import read
+from conformance.subjects import all_cases
+
+ROOT = Path(__file__).parents[2]
+WRONG = ROOT / "examples" / "wrong_shuffle.py"
+NUMPY = "channel_shuffle/numpy_*"
+
+
+def lines_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_run_leaves_header_checks_and_footer(cli, tmp_path):
+    done = cli("run", NUMPY, "--report", "out")
+    assert done.returncode == 0, done.stderr
+    header, *checks, footer = lines_of(tmp_path / "out" / "results.jsonl")
+    fixed = ["kind", "suite", "started", "checks", "goldens", "environment"]
+    assert list(header) == [*fixed, "format", "plan", "shard"]
+    assert {"python", "platform", "devices", "packages", "precision"} <= set(header["environment"])
+    assert header["checks"] == len(checks)
+    for check in checks:
+        assert list(check) == [
+            "kind",
+            "id",
+            "operation",
+            "implementation",
+            "device",
+            "case",
+            "clauses",
+            "status",
+            "reason",
+            "mistake",
+            "error_over_bound",
+            "seconds",
+            "answer",
+            "promise",
+            "fits",
+        ]
+        assert check["status"] in STATUSES
+        assert check["reason"] or check["status"] == "exact"
+    assert footer["conforms"] is True
+    assert sum(footer["counts"].values()) == len(checks)
+
+
+def test_a_run_writes_into_its_report_folder_alone(cli, tmp_path):
+    cli("run", "channel_shuffle/numpy_reshape:grid*")
+    assert [path.name for path in tmp_path.iterdir()] == ["conformance-report"]
+
+
+def test_wrong_implementations_are_named_and_the_status_is_1(cli, tmp_path):
+    done = cli("run", "--adapter", WRONG, "channel_shuffle/wrong_i*", "--report", "out")
+    assert done.returncode == 1
+    assert "all are consistent with inverse-groups" in done.stdout
+    assert "all are consistent with shuffled-within-groups" in done.stdout
+    named = {
+        (record.implementation, record.mistake)
+        for record in read(tmp_path / "out").records
+        if record.mistake
+    }
+    assert ("wrong_inverse", "inverse-groups") in named
+    assert {mistake for name, mistake in named if name == "wrong_inverse"} == {"inverse-groups"}
+
+
+def test_a_failure_prints_the_line_that_reruns_it_and_the_line_does(cli):
+    done = cli("run", "--adapter", WRONG, "channel_shuffle/wrong_inverse:grid-c6-g2")
+    (rerun,) = [line.strip() for line in done.stdout.splitlines() if "    conformance run" in line]
+    again = cli(*rerun.split()[1:])
+    assert again.returncode == 1
+    assert "1 fail" in again.stdout
+
+
+def test_torch_and_jax_answer_through_their_worlds(cli, tmp_path):
+    done = cli("run", "channel_shuffle/torch_module:*probe*", "channel_shuffle/jax_jit:*probe*")
+    assert done.returncode == 0, done.stderr + done.stdout
+    described = read(tmp_path / "conformance-report").header["environment"]
+    assert {"torch", "jax"} <= set(described["packages"]) & set(described["devices"])
+    assert "Agreement: 12 of 12 cases" in done.stdout
+
+
+def test_a_device_that_is_not_here_is_named_with_what_there_is_and_why(cli, tmp_path):
+    torch, jax = "channel_shuffle/torch_module:*probe*", "channel_shuffle/jax_jit:*probe*"
+    done = cli("run", "--device", "cuda", torch, jax, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    progress, line = done.stderr.splitlines()
+    assert progress == "starting the frameworks"
+    assert re.fullmatch(
+        r"conformance: no device cuda here; there is cpu \(jax, torch\); "
+        r"jax \S+ has no cuda here: .+; torch .*cuda.*",
+        line,
+        re.IGNORECASE,
+    ), line
+
+
+def test_all_goes_on_with_what_there_is_and_counts_the_rest(cli, tmp_path):
+    chosen = ["channel_shuffle/torch_module:*probe*", "gradient_mean/torch_ddp:linear-w2-equal*"]
+    done = cli("run", "--device", "all", *chosen, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = read(tmp_path / "conformance-report")
+    by_device = {}
+    for record in run.records:
+        by_device.setdefault(record.device, []).append(record)
+    assert set(by_device) == {"cpu", "cuda", "tpu", "mps"}
+    assert {record.status for record in by_device["cpu"]} == {"exact"}
+    for kind in ("cuda", "tpu", "mps"):
+        assert len(by_device[kind]) == len(by_device["cpu"])
+        assert {record.status for record in by_device[kind]} == {"unsupported"}
+        assert all(record.reason.startswith("torch ") for record in by_device[kind])
+        assert f"all@{kind}" in done.stdout
+    assert "Precision: products of matrices keep, in bits, f64 53, f32 24" in done.stdout
+    told = run.header["environment"]["precision"]
+    assert told["matmul_bits torch cpu"] == "f64 53, f32 24, f16 11, bf16 8"
+    assert told["matmul_tf32"] == told["cudnn_benchmark"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "channel_shufle"], "no check matches 'channel_shufle'; nearest"),
+        (["run", "--adapter", "nowhere.py"], "adapter nowhere.py: no such file"),
+        (["run", "--device", "quantum"], "unknown device 'quantum'"),
+        (
+            ["run", NUMPY, "--device", "cuda"],
+            "no device cuda here; there is cpu (numpy); numpy has the CPU alone",
+        ),
+        (["run", f"{NUMPY}@cuda:3"], "no device cuda:3 here; there is cpu (numpy)"),
+        (["run", NUMPY, "--device", "cuda:x"], "unknown device 'cuda:x'; known: cpu, cuda, tpu"),
+        (
+            ["fuzz", "channel_shuffle/numpy_reshape", "--device", "cuda"],
+            "no device cuda here; there is cpu (numpy); numpy has the CPU alone",
+        ),
+        (["run", "--shard", "3/2"], "--shard 3/2: I/N is meant"),
+        (["run", NUMPY, "--report", "/proc/nowhere"], "report folder /proc/nowhere: cannot be"),
+        (["run", "--jobs", "0"], "--jobs"),
+        (["run", "--no-such-option"], "--no-such-option"),
+        (["list", "everything"], "everything"),
+        (["list", "cases", "nothing_like_it"], "no cases match 'nothing_like_it'"),
+        (
+            ["explain", "inverse-group"],
+            "nothing is called 'inverse-group'; nearest: inverse-groups",
+        ),
+        (["explain", "S1", "--picture", "x.png"], "has no photographs"),
+        (["regen", "nothing"], "no case matches 'nothing'"),
+        (["report", "nowhere.jsonl", "--to", "out"], "results nowhere.jsonl: cannot be read"),
+        (["report", "--to", "out"], "Missing argument"),
+        (["diff", "a.jsonl"], "Missing argument"),
+        (["diff", "a.jsonl", "b.jsonl"], "results a.jsonl: cannot be read"),
+    ],
+)
+def test_a_wrong_call_is_one_clear_line_and_status_2(cli, tmp_path, arguments, words):
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "conformance-report").joinpath("results.jsonl").exists() or not (
+        (tmp_path / "conformance-report" / "results.jsonl").read_text()
+    )
+
+
+def test_a_spoilt_golden_stops_a_run_before_any_check(cli, tmp_path):
+    """With a copy of the package, so that the real goldens stay as they are."""
+    import shutil
+
+    shutil.copytree(Path(conformance.__file__).parent, tmp_path / "conformance")
+    shutil.copytree(ROOT / "impls", tmp_path / "impls")
+    file = tmp_path / "conformance" / "goldens" / "channel_shuffle-grid.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    for call in (["run", NUMPY], ["regen", "--check"]):
+        done = cli(*call)
+        assert "channel_shuffle-grid.safetensors" in done.stderr + done.stdout
+        assert done.returncode == (2 if call[0] == "run" else 1)
+    assert cli("regen").returncode == 0
+    assert cli("run", "channel_shuffle/numpy_reshape:grid-c6-g2").returncode == 0
+
+
+def test_ctrl_c_keeps_what_is_finished(adapter, tmp_path):
+    file = adapter(
+        "import time\n"
+        '@conformance.implementation("channel_shuffle", framework="numpy")\n'
+        "def slow(x, groups):\n"
+        "    time.sleep(0.05)\n"
+        "    return x\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "conformance", "run", "channel_shuffle/slow", "--adapter", file],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    results = tmp_path / "conformance-report" / "results.jsonl"
+    deadline = time.monotonic() + 60
+    while not (results.exists() and len(results.read_text().splitlines()) > 5):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert "Cut short after" in out
+    assert "Traceback" not in err
+    run = read(results)
+    assert run.footer is None
+    assert len(run.records) >= 5
+    assert not any(record.status == "crash" for record in run.records)
+
+
+def test_fail_fast_stops_at_the_first_failure(cli, tmp_path):
+    done = cli("run", "--adapter", WRONG, "channel_shuffle/wrong_inverse", "--fail-fast")
+    assert done.returncode == 1
+    assert sum(not r.conforms for r in read(tmp_path / "conformance-report").records) == 1
+
+
+def test_shards_are_disjoint_and_together_everything(cli, tmp_path):
+    ids = []
+    for shard in ("1/3", "2/3", "3/3"):
+        cli("run", NUMPY, "--shard", shard, "--report", shard[0])
+        ids += [record.id for record in read(tmp_path / shard[0]).records]
+    assert (
+        len(ids) == len(set(ids)) == len(json.loads(cli("list", "checks", NUMPY, "--json").stdout))
+    )
+
+
+def test_shards_are_merged_into_one_report(cli, tmp_path):
+    for shard in ("1/2", "2/2"):
+        cli("run", NUMPY, "--shard", shard, "--report", shard[0])
+    cli("run", NUMPY, "--report", "whole")
+    done = cli("report", "1/results.jsonl", "2", "--to", "merged")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3].startswith("Conforms: ")
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == {
+        "results.jsonl",
+        "agreement.txt",
+        "summary.md",
+        "checks.csv",
+        "junit.xml",
+        "badge.svg",
+        "index.html",
+    }
+    same = cli("diff", "whole/results.jsonl", "merged/results.jsonl")
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "No difference")
+    half = cli("report", "1", "--to", "half")
+    assert half.returncode == 3
+    assert "Not whole (R1: shard 2/2 is missing)" in half.stdout
+
+
+def test_a_diff_exits_with_1_where_a_check_got_worse(cli, tmp_path):
+    wrong = ["run", "--adapter", WRONG, "channel_shuffle/wrong_inverse:grid-c6-g2"]
+    cli(*wrong, "--report", "wrong")
+    text = (tmp_path / "wrong" / "results.jsonl").read_text().replace('"fail"', '"exact"')
+    right = tmp_path / "right.jsonl"
+    right.write_text(text)
+    worse = cli("diff", right, "wrong")
+    assert worse.returncode == 1
+    assert "exact → fail: output: " in worse.stdout
+    assert cli("diff", "wrong", right).returncode == 0
+    assert cli("report", "wrong", "--to", "again").returncode == 1
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_codes_in_a_pipe(cli, environment):
+    done = cli("run", "channel_shuffle/numpy_reshape:grid*", **environment)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_lists_are_json_with_id_and_operation(cli):
+    for what in ("implementations", "cases", "clauses", "mistakes", "checks"):
+        entries = json.loads(cli("list", what, "--json").stdout)
+        assert entries
+        assert all({"id", "operation"} <= set(entry) for entry in entries)
+
+
+def test_there_are_eighteen_shuffles_in_three_frameworks_and_three_hundred_cases(cli):
+    shuffles = json.loads(cli("list", "implementations", "channel_shuffle", "--json").stdout)
+    assert len(shuffles) >= 18
+    assert {entry["framework"] for entry in shuffles} == {"torch", "jax", "numpy"}
+    assert len(cli("list", "cases", "channel_shuffle").stdout.splitlines()) >= 300
+
+
+def test_clauses_are_listed_with_their_number_of_cases(cli):
+    entries = {entry["id"]: entry for entry in json.loads(cli("list", "clauses", "--json").stdout)}
+    assert all(entries[f"S{number}"]["cases"] > 0 for number in range(1, 18))
+    assert entries["SA1"]["verdict"] == "contradicted"
+
+
+def test_everything_that_is_listed_can_be_explained(cli):
+    ids = [
+        entry["id"]
+        for what in ("implementations", "cases", "clauses", "mistakes")
+        for entry in json.loads(cli("list", what, "--json").stdout)
+    ]
+    done = cli("explain", *ids)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_check_is_explained_with_the_line_that_runs_it(cli):
+    check = "channel_shuffle/torch_module@cpu:identity-probe-f32-c12-g3"
+    done = cli("explain", check)
+    assert f"conformance run {check}" in done.stdout
+
+
+def test_the_photograph_is_drawn_before_and_after(cli, tmp_path):
+    done = cli("explain", "photographs-u8", "--picture", "shuffle.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "shuffle.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_version_and_help(cli):
+    assert conformance.__version__ in cli("--version").stdout
+    for command in ("run", "list", "explain", "regen", "report", "diff"):
+        done = cli(command, "--help")
+        assert done.returncode == 0
+        assert f"conformance {command}" in done.stdout, "an example"
+
+
+def test_a_broken_pipe_is_no_traceback(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} -m conformance list checks | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stderr == ""
+
+
+def test_case_names_are_safe_in_a_shell():
+    import re
+
+    assert all(re.fullmatch(r"[a-z0-9.-]+", case.name) for case in all_cases())

@@ -1,0 +1,63 @@
+import pytest
+
+from conformance.core.checks import Pattern, all_checks, select
+from conformance.core.errors import UsageError
+from conformance.core.implementations import Implementation
+from conformance.subjects import all_cases
+
+
+def declared(name, promise="copy"):
+    return Implementation("channel_shuffle", name, "numpy", promise, "one_process", None, "x.py", 1)
+
+
+CHECKS = all_checks([declared("torch_a", "native"), declared("jax_b")], all_cases(), ("cpu",))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "owners"),
+    [
+        ("channel_shuffle", {"torch_a", "jax_b"}),
+        ("channel_shuffle/torch_*", {"torch_a"}),
+        ("*/jax_*:*grid*", {"jax_b"}),
+        ("*@cpu", {"torch_a", "jax_b"}),
+        ("channel_shuffle/jax_b@cpu:grid-c6-g2", {"jax_b"}),
+    ],
+)
+def test_end_parts_of_a_pattern_may_be_left_out(pattern, owners):
+    chosen = select(CHECKS, [pattern])
+    assert {check.implementation.name for check in chosen} == owners
+    if ":" in pattern:
+        assert all("grid" in check.case.name for check in chosen)
+
+
+def test_several_patterns_choose_their_union_once():
+    one, both = select(CHECKS, ["*/torch_a"]), select(CHECKS, ["*/torch_a", "channel_shuffle"])
+    assert len(both) == len(CHECKS) > len(one)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("chanel_shuffle", "channel_shuffle"),
+        ("channel_shuffle/torch_aa", "channel_shuffle/torch_a"),
+        ("*/torch_a:grid-c6-g22", "grid-c6-g2"),
+        ("*/torch_a@cdua", "cpu"),
+    ],
+)
+def test_an_unknown_pattern_names_the_nearest(pattern, near):
+    with pytest.raises(UsageError, match="no check matches") as caught:
+        select(CHECKS, [pattern])
+    assert near in str(caught.value)
+
+
+def test_a_case_is_asked_only_of_those_who_promise_it():
+    asked = {(check.implementation.name, check.case.name) for check in CHECKS}
+    assert ("torch_a", "rank-2") in asked
+    assert ("jax_b", "rank-2") not in asked
+    assert ("jax_b", "dtype-u16") in asked
+    assert ("torch_a", "dtype-u16") not in asked
+
+
+def test_an_id_reads_back_as_a_pattern_for_itself():
+    for check in CHECKS:
+        assert Pattern.parse(check.id).takes(check.implementation, check.case, check.device)

@@ -1,0 +1,107 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+import conformance
+from conformance.core import implementations as registry
+from conformance.core.errors import UsageError
+
+HEAD = "import conformance\n"
+GOOD = """
+@conformance.implementation("channel_shuffle", framework="numpy")
+def mine(x, groups):
+    return x
+"""
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    def written(text, name="mine.py"):
+        (tmp_path / name).write_text(HEAD + text)
+        return str(tmp_path / name)
+
+    return written
+
+
+def test_the_decorator_returns_the_function_unchanged():
+    def mine(x, groups):
+        return x
+
+    decorated = conformance.implementation("channel_shuffle", framework="numpy")(mine)
+    assert decorated is mine
+
+
+def test_an_adapter_declares_what_it_decorates(adapter):
+    (declared,) = registry.adapter(adapter(GOOD))
+    assert (declared.id, declared.promise) == ("channel_shuffle/mine", "copy")
+    assert registry.function_of(declared)(3, 1) == 3
+
+
+def test_a_name_may_be_given(adapter):
+    (declared,) = registry.adapter(adapter(GOOD.replace('"numpy"', '"numpy", name="other"')))
+    assert declared.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 / 0\n", "does not import: ZeroDivisionError: division by zero"),
+        ("import nothing_like_it\n", "does not import: ModuleNotFoundError"),
+        ("raise SystemExit(3)\n", "does not import: SystemExit"),
+        ("x = (\n", "does not import: SyntaxError"),
+        ("\n", "declares no implementation"),
+        (GOOD + GOOD, "channel_shuffle/mine is declared already"),
+        (GOOD.replace("channel_shuffle", "shuffle"), "unknown operation 'shuffle'"),
+        (GOOD.replace('"numpy"', '"tensorflow"'), "unknown framework 'tensorflow'"),
+        (GOOD.replace('"numpy"', '"numpy", promise="best"'), "unknown promise of channel_shuffle"),
+        (GOOD.replace('"numpy"', '"numpy", layout="last"'), "unknown layout 'last'"),
+        (GOOD.replace('"numpy"', '"numpy", name="a b"'), "letters, digits and underscores"),
+    ],
+)
+def test_a_bad_adapter_is_one_line_that_names_the_file(adapter, text, words):
+    file = adapter(text)
+    with pytest.raises(UsageError) as caught:
+        registry.adapter(file)
+    assert words in str(caught.value)
+    assert file in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_adapter_is_named():
+    with pytest.raises(UsageError, match=r"adapter nowhere\.py: no such file"):
+        registry.adapter("nowhere.py")
+
+
+def test_a_missing_module_is_named():
+    with pytest.raises(UsageError, match=r"adapter no\.such\.module: does not import"):
+        registry.adapter("no.such.module")
+
+
+def test_a_module_may_be_an_adapter(adapter, monkeypatch):
+    file = Path(adapter(GOOD, "some_module_of_mine.py"))
+    monkeypatch.setattr(sys, "path", [str(file.parent), *sys.path])
+    (declared,) = registry.adapter("some_module_of_mine")
+    assert declared.origin == "some_module_of_mine"
+
+
+def test_a_name_of_the_suite_cannot_be_taken(adapter):
+    taken = registry.own()[0]
+    file = adapter(GOOD.replace("mine", taken.name))
+    with pytest.raises(UsageError, match=f"{taken.id} is declared already"):
+        registry.gather([file])
+
+
+def test_what_is_read_from_the_source_is_what_running_it_declares():
+    """Listing reads the syntax tree; here NumPy's files are run as well, and must say the same."""
+    for declared in registry.own():
+        if declared.framework == "numpy":
+            ran = registry.adapter(declared.origin)
+            assert [(one.id, one.promise, one.layout) for one in ran] == [
+                (declared.id, declared.promise, declared.layout)
+            ]
+
+
+def test_a_file_holds_one_implementation_of_its_own_name():
+    for declared in registry.own():
+        assert Path(declared.origin).stem == declared.name

@@ -1,0 +1,165 @@
+"""Which question about averaged gradients kills which mistake, in the oracle's terms."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from tests.mistakes.kills import kills_of_all
+
+from conformance.core.questions import GradientQuestion, VirtualQuestion
+from conformance.core.verdict import is_right, promised
+from conformance.gradient_mean.diagnosis import diagnose, wrong_answers
+from conformance.gradient_mean.parts import Work
+from conformance.mistakes import catalogue
+from conformance.proofs import kill_matrix as killing
+from conformance.run.goldens import make
+from conformance.subjects import all_cases
+
+CASES = [
+    case for case in all_cases() if isinstance(case.question, GradientQuestion | VirtualQuestion)
+]
+BY_NAME = {case.name: case for case in CASES}
+
+
+@cache
+def kills():
+    return kills_of_all(CASES)
+
+
+def test_every_mistake_is_killed_by_three_families_and_named():
+    assert killing.shortcomings(kills(), CASES, "gradient_mean") == []
+
+
+def test_every_pair_of_mistakes_is_told_apart_by_some_case():
+    assert killing.twins(kills()) == []
+
+
+def test_every_case_with_several_ranks_kills_something():
+    idle = set(killing.idle(kills(), CASES))
+    assert {case.id for case in CASES if case.question.world_size > 1} & idle == set()
+
+
+def test_no_answer_of_a_mistake_is_given_the_name_of_another():
+    assert [k for k in kills() if len(k.names) == 1 and not k.is_named] == []
+
+
+def test_a_mistake_without_its_cases_is_missed():
+    """The proof can fail: without ranks that start apart nobody misses the broadcast."""
+    apart = {case.id for case in CASES if case.name.endswith("apart") or "-apart-" in case.name}
+    fewer = [kill for kill in kills() if kill.case not in apart]
+    assert "initial-broadcast-missing: killed by 0 families (none)" in killing.shortcomings(
+        fewer, operation="gradient_mean"
+    )
+
+
+def test_the_catalogue_has_names_of_the_gradient_mean():
+    assert [mistake.name for mistake in catalogue("gradient_mean")] == [
+        "not-divided",
+        "divided-twice",
+        "squared-world",
+        "never-synchronised",
+        "shard-0-returned",
+        "psum-loss-unsynchronised",
+        "sum-loss",
+        "accumulation-unscaled",
+        "last-micro-batch-only",
+        "no-sync-around-backward-only",
+        "mean-of-means",
+        "padding-counted",
+        "tail-dropped",
+        "rank-missing",
+        "initial-broadcast-missing",
+        "clipped-before-averaging",
+        "compressed",
+        "shared-dropout-key",
+        "local-batch-statistics",
+        "ranks-counted-in-dtype",
+        "summed-in-dtype",
+        "pass-through",
+    ]
+
+
+def answers_to(case_name, mistake, promise="rank_mean"):
+    case = BY_NAME[case_name]
+    golden = make(case)
+    work = Work(case.question, golden.inputs, promise)
+    (found,) = (
+        alternatives
+        for one, alternatives in wrong_answers(work, case.question.world_size)
+        if one.name == mistake
+    )
+    expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
+    return work, expected, bounds, found
+
+
+def test_the_spectrometer_prints_the_factor_as_powers():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "sum-loss")
+    diagnosis = diagnose(work, expected, bounds, found[0])
+    assert diagnosis.names == ("sum-loss",)
+    assert diagnosis.evidence.startswith("every gradient is 7 times the right one: n with W = 3")
+
+
+def test_the_spectrometer_names_the_samples_that_are_missing():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "rank-missing")
+    evidence = diagnose(work, expected, bounds, found[0]).evidence
+    assert "35 of 105 samples count nothing: sample 0 of rank 0 in micro-batch 0" in evidence
+
+
+def test_the_spectrometer_names_the_samples_that_are_exchanged():
+    case = BY_NAME["spectrometer-w4-n2-1-4-1-k1"]
+    golden = make(case)
+    expected = promised(golden.answers, "rank_mean")
+    (name,) = expected
+    given = {name: expected[name][:, ::-1]}  # as if the shards came in the opposite order
+    evidence = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
+    assert "samples count as others should: sample 0 of rank 0" in evidence.evidence
+
+
+def test_the_spectrometer_says_how_much_too_much_a_sample_counts():
+    case = BY_NAME["spectrometer-w4-n2-1-4-1-k1"]
+    golden = make(case)
+    expected = promised(golden.answers, "rank_mean")
+    (name,) = expected
+    given = {name: expected[name] * np.where(np.arange(8) == 3, 2, 1).astype(np.float32)}
+    evidence = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
+    assert "1 count otherwise than they should: sample 0 of rank 2 in micro-batch 0 (2 times)" in (
+        evidence.evidence
+    )
+
+
+def test_ranks_that_disagree_are_named():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "never-synchronised")
+    diagnosis = diagnose(work, expected, bounds, found[0])
+    assert diagnosis.names == ("never-synchronised",)
+    assert diagnosis.evidence.startswith("ranks 1, 2 differ from rank 0")
+
+
+def test_one_rank_that_disagrees_is_one():
+    work, expected, bounds, found = answers_to("spectrometer-w2-n4-k3", "never-synchronised")
+    assert diagnose(work, expected, bounds, found[0]).evidence.startswith(
+        "rank 1 differs from rank 0;"
+    )
+
+
+def test_a_factor_that_is_nearly_one_is_no_power_of_anything():
+    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "compressed")
+    evidence = diagnose(work, expected, bounds, found[0]).evidence
+    assert evidence.startswith("every gradient is 0.99")
+    assert evidence.endswith(" times the right one")
+
+
+def test_an_answer_like_no_mistake_gets_no_name():
+    case = BY_NAME["spectrometer-w2-n4-k3"]
+    golden = make(case)
+    expected = promised(golden.answers, "rank_mean")
+    given = {name: array + np.float32(1) for name, array in expected.items()}
+    found = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given] * 2)
+    assert found.names == ()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_right_answer_is_right_under_every_promise(case):
+    golden = make(case)
+    for promise in case.promises or ("rank_mean", "sample_mean", "rank_sum"):
+        expected = promised(golden.answers, promise)
+        assert is_right([expected], expected, promised(golden.bounds, promise))

@@ -1,0 +1,342 @@
+"""What a world of one process promises."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.core.outcomes import Answer, Declined, Fate, Raised
+from conformance.processes import LocalWorld, Task
+
+
+def ask(world, function, payload=None, timeout=20.0):
+    [outcome] = world.run(Task(f"tasks_for_tests:{function}", payload), timeout)
+    return outcome
+
+
+@pytest.fixture
+def local():
+    world = LocalWorld(prepare="tasks_for_tests:prepare")
+    yield world
+    world.close()
+
+
+def test_a_value_comes_back_as_it_is(local):
+    payload = {"a": np.arange(5, dtype=np.int16), "b": (1, "two", None)}
+    back = ask(local, "echo", payload)
+    assert back["b"] == payload["b"]
+    assert back["a"].dtype == np.int16
+    assert np.array_equal(back["a"], payload["a"])
+
+
+def test_an_answer_of_many_megabytes_comes_back(local):
+    payload = np.arange(8 << 20, dtype=np.float64)
+    assert np.array_equal(ask(local, "echo", payload), payload)
+
+
+def test_an_outcome_comes_back_as_that_outcome(local):
+    doubled = ask(local, "answer", np.float32(4))
+    assert isinstance(doubled, Answer)
+    assert doubled.arrays["doubled"] == 8
+    assert ask(local, "decline") == Declined("unsupported", "said by hand")
+
+
+def test_a_rank_knows_that_it_is_alone(local):
+    assert ask(local, "where_am_i")["rank"] == (0, 1, None)
+
+
+def test_the_process_stays_from_task_to_task(local):
+    assert ask(local, "where_am_i")["pid"] == ask(local, "where_am_i")["pid"] != os.getpid()
+
+
+def test_an_exception_is_told_with_its_ancestors_and_its_place(local):
+    outcome = ask(local, "raise_", FileNotFoundError("no shard"))
+    assert outcome == Raised(
+        "FileNotFoundError", "no shard", ("OSError", "Exception", "BaseException"), outcome.where
+    )
+    assert outcome.where.startswith("tests/processes/tasks_for_tests.py:")
+
+
+def test_the_place_is_in_the_code_of_the_caller_of_a_library(local):
+    outcome = ask(local, "raise_inside_numpy", (5,))
+    assert (outcome.type, outcome.where.rpartition(":")[0]) == (
+        "ValueError",
+        "tests/processes/tasks_for_tests.py",
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "payload", "type_", "message"),
+    [
+        ("exit_by_sys", 4, "SystemExit", "4"),
+        ("raise_", KeyboardInterrupt("mine"), "KeyboardInterrupt", "mine"),
+        ("raise_wrong_answer", None, "WrongAnswer", "a list"),
+        ("raise_unreadable", None, "UnreadableError", "(its message cannot be read: RuntimeError)"),
+        ("not_there", None, "AttributeError", "module 'tasks_for_tests' has no attribute"),
+    ],
+)
+def test_nothing_that_is_raised_ends_the_process(local, function, payload, type_, message):
+    before = ask(local, "where_am_i")["pid"]
+    outcome = ask(local, function, payload)
+    assert isinstance(outcome, Raised)
+    assert outcome.type == type_
+    assert message in outcome.message
+    assert ask(local, "where_am_i")["pid"] == before
+
+
+def test_a_bridge_can_decline(local):
+    assert ask(local, "raise_unsupported") == Declined("unsupported", "no complex numbers")
+    assert ask(local, "raise_not_exercised") == Declined("not-exercised", "one device")
+
+
+def test_a_task_that_cannot_be_imported_says_so(local):
+    [outcome] = local.run(Task("no_such_package.tasks:f", None), 20)
+    assert isinstance(outcome, Raised)
+    assert outcome.message == "No module named 'no_such_package'"
+
+
+def test_an_answer_that_does_not_pickle_is_an_error_of_the_task(local):
+    outcome = ask(local, "unpicklable")
+    assert isinstance(outcome, Raised)
+    assert "the answer, a function, cannot be sent" in outcome.message
+
+
+def test_an_answer_imports_nothing_into_the_parent(local):
+    outcome = ask(local, "unreadable_by_the_parent")
+    assert isinstance(outcome, Raised)
+    assert "fractions_for_tests.Odd, which only the rank knows" in outcome.message
+    assert "fractions_for_tests" not in sys.modules
+
+
+def test_a_payload_that_does_not_pickle_is_the_callers_mistake(local):
+    with pytest.raises((AttributeError, TypeError)):
+        ask(local, "echo", lambda: None)
+    assert ask(local, "echo", 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "payload", "reason"),
+    [
+        ("exit_by_os", 3, "exit status 3"),
+        ("exit_by_os", 0, "exit status 0"),
+        ("kill_myself", signal.SIGKILL, "SIGKILL"),
+        ("kill_myself", signal.SIGTERM, "SIGTERM"),
+        ("segfault", None, "SIGSEGV in tests/processes/tasks_for_tests.py:"),
+        ("write_then_die", "one\ntwo\n", "exit status 9; it last wrote: one | two"),
+    ],
+)
+def test_a_death_costs_its_own_task_alone_and_is_told(local, function, payload, reason):
+    assert ask(local, "echo", 1) == 1
+    outcome = ask(local, function, payload)
+    assert isinstance(outcome, Fate)
+    assert outcome.status == "crash"
+    assert outcome.reason.startswith(reason)
+    assert ask(local, "echo", 2) == 2
+
+
+def test_a_rank_that_loops_costs_only_its_own_task(local):
+    outcome = ask(local, "loop", timeout=0.3)
+    assert isinstance(outcome, Fate)
+    assert outcome.status == "timeout"
+    assert outcome.reason.startswith(
+        "no answer in 0.3 s; it was in tests/processes/tasks_for_tests.py"
+    )
+    assert outcome.reason.endswith(", in loop")
+    assert ask(local, "echo", 2) == 2
+
+
+def test_a_stopped_rank_is_late_too(local):
+    outcome = ask(local, "kill_myself", signal.SIGSTOP, timeout=0.2)
+    assert outcome == Fate("timeout", "no answer in 0.2 s")
+
+
+def test_words_of_an_earlier_task_are_not_given_for_a_death(local):
+    ask(local, "shout", "earlier words")
+    assert ask(local, "exit_by_os", 3) == Fate("crash", "exit status 3")
+
+
+def test_nothing_that_is_printed_reaches_the_parents_output(local, capfd):
+    assert ask(local, "shout", "loud words") == len("loud words")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_death_between_tasks_costs_nothing(local, is_alive, until):
+    pid = ask(local, "where_am_i")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not is_alive(pid))
+    assert ask(local, "echo", 5) == 5
+
+
+def test_a_task_that_forks_answers_once(local):
+    assert [ask(local, "fork_and_both_return", n) for n in range(3)] == [0, 1, 2]
+    assert ask(local, "echo", "in step") == "in step"
+
+
+def test_a_task_that_leaves_a_thread_answers_and_its_world_closes(is_alive):
+    world = LocalWorld()
+    assert ask(world, "leave_a_thread_behind") == "back"
+    pid = ask(world, "where_am_i")["pid"]
+    world.close()
+    assert not is_alive(pid)
+
+
+def test_processes_that_a_task_started_end_with_its_world(is_alive):
+    world = LocalWorld()
+    pids = ask(world, "leave_processes_behind")
+    assert all(map(is_alive, pids))
+    world.close()
+    assert not any(map(is_alive, pids))
+
+
+def test_processes_that_a_task_started_end_with_its_death(local, tmp_path, is_alive, until):
+    file = tmp_path / "pids"
+    assert ask(local, "leave_processes_behind_and_die", str(file)).status == "crash"
+    assert until(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()))
+
+
+def test_closing_descriptors_costs_only_ones_own_task(local):
+    assert ask(local, "close_every_descriptor").status == "crash"
+    assert ask(local, "echo", 1) == 1
+
+
+def test_prepare_is_called_once_in_each_process(local):
+    first = ask(local, "where_am_i")
+    assert first["prepared"] == [first["pid"]]
+    assert ask(local, "where_am_i")["prepared"] == [first["pid"]]
+    ask(local, "exit_by_os", 1)
+    second = ask(local, "where_am_i")
+    assert second["prepared"] == [second["pid"]] != [first["pid"]]
+
+
+def test_a_prepare_that_raises_is_the_outcome_of_the_task():
+    world = LocalWorld(prepare="tasks_for_tests:prepare_that_raises")
+    outcome = ask(world, "echo")
+    world.close()
+    assert isinstance(outcome, Raised)
+    assert outcome.type == "LookupError"
+    assert outcome.message == "the world did not start: no such device"
+
+
+def test_the_path_the_folder_and_the_environment_are_those_of_the_parent(
+    local, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONLY_FOR_THIS_TEST", "1")
+    there = ask(local, "where_am_i")
+    assert there["cwd"] == str(tmp_path)
+    assert there["path"] == sys.path
+    assert there["environment"]["ONLY_FOR_THIS_TEST"] == "1"
+
+
+def test_ranks_have_one_thread_each_unless_told_otherwise(local):
+    there = ask(local, "where_am_i")["environment"]
+    assert there["OMP_NUM_THREADS"] == there["OPENBLAS_NUM_THREADS"] == there["MKL_NUM_THREADS"]
+    assert there["OMP_NUM_THREADS"] == "1"
+    assert there["XLA_FLAGS"].startswith("--xla_cpu_multi_thread_eigen=false")
+    world = LocalWorld(environment={"OMP_NUM_THREADS": "3", "XLA_FLAGS": "", "MINE": "here"})
+    told = ask(world, "where_am_i")["environment"]
+    world.close()
+    assert (told["OMP_NUM_THREADS"], told["XLA_FLAGS"], told["MINE"]) == ("3", "", "here")
+
+
+def test_an_import_that_fails_beforehand_fails_only_what_needs_it():
+    world = LocalWorld(preload=("no_such_framework", "tasks_for_tests"))
+    assert ask(world, "echo", 1) == 1
+    [outcome] = world.run(Task("no_such_framework.nn:f", None), 20)
+    world.close()
+    assert outcome.type == "ModuleNotFoundError"
+    assert outcome.message == "No module named 'no_such_framework'"
+
+
+def test_an_import_that_ends_the_process_is_told(tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text("import os\nos.write(2, b'no driver')\nos._exit(5)")
+    monkeypatch.syspath_prepend(tmp_path)
+    world = LocalWorld(preload=("deadly",))
+    outcome = ask(world, "echo", 1)
+    world.close()
+    assert outcome == Fate(
+        "crash",
+        "the process that imports deadly died: exit status 5; it last wrote: no driver",
+    )
+
+
+def test_too_many_ranks_are_declined(local):
+    outcomes = local.run(Task("tasks_for_tests:echo", None, ranks=2), 20)
+    assert outcomes == [Declined("unsupported", "2 ranks were asked of a world of 1")] * 2
+
+
+def test_a_closed_world_tells_so(local):
+    local.close()
+    local.close()
+    assert ask(local, "echo") == Fate("crash", "the world was closed")
+
+
+def test_closing_from_another_thread_ends_a_task_as_a_crash(local):
+    ask(local, "echo")
+    threading.Timer(0.2, local.close).start()
+    started = time.monotonic()
+    assert ask(local, "sleep", 60, timeout=60) == Fate("crash", "the world was closed")
+    assert time.monotonic() - started < 10
+
+
+def test_worlds_of_several_threads_do_not_meet():
+    answers = {}
+
+    def work(name):
+        world = LocalWorld()
+        answers[name] = [ask(world, "echo", (name, n)) for n in range(50)]
+        answers[name].append(ask(world, "exit_by_os", name))
+        world.close()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in range(4):
+        assert answers[name][:-1] == [(name, n) for n in range(50)]
+        assert answers[name][-1] == Fate("crash", f"exit status {name}")
+
+
+def test_worlds_with_the_same_imports_share_a_nursery_of_one_thread():
+    worlds = [LocalWorld(("decimal",)) for _ in range(2)]
+    assert [ask(world, "threads_of_the_nursery") for world in worlds] == [1, 1]
+    parents = {ask(world, "parent") for world in worlds}
+    for world in worlds:
+        world.close()
+    assert len(parents) == 1
+
+
+def test_five_deaths_in_a_row_leak_nothing(local, is_alive):
+    def held():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def die():
+        pid = ask(local, "where_am_i")["pid"]
+        assert ask(local, "kill_myself", signal.SIGKILL).status == "crash"
+        assert not is_alive(pid)
+
+    die()
+    before, nursery = held(), ask(local, "parent")
+    theirs = len(list(Path(f"/proc/{nursery}/fd").iterdir()))
+    for _ in range(5):
+        die()
+    ask(local, "echo")
+    assert held() <= before + 4  # a living rank's
+    assert len(list(Path(f"/proc/{nursery}/fd").iterdir())) == theirs
+
+
+def test_a_round_trip_takes_well_below_half_a_millisecond(local):
+    payload = np.zeros(20_480 // 8)
+    times = []
+    for _ in range(300):
+        started = time.perf_counter()
+        ask(local, "echo", payload)
+        times.append(time.perf_counter() - started)
+    # The best tenth: what the way there and back costs, whatever else this machine does.
+    assert sorted(times)[30] < 0.5e-3

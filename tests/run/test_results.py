@@ -1,0 +1,111 @@
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from conformance.core.errors import UsageError
+from conformance.run.results import FILE, Run, Writer, read
+from tests.report.records import record
+
+HEADER = {"suite": "0", "checks": 2}
+
+
+def written(folder, *, finish):
+    with Writer(folder, HEADER) as writer:
+        writer.add(record("a", "x", "1"))
+        writer.add(record("a", "y", None, "fail", "no-transpose"))
+        if finish:
+            writer.finish()
+    return folder / FILE
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    run = read(written(tmp_path, finish=True))
+    assert run.records == (record("a", "x", "1"), record("a", "y", None, "fail", "no-transpose"))
+    assert run.footer["conforms"] is False
+    assert run.footer["counts"] == run.counts == {"exact": 1, "fail": 1}
+
+
+def test_a_file_without_a_footer_is_a_run_cut_short(tmp_path):
+    assert read(written(tmp_path, finish=False)).footer is None
+
+
+def test_a_last_line_that_was_not_finished_is_left_out(tmp_path):
+    file = written(tmp_path, finish=False)
+    file.write_text(file.read_text()[:-20])
+    assert len(read(file).records) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ('{"kind": "check"}\n', "no header"),
+        ("[]\n", ":1: is no JSON object"),
+        ("[" * 100_000 + "\n\n", "is not JSON"),
+        ('{"kind": "header", "format": 2, "suite": "9.0"}\n', "is in format 2, .*reads format 1"),
+        ('{"kind": "header"}\n{"kind": "check"}\n', ":2: the check has no 'case'"),
+        ("no json\nat all\n", "is not JSON"),
+        ('{"kind": "header"}\n{"kind": "verdict"}\n{"kind": "footer"}\n', ":2: is neither"),
+    ],
+)
+def test_a_foreign_file_is_named(tmp_path, text, words):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(UsageError, match=words):
+        read(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read(tmp_path / "nothing.jsonl")
+
+
+def test_lines_are_on_disk_as_each_check_ends(tmp_path):
+    with Writer(tmp_path, HEADER) as writer:
+        writer.add(record("a", "x", "1"))
+        lines = (tmp_path / FILE).read_text().splitlines()
+        assert [json.loads(line)["kind"] for line in lines] == ["header", "check"]
+
+
+def altered(tmp_path, **changes):
+    file = written(tmp_path, finish=True)
+    header, first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([header, json.dumps({**json.loads(first), **changes}), *rest]))
+    return file
+
+
+def test_fields_that_are_not_known_are_kept(tmp_path):
+    run = read(altered(tmp_path, witness=["rank_mean"]))
+    assert run.records[0].more == {"witness": ["rank_mean"]}
+    assert run.records[0].as_object()["witness"] == ["rank_mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "green"}, ":2: unknown status 'green'"),
+        ({"id": 5}, ":2: 'id' cannot be 5"),
+        ({"seconds": "long"}, ":2: 'seconds' cannot be 'long'"),
+        ({"status": "crash"}, "the footer counts .*'exact': 1.*, its lines are .*'crash': 1"),
+    ],
+)
+def test_a_damaged_check_is_named(tmp_path, changes, words):
+    with pytest.raises(UsageError, match=words):
+        read(altered(tmp_path, **changes))
+
+
+def test_every_character_of_a_reason_comes_back(tmp_path):
+    nasty = "\u2028 \x85 \x0b \r\n \udc80 <script> \u202e 🙂"
+    one = replace(record("a", "x", "1"), reason=nasty)
+    with Writer(tmp_path, HEADER) as writer:
+        writer.add(one)
+        writer.finish()
+    assert read(tmp_path).records == (one,)
+
+
+def test_a_rerun_line_is_quoted_for_a_shell():
+    run = Run({"environment": {"adapters": ["my file.py"]}}, ())
+    assert run.rerun("a/b@cpu:c") == "conformance run a/b@cpu:c --adapter 'my file.py'"
+    line = run.rerun("a/'; touch hacked; '@cpu:c")
+    assert shlex.split(line)[2] == "a/'; touch hacked; '@cpu:c"

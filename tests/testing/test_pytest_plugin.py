@@ -1,0 +1,85 @@
+"""`pytest --conformance` in a project that is not ours."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+WRONG = Path(__file__).parents[2] / "examples" / "wrong_shuffle.py"
+
+
+@pytest.fixture
+def run(pytester):
+    pytester.makeini("[pytest]\n")
+
+    def call(*arguments):
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *map(str, arguments))
+
+    return call
+
+
+def test_an_empty_folder_gets_one_item_a_check(run):
+    result = run("--conformance=channel_shuffle/numpy_reshape:grid-c6*", "-v")
+    result.assert_outcomes(passed=4)
+    assert "channel_shuffle/numpy_reshape@cpu:grid-c6-g2" in result.stdout.str()
+
+
+def test_nothing_is_collected_without_the_option(run):
+    assert run().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_the_node_id_is_the_checks_id(run):
+    result = run("--conformance=*/numpy_reshape:grid-c6*", "--collect-only", "-q")
+    ids = [line for line in result.outlines if line.startswith("channel_shuffle")]
+    assert ids == [f"channel_shuffle/numpy_reshape@cpu:grid-c6-g{g}" for g in (1, 2, 3, 6)]
+
+
+def test_a_projects_own_tests_run_beside_the_checks(run, pytester):
+    pytester.makepyfile("def test_mine(): pass")
+    run("--conformance=*/numpy_reshape:grid-c6*").assert_outcomes(passed=5)
+
+
+def test_k_chooses_among_checks(run):
+    run("--conformance=*/numpy_reshape:grid-c6*", "-k", "grid-c6-g2").assert_outcomes(
+        passed=1, deselected=3
+    )
+
+
+def test_what_is_unsupported_is_skipped_with_its_reason(run):
+    result = run("--conformance=*/numpy_reshape:vjp-f32-c6-g2", "-rs")
+    result.assert_outcomes(skipped=1)
+    assert "unsupported: numpy has no derivatives" in result.stdout.str()
+
+
+def test_a_failure_speaks_the_words_of_the_suite(run):
+    arguments = ["--conformance=*/wrong_inverse:identity-probe*", "--conformance-adapter", WRONG]
+    result = run(*arguments)
+    result.assert_outcomes(failed=12)
+    out = result.stdout.str()
+    assert "inverse-groups: shuffled with C/g groups" in out
+    assert "conformance run channel_shuffle/wrong_inverse@cpu:identity-probe-f32-c12-g3" in out
+    assert "Traceback" not in out
+    run(*arguments, "-x").assert_outcomes(failed=1)
+
+
+def test_xdist_shares_the_checks_out(run):
+    run("--conformance=*/numpy_*:grid-c6*", "-n", "2").assert_outcomes(passed=8)
+
+
+def test_junit_has_a_test_case_a_check(run, pytester):
+    run("--conformance=*/numpy_reshape:grid-c6*", "--junitxml=out.xml")
+    cases = ElementTree.parse(pytester.path / "out.xml").getroot().iter("testcase")
+    assert len([case.get("name") for case in cases]) == 4
+
+
+def test_a_wrong_pattern_is_a_usage_error(run):
+    result = run("--conformance=channel_shufle")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "no check matches" in result.stderr.str()
+
+
+def test_the_plugin_imports_nothing_of_the_suite_when_it_is_not_used(tmp_path):
+    code = "import sys, conformance.testing.pytest_plugin; sys.exit('conformance.subjects' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
