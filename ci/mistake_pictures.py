@@ -10,16 +10,15 @@ from conformance.channel_shuffle.diagnosis import diagnose as diagnose_shuffle
 from conformance.channel_shuffle.permutations import channel_permutation
 from conformance.core.comparison import difference
 from conformance.core.implementations import PROMISES
-from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
-from conformance.core.verdict import is_right, promised
+from conformance.core.mistake import Mistake
+from conformance.core.questions import AnyCase, GradientQuestion
 from conformance.gradient_mean.diagnosis import diagnose as diagnose_gradient
 from conformance.gradient_mean.diagnosis import wrong_answers
-from conformance.gradient_mean.parts import Work
-from conformance.mistakes import Mistake
+from conformance.gradient_mean.parts import Parts
+from conformance.gradient_mean.verdict import is_right, promised
 from conformance.proofs.kill_matrix import Kill
 from conformance.report.page.told import is_spectrometer
-from conformance.run.goldens import make
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, solve
 
 # Where there is a picture: the first of these that names the mistake is shown.
 SHOWN = (
@@ -65,9 +64,9 @@ def seen(mistake: Mistake[object], kills: Sequence[Kill]) -> Seen | None:
 
 def _of_shuffle(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     question = case.question
-    if not isinstance(question, ShuffleQuestion) or case.refusal is not None:
+    if question.kind != "shuffle" or case.refusal is not None:
         return None
-    golden = make(case)
+    golden = solve(case)
     given = answer_of(mistake.name, case, golden.inputs)
     apart = None if given is None else difference(given, golden.answers)
     if given is None or apart is None:
@@ -85,17 +84,17 @@ def _of_shuffle(mistake: Mistake[object], case: AnyCase) -> Seen | None:
 
 def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     question = case.question
-    if not isinstance(question, GradientQuestion):
+    if question.kind != "average":
         return None
-    golden = make(case)
+    golden = solve(case)
     for promise in case.promises or PROMISES[case.operation]:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
-        work = Work(question, golden.inputs, promise)
-        known = wrong_answers(work, question.world_size)
+        parts = Parts(question, golden.inputs, promise)
+        known = wrong_answers(parts, question.world_size)
         given = next((wrong[0] for one, wrong in known if wrong and one.name == mistake.name), None)
         if given is None or is_right(given, expected, bounds):
             continue
-        found = diagnose_gradient(work, expected, bounds, given)
+        found = diagnose_gradient(parts, expected, bounds, given)
         if found.names == (mistake.name,):
             apart = difference(given[0], expected)
             told = "; ".join(filter(None, (apart and apart.words, found.evidence)))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ci.mistake_pictures import Seen, seen
-from conformance.mistakes import Mistake, catalogue
+from conformance.core.mistake import Mistake
 from conformance.proofs import kill_matrix as killing
 from conformance.proofs.kill_matrix import Kill
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue
 from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, Form, forms
 
 ROOT = Path(__file__).parents[1]

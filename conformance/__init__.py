@@ -9,8 +9,8 @@ Decorate a function, and ask `conformance run --adapter FILE.py` whether it conf
 ...     return x.reshape(n, groups, c // groups, *spatial).swapaxes(1, 2).reshape(x.shape).copy()
 """
 
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation, implementation
+from conformance.core.outcomes import UsageError
 
 __all__ = ["Implementation", "UsageError", "implementation"]
 __version__ = "0.1.0"

@@ -7,8 +7,9 @@ import numpy as np
 from flint import arb, ctx, fmpq
 
 from conformance.arithmetic.plain import one_place
-from conformance.arithmetic.system import FORMATS, Structural, Uncertain
+from conformance.arithmetic.system import Structural, Uncertain
 from conformance.core.dtypes import DTYPES
+from conformance.core.formats import FORMATS
 
 
 class Ball:

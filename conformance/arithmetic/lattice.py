@@ -11,14 +11,9 @@ from fractions import Fraction
 import numpy as np
 
 from conformance.arithmetic.plain import one_place
-from conformance.arithmetic.system import (
-    FORMATS,
-    Structural,
-    Uncertain,
-    Uncertified,
-    is_power_of_two,
-)
+from conformance.arithmetic.system import Structural, Uncertain, Uncertified, is_power_of_two
 from conformance.core.dtypes import DTYPES
+from conformance.core.formats import FORMATS
 
 
 @dataclass

@@ -12,7 +12,8 @@ from fractions import Fraction
 import numpy as np
 
 from conformance.arithmetic.plain import one_place
-from conformance.arithmetic.system import FORMATS, Bits, Structural, Uncertain, is_power_of_two
+from conformance.arithmetic.system import Structural, Uncertain, is_power_of_two
+from conformance.core.formats import FORMATS, Bits
 
 UNIT_ROUNDOFF = {dtype: 2.0**-bits for dtype, (bits, _, _) in FORMATS.items()}
 # Roundings of a product; and units in the last place by which exp, log and rsqrt may be off.

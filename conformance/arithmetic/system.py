@@ -1,40 +1,10 @@
 """What the oracle asks of numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
-
-# Of each dtype the bits of its significand, and the exponents of its smallest and largest normals.
-FORMATS = {
-    "f64": (53, -1022, 1023),
-    "f32": (24, -126, 127),
-    "f16": (11, -14, 15),
-    "bf16": (8, -126, 127),
-}
-
-
-@dataclass(frozen=True)
-class Bits:
-    """At how many bits a product of matrices takes its factors, and sums their products.
-
-    >>> Bits(11, 24).fewest(Bits(24, 24)), str(Bits(11, 24))
-    (Bits(factors=11, sums=24), '11 (sums 24)')
-    """
-
-    factors: int
-    sums: int
-
-    def fewest(self, other: "Bits") -> "Bits":
-        """What both keep."""
-        return Bits(min(self.factors, other.factors), min(self.sums, other.sums))
-
-    def __str__(self) -> str:
-        return (
-            f"{self.factors}" if self.factors == self.sums else f"{self.factors} (sums {self.sums})"
-        )
 
 
 class Uncertain(Exception):  # noqa: N818 - it says what is known, not what went wrong

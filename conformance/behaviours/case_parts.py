@@ -1,15 +1,17 @@
-"""The cases about DistributedDataParallel are made of these.
+"""What the cases about DataParallel and DistributedDataParallel are made of.
 
 A rank's numbers are the arguments. Where a loss is w·x, its gradient is x, so that what a case
 hands to rank r can be read off the gradients that come back. All numbers are chosen so that no
 mean rounds, unless rounding is what is asked about.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 from conformance.core.questions import BehaviourQuestion, Case
 
-BehaviourCase = Case[BehaviourQuestion]
+BehaviourCase: TypeAlias = Case[BehaviourQuestion]
+Cases: TypeAlias = Iterator[BehaviourCase]
 
 # Each rank's own gradient: of two parameters, the mean of which rank 0 alone would get wrong.
 # At W = 3 they are divisible by 3, since the default path multiplies by the rounded 1/3.
@@ -23,8 +25,14 @@ GRADIENTS = {w: tuple(tuple(map(float, row)) for row in rows) for w, rows in _IN
 SINGLES = {w: tuple(row[0] for row in rows) for w, rows in GRADIENTS.items()}
 STARTS = {2: (5.0, 7.0), 3: (5.0, 7.0, 9.0)}
 
+# DataParallel's replicas on the host, and on several GPUs; on these alone.
+BOTH = ("torch_host_data_parallel", "torch_data_parallel")
+REAL = ("torch_data_parallel",)
+# (B, D): equal chunks, an odd rest, idle devices, fewer samples than devices, one sample.
+SHAPES = ((8, 4), (9, 4), (5, 4), (3, 8), (1, 2))
 
-def make_case(
+
+def ddp_case(
     name: str,
     about: str,
     clauses: str,
@@ -33,7 +41,7 @@ def make_case(
     asked_of: str = "torch_ddp",
     **arguments: Any,
 ) -> BehaviourCase:
-    """A case named `ddp-NAME`, asked in so many ranks."""
+    """Makes a case named `ddp-NAME`, asked in so many ranks."""
     return BehaviourCase(
         "gradient_mean",
         f"ddp-{name}",
@@ -43,3 +51,28 @@ def make_case(
         BehaviourQuestion(probe, tuple(arguments.items()), ranks),
         asked_of=(asked_of,),
     )
+
+
+def data_parallel_case(
+    name: str,
+    about: str,
+    clauses: str,
+    probe: str,
+    asked_of: tuple[str, ...] = BOTH,
+    **arguments: Any,
+) -> BehaviourCase:
+    """Makes a case; `clauses` are separated by blanks, and `data_parallel` goes before `probe`."""
+    return Case(
+        "gradient_mean",
+        name,
+        "data-parallel",
+        about,
+        tuple(clauses.split()),
+        BehaviourQuestion(f"data_parallel{probe}", tuple(arguments.items())),
+        asked_of=asked_of,
+    )
+
+
+def sizes(batch: int, devices: int) -> dict[str, Any]:
+    """Returns the two arguments that most probes take."""
+    return {"batch": batch, "devices": devices}

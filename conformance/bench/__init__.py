@@ -8,7 +8,7 @@ from typing import cast
 
 from rich.console import Console
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 Say = Callable[[str], None]
 

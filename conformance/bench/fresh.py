@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.processes.fork_request import environment_for
 from conformance.processes.temp_folders import new_folder
 

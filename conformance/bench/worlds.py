@@ -13,7 +13,7 @@ from rich.table import Table
 
 from conformance.bench import Say, Settings, fresh
 from conformance.bench.memory import Peak
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.frameworks import is_installed
 from conformance.processes import LocalWorld, Task, TorchRanks, World
 
@@ -21,7 +21,7 @@ CHECKS = 20  # for each number of ranks, all of them on the pool
 RANKS = JAX_DEVICES = 8
 _LIMIT = 300.0
 _GIB = 1 << 30
-_JAX = ("jax", "conformance.asking", "conformance.frameworks.jax.bridge", "flax")
+_JAX = ("jax", "conformance.subjects", "conformance.frameworks.jax.bridge", "flax")
 
 Value = TypeVar("Value")
 
@@ -68,7 +68,7 @@ def run(settings: Settings, console: Console, say: Say) -> bool:
 
 
 def _measure(settings: Settings, measured: Measured, say: Say) -> None:
-    with _open(TorchRanks(RANKS, "conformance.asking:prepare_torch")) as pool:
+    with _open(TorchRanks(RANKS, "conformance.frameworks:prepare_torch")) as pool:
         say(f"starting a pool of {RANKS} ranks")
         measured.start = _timed(_ask, pool, "nothing", None, 1)[1]
         for size in settings.world_sizes:
@@ -99,7 +99,7 @@ def _compare(pool: World, size: int, repeat: int, measured: Measured, say: Say) 
 
 
 def _weigh(pool: World, measured: Measured) -> None:
-    with _open(LocalWorld(_JAX, "conformance.asking:prepare_jax")) as host, Peak() as peak:
+    with _open(LocalWorld(_JAX, "conformance.frameworks:prepare_jax")) as host, Peak() as peak:
         _ask(pool, "check", 0, RANKS)
         if measured.has_jax:
             _ask(host, "on_all", JAX_DEVICES, 1, "jax_bench")

@@ -1,14 +1,34 @@
 """Which elements come out where: shapes, dtypes, bits and layouts, by composition.
 
 Each family is a function that yields its cases. What a family must be able to tell apart is said
-in its docstring; that it does is shown by `tests/mistakes`.
+in its docstring; that it does is shown by `conformance mistakes`.
 """
 
 from collections.abc import Iterator
 from itertools import product
 
-from conformance.channel_shuffle.making import COPIES, indivisible, make_case
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion
+
+OPERATION = "channel_shuffle"
+# The promises under which bits are copied, and not computed with.
+COPIES = ("native", "copy")
+
+
+def make_case(
+    family: str, name: str, about: str, clauses: str, question: ShuffleQuestion, **more: object
+) -> ShuffleCase:
+    """Makes a case; `clauses` are separated by blanks."""
+    return ShuffleCase(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]
+
+
+def indivisible(channels: int, groups: int) -> Refusal:
+    """Returns the error that torch's operator promises where g does not divide C."""
+    return Refusal(
+        "RuntimeError",
+        "Number of channels must be divisible by groups. "
+        f"Got {channels} channels and {groups} groups.",
+    )
+
 
 # (C, g) with 1 < g < C and g² ≠ C: a shuffle with these differs from its inverse.
 PROBES = (

@@ -1,34 +1,28 @@
 """What a wrong answer about channel shuffle looks like."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
 
 from conformance.channel_shuffle import definition as oracle
-from conformance.channel_shuffle.likeness import likeness
-from conformance.channel_shuffle.mistakes import flushed
-from conformance.channel_shuffle.permutations import channel_permutation, cycles, stays_in_groups
-from conformance.core.comparison import difference
+from conformance.channel_shuffle.mistakes import MISTAKES, flushed
+from conformance.channel_shuffle.permutations import (
+    channel_permutation,
+    cycles,
+    nearest_permutation,
+    stays_in_groups,
+)
+from conformance.core.comparison import Arrays, difference
 from conformance.core.dtypes import DTYPES, bits_of
 from conformance.core.questions import ShuffleCase, ShuffleQuestion
-from conformance.mistakes import catalogue
+from conformance.core.verdict import Diagnosis
 
-Arrays = Mapping[str, np.ndarray]
 IN_GROUPS, LOST, ACCEPTED = "shuffled-within-groups", "value-changing-copy", "indivisible-accepted"
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """The names of the mistakes that give this very answer, and what else can be read off it."""
-
-    names: tuple[str, ...]
-    evidence: str = ""
-
-
 def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays) -> Diagnosis:
-    """Name a wrong answer: by what it did to memory, by recomputing every mistake, by its values.
+    """Names a wrong answer: by what it did to memory, by recomputing every mistake, by its values.
 
     The answer is known to be wrong. Names that the answer cannot tell apart are all given.
     """
@@ -36,7 +30,7 @@ def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays)
     if question.observe == "effects" and _touched_memory(given, expected):
         return Diagnosis(("aliased-or-mutated",))
     permutation = _read_permutation(question, inputs, given)
-    evidence = "" if permutation is None else _in_words(permutation, question)
+    observed = () if permutation is None else (_in_words(permutation, question),)
     fits = {name for name in _BY_NAME if _gives(name, case, inputs, given)}
     loses_values = LOST not in fits and _lost_values(inputs, given, expected)
     if _lost_width(question, given, expected):
@@ -46,13 +40,14 @@ def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays)
     fits = _with_or_without_in_groups(fits, permutation, question)
     if loses_values:  # and then a compiler may have lost them, of channels that are moved wrongly
         fits |= {name for name in _BY_NAME if _gives(name, case, inputs, given, flushed)}
-    return Diagnosis(tuple(name for name in _BY_NAME if name in fits), evidence)
+    names = tuple(name for name in _BY_NAME if name in fits)
+    return Diagnosis(names, observed, permutation)
 
 
 def _with_or_without_in_groups(
     names: set[str], permutation: tuple[int, ...] | None, question: ShuffleQuestion
 ) -> set[str]:
-    """The mistake that is "any other permutation that never leaves a group" has its own rule.
+    """Applies the rule of "any other permutation that never leaves a group".
 
     It fits where the permutation read off stays inside; a nearer name goes before it. But where
     there is one group, or two channels in each, hardly anything else can be seen: then both stand.
@@ -65,7 +60,7 @@ def _with_or_without_in_groups(
 
 
 def accepted_refusal(case: ShuffleCase, inputs: Arrays, given: Arrays) -> Diagnosis:
-    """An answer came where an error is promised: by carelessness, or by a mistake that may."""
+    """Names an answer that came where an error is promised."""
     question, groups = case.question, case.question.groups
     whole = isinstance(groups, int) and groups > 0 and len(question.shape) > 1
     is_indivisible = whole and question.channels % groups != 0
@@ -85,7 +80,7 @@ def _gives(
     given: Arrays,
     seen: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> bool:
-    """Whether the mistake gives this answer, or one that is seen as the same."""
+    """Says whether the mistake gives this answer, or one that is seen as the same."""
     wrong = answer_of(name, case, inputs)
     if wrong is None:
         return False
@@ -93,8 +88,8 @@ def _gives(
 
 
 def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
-    """The answer of a known mistake to a case; None where it has none, or the right one."""
-    wrong = _answer(case, inputs, _BY_NAME[name].wrong)
+    """Returns the answer of a known mistake to a case; None where it has none, or the right one."""
+    wrong = _answer(case, inputs, _BY_NAME[name].answers)
     right = _answer(case, inputs, oracle.RIGHT)
     if wrong is None or (right is not None and difference(wrong, right) is None):
         return None
@@ -105,10 +100,10 @@ def _answer(case: ShuffleCase, inputs: Arrays, operator: oracle.Operator) -> Arr
     try:
         return oracle.answer(case.question, inputs, operator)
     except (ValueError, IndexError, ZeroDivisionError):
-        return None  # such code raises on this shape
+        return None  # Such code raises on this shape.
 
 
-_BY_NAME = {mistake.name: mistake for mistake in catalogue("channel_shuffle")}
+_BY_NAME = {mistake.name: mistake for mistake in MISTAKES}
 
 
 def _touched_memory(given: Arrays, expected: Arrays) -> bool:
@@ -131,13 +126,13 @@ def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
     right = tuple(oracle.permutation(question.channels, int(question.groups)).tolist())
     if permutation == right:
         return "the channels of the output stand right"
-    seems = likeness(permutation, int(question.groups))
-    told = f"it moves the channels as {cycles(permutation)}, the right way is {cycles(right)}"
-    return f"{told}: your code seems to do {seems}" if seems else told
+    move = nearest_permutation(permutation, int(question.groups))
+    words = f"it moves the channels as {cycles(permutation)}, the right way is {cycles(right)}"
+    return f"{words}: your code seems to do {move}" if move else words
 
 
 def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> bool:
-    """Whether the answer is the right one after a cast to some narrower dtype and back."""
+    """Says whether the answer is the right one after a cast to some narrower dtype and back."""
     dtype = DTYPES[question.dtype]
     narrower = (
         row.carrier
@@ -150,7 +145,7 @@ def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> b
 
 
 def _is_cast(given: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -> bool:
-    """Bit for bit; or but for zeros and NaNs, where more was lost than those."""
+    """Compares bit for bit; or but for zeros and NaNs, where more was lost than those."""
     cast = _each(expected, lambda array: array.astype(to), carrier)
     if difference(given, _each(cast, lambda array: array.astype(carrier), to)) is None:
         return True
@@ -166,7 +161,7 @@ def _is_cast(given: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -
 def _each(
     arrays: Arrays, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype | None = None
 ) -> Arrays:
-    """All arrays changed, or those of one dtype."""
+    """Changes all arrays, or those of one dtype."""
     with np.errstate(all="ignore"):
         return {
             name: change(array) if dtype in (None, array.dtype) else array
@@ -174,7 +169,7 @@ def _each(
         }
 
 
-# What each answer is a copy of.
+# Each answer is a copy of one input.
 _SOURCES = {
     "output": "input",
     "input_cotangent": "cotangent",
@@ -184,7 +179,7 @@ _SOURCES = {
 
 
 def _lost_values(inputs: Arrays, given: Arrays, expected: Arrays) -> bool:
-    """Whether every wrong element is a zero or a NaN where a special value was to be copied."""
+    """Says whether every wrong element is 0 or NaN where a special value was to be copied."""
     wrong = [
         name
         for name, right in expected.items()
@@ -199,7 +194,7 @@ def _lost_values(inputs: Arrays, given: Arrays, expected: Arrays) -> bool:
 
 
 def _lost_in(source: np.ndarray, got: np.ndarray, right: np.ndarray) -> bool:
-    """A permutation keeps the multiset of bit patterns; where that is kept, nothing was lost."""
+    """Looks at the multiset of bit patterns: a permutation keeps it, and loses nothing."""
     if right.dtype != got.dtype or right.shape != got.shape or right.dtype.kind not in "fcV":
         return False
     if _multiset(got) == _multiset(source):

@@ -4,8 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conformance.channel_shuffle.cases import ACCEPTED
-from conformance.channel_shuffle.making import COPIES, indivisible, make_case
+from conformance.channel_shuffle.cases import ACCEPTED, COPIES, indivisible, make_case
 from conformance.core.dtypes import DTYPES
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion
 

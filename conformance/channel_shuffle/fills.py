@@ -5,14 +5,14 @@ tangents of one case apart. Random bits come from SHA-256 in counter mode, never
 whose stream may change between versions.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
 
 from conformance.core.dtypes import DTYPES, Dtype
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
+from conformance.core.random_bits import random_bits
 
 Fill = Callable[[Sequence[int], Dtype, str], np.ndarray]
 
@@ -20,18 +20,6 @@ Fill = Callable[[Sequence[int], Dtype, str], np.ndarray]
 _FIELDS = {"f64": (52, 11), "f32": (23, 8), "f16": (10, 5), "bf16": (7, 8), "f8e4m3fn": (3, 4)}
 _PARTS = {"c128": "f64", "c64": "f32", "c32": "f16"}
 _ROLES = ("input", "cotangent", "tangent", "second")
-
-
-def random_bits(label: str, count: int) -> bytes:
-    """`count` bytes of SHA-256(label, 0) ‖ SHA-256(label, 1) ‖ … and so on.
-
-    >>> random_bits("example", 4).hex()
-    '99169554'
-    """
-    blocks = (
-        hashlib.sha256(f"{label}/{index}".encode()).digest() for index in range(-(-count // 32))
-    )
-    return b"".join(blocks)[:count]
 
 
 def identity(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:

@@ -1,16 +1,17 @@
-"""Every question asked about channel shuffle, made by composition: shapes × groups × dtypes."""
+"""What channel shuffle is asked: all cases, their input tensors and their right answers."""
 
 import numpy as np
 
-from conformance.channel_shuffle import cases as values
-from conformance.channel_shuffle import more_cases as behaviour
+from conformance.channel_shuffle import cases as value_cases
+from conformance.channel_shuffle import definition, more_cases
 from conformance.channel_shuffle.fills import FILLS
 from conformance.core.dtypes import DTYPES
+from conformance.core.golden import Golden, keeps_large
 from conformance.core.questions import ShuffleCase, ShuffleQuestion
 
 
 def inputs(question: ShuffleQuestion) -> dict[str, np.ndarray]:
-    """The named input tensors of a question.
+    """Makes the named input tensors of a question.
 
     >>> inputs(ShuffleQuestion((1, 4, 2), 2))["input"].tolist()
     [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]]
@@ -35,6 +36,15 @@ def inputs(question: ShuffleQuestion) -> dict[str, np.ndarray]:
 
 
 def cases() -> tuple[ShuffleCase, ...]:
-    """All cases, in the order in which they are asked."""
-    families = (*values.FAMILIES, *behaviour.FAMILIES)
+    """Returns all cases, in the order in which they are asked."""
+    families = (*value_cases.FAMILIES, *more_cases.FAMILIES)
     return tuple(case for family in families for case in family())
+
+
+@keeps_large
+def solve(case: ShuffleCase) -> Golden:
+    """Makes a case's inputs and its answer; a case that expects an error has inputs alone."""
+    tensors = inputs(case.question)
+    if case.refusal is not None:
+        return Golden(tensors, {})
+    return Golden(tensors, definition.answer(case.question, tensors))

@@ -138,9 +138,9 @@ def _changing(change: Callable[[np.ndarray], np.ndarray]) -> Operator:
 
 
 def _mistake(
-    name: str, done: str, advice: str, wrong: Operator | Callable[..., np.ndarray], seen: str = ""
+    name: str, done: str, advice: str, code: Operator | Callable[..., np.ndarray], seen: str = ""
 ) -> Mistake[Operator]:
-    operator = wrong if isinstance(wrong, Operator) else _moving(wrong)
+    operator = code if isinstance(code, Operator) else _moving(code)
     return Mistake(name, "channel_shuffle", done, advice, operator, seen)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import product
 
-from conformance.channel_shuffle.making import COPIES, indivisible, make_case
+from conformance.channel_shuffle.cases import COPIES, indivisible, make_case
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion, Transform
 
 

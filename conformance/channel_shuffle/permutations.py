@@ -1,12 +1,17 @@
 """Reading a permutation of channels off an answer, and saying it in words."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from conformance.channel_shuffle.definition import permutation as shuffle
 from conformance.core.dtypes import bits_of
+
+Move = tuple[str, np.ndarray]
 
 
 def channel_permutation(before: np.ndarray, after: np.ndarray) -> tuple[int, ...] | None:
-    """The p with `after[:, k] = before[:, p[k]]` for every k; None where there is no one such p.
+    """Returns the p with `after[:, k] = before[:, p[k]]` for every k; None where there is none.
 
     Both are (N, C, *spatial). None too where two channels of `before` are alike.
 
@@ -33,7 +38,7 @@ def _channels(x: np.ndarray) -> list[bytes]:
 
 
 def stays_in_groups(permutation: tuple[int, ...], groups: int) -> bool:
-    """Whether no channel leaves its group, and some channel moves.
+    """Says whether no channel leaves its group, and some channel moves.
 
     >>> stays_in_groups((1, 0, 2, 3), 2), stays_in_groups((0, 2, 1, 3), 2)
     (True, False)
@@ -44,7 +49,7 @@ def stays_in_groups(permutation: tuple[int, ...], groups: int) -> bool:
 
 
 def cycles(permutation: tuple[int, ...]) -> str:
-    """Cycle notation; fixed points are left out, and the identity is ().
+    """Writes a permutation as cycles; fixed points are left out, and the identity is ().
 
     >>> cycles((0, 2, 1, 3))
     '(1 2)'
@@ -60,3 +65,72 @@ def cycles(permutation: tuple[int, ...]) -> str:
         if len(cycle) > 1:
             written.append(f"({' '.join(cycle)})")
     return "".join(written) or "()"
+
+
+def nearest_permutation(moved: tuple[int, ...], groups: int) -> str:
+    """Names the simplest known move that moves channels alike; empty where there is none.
+
+    Args:
+        moved: the p with `out[:, k] = in[:, p[k]]`.
+        groups: g, which was asked for.
+
+    >>> nearest_permutation((0, 2, 4, 6, 1, 3, 5, 7), 2)
+    'a shuffle with 4 groups'
+    >>> nearest_permutation((0, 4, 1, 5, 2, 7, 3, 6), 2)
+    'the right shuffle, but with output channels 5 and 7 exchanged'
+    """
+    read = np.array(moved)
+    right = shuffle(len(moved), groups)
+    away = np.flatnonzero(read != right)
+    if len(away) == 2:
+        first, second = away.tolist()
+        return f"the right shuffle, but with output channels {first} and {second} exchanged"
+    alone = next((words for words, move in _moves(len(moved)) if np.array_equal(move, read)), None)
+    if alone is not None:
+        return alone
+    for words, move in _moves(len(moved)):
+        if np.array_equal(right[move], read):
+            return f"the right shuffle, and then {words}"
+        if np.array_equal(move[right], read):
+            return f"{words}, and then the right shuffle"
+    return _affine(read)
+
+
+def _moves(channels: int) -> Iterator[Move]:
+    """Yields moves by name, the simpler ones first; each is the p of `out[:, k] = in[:, p[k]]`."""
+    order = np.arange(channels)
+    divisors = [d for d in range(2, channels) if channels % d == 0]
+    yield "nothing: every channel stays", order
+    for groups in divisors:
+        yield f"a shuffle with {groups} groups", shuffle(channels, groups)
+    yield "a flip of all channels", order[::-1]
+    for groups in divisors:
+        grouped = order.reshape(groups, -1)
+        yield f"a flip inside each of {groups} groups", grouped[:, ::-1].reshape(-1)
+        yield f"a flip of the order of {groups} groups", grouped[::-1].reshape(-1)
+    for by in range(1, channels):
+        yield f"a roll of all channels by {by}", np.roll(order, by)
+    for groups in divisors:
+        grouped = order.reshape(groups, -1)
+        for by in range(1, channels // groups):
+            yield (
+                f"a roll by {by} inside each of {groups} groups",
+                np.roll(grouped, by, axis=1).reshape(-1),
+            )
+        for inner in (d for d in divisors if d < channels // groups):
+            if channels // groups % inner == 0:
+                yield (
+                    f"a shuffle with {inner} groups inside each of {groups} groups",
+                    grouped[:, shuffle(channels // groups, inner)].reshape(-1),
+                )
+
+
+def _affine(read: np.ndarray) -> str:
+    """Says that channels are taken in steps of one length around all of them."""
+    channels = len(read)
+    if channels < 3:
+        return ""
+    start, stride = int(read[0]), int(read[1] - read[0]) % channels
+    if np.array_equal((start + stride * np.arange(channels)) % channels, read):
+        return f"every {stride}th channel from channel {start} on, around the {channels}"
+    return ""

@@ -9,7 +9,7 @@ from conformance.cli.compare import compare
 from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

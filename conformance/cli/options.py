@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 if TYPE_CHECKING:
     from conformance.run.results import Run

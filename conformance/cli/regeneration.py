@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.core.checks import Pattern
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.report.progress import counted
 from conformance.run.goldens import FOLDER, MANIFEST, read_files, render, rendered_manifest, write

@@ -55,7 +55,7 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
     got worse, but a run was cut short. Answers that differ within bound, and checks that are asked
     in one of the two alone, are told and are no reason to fail.
     """
-    from conformance.core.visible import visible
+    from conformance.core.console import visible
     from conformance.report import changes
 
     found = changes.changes(before, after)

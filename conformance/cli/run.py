@@ -17,7 +17,7 @@ from conformance.cli.options import (
     shown,
     timeout_option,
 )
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 
 @click.command()

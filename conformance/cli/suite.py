@@ -52,13 +52,13 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
     conformance explain channel_shuffle/torch_module@cpu:identity-probe-f32-c12-g3
     conformance explain channel_shuffle:photographs-u8 --picture shuffle.png
     """
-    from conformance.cli import explain as explaining
+    from conformance.cli import explained
 
-    click.echo("\n\n".join(explaining.explain(name, adapters) for name in ids))
+    click.echo("\n\n".join(explained.explain(name, adapters) for name in ids))
     if picture is not None:
-        from conformance.report.picture import draw
+        from conformance.cli.picture import draw
 
-        click.echo(draw(explaining.photographs_among(ids), Path(picture)))
+        click.echo(draw(explained.photographs_among(ids), Path(picture)))
 
 
 @click.command()

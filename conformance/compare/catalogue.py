@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-from conformance.core.errors import UsageError
-from conformance.mistakes import Mistake
-from conformance.mistakes import catalogue as of_operations
+from conformance.core.mistake import Mistake
+from conformance.core.outcomes import UsageError
+from conformance.subjects import catalogue as of_operations
 
 
 @dataclass(frozen=True)

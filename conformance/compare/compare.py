@@ -11,7 +11,7 @@ from conformance.compare.held_to import Judged, Parting, judge
 from conformance.compare.load_model import LAYOUTS, Side, model_of
 from conformance.compare.trace import Model, Trace
 from conformance.compare.weights import Pair, as_toml, by_shape_and_order, read
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 # Kernels as they keep the size of what passes, and 2^5 times smaller: then variances are small.
 SHIFTS = (0, 5)

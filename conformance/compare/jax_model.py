@@ -19,7 +19,7 @@ from flax import nnx, traverse_util
 
 from conformance.compare.flax_layers import layer_of
 from conformance.compare.trace import Call, Trace, as_given, channels_first, owner
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 _DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 Arrays = dict[str, Any]

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from conformance.compare.trace import Model
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 FRAMEWORKS = ("torch", "jax")
 LAYOUTS = ("channels_first", "channels_last")

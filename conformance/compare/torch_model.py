@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conformance.compare.trace import Call, Layer, Trace, as_given, channels_first
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 _DTYPES = {
     torch.float64: "f64",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from conformance.compare.trace import Model, owner
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 # Names of one role, in whatever framework; the first four are of batch norms and affine maps.
 _ROLES = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from conformance.core.comparison import Difference, form_difference, shown
+from conformance.core.comparison import Difference, form_difference, shown, wrong_elements
 
 
 def departure(
@@ -12,7 +12,7 @@ def departure(
     expected: Mapping[str, np.ndarray],
     bounds: Mapping[str, np.ndarray],
 ) -> tuple[Difference | None, float]:
-    """What is outside its bound, None where nothing is; and the largest error ÷ bound.
+    """Returns what is outside its bound, None where nothing is; and the largest error ÷ bound.
 
     >>> departure({"g": np.array([1.5])}, {"g": np.array([1.0])}, {"g": np.array([2.0])})
     (None, 0.25)
@@ -36,7 +36,7 @@ def departure(
 
 
 def error_over_bound(given: np.ndarray, right: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """Element by element; 0 where both are zero, infinite where the answer is not finite."""
+    """Returns error ÷ bound of each element: 0 where both are 0, infinite for NaN or infinity."""
     with np.errstate(all="ignore"):
         error = np.abs(given.astype(np.float64) - right.astype(np.float64))
         ratios = np.where(error == 0, 0.0, error / bound)
@@ -47,10 +47,9 @@ def _outside(name: str, given: np.ndarray, right: np.ndarray, ratios: np.ndarray
     wrong = int((ratios > 1).sum())
     worst = tuple(int(i) for i in np.unravel_index(int(ratios.argmax()), right.shape))
     place = f"worst at {list(worst)}: " if worst else ""
-    return Difference(
-        name,
-        f"{name}: {wrong} of {right.size} element{'s' * (right.size != 1)} "
-        f"{'are' if wrong > 1 else 'is'} outside the bound, {place}expected "
-        f"{shown(right, worst)}, given {shown(given, worst)}, {ratios[worst]:.3g} times the bound",
-        wrong,
+    expected, got = shown(right, worst), shown(given, worst)
+    words = (
+        f"{name}: {wrong_elements(wrong, right.size)} outside the bound, {place}"
+        f"expected {expected}, given {got}, {ratios[worst]:.3g} times the bound"
     )
+    return Difference(name, words, wrong, worst, expected, got)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation
-from conformance.core.questions import AnyCase, BehaviourQuestion, GradientQuestion, VirtualQuestion
+from conformance.core.outcomes import UsageError
+from conformance.core.questions import AnyCase
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,7 @@ class Check:
     @property
     def ranks(self) -> int:
         """How many processes it takes."""
-        question = self.case.question
-        if isinstance(question, BehaviourQuestion):
-            return question.ranks
-        if isinstance(question, GradientQuestion) and self.implementation.runs == "per_rank":
-            return question.world_size
-        return 1
+        return int(self.case.question.processes(self.implementation.runs))
 
     @property
     def id(self) -> str:
@@ -116,7 +111,7 @@ def asks(case: AnyCase, of: Implementation) -> bool:
     """
     return (
         case.operation == of.operation
-        and isinstance(case.question, VirtualQuestion) == (of.runs == "virtual")
+        and (case.kind == "virtual") == (of.runs == "virtual")
         and (not case.promises or of.promise in case.promises)
         and (not case.frameworks or of.framework in case.frameworks)
         and (not case.asked_of or any(fnmatchcase(of.name, glob) for glob in case.asked_of))

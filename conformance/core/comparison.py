@@ -3,29 +3,54 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from conformance.core.dtypes import bits_of
+
+Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Difference:
     """The first thing about an answer that is not as it should be.
 
-    `name` is the array's; `wrong` counts its wrong elements, 0 where the array as a whole is
-    another (missing, another dtype or shape).
+    Attributes:
+        name: the array's.
+        words: what is wrong with it, in one sentence.
+        wrong: how many of its elements are wrong; 0 where the array as a whole is another
+            (missing, another dtype or shape).
+        index: where the element stands that is shown.
+        expected: that element of the right answer, as `shown` writes it.
+        got: that element of the answer.
     """
 
     name: str
     words: str
     wrong: int = 0
+    index: tuple[int, ...] = ()
+    expected: str = ""
+    got: str = ""
+
+    def as_object(self) -> dict[str, Any]:
+        """Returns its fields, ready for JSON."""
+        return {**vars(self), "index": list(self.index)}
+
+
+def wrong_elements(wrong: int, size: int) -> str:
+    """Counts the wrong elements of an array in words.
+
+    >>> wrong_elements(1, 1), wrong_elements(2, 12)
+    ('1 of 1 element is', '2 of 12 elements are')
+    """
+    return f"{wrong} of {size} element{'s' * (size != 1)} {'are' if wrong > 1 else 'is'}"
 
 
 def difference(
     given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
 ) -> Difference | None:
-    """What tells an answer from the right one; None where every bit is equal.
+    """Returns what tells an answer from the right one; None where every bit is equal.
 
     >>> right = {"output": np.array([1.0, 2.0], dtype=np.float32)}
     >>> difference({"output": np.array([1.0, 3.0], dtype=np.float32)}, right).words
@@ -34,15 +59,15 @@ def difference(
     for name, right in expected.items():
         if name not in given:
             return Difference(name, f"{name}: missing")
-        found = _array_difference(name, given[name], right)
-        if found is not None:
-            return found
+        flaw = _array_difference(name, given[name], right)
+        if flaw is not None:
+            return flaw
     extra = next((name for name in given if name not in expected), None)
     return None if extra is None else Difference(extra, f"{extra}: not asked for")
 
 
 def form_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
-    """Another dtype or shape."""
+    """Returns what is wrong with an array's dtype or shape; None where nothing is."""
     if given.dtype != right.dtype:
         return Difference(name, f"{name}: expected dtype {right.dtype}, given {given.dtype}")
     if given.shape != right.shape:
@@ -53,9 +78,9 @@ def form_difference(name: str, given: np.ndarray, right: np.ndarray) -> Differen
 
 
 def _array_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
-    found = form_difference(name, given, right)
-    if found is not None:
-        return found
+    flaw = form_difference(name, given, right)
+    if flaw is not None:
+        return flaw
     given_bits, right_bits = bits_of(given), bits_of(right)
     if np.array_equal(given_bits, right_bits):
         return None
@@ -65,17 +90,16 @@ def _array_difference(name: str, given: np.ndarray, right: np.ndarray) -> Differ
     wrong = int(unequal.sum())
     first = tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), right.shape))
     place = f"{'first ' if wrong > 1 else ''}at {list(first)}: " if first else ""
-    return Difference(
-        name,
-        f"{name}: {wrong} of {right.size} element{'s' * (right.size != 1)} "
-        f"{'are' if wrong > 1 else 'is'} wrong, {place}"
-        f"expected {shown(right, first)}, given {shown(given, first)}",
-        wrong,
+    expected, got = shown(right, first), shown(given, first)
+    words = (
+        f"{name}: {wrong_elements(wrong, right.size)} wrong, {place}"
+        f"expected {expected}, given {got}"
     )
+    return Difference(name, words, wrong, first, expected, got)
 
 
 def shown(array: np.ndarray, index: tuple[int, ...]) -> str:
-    """One element in decimal and, where it is a number, in hexadecimal bits.
+    """Writes one element in decimal and, where it is a number, in hexadecimal bits.
 
     >>> shown(np.array([-0.0]), (0,))
     '-0.0 (0x8000000000000000)'
@@ -92,7 +116,7 @@ def shown(array: np.ndarray, index: tuple[int, ...]) -> str:
 
 
 def sha256_of_answer(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every array, by name.
+    """Returns SHA-256 over name, dtype, shape and bytes of every array, by name.
 
     Two answers have the same hash just where they are the same bits under the same names.
     """

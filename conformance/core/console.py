@@ -1,12 +1,26 @@
-"""A console for tables: as wide as they are where nobody's window says how wide that may be."""
+"""What a terminal is shown: tables at their full width in a pipe, and every character visible."""
+
+import re
 
 from rich.console import Console
 
-WIDTH = 160  # cuts the name of no implementation short
+WIDTH = 160  # At this width no implementation's name is cut short.
+_UNSEEN = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def unfolded(console: Console, width: int = WIDTH) -> Console:
-    """The console itself on a terminal; in a pipe the same stream, that wide and without colour."""
+    """Returns a console that does not wrap tables when the output is piped."""
     if console.is_terminal:
         return console
     return Console(file=console.file, width=width, no_color=True, highlight=False)
+
+
+def visible(text: str) -> str:
+    r"""Replaces characters that cannot be seen, or that turn the line around, by their numbers.
+
+    >>> visible("a\u202eb")
+    'a⟨U+202E⟩b'
+    """
+    return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text)

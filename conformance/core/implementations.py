@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 ENTRY_POINTS = "conformance.implementations"
 FRAMEWORKS = ("torch", "jax", "numpy")

@@ -11,6 +11,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 
+class UsageError(Exception):
+    """The call or its input was wrong; the message is one line that says what would be right.
+
+    The command line turns this exception, and no other, into a line and exit status 2.
+    """
+
+
 @dataclass(frozen=True)
 class Answer:
     """Named arrays, in NumPy, exactly as the implementation gave them.

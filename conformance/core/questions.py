@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
+# What is asked: a shuffle, an average over ranks that are processes or devices, an average over
+# ranks that one process holds, or what a framework's own class does.
+Kind = Literal["shuffle", "average", "virtual", "behaviour"]
 Derivative = Literal["none", "vjp", "jvp", "double"]
 Transform = Literal["plain", "eager", "compiled", "exported", "vmapped", "scripted"]
 Layout = Literal[
@@ -34,6 +37,7 @@ class ShuffleQuestion:
             answer between two grouped convolutions.
     """
 
+    kind: ClassVar[Kind] = "shuffle"
     shape: tuple[int, ...]
     groups: int | float | bool
     dtype: str = "f32"
@@ -43,6 +47,11 @@ class ShuffleQuestion:
     transform: Transform = "plain"
     then: tuple[int, ...] = ()
     observe: Literal["values", "strides", "effects", "graph", "modules", "convolutions"] = "values"
+
+    def processes(self, runs: str) -> int:
+        """Returns how many processes it takes: one."""
+        del runs
+        return 1
 
     @property
     def channels(self) -> int:
@@ -55,15 +64,21 @@ class BehaviourQuestion:
     """What a framework's own class does, beside the values that it computes.
 
     Attributes:
-        probe: `module.function`, in `conformance.behaviours.probe`, which asks the framework, and
-            in `conformance.behaviours.model`, which says what it must answer.
+        probe: `document_subject.function`, as `conformance.behaviours.lookup` reads it: the probe
+            of this name asks the framework, its model says what it must answer.
         arguments: the function's keyword arguments, as pairs.
         ranks: how many processes it needs; 1 for a probe that lives in one.
     """
 
+    kind: ClassVar[Kind] = "behaviour"
     probe: str
     arguments: tuple[tuple[str, Any], ...] = ()
     ranks: int = 1
+
+    def processes(self, runs: str) -> int:
+        """Returns how many processes it takes, whoever is asked."""
+        del runs
+        return self.ranks
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,7 @@ class GradientQuestion:
             noise that a dropout put on every sample, read off the gradients.
     """
 
+    kind: ClassVar[Kind] = "average"
     model: str
     shards: tuple[tuple[int, ...], ...]
     loss: Literal["mse", "cross_entropy", "output"] = "mse"
@@ -98,6 +114,10 @@ class GradientQuestion:
     starts: Literal["equal", "different"] = "equal"
     tier: Literal["exact", "bounded"] = "exact"
     observe: Literal["gradients", "step", "noise"] = "gradients"
+
+    def processes(self, runs: str) -> int:
+        """Returns how many processes it takes: W where each rank has its own."""
+        return self.world_size if runs == "per_rank" else 1
 
     @property
     def world_size(self) -> int:
@@ -132,12 +152,18 @@ class VirtualQuestion:
             is known to sum in the dtype first.
     """
 
+    kind: ClassVar[Kind] = "virtual"
     world_size: int
     fill: Literal["one-hot", "small", "alike", "swallowed", "overflowing"]
     samples: int = 1
     micro_batches: int = 1
     dtype: str = "f32"
     divided: Literal["anywhere", "after"] = "anywhere"
+
+    def processes(self, runs: str) -> int:
+        """Returns how many processes it takes: one holds all ranks."""
+        del runs
+        return 1
 
     @property
     def model(self) -> GradientQuestion:
@@ -186,6 +212,16 @@ class Case(Generic[Asked_co]):
     def id(self) -> str:
         """`operation:name`, unique in the suite."""
         return f"{self.operation}:{self.name}"
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of question it asks."""
+        return self.question.kind
+
+    @property
+    def tier(self) -> str:
+        """`exact`, or `bounded`."""
+        return str(getattr(self.question, "tier", "exact"))
 
     def parameters(self) -> dict[str, Any]:
         """The question's fields that differ from their defaults, ready for JSON."""

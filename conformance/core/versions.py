@@ -18,8 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from conformance.core.checks import Check
 from conformance.core.clauses import all_clauses
-from conformance.core.errors import UsageError
 from conformance.core.implementations import own_folder
+from conformance.core.outcomes import UsageError
 
 FILE = "versions.toml"
 

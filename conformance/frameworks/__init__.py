@@ -4,7 +4,6 @@ One module per framework, with the same functions under the same names (`Bridge`
 implementation's author writes forward only; everything else that a case asks is derived here.
 """
 
-import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from conformance.arithmetic.system import Bits
 from conformance.core.dtypes import Dtype
+from conformance.core.formats import Bits
 from conformance.core.outcomes import Unsupported
 from conformance.core.questions import Layout, Transform
 
@@ -109,8 +108,8 @@ class Bridge(Protocol):
         """Give back what memory of the device is kept for later, since others share it."""
 
 
-def those(framework: str, device: str, of_kind: Callable[[str], list[Any]]) -> list[Any]:
-    """Every device of a kind, or the one that is named with its index.
+def matching_devices(framework: str, device: str, of_kind: Callable[[str], list[Any]]) -> list[Any]:
+    """Returns every device of a kind, or the one that is named with its index.
 
     Args:
         framework: whose devices they are.
@@ -131,11 +130,49 @@ def those(framework: str, device: str, of_kind: Callable[[str], list[Any]]) -> l
 
 @cache
 def is_installed(framework: str) -> bool:
-    """Whether the framework can be found, without importing it."""
+    """Says whether the framework can be found, without importing it."""
     return importlib.util.find_spec(framework) is not None
 
 
 def bridge(framework: str) -> Bridge:
-    """The bridge of `torch`, `jax` or `numpy`; this imports the framework."""
-    module: Any = importlib.import_module(f"conformance.frameworks.{framework}.bridge")
-    return module
+    """Imports a framework's module, and with it the framework.
+
+    Args:
+        framework: `torch`, `jax` or `numpy`.
+    """
+    match framework:
+        case "torch":
+            from conformance.frameworks.torch import bridge as torch_bridge
+
+            return torch_bridge
+        case "jax":
+            from conformance.frameworks.jax import bridge as jax_bridge
+
+            return jax_bridge
+        case "numpy":
+            from conformance.frameworks.numpy import bridge as numpy_bridge
+
+            return numpy_bridge
+        case _:
+            raise LookupError(f"no bridge to {framework}")
+
+
+def describe(framework: str, rank: object) -> Description:
+    """Returns what the framework says of itself, in the process of a rank."""
+    del rank
+    return bridge(framework).describe()
+
+
+def prepare_torch() -> None:
+    """Prepares a process for torch."""
+    bridge("torch").prepare()
+
+
+def prepare_jax() -> None:
+    """Prepares a process for JAX."""
+    bridge("jax").prepare()
+
+
+def prepare_numpy() -> None:
+    """Prepares a process for NumPy."""
+    bridge("numpy").prepare()

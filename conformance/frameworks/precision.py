@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from conformance.arithmetic.system import FORMATS, Bits
 from conformance.core.dtypes import DTYPES
+from conformance.core.formats import FORMATS, Bits
 
 # The bits that each format has, the first one included.
 SIGNIFICANDS: Mapping[str, int] = {dtype: bits for dtype, (bits, _, _) in FORMATS.items()}

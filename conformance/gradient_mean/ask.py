@@ -1,12 +1,10 @@
 """Asking for averaged gradients: every rank's samples, and what it holds afterwards."""
 
-import importlib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from textwrap import shorten
-from typing import Any
 
 import numpy as np
 
@@ -14,81 +12,115 @@ from conformance.core.ask import Ask, Rank, loaded
 from conformance.core.dtypes import DTYPES
 from conformance.core.implementations import Implementation, own_folder
 from conformance.core.outcomes import Answer, NotExercised, Unsupported
-from conformance.core.questions import GradientQuestion
+from conformance.core.questions import GradientQuestion, VirtualQuestion
 from conformance.frameworks import bridge
 from conformance.gradient_mean import noise
+from conformance.gradient_mean.call import Batch, Call, Framework
 from conformance.gradient_mean.models import model_of
 
 Targets = np.ndarray | tuple[np.ndarray, ...]
-Batch = tuple[Any, ...]
 
 
 def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
-    """The gradients that this rank holds, or the parameters after a step, in NumPy.
+    """Returns the gradients that this rank holds, or the parameters after a step, in NumPy.
 
     Raises:
-        Unsupported, NotExercised, WrongAnswer: as the framework's part says.
+        Unsupported, NotExercised, WrongAnswer: as the framework's module says.
         Exception: whatever the implementation raises.
     """
-    implementation, question = ask.implementation, ask.question
-    if implementation.framework == "numpy":
-        raise Unsupported("numpy has no gradients to average")
-    function = loaded(implementation)
+    question, framework = ask.question, ask.implementation.framework
+    function = loaded(ask.implementation)
     try:
-        given = _put(function, ask, rank)
+        observed = _call(function, ask, rank)
     except Exception as error:
-        refused = bridge(implementation.framework).refusal(error)
+        refused = bridge(framework).refusal(error)
         if refused != "dtype" or question.dtype in ("f32", "f64"):
             raise
         words = shorten(str(error) or type(error).__name__, 120, placeholder=" …")
         raise Unsupported(f"{question.dtype} is refused: {words}") from error
     if question.observe == "noise":
-        return replace(given, arrays=noise.read(question, given.arrays))
-    return given
+        return replace(observed, arrays=noise.read(question, observed.arrays))
+    return observed
 
 
-def _put(function: Callable[..., Any], ask: Ask[GradientQuestion], rank: Rank) -> Answer:
-    implementation, question, inputs = ask.implementation, ask.question, ask.inputs
-    here: Any = importlib.import_module(
-        f"conformance.frameworks.{implementation.framework}_gradients"
-    )
-    whole = [batch_of(question, inputs, k) for k in range(question.micro_batches)]
-    start = {
+def virtual_answer(ask: Ask[VirtualQuestion]) -> Answer:
+    """Returns the gradients of thousands of ranks that one process holds, in NumPy.
+
+    torch is handed whole batches, whose consecutive samples are a rank's; JAX and NumPy are handed
+    a leading axis of W.
+
+    Raises:
+        Unsupported, WrongAnswer: as the framework's module says.
+        Exception: whatever the implementation raises.
+    """
+    framework, question = ask.implementation.framework, ask.question.model
+    batches = [batch_of(question, ask.inputs, k) for k in range(question.micro_batches)]
+    if framework != "torch":
+        carrier = DTYPES[question.dtype].carrier
+        batches = [
+            padded_shards(batch, shards, carrier)
+            for batch, shards in zip(batches, question.shards, strict=True)
+        ]
+    start = _start(ask.inputs)
+    call = Call(loaded(ask.implementation), question, start, batches, ask.device)
+    return _in(framework).virtual(call)
+
+
+def _in(framework: str) -> Framework:
+    """Imports the module of a framework, and with it the framework."""
+    match framework:
+        case "torch":
+            from conformance.gradient_mean import in_torch
+
+            return in_torch
+        case "jax":
+            from conformance.gradient_mean import in_jax
+
+            return in_jax
+        case _:
+            from conformance.gradient_mean import in_numpy
+
+            return in_numpy
+
+
+def _start(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
         name: array for name, array in inputs.items() if name.startswith(("parameter/", "buffer/"))
     }
-    given: Answer
-    if implementation.framework == "jax":
-        if implementation.runs == "per_rank":
-            raise Unsupported("a JAX implementation runs in one process, for all of its devices")
-        dtype = DTYPES[question.dtype].carrier
-        padded = [padded_shards(b, s, dtype) for b, s in zip(whole, question.shards, strict=True)]
-        needed = devices_needed(implementation, question.world_size)
-        given = here.one_process(function, question, start, padded, ask.device, needed)
-    elif implementation.runs == "per_rank":
+
+
+def _call(function: Callable[..., object], ask: Ask[GradientQuestion], rank: Rank) -> Answer:
+    implementation, question, start = ask.implementation, ask.question, _start(ask.inputs)
+    module = _in(implementation.framework)
+    whole = [batch_of(question, ask.inputs, k) for k in range(question.micro_batches)]
+    if implementation.runs == "per_rank":
         if question.starts == "different":
             start = {name: array + array.dtype.type(rank.index) for name, array in start.items()}
-        mine = [shard(b, s, rank.index) for b, s in zip(whole, question.shards, strict=True)]
-        given = here.per_rank(function, question, start, mine, ask.device, rank.group)
-    else:
-        if implementation.promise != "sample_mean":
-            _check_chunks(question)
-        given = here.one_process(function, question, start, whole, ask.device)
-    return given
+        own = [shard(b, s, rank.index) for b, s in zip(whole, question.shards, strict=True)]
+        return module.per_rank(Call(function, question, start, own, ask.device, group=rank.group))
+    if implementation.framework == "jax":
+        carrier = DTYPES[question.dtype].carrier
+        padded = [padded_shards(b, s, carrier) for b, s in zip(whole, question.shards, strict=True)]
+        needed = devices_needed(implementation, question.world_size)
+        return module.one_process(Call(function, question, start, padded, ask.device, needed))
+    if implementation.framework == "torch" and implementation.promise != "sample_mean":
+        _check_chunks(question)
+    return module.one_process(Call(function, question, start, whole, ask.device))
 
 
 def devices_needed(implementation: Implementation, ranks: int) -> int:
-    """How many devices a JAX implementation cannot do without for so many ranks."""
+    """Returns how many devices a JAX implementation cannot do without for so many ranks."""
     return 1 if implementation.id in _one_is_enough() else ranks
 
 
 @cache
 def _one_is_enough() -> frozenset[str]:
-    told = tomllib.loads((own_folder() / "devices.toml").read_text(encoding="utf-8"))
-    return frozenset(told["one_is_enough"])
+    entries = tomllib.loads((own_folder() / "devices.toml").read_text(encoding="utf-8"))
+    return frozenset(entries["one_is_enough"])
 
 
 def _check_chunks(question: GradientQuestion) -> None:
-    """Given whole batches, the only ranks there can be are the chunks of DataParallel (P3)."""
+    """Declines whole batches whose ranks are not the chunks that DataParallel makes (P3)."""
     for shards in question.shards:
         samples, most = sum(shards), -(-sum(shards) // len(shards))
         chunks = tuple(min(most, samples - first) for first in range(0, samples, most))
@@ -100,7 +132,7 @@ def _check_chunks(question: GradientQuestion) -> None:
 
 
 def batch_of(question: GradientQuestion, inputs: Mapping[str, np.ndarray], k: int) -> Batch:
-    """Micro-batch k as (inputs (N, …), targets (N, …)), several heads' targets in a tuple."""
+    """Returns micro-batch k as (inputs (N, …), targets (N, …)); of several heads a tuple."""
     heads = len(model_of(question).heads)
     if heads > 1:
         return inputs[f"inputs/{k}"], tuple(inputs[f"targets/{k}/{head}"] for head in range(heads))
@@ -114,19 +146,19 @@ def _each(change: Callable[[np.ndarray], np.ndarray], targets: Targets) -> Targe
 
 
 def shard(batch: Batch, counts: tuple[int, ...], rank: int) -> Batch:
-    """The consecutive samples of a micro-batch that are one rank's.
+    """Returns the consecutive samples of a micro-batch that are one rank's.
 
     >>> shard((np.arange(6), np.arange(6) * 10), (1, 3, 2), 1)
     (array([1, 2, 3]), array([10, 20, 30]))
     """
     first = sum(counts[:rank])
-    mine = slice(first, first + counts[rank])
+    samples = slice(first, first + counts[rank])
     x, targets = batch
-    return x[mine], _each(lambda target: target[mine], targets)
+    return x[samples], _each(lambda target: target[samples], targets)
 
 
 def padded_shards(batch: Batch, counts: tuple[int, ...], dtype: np.dtype) -> Batch:
-    """A micro-batch as (inputs (W, n, …), targets (W, n, …), weights (W, n)).
+    """Pads a micro-batch to (inputs (W, n, …), targets (W, n, …), weights (W, n)).
 
     Every rank's samples are followed by as many zeros as the largest shard has more; a weight is 1
     for a sample and 0 for padding, in the dtype of the parameters, so that it promotes nothing.

@@ -14,13 +14,15 @@ import numpy as np
 
 from conformance.arithmetic.lattice import Grid
 from conformance.arithmetic.running import UNIT_ROUNDOFF, Approximate, Running
-from conformance.arithmetic.system import Bits, Numbers, negative
+from conformance.arithmetic.system import Numbers, negative
+from conformance.core.formats import Bits
+from conformance.core.implementations import PROMISES as PROMISES_BY_OPERATION
 from conformance.core.questions import GradientQuestion
 from conformance.gradient_mean.layers import Pullback, Tensors, forward
 from conformance.gradient_mean.models import Model, model_of
 from conformance.gradient_mean.noise import NOISY_PARAMETER, drawn
 
-PROMISES = ("rank_mean", "sample_mean", "rank_sum")
+PROMISES = PROMISES_BY_OPERATION["gradient_mean"]
 STEP = Fraction(1, 2)  # the learning rate of the step of SGD
 Inputs = Mapping[str, np.ndarray]
 Part = tuple[int, slice]  # of which micro-batch, and which of its samples

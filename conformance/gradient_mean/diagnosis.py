@@ -1,6 +1,6 @@
 """What a wrong answer about averaged gradients looks like."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import product, starmap
@@ -8,67 +8,94 @@ from typing import Any
 
 import numpy as np
 
-from conformance.channel_shuffle.diagnosis import Diagnosis
 from conformance.core.bounds import error_over_bound
-from conformance.core.comparison import form_difference
+from conformance.core.comparison import Arrays, form_difference
 from conformance.core.dtypes import DTYPES
-from conformance.core.questions import GradientQuestion
+from conformance.core.mistake import Mistake
+from conformance.core.questions import GradientQuestion, VirtualQuestion
+from conformance.core.verdict import Diagnosis
 from conformance.gradient_mean import noise
+from conformance.gradient_mean.mistakes import MISTAKES
 from conformance.gradient_mean.models import SPECTROMETER
-from conformance.gradient_mean.parts import ByRank, Gradients, Work
+from conformance.gradient_mean.parts import ByRank, Gradients, Parts
 from conformance.gradient_mean.rounding import alike_but_for_rounding, went_through_fewer_bits
-from conformance.mistakes import Mistake, catalogue
+from conformance.gradient_mean.virtual_definition import NAME
+from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks, fits
 
-Arrays = Mapping[str, np.ndarray]
 _EXPONENTS = range(-2, 3)
 _SHOWN = 8  # samples that an evidence names
 _COMPRESSED = "compressed"
 
 
-def diagnose(work: Work, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]) -> Diagnosis:
-    """Name a wrong answer: whether ranks disagree, its factor, and every mistake recomputed.
+def diagnose(
+    parts: Parts, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]
+) -> Diagnosis:
+    """Names a wrong answer: whether ranks disagree, its factor, and every mistake recomputed.
 
     The answer is known to be wrong. Names that the answer cannot tell apart are all given.
 
     Args:
-        work: the parts of the right answer.
+        parts: the parts of the right answer.
         expected: the right answer, the same on every rank.
         bounds: how far it may be off; empty where it is exact.
         answers: what each rank gave; one where one process answers for all.
     """
     if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
-    known = wrong_answers(work, len(answers))
+    known = answers_of_mistakes(parts, len(answers))
     names = [m.name for m, wrongs in known if _fits(m, wrongs, answers, expected, bounds)]
     if not names and not bounds:
-        names = [m.name for m, wrongs in known if _nearly_fits(work, wrongs, answers, expected)]
-    if not names and went_through_fewer_bits(work, answers, expected, bounds):
+        names = [m.name for m, wrongs in known if _nearly_fits(parts, wrongs, answers, expected)]
+    if not names and went_through_fewer_bits(parts, answers, expected, bounds):
         names = [_COMPRESSED]
-    return Diagnosis(tuple(names), "; ".join(evidence(work.question, expected, answers)))
+    observed, factor = observations(parts.question, expected, answers)
+    return Diagnosis(tuple(names), observed, factor=factor)
 
 
-@lru_cache(maxsize=4)  # the kill matrix looks at them once for each of them
-def wrong_answers(work: Work, ranks: int) -> list[tuple[Mistake[Any], list[ByRank]]]:
-    """Every mistake with its answers as an implementation would show them, rank by rank.
+def diagnose_virtual(
+    question: VirtualQuestion, inputs: Arrays, expected: Arrays, answer: Arrays
+) -> Diagnosis:
+    """Names a wrong answer about thousands of ranks: its factor, and every mistake recomputed.
 
     Args:
-        work: the parts of the right answer.
+        question: what was asked.
+        inputs: with which tensors.
+        expected: the right answer.
+        answer: the wrong one.
+    """
+    if set(answer) != set(expected) or form_difference(NAME, answer[NAME], expected[NAME]):
+        return Diagnosis(())
+    observed, factor = observations(question.model, expected, [answer])
+    return Diagnosis(virtual_names(Ranks(question, inputs), answer), observed, factor=factor)
+
+
+def virtual_names(ranks: Ranks, answer: Arrays) -> tuple[str, ...]:
+    """Returns the mistakes one of whose answers this is; it is known to be wrong."""
+    return tuple(name for name in WRONG if fits(name, ranks, answer[NAME]))
+
+
+@lru_cache(maxsize=4)  # The kill matrix asks for the same ones once for each mistake.
+def answers_of_mistakes(parts: Parts, ranks: int) -> list[tuple[Mistake[Any], list[ByRank]]]:
+    """Returns every mistake with its answers as an implementation shows them, rank by rank.
+
+    Args:
+        parts: the parts of the right answer.
         ranks: of how many ranks an answer is seen: W, or 1.
     """
     with np.errstate(all="ignore"):
         return [
-            (mistake, [_as_answers(work, by_rank[:ranks]) for by_rank in mistake.wrong(work)])
-            for mistake in catalogue("gradient_mean")
-            # Of never-synchronised rank 0's is all that one process shows: that has its own name.
+            (mistake, [_as_answers(parts, by_rank[:ranks]) for by_rank in mistake.answers(parts)])
+            for mistake in MISTAKES
+            # One process shows rank 0's gradient alone, which is another mistake's answer.
             if mistake.name != "never-synchronised" or ranks > 1
         ]
 
 
-def _as_answers(work: Work, by_rank: ByRank) -> ByRank:
-    """As `as_answer`; what is the same on every rank is made once."""
-    made = {id(one): one for one in by_rank}
-    answers = {key: as_answer(work, one) for key, one in made.items()}
-    return [answers[id(one)] for one in by_rank]
+def _as_answers(parts: Parts, by_rank: ByRank) -> ByRank:
+    """Makes the ranks' answers; what is the same on every rank is made once."""
+    distinct = {id(gradients): gradients for gradients in by_rank}
+    answers = {key: as_answer(parts, gradients) for key, gradients in distinct.items()}
+    return [answers[id(gradients)] for gradients in by_rank]
 
 
 def _has_the_form(answer: Arrays, expected: Arrays) -> bool:
@@ -77,16 +104,16 @@ def _has_the_form(answer: Arrays, expected: Arrays) -> bool:
     )
 
 
-def as_answer(work: Work, gradients: Gradients) -> dict[str, np.ndarray]:
-    """Gradients in the question's dtype, under an answer's names."""
-    carrier = DTYPES[work.question.dtype].carrier
-    if work.question.observe == "step":
+def as_answer(parts: Parts, gradients: Gradients) -> dict[str, np.ndarray]:
+    """Puts gradients into the question's dtype, under an answer's names."""
+    carrier = DTYPES[parts.question.dtype].carrier
+    if parts.question.observe == "step":
         return {
-            f"parameter/{name}": (work.inputs[f"parameter/{name}"] - values / 2).astype(carrier)
+            f"parameter/{name}": (parts.inputs[f"parameter/{name}"] - values / 2).astype(carrier)
             for name, values in gradients.items()
         }
     answer = {f"gradient/{name}": values.astype(carrier) for name, values in gradients.items()}
-    return noise.read(work.question, answer) if work.question.observe == "noise" else answer
+    return noise.read(parts.question, answer) if parts.question.observe == "noise" else answer
 
 
 def _fits(
@@ -96,7 +123,7 @@ def _fits(
     expected: Arrays,
     bounds: Arrays,
 ) -> bool:
-    """Whether one of the mistake's answers is what was given, or each element is of one of them."""
+    """Says whether the answers are a mistake's, or each element is of one of its orders."""
     if mistake.is_by_element and alternatives and not bounds:
         return all(
             np.equal([wrong[rank][name] for wrong in alternatives], given[name]).any(axis=0).all()
@@ -107,13 +134,13 @@ def _fits(
 
 
 def _nearly_fits(
-    work: Work, alternatives: Sequence[ByRank], answers: Sequence[Arrays], expected: Arrays
+    parts: Parts, alternatives: Sequence[ByRank], answers: Sequence[Arrays], expected: Arrays
 ) -> bool:
-    """Whether one of a mistake's answers to an exact case is what was given but for rounding.
+    """Says whether the answers to an exact case are a mistake's but for rounding.
 
     A right answer does not round; a wrong one may, and then its code decides how.
     """
-    alike = partial(alike_but_for_rounding, dtype=work.question.dtype)
+    alike = partial(alike_but_for_rounding, dtype=parts.question.dtype)
     return any(
         all(starmap(alike, zip(answers, wrong, strict=True)))
         and not all(alike(expected, one) for one in wrong)
@@ -124,7 +151,7 @@ def _nearly_fits(
 def _is_given(
     wrong: Sequence[Arrays], answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
 ) -> bool:
-    """Whether this is what was given, and not the right answer in other words."""
+    """Says whether the answers are this mistake's, and not the right ones in other words."""
     pairs = list(zip(answers, wrong, strict=True))
     return all(_matches(given, one, expected, bounds) for given, one in pairs) and not all(
         _matches(expected, one, expected, bounds) for one in wrong
@@ -137,7 +164,7 @@ def _matches(given: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> 
             if not np.array_equal(given[name], one, equal_nan=True):
                 return False
             continue
-        # An error grows as the answer itself does.
+            # An error grows as the answer itself does.
         largest = np.max(np.abs(one.astype(np.float64)), initial=0.0)
         right = np.max(np.abs(expected[name].astype(np.float64)), initial=0.0)
         growth = max(1.0, largest / right) if right else 1.0
@@ -146,10 +173,28 @@ def _matches(given: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> 
     return True
 
 
-def evidence(
+def observations(
     question: GradientQuestion, expected: Arrays, answers: Sequence[Arrays]
-) -> Iterator[str]:
-    """What a wrong answer shows by itself: which ranks disagree, its factor, what samples count."""
+) -> tuple[tuple[str, ...], float | None]:
+    """Returns what wrong answers show by themselves, in sentences, and their common factor.
+
+    The sentences say which ranks disagree, the factor, and which samples count wrongly.
+    """
+    sentences = list(_disagreement(expected, answers))
+    if question.observe == "noise":
+        sentences += _repeated_noise(answers[0]["noise/alike"])
+    if question.observe != "gradients":
+        return tuple(sentences), None
+    factor = _common_ratio(expected, answers[0])
+    if factor is not None and factor != 1:
+        powers = _powers(question, factor)
+        sentences.append(f"every gradient is {factor:.6g} times the right one{powers}")
+    elif question.model == SPECTROMETER:
+        sentences += _weights(question, expected, answers[0])
+    return tuple(sentences), factor
+
+
+def _disagreement(expected: Arrays, answers: Sequence[Arrays]) -> Iterator[str]:
     apart = [
         rank
         for rank, answer in enumerate(answers)
@@ -160,15 +205,6 @@ def evidence(
     if apart:
         many = len(apart) > 1
         yield f"rank{'s' * many} {_listed(apart)} differ{'s' * (not many)} from rank 0"
-    if question.observe == "noise":
-        yield from _repeated_noise(answers[0]["noise/alike"])
-    if question.observe != "gradients":
-        return
-    ratio = _common_ratio(expected, answers[0])
-    if ratio is not None and ratio != 1:
-        yield f"every gradient is {ratio:.6g} times the right one{_powers(question, ratio)}"
-    elif question.model == SPECTROMETER:
-        yield from _weights(question, expected, answers[0])
 
 
 def _repeated_noise(alike: np.ndarray) -> Iterator[str]:
@@ -181,7 +217,7 @@ def _repeated_noise(alike: np.ndarray) -> Iterator[str]:
 
 
 def _common_ratio(expected: Arrays, given: Arrays) -> float | None:
-    """The one factor between all gradients and the right ones, within 1 in 2^6 of the dtype."""
+    """Returns the one factor between all gradients and the right ones, to 1 in 2^6."""
     ratios: list[float] = []
     for name, right in expected.items():
         wide, got = right.astype(np.float64), given[name].astype(np.float64)
@@ -194,7 +230,7 @@ def _common_ratio(expected: Arrays, given: Arrays) -> float | None:
 
 
 def _powers(question: GradientQuestion, ratio: float) -> str:
-    """The ratio as W^a · n^b · K^c, where n is every shard's length and just one is meant."""
+    """Writes the ratio as W^a · n^b · K^c, where n is every shard's length and one product fits."""
     lengths = {n for shards in question.shards for n in shards}
     bases = {"W": question.world_size, "K": question.micro_batches}
     if len(lengths) == 1:
@@ -222,7 +258,7 @@ def _powers(question: GradientQuestion, ratio: float) -> str:
 
 
 def _weights(question: GradientQuestion, expected: Arrays, given: Arrays) -> Iterator[str]:
-    """Which samples count nothing, or not as much as they should."""
+    """Says which samples count nothing, or not as much as they should."""
     (right,), (got,) = (
         [values.astype(np.float64).ravel() for values in arrays.values()]
         for arrays in (expected, given)

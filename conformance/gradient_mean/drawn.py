@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from conformance.core.questions import Case, GradientQuestion
 from conformance.gradient_mean.cases import GradientCase, promises_of
 from conformance.gradient_mean.definition import PROMISES
-from conformance.gradient_mean.inputs import Undrawable
 from conformance.gradient_mean.models import SPECTROMETER
-from conformance.proofs.fuzz.goldens import made
 
 _MODELS = (
     "linear",
@@ -32,14 +30,11 @@ _MOST_MICRO_BATCHES = 3
 
 @st.composite
 def cases(draw: st.DrawFn) -> GradientCase:
-    """A case that every implementation which promises what it asks must conform to."""
-    question = draw(_exact() if draw(st.integers(0, 4)) < 4 else _bounded())
-    case = _named(question)
-    try:
-        made(case)  # a draw of many that nobody can certify is no case
-    except Undrawable:
-        assume(condition=False)
-    return case
+    """Draws a case that every implementation which promises what it asks must conform to.
+
+    Of some draws nobody can certify that they are exact: whoever draws leaves those out.
+    """
+    return _named(draw(_exact() if draw(st.integers(0, 4)) < 4 else _bounded()))
 
 
 @st.composite

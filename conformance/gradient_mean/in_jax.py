@@ -1,6 +1,6 @@
 """Calling a JAX implementation of the gradient mean, and reading what it returns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,78 +8,53 @@ import jax.numpy as jnp
 import numpy as np
 
 from conformance.core.outcomes import Answer, Unsupported, WrongAnswer
-from conformance.core.questions import GradientQuestion
 from conformance.frameworks.jax import devices as jax_devices
+from conformance.gradient_mean.call import Call
 from conformance.gradient_mean.jax_models import loss_of
 
-# (inputs, targets, weights) in NumPy; targets of several heads are a tuple
-Batch = tuple[Any, ...]
+
+def per_rank(call: Call) -> Answer:
+    """Declines: a JAX implementation runs in one process, for all of its devices."""
+    del call
+    raise Unsupported("a JAX implementation runs in one process, for all of its devices")
 
 
-def one_process(
-    function: Callable[..., Any],
-    question: GradientQuestion,
-    start: Mapping[str, np.ndarray],
-    batches: Sequence[Batch],
-    device: str,
-    needed: int,
-) -> Answer:
-    """What the implementation returns, as its first device has it.
+def one_process(call: Call) -> Answer:
+    """Returns what the implementation returns, as its first device has it.
 
-    Args:
-        function: of (loss, params, batches, devices).
-        question: what is asked.
-        start: the parameters and buffers.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)).
-        device: a kind, of which W devices are handed over, or as many as there are.
-        needed: how many devices the function cannot do without.
+    The function is of (loss, params, batches, devices).
 
     Raises:
-        Unsupported: if there are fewer devices.
+        Unsupported: if there are fewer devices than it needs.
     """
-    devices = jax_devices.first(device, question.world_size, needed)
-    return _asked(function, question, start, batches, devices)
+    return _called(
+        call, jax_devices.first(call.device, call.question.world_size, call.devices_needed)
+    )
 
 
-def virtual(
-    function: Callable[..., Any],
-    question: GradientQuestion,
-    start: Mapping[str, np.ndarray],
-    batches: Sequence[Batch],
-    device: str,
-) -> Answer:
-    """As `one_process`, of W ranks on the first of its devices, which is handed over W times."""
-    devices = jax_devices.those(device)[:1] * question.world_size
-    return _asked(function, question, start, batches, devices)
+def virtual(call: Call) -> Answer:
+    """Returns what the implementation returns for W ranks on the first device of its kind."""
+    return _called(call, jax_devices.matching_devices(call.device)[:1] * call.question.world_size)
 
 
-def _asked(
-    function: Callable[..., Any],
-    question: GradientQuestion,
-    start: Mapping[str, np.ndarray],
-    batches: Sequence[Batch],
-    devices: list[Any],
-) -> Answer:
-    params, buffers = _named(start, "parameter/"), _named(start, "buffer/")
+def _called(call: Call, devices: list[Any]) -> Answer:
+    params, buffers = _named(call.start, "parameter/"), _named(call.start, "buffer/")
+    own = next(device for device in devices if device.process_index == jax.process_index())
     # Nothing is committed to a device: pmap and shard_map put arrays where they want them.
-    here = next(one for one in devices if one.process_index == jax.process_index())
-    with jax.default_device(here):
-        given = function(
-            loss_of(question, buffers),
+    with jax.default_device(own):
+        returned = call.function(
+            loss_of(call.question, buffers),
             jax.tree.map(jnp.asarray, params),
-            jax.tree.map(jnp.asarray, list(batches)),
+            jax.tree.map(jnp.asarray, list(call.batches)),
             devices,
         )
-        gradients = _gradients(given, params, devices)
-        flaw = next(filter(None, (_unequal_copies(name, given[name]) for name in params)), "")
-        if question.observe == "step":
-            return Answer(
-                {
-                    f"parameter/{name}": _after_step(params[name], gradients[name])
-                    for name in params
-                },
-                flaw,
-            )
+        gradients = _gradients(returned, params, devices)
+        flaw = next(filter(None, (_unequal_copies(name, returned[name]) for name in params)), "")
+        if call.question.observe == "step":
+            stepped = {
+                f"parameter/{name}": _after_step(params[name], gradients[name]) for name in params
+            }
+            return Answer(stepped, flaw)
     return Answer({f"gradient/{name}": array for name, array in gradients.items()}, flaw)
 
 
@@ -90,23 +65,23 @@ def _named(start: Mapping[str, np.ndarray], head: str) -> dict[str, np.ndarray]:
 
 
 def _after_step(parameter: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """A step of SGD with rate 1/2, of copies: what was handed over may have been donated."""
+    """Takes a step of SGD with rate 1/2, of copies: what was handed over may have been donated."""
     return np.asarray(jnp.asarray(parameter) - 0.5 * jnp.asarray(gradient))
 
 
 def _gradients(
-    given: Any, params: Mapping[str, np.ndarray], devices: Sequence[Any]
+    returned: Any, params: Mapping[str, np.ndarray], devices: Sequence[Any]
 ) -> dict[str, np.ndarray]:
-    """What came back, once it is a tree like params of arrays like theirs."""
-    if not isinstance(given, Mapping):
-        raise WrongAnswer(f"gave {type(given).__name__}, not a dict of gradients like params")
-    missing = next((name for name in params if name not in given), None)
+    """Returns what came back, once it is a tree like params of arrays like theirs."""
+    if not isinstance(returned, Mapping):
+        raise WrongAnswer(f"gave {type(returned).__name__}, not a dict of gradients like params")
+    missing = next((name for name in params if name not in returned), None)
     if missing is not None:
         raise WrongAnswer(f"gave no gradient of {missing}")
-    extra = next((name for name in given if name not in params), None)
+    extra = next((name for name in returned if name not in params), None)
     if extra is not None:
         raise WrongAnswer(f"gave a gradient of {extra!r}, which is no parameter")
-    return {name: _values(name, given[name], like, devices) for name, like in params.items()}
+    return {name: _values(name, returned[name], like, devices) for name, like in params.items()}
 
 
 def _values(name: str, array: Any, like: np.ndarray, devices: Sequence[Any]) -> np.ndarray:
@@ -131,7 +106,7 @@ def _values(name: str, array: Any, like: np.ndarray, devices: Sequence[Any]) -> 
 
 
 def _unequal_copies(name: str, array: jax.Array) -> str:
-    """That its copies differ, where JAX believes that they are one value: nothing checks it."""
+    """Says that copies differ where JAX believes that they are one value: nothing checks it."""
     if not array.is_fully_replicated:
         return ""
     first, *others = array.addressable_shards

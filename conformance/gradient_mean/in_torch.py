@@ -1,6 +1,6 @@
 """Calling a torch implementation of the gradient mean, and reading what it leaves in the model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,81 +12,52 @@ from conformance.core.outcomes import Answer, NotExercised, Unsupported, WrongAn
 from conformance.core.questions import GradientQuestion
 from conformance.frameworks.torch import bridge as torch_bridge
 from conformance.frameworks.torch import devices as torch_devices
+from conformance.gradient_mean.call import Batch, Call
 from conformance.gradient_mean.models import Model, model_of
 from conformance.gradient_mean.torch_models import Loss, build, tensor
 
-Batch = tuple[Any, ...]  # (inputs, targets) in NumPy; targets of several heads are a tuple
 
+def per_rank(call: Call) -> Answer:
+    """Returns what one of the ranks holds afterwards.
 
-def per_rank(
-    function: Callable[..., Any],
-    question: GradientQuestion,
-    start: Mapping[str, np.ndarray],
-    batches: Sequence[Batch],
-    device: str,
-    group: Any,
-) -> Answer:
-    """What one of the ranks holds afterwards.
-
-    Args:
-        function: of (model, loss, batches, group).
-        question: what is asked.
-        start: this rank's own parameters and buffers.
-        batches: this rank's own samples.
-        device: a type; ranks share out its devices, and share one where there are fewer.
-        group: the process group.
+    The function is of (model, loss, batches, group). Ranks share out the devices of a kind, and
+    share one where there are fewer.
     """
-    devices = torch_devices.those(device)
-    mine = devices[group.rank() % len(devices)]
-    model = build(model_of(question), start, mine)
-    torch.manual_seed(group.rank())  # as processes are that nobody seeded: each its own noise
-    with _replicas_watched(group.size(), mine):
-        function(model, _loss(question), _tensors(batches, mine), group)
-    return _observed(model, question, mine)
+    devices = torch_devices.matching_devices(call.device)
+    own = devices[call.group.rank() % len(devices)]
+    model = build(model_of(call.question), call.start, own)
+    torch.manual_seed(call.group.rank())  # Each rank has its own noise, as without any seed.
+    with _replicas_watched(call.group.size(), own):
+        call.function(model, _loss(call.question), _tensors(call.batches, own), call.group)
+    return _observed(model, call.question, own)
 
 
-def one_process(
-    function: Callable[..., Any],
-    question: GradientQuestion,
-    start: Mapping[str, np.ndarray],
-    batches: Sequence[Batch],
-    device: str,
-) -> Answer:
-    """What the model holds afterwards.
+def one_process(call: Call) -> Answer:
+    """Returns what the model holds afterwards.
 
-    Args:
-        function: of (model, loss, batches, devices).
-        question: what is asked.
-        start: the parameters and buffers.
-        batches: all samples.
-        device: a kind, or one device; where there are fewer than W, each is several of the W.
+    The function is of (model, loss, batches, devices).
 
     Raises:
         Unsupported: if there is no such device, or `nn.DataParallel` was given one twice.
         NotExercised: if `nn.DataParallel` passed a batch through to the model.
     """
-    ranks = question.world_size
-    here = torch_devices.those(device)
+    ranks = call.question.world_size
+    here = torch_devices.matching_devices(call.device)
     devices = [here[rank % len(here)] for rank in range(ranks)]
-    model = build(model_of(question), start, devices[0])
+    model = build(model_of(call.question), call.start, devices[0])
     torch.manual_seed(0)
     with _replicas_watched(ranks, devices[0]):
-        function(model, _loss(question), _tensors(batches, devices[0]), devices)
-    return _observed(model, question, devices[0])
+        call.function(model, _loss(call.question), _tensors(call.batches, devices[0]), devices)
+    return _observed(model, call.question, devices[0])
 
 
-def virtual(
-    function: Callable[..., Any],
-    question: GradientQuestion,
-    start: Mapping[str, np.ndarray],
-    batches: Sequence[Batch],
-    device: str,
-) -> Answer:
-    """As `one_process`, of W ranks on the first of its devices, which is handed over W times."""
-    here = torch_devices.those(device)[0]
-    model = build(model_of(question), start, here)
-    function(model, _loss(question), _tensors(batches, here), [here] * question.world_size)
-    return _observed(model, question, here)
+def virtual(call: Call) -> Answer:
+    """Returns what the model holds afterwards, of W ranks on the first device of its kind."""
+    first = torch_devices.matching_devices(call.device)[0]
+    model = build(model_of(call.question), call.start, first)
+    devices = [first] * call.question.world_size
+    call.function(model, _loss(call.question), _tensors(call.batches, first), devices)
+    return _observed(model, call.question, first)
 
 
 def _loss(question: GradientQuestion) -> Loss:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from conformance.arithmetic import Lattice, Limits, Plain, Uncertain, Uncertified
-from conformance.channel_shuffle.fills import random_bits
 from conformance.core.dtypes import DTYPES
 from conformance.core.questions import GradientQuestion
+from conformance.core.random_bits import random_bits
 from conformance.gradient_mean import definition as gradient_mean
 from conformance.gradient_mean.models import NOISY, SPECTROMETER, Model, model_of
 

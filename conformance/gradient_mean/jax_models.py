@@ -1,4 +1,4 @@
-"""The models of `conformance.gradient_mean.models` as functions of their parameters, in plain JAX."""
+"""The models of `gradient_mean.models` as functions of their parameters, in plain JAX."""
 
 from collections.abc import Callable, Mapping
 from functools import reduce

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from conformance.channel_shuffle.fills import random_bits
 from conformance.core.questions import GradientQuestion
+from conformance.core.random_bits import random_bits
 from conformance.gradient_mean.models import NOISE
 
 NOISY_PARAMETER = "words.weight"

@@ -17,7 +17,7 @@ ByRank: TypeAlias = Sequence[Gradients]
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class Parts:
     """The parts of a right answer, in float64: exact where the case is.
 
     Attributes:

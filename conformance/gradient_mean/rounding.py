@@ -1,14 +1,14 @@
 """Gradients that are others' but for rounding, and those that were rounded to fewer bits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import ml_dtypes
 import numpy as np
 
 from conformance.arithmetic.running import UNIT_ROUNDOFF
-from conformance.gradient_mean.parts import Gradients, Work
+from conformance.core.comparison import Arrays
+from conformance.gradient_mean.parts import Gradients, Parts
 
-Arrays = Mapping[str, np.ndarray]
 # Of an exact case a wrong answer may round where the right one does not: dividing by 3 or by 5
 # anywhere between the loss and the gradient. So many units of roundoff are no other value.
 _ROUNDINGS = 8
@@ -35,7 +35,7 @@ def _is_near(given: np.ndarray, other: np.ndarray, unit: float) -> bool:
 
 
 def went_through_fewer_bits(
-    work: Work, answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
+    parts: Parts, answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
 ) -> bool:
     """Whether ranks hold the right average, but rounded to float16 or bfloat16 on the way.
 
@@ -43,56 +43,56 @@ def went_through_fewer_bits(
     what is looked at is that every element has no more bits than that, but for a division by W, and
     is no farther from the right one than W + 2 roundings of the ranks' shares take it.
     """
-    if work.promise == "sample_mean" or work.question.observe == "noise":
+    if parts.promise == "sample_mean" or parts.question.observe == "noise":
         return False
     first, *others = answers
     if any(
         not np.array_equal(o[name], first[name], equal_nan=True) for o in others for name in first
     ):
         return False
-    unit = UNIT_ROUNDOFF[work.question.dtype]
-    given, right = _gradients(work, first), _gradients(work, expected)
+    unit = UNIT_ROUNDOFF[parts.question.dtype]
+    given, right = _gradients(parts, first), _gradients(parts, expected)
     off = {name.partition("/")[2]: bound for name, bound in bounds.items()}
     return any(
-        _is_rounded(work, short, given, right, off)
+        _is_rounded(parts, short, given, right, off)
         for short in _SHORT
         if float(ml_dtypes.finfo(short).eps) / 2 > unit
     )
 
 
-def _gradients(work: Work, answer: Arrays) -> Gradients:
+def _gradients(parts: Parts, answer: Arrays) -> Gradients:
     """The gradients of an answer by parameter, in float64."""
     wide = {name.partition("/")[2]: array.astype(np.float64) for name, array in answer.items()}
-    if work.question.observe != "step":
+    if parts.question.observe != "step":
         return wide
-    return {name: 2 * (work.inputs[f"parameter/{name}"] - moved) for name, moved in wide.items()}
+    return {name: 2 * (parts.inputs[f"parameter/{name}"] - moved) for name, moved in wide.items()}
 
 
 def _is_rounded(
-    work: Work, short: np.dtype, given: Gradients, right: Gradients, off: Arrays
+    parts: Parts, short: np.dtype, given: Gradients, right: Gradients, off: Arrays
 ) -> bool:
     limits = ml_dtypes.finfo(short)
-    owns = [work.own(rank) for rank in range(work.world)]
+    owns = [parts.own(rank) for rank in range(parts.world)]
     for name, wanted in right.items():
         total = np.sum([np.abs(own[name]) for own in owns], axis=0)
-        shares = total / work.world if work.is_mean else total
-        roundings = work.world + 2
+        shares = total / parts.world if parts.is_mean else total
+        roundings = parts.world + 2
         slack = roundings * (float(limits.eps) / 2 * shares + float(limits.smallest_subnormal))
         fits = np.isfinite(given[name])
         near = np.abs(given[name] - wanted)[fits] <= (slack + off.get(name, 0.0))[fits]
         if not near.all() or (total[~fits] < float(limits.max)).any():
             return False
-        if not _has_few_bits(given[name][fits], work, short).all():
+        if not _has_few_bits(given[name][fits], parts, short).all():
             return False
     return True
 
 
-def _has_few_bits(values: np.ndarray, work: Work, short: np.dtype) -> np.ndarray:
+def _has_few_bits(values: np.ndarray, parts: Parts, short: np.dtype) -> np.ndarray:
     """Which of these are numbers of the short format, or W-ths of one, as nearly as they can be."""
-    unit = UNIT_ROUNDOFF[work.question.dtype]
+    unit = UNIT_ROUNDOFF[parts.question.dtype]
     with np.errstate(over="ignore"):
         rests = [
             np.abs(values * factor - (values * factor).astype(short).astype(np.float64))
-            for factor in (1, work.world)
+            for factor in (1, parts.world)
         ]
-    return np.minimum(rests[0], rests[1] / work.world) <= 2 * unit * np.abs(values)
+    return np.minimum(rests[0], rests[1] / parts.world) <= 2 * unit * np.abs(values)

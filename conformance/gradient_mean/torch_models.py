@@ -1,4 +1,4 @@
-"""The models of `conformance.gradient_mean.models` as torch modules, and the losses of their outputs."""
+"""The models of `gradient_mean.models` as torch modules, and the losses of their outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

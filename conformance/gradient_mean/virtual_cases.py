@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from conformance.core.questions import Case, VirtualQuestion
+from conformance.gradient_mean.virtual_definition import PROMISES
 
 WORLDS = (16, 64, 256, 1024, 4096)
-PROMISES = ("rank_mean", "sample_mean")  # where shards are equal these are one
 _PAST_THE_DTYPE: tuple[Literal["alike", "swallowed"], ...] = ("alike", "swallowed")
 _ABOUT = {
     "one-hot": "the weight of every sample",

@@ -11,9 +11,9 @@ from fractions import Fraction
 import numpy as np
 
 from conformance.arithmetic.lattice import Grid, Lattice, Limits
-from conformance.channel_shuffle.fills import random_bits
 from conformance.core.dtypes import DTYPES
 from conformance.core.questions import VirtualQuestion
+from conformance.core.random_bits import random_bits
 from conformance.gradient_mean.models import FEATURES
 
 NAME = "gradient/only.weight"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from conformance.arithmetic.system import FORMATS
 from conformance.core.dtypes import DTYPES
+from conformance.core.formats import FORMATS
 from conformance.core.questions import VirtualQuestion
 from conformance.gradient_mean import virtual_definition as oracle
 

@@ -58,7 +58,7 @@ class TorchStation:
         from conformance.frameworks.torch import devices as torch_devices
 
         torch.set_num_threads(1)
-        devices = torch_devices.those(place.device)
+        devices = torch_devices.matching_devices(place.device)
         torch_devices.choose(devices[place.index % len(devices)])
         self._index = place.index
         host, _, port = place.store.rpartition(":")

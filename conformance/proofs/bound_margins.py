@@ -1,8 +1,7 @@
 """How tight the bounds are: how far the known mistakes are outside, and right answers inside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import quantiles
 
 import numpy as np
 
@@ -10,11 +9,10 @@ from conformance.arithmetic.running import UNIT_ROUNDOFF
 from conformance.core.bounds import departure
 from conformance.core.implementations import PROMISES
 from conformance.core.questions import AnyCase, Case, GradientQuestion
-from conformance.core.verdict import promised
-from conformance.gradient_mean.diagnosis import wrong_answers
-from conformance.gradient_mean.parts import ByRank, Gradients, Work
-from conformance.run.goldens import make, tier_of
-from conformance.run.results import Record
+from conformance.gradient_mean.diagnosis import answers_of_mistakes
+from conformance.gradient_mean.parts import ByRank, Gradients, Parts
+from conformance.gradient_mean.solve import solve
+from conformance.gradient_mean.verdict import promised
 
 # An answer this near to the right one, in units of roundoff, has the right value, computed
 # otherwise: no bound can tell it, and none should.
@@ -39,20 +37,9 @@ class Margin:
         return self.error_over_bound <= 1
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Error ÷ bound of right answers: how many, the deciles' middle and last, and the largest."""
-
-    count: int
-    median: float
-    ninth: float
-    largest: float
-    where: str
-
-
 def margins(cases: Iterable[AnyCase]) -> list[Margin]:
     """One for each mistake that gives another value on a bounded case, under each promise."""
-    bounded = (case for case in cases if tier_of(case) == "bounded")
+    bounded = (case for case in cases if case.tier == "bounded")
     return [
         margin
         for case in bounded
@@ -62,11 +49,11 @@ def margins(cases: Iterable[AnyCase]) -> list[Margin]:
 
 
 def _margins(case: Case[GradientQuestion], promise: str) -> Iterable[Margin]:
-    golden = make(case)
+    golden = solve(case)
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
-    work = Work(case.question, golden.inputs, promise)
+    parts = Parts(case.question, golden.inputs, promise)
     unit = _ROUNDING * UNIT_ROUNDOFF[case.question.dtype]
-    for mistake, alternatives in wrong_answers(work, case.question.world_size):
+    for mistake, alternatives in answers_of_mistakes(parts, case.question.world_size):
         ratios = [
             max(departure(given, expected, bounds)[1] for given in by_rank)
             for by_rank in alternatives
@@ -83,23 +70,3 @@ def _has_another_value(by_rank: ByRank, expected: Gradients, unit: float) -> boo
         for given in by_rank
         for name, right in expected.items()
     )
-
-
-def spread(records: Sequence[Record]) -> Spread | None:
-    """Error ÷ bound over the checks of a run that are within theirs; None where there are none.
-
-    A file may say `within-bound` of a ratio that is none: that is left out.
-    """
-    inside = [
-        (record.error_over_bound, record.id)
-        for record in records
-        if record.status == "within-bound"
-        and record.error_over_bound is not None
-        and 0 <= record.error_over_bound <= 1
-    ]
-    if not inside:
-        return None
-    ratios = [ratio for ratio, _ in inside]
-    deciles = quantiles(ratios, n=10, method="inclusive") if len(ratios) > 1 else ratios * 9
-    largest, where = max(inside)
-    return Spread(len(inside), deciles[4], deciles[8], largest, where)

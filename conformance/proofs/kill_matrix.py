@@ -1,31 +1,12 @@
 """Every mistake against every case: which case kills it, and whether the answer names it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from conformance.channel_shuffle.diagnosis import ACCEPTED, accepted_refusal, answer_of, diagnose
-from conformance.core.implementations import PROMISES
-from conformance.core.questions import (
-    AnyCase,
-    BehaviourQuestion,
-    Case,
-    GradientQuestion,
-    ShuffleQuestion,
-    VirtualQuestion,
-)
-from conformance.core.verdict import is_right, promised
-from conformance.gradient_mean import diagnosis as gradient_diagnosis
-from conformance.gradient_mean import virtual_diagnosis
-from conformance.gradient_mean.diagnosis import wrong_answers
-from conformance.gradient_mean.parts import Work
-from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks
-from conformance.gradient_mean.virtual_mistakes import wrong_answers as wrong_at_scale
-from conformance.mistakes import catalogue
-from conformance.run.goldens import make
-from conformance.subjects import all_cases
+from conformance.core.questions import AnyCase
+from conformance.subjects import all_cases, catalogue, subject_of
 
 FAMILIES = 3  # of which a mistake must be killed by at least one case each
 
@@ -54,74 +35,21 @@ class Kill:
 def kills(
     cases: Iterable[AnyCase] | None = None, progress: Callable[[AnyCase], None] = lambda _: None
 ) -> list[Kill]:
-    """Ask every mistake every case, in the oracle's terms: no framework takes part."""
-    found = []
+    """Asks every mistake every case, in terms of the definition: no framework takes part.
+
+    Returns one kill per mistake and case, preferably one in which the mistake is named.
+    """
+    by_pair: dict[tuple[str, str], Kill] = {}
     for case in all_cases() if cases is None else cases:
         progress(case)
-        if isinstance(case.question, ShuffleQuestion):
-            found += _shuffle_kills(case)
-        if isinstance(case.question, GradientQuestion):
-            found += _one_each(_gradient_kills(case))
-        if isinstance(case.question, VirtualQuestion):
-            found += _one_each(_virtual_kills(case))
-    return found
-
-
-def _shuffle_kills(case: AnyCase) -> list[Kill]:
-    def kill(name: str, names: tuple[str, ...]) -> Kill:
-        return Kill(name, case.operation, case.id, case.family, names)
-
-    golden = make(case)
-    if case.refusal is not None:  # any answer at all is wrong: whoever accepts is killed
-        accepted = answer_of(ACCEPTED, case, golden.inputs)
-        if accepted is None:
-            return []
-        return [kill(ACCEPTED, accepted_refusal(case, golden.inputs, accepted).names)]
-    answered = ((m.name, answer_of(m.name, case, golden.inputs)) for m in catalogue(case.operation))
-    return [
-        kill(name, diagnose(case, golden.inputs, given, golden.answers).names)
-        for name, given in answered
-        if given is not None
-    ]
-
-
-def _one_each(kills: Iterable[Kill]) -> list[Kill]:
-    """The kill of each mistake: the last in which it has its name, else the first."""
-    found: dict[str, Kill] = {}
-    for kill in kills:
-        if kill.mistake not in found or kill.is_named:
-            found[kill.mistake] = kill
-    return list(found.values())
-
-
-def _gradient_kills(case: Case[GradientQuestion]) -> Iterator[Kill]:
-    """Under every promise that is asked, as W ranks show it and as one process does."""
-    golden = make(case)
-    for promise in case.promises or PROMISES[case.operation]:
-        expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
-        work = Work(case.question, golden.inputs, promise)
-        for ranks in {case.question.world_size, 1}:
-            for mistake, alternatives in wrong_answers(work, ranks):
-                # Of orders of a sum one will do: they go wrong together.
-                for given in alternatives[:1] if mistake.is_by_element else alternatives:
-                    if is_right(given, expected, bounds):
-                        continue
-                    names = gradient_diagnosis.diagnose(work, expected, bounds, given).names
-                    yield Kill(mistake.name, case.operation, case.id, case.family, names)
-
-
-def _virtual_kills(case: Case[VirtualQuestion]) -> Iterator[Kill]:
-    """Of thousands of ranks that are missing, two stand for all: the first and the second."""
-    golden = make(case)
-    ranks = Ranks(case.question, golden.inputs)
-    expected = promised(golden.answers, PROMISES[case.operation][0])
-    for name in WRONG:
-        for gradient in islice(wrong_at_scale(name, ranks), 4):
-            given = virtual_diagnosis.as_answer(gradient)
-            if is_right([given], expected, {}):
-                continue
-            names = virtual_diagnosis.names_of(ranks, given)
-            yield Kill(name, case.operation, case.id, case.family, names)
+        subject = subject_of(case)
+        if case.kind == "behaviour":
+            continue
+        for wrong in subject.wrong_answers(case, subject.solve(case)):
+            kill = Kill(wrong.mistake, case.operation, case.id, case.family, wrong.names)
+            if (case.id, wrong.mistake) not in by_pair or kill.is_named:
+                by_pair[case.id, wrong.mistake] = kill
+    return list(by_pair.values())
 
 
 def shortcomings(
@@ -174,7 +102,7 @@ def idle(found: Iterable[Kill], cases: Iterable[AnyCase]) -> dict[str, str]:
     return {
         case.id: _why_idle(case)
         for case in cases
-        if case.id not in killing and not isinstance(case.question, BehaviourQuestion)
+        if case.id not in killing and case.kind != "behaviour"
     }
 
 
@@ -182,7 +110,7 @@ def _why_idle(case: AnyCase) -> str:
     question = case.question
     if case.refusal is not None:
         return "asks for an error, and whoever gives an answer shows no more than that"
-    if isinstance(question, GradientQuestion):
+    if case.kind == "average":
         return "one rank has nobody to average with" if question.world_size == 1 else ""
     if 0 in question.shape:
         return "has no elements: each order of none is right"

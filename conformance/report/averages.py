@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from conformance.core.implementations import PROMISES
 from conformance.core.questions import GradientQuestion
-from conformance.judge import ASIDE, RIGHT
+from conformance.core.verdict import ASIDE, RIGHT
 from conformance.run.results import Record, Run
 from conformance.subjects import all_cases
-
-PROMISES = ("rank_mean", "sample_mean", "rank_sum")
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,7 @@ class Row:
 
 def rows(run: Run) -> list[Row]:
     """One row an implementation that was asked for averages, by promise and name."""
-    questions = {
-        case.name: case.question
-        for case in all_cases()
-        if isinstance(case.question, GradientQuestion)
-    }
+    questions = {case.name: case.question for case in all_cases() if case.kind == "average"}
     by_owner: dict[tuple[str, str], list[Record]] = {}
     for record in run.records:
         if record.operation == "gradient_mean" and record.case in questions:
@@ -69,7 +64,7 @@ def rows(run: Run) -> list[Row]:
             milliseconds=1000 * median(record.seconds for record in records),
         )
 
-    order = {promise: place for place, promise in enumerate(PROMISES)}
+    order = {promise: place for place, promise in enumerate(PROMISES["gradient_mean"])}
     return [
         row(promise, owner, records)
         for (promise, owner), records in sorted(

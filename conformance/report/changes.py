@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from conformance.core.errors import UsageError
-from conformance.judge import ASIDE
+from conformance.core.outcomes import UsageError
+from conformance.core.verdict import ASIDE
 from conformance.report.comparison import kind_of, wanting
 from conformance.report.merging import merge
 from conformance.run.results import Record, Run

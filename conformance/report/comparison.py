@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from conformance.judge import ASIDE
+from conformance.core.verdict import ASIDE
 from conformance.run.results import Record, Run
 
 Kind = Literal["same bits", "within bound", "other answers", "verdicts", "alone"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import conformance
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.run.results import FILE, FORMAT, Record, Run, now, read, writable
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")

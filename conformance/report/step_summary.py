@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from conformance.core.visible import visible
-from conformance.judge import ASIDE, STATUSES
+from conformance.core.console import visible
+from conformance.core.verdict import ASIDE, STATUSES
 from conformance.report.comparison import comparisons, cut_short, labels, legend, places, tally
 from conformance.report.summary import findings
 from conformance.run.results import Record, Run

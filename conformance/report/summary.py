@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from conformance.mistakes import catalogue
 from conformance.run.results import Record
+from conformance.subjects import catalogue
 
 _SHOWN = 3  # mistakes that are counted where none explains everything
 

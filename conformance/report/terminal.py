@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance.core.console import unfolded
-from conformance.core.visible import visible
+from conformance.core.console import unfolded, visible
+from conformance.core.implementations import PROMISES
+from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.frameworks.precision import MEASURED
-from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
-from conformance.proofs.bound_margins import spread
 from conformance.report import agreement, averages
 from conformance.report.agreement import parted
+from conformance.report.bounds_used import spread
 from conformance.report.comparison import comparisons, cut_short, legend, places, tally
 from conformance.report.summary import findings
 from conformance.run.results import Record, Run
@@ -103,9 +103,10 @@ def _without_an_answer(run: Run) -> set[str]:
 
 def _averages(rows: Sequence[averages.Row]) -> Table:
     """Implementation × promise: the checks that came out as promised."""
+    promises = PROMISES["gradient_mean"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("who averages what", no_wrap=True)
-    for promise in averages.PROMISES:
+    for promise in promises:
         table.add_column(promise, justify="right", no_wrap=True)
     table.add_column("of which unequal shards", justify="right", no_wrap=True)
     table.add_column("several micro-batches", justify="right", no_wrap=True)
@@ -113,7 +114,7 @@ def _averages(rows: Sequence[averages.Row]) -> Table:
         right = averages.Tally(
             row.equal.right + row.unequal.right, row.equal.asked + row.unequal.asked
         )
-        cells = [str(right) if row.promise == promise else "" for promise in averages.PROMISES]
+        cells = [str(right) if row.promise == promise else "" for promise in promises]
         table.add_row(Text(visible(row.owner)), *cells, str(row.unequal), str(row.accumulated))
     return table
 

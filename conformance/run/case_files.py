@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from conformance.channel_shuffle.fills import FILLS
 from conformance.core.dtypes import DTYPES
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase, Case, GradientQuestion, Refusal, ShuffleQuestion
 from conformance.gradient_mean.models import MODELS, NOISY, SPECTROMETER
 
@@ -81,7 +81,7 @@ def _nonsense(case: AnyCase) -> str:
     question = case.question
     if question.dtype not in DTYPES:
         return f"dtype is {question.dtype!r}; known: {', '.join(DTYPES)}"
-    if isinstance(question, GradientQuestion):
+    if question.kind == "average":
         return _nonsense_of_gradients(question)
     if question.fill not in FILLS:
         return f"fill is {question.fill!r}; known: {', '.join(FILLS)}"
@@ -123,7 +123,8 @@ def _check_fields(entry: Any, known: tuple[str, ...], place: str) -> None:
 
 def _question(kind: type[Any], entry: Any, place: str) -> Any:
     """An instance of a dataclass of plain data."""
-    hints = get_type_hints(kind)
+    own = {field.name for field in fields(kind)}
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name in own}
     _check_fields(entry, tuple(hints), place)
     missing = next(
         (f.name for f in fields(kind) if f.default is MISSING and f.name not in entry), None

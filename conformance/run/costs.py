@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation, own
+from conformance.core.outcomes import UsageError
 
 FILE = Path(__file__).parent / "costs.toml"
 # A longer part of a shard would keep one of two slots busy while the other has nothing left.

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-from conformance.arithmetic.system import Bits
-from conformance.core.errors import UsageError
+from conformance.core.formats import Bits
+from conformance.core.outcomes import UsageError
 from conformance.frameworks import KINDS, Description
 
 DEVICES = KINDS  # what can be named; a kind means every device of it

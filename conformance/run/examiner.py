@@ -1,56 +1,81 @@
-"""Asks checks one at a time, in worlds of its own, and judges the answers."""
+"""Asks checks one at a time, in processes of their own, and judges the answers."""
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from conformance.arithmetic.system import Bits, Uncertain
-from conformance.asking import Ask
+from conformance.arithmetic.system import Uncertain
 from conformance.behaviours.jax.processes_cases import devices_of
+from conformance.core.ask import Ask
 from conformance.core.checks import Check
+from conformance.core.comparison import Arrays
+from conformance.core.golden import Golden
 from conformance.core.outcomes import Outcome
 from conformance.core.questions import AnyCase
+from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal
 from conformance.frameworks import Description, is_installed
-from conformance.judge import Known, Verdict, judge
+from conformance.gradient_mean.solve import at_precision
 from conformance.processes import JaxProcesses, LocalWorld, Task, TorchRanks, World
 from conformance.run.devices import NOWHERE, Machine
-from conformance.run.goldens import Golden, at_precision, make
+from conformance.run.known import Known
+from conformance.run.verdict import judge
+from conformance.subjects import solve
 
-# What the first process of a world imports once, and its successors find imported.
+# The fork server imports these once, and every process that it forks finds them imported.
 _PRELOAD = {
-    "torch": ("torch", "conformance.asking", "conformance.frameworks.torch.bridge"),
-    "jax": ("jax", "conformance.asking", "conformance.frameworks.jax.bridge", "flax"),
-    "numpy": ("conformance.asking", "conformance.frameworks.numpy.bridge"),
+    "torch": ("torch", "conformance.subjects", "conformance.frameworks.torch.bridge"),
+    "jax": ("jax", "conformance.subjects", "conformance.frameworks.jax.bridge", "flax"),
+    "numpy": ("conformance.subjects", "conformance.frameworks.numpy.bridge"),
 }
 TIMEOUT = 120.0
 MOST_RANKS = 8
 
 
-class Answers(Protocol):
+class Goldens(Protocol):
     """Where the right answers are."""
 
     def of(self, case: AnyCase) -> Golden:
-        """The inputs and the right answer of a case."""
+        """Returns the inputs and the right answer of a case."""
         ...
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A check that can be asked: with what, and what must come back.
+
+    Attributes:
+        check: what is asked.
+        golden: the right answer, with the bounds that hold on the check's device.
+        inputs: the tensors to ask with, also where the golden keeps hashes alone.
+    """
+
+    check: Check
+    golden: Golden
+    inputs: Arrays
+
+    @property
+    def ask(self) -> Ask[Any]:
+        """The question as a rank's process is sent it."""
+        check = self.check
+        return Ask(check.implementation, check.case.question, self.inputs, check.device)
+
+
 class Examiner:
-    """Worlds, made when first needed and kept; not to be shared between threads."""
+    """Asks checks in processes that are made when first needed, and kept; for one thread alone."""
 
     def __init__(
         self,
-        goldens: Answers,
+        goldens: Goldens,
         known: Sequence[Known] = (),
         timeout: float = TIMEOUT,
         cache: Path | None = None,
         machine: Machine = NOWHERE,
     ) -> None:
-        """Start nothing yet.
+        """Starts no process; the first `examine` does.
 
         Args:
             goldens: the right answers.
@@ -66,50 +91,48 @@ class Examiner:
         self._worlds: dict[str, World] = {}
 
     def examine(self, check: Check) -> tuple[Verdict, float]:
-        """The verdict on a check, and the seconds that its implementation took to answer."""
-        if reason := self._lack(check):
-            return Verdict("unsupported", reason), 0.0
-        golden = self._goldens.of(check.case)
-        try:
-            golden = at_precision(check.case, golden, self._matmul_bits(check))
-        except Uncertain as error:
-            return Verdict("not-exercised", self._too_coarse(check, error)), 0.0
-        inputs = golden.inputs or make(check.case).inputs
+        """Returns the verdict on a check, and the seconds that its implementation took."""
+        prepared = self.prepare(check)
+        if isinstance(prepared, Verdict):
+            return prepared, 0.0
         started = time.perf_counter()
-        outcomes = self._ask(check, inputs)
+        task = Task("conformance.subjects:ask", prepared.ask, check.ranks)
+        outcomes = self._world(world_of(check)).run(task, self._timeout)
         seconds = time.perf_counter() - started
-        return judge(check, golden, outcomes, self._known), seconds
+        return self.judge(prepared, outcomes), seconds
 
-    def _lack(self, check: Check) -> str:
-        """Why a check cannot be asked here; empty where it can."""
-        framework = check.implementation.framework
-        if not is_installed(framework):
-            return f"{framework} is not installed"
-        return self._machine.lacks(framework, check.device) or refusal(check)
-
-    def _matmul_bits(self, check: Check) -> Bits | None:
-        dtype = getattr(check.case.question, "dtype", "")
-        return self._machine.matmul_bits(check.implementation.framework, check.device, dtype)
-
-    def _too_coarse(self, check: Check, error: Uncertain) -> str:
-        return (
-            f"products of matrices keep {self._matmul_bits(check)} bits on {check.device}, which "
-            f"leaves {error} uncertain: there is no bound"
+    def prepare(self, check: Check) -> Prepared | Verdict:
+        """Returns what a check is asked with, or the verdict where it cannot be asked here."""
+        framework, device = check.implementation.framework, check.device
+        reason = "" if is_installed(framework) else f"{framework} is not installed"
+        if reason := reason or self._machine.lacks(framework, device) or refusal(check):
+            return Verdict("unsupported", reason)
+        golden = self._goldens.of(check.case)
+        bits = self._machine.matmul_bits(
+            framework, device, getattr(check.case.question, "dtype", "")
         )
+        try:
+            golden = at_precision(check.case, golden, bits)
+        except Uncertain as error:
+            return Verdict(
+                "not-exercised",
+                f"products of matrices keep {bits} bits on {device}, which leaves {error} "
+                "uncertain: there is no bound",
+            )
+        return Prepared(check, golden, golden.inputs or solve(check.case).inputs)
 
-    def _ask(self, check: Check, inputs: Mapping[str, np.ndarray]) -> list[Outcome]:
-        ask: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
-        task = Task("conformance.asking:ask", ask, check.ranks)
-        return self._world(world_of(check)).run(task, self._timeout)
+    def judge(self, prepared: Prepared, outcomes: Sequence[Outcome]) -> Verdict:
+        """Returns the verdict on what the ranks of a check gave."""
+        return judge(prepared.check, prepared.golden, outcomes, self._known)
 
     def look_around(self, frameworks: Iterable[str]) -> Machine:
-        """What these frameworks say of themselves and of this machine, and keep it in mind.
+        """Asks these frameworks about themselves and this machine, and keeps what they say.
 
         One that is not installed, or does not start, says nothing.
         """
         described = {}
         for framework in filter(is_installed, frameworks):
-            task = Task("conformance.asking:describe", framework)
+            task = Task("conformance.frameworks:describe", framework)
             [outcome] = self._world(framework).run(task, max(self._timeout, TIMEOUT))
             if isinstance(outcome, Description):
                 described[framework] = outcome
@@ -117,26 +140,26 @@ class Examiner:
         return self._machine
 
     def close(self) -> None:
-        """End the worlds; a question asked meanwhile in another thread comes back as a crash."""
+        """Ends all processes; a check that another thread waits for comes back as a crash."""
         for world in self._worlds.values():
             world.close()
 
     def keep_only(self, world: str) -> None:
-        """End the worlds of other names than this: eight ranks are not kept in idleness."""
+        """Closes all other worlds: eight idle ranks hold memory."""
         for name in [name for name in self._worlds if name != world]:
             self._worlds.pop(name).close()
 
     def _world(self, name: str) -> World:
         if name not in self._worlds:
             kind, _, device = name.partition("@")
-            prepare = f"conformance.asking:prepare_{kind.partition('-')[0]}"
+            prepare = f"conformance.frameworks:prepare_{kind.partition('-')[0]}"
             match kind:
                 case "torch-ranks":
                     world: World = TorchRanks(
                         MOST_RANKS, prepare, self._environment, device or "cpu"
                     )
                 case _ if name.startswith(PROCESSES):
-                    # Its processes say themselves how many devices they have, before all else.
+                    # Its processes set their number of devices before anything else.
                     devices = int(kind.removeprefix(PROCESSES))
                     world = JaxProcesses(devices=devices, environment=self._environment)
                 case _:
@@ -149,12 +172,12 @@ RANKS, PROCESSES = "torch-ranks", "jax-processes-"
 
 
 def takes_ranks(check: Check) -> bool:
-    """Whether a check is asked of torch ranks."""
+    """Says whether a check is asked of torch ranks."""
     return check.implementation.runs == "per_rank"
 
 
 def world_of(check: Check) -> str:
-    """The name of the world in which a check is asked; ranks on GPUs are joined in another way."""
+    """Names the world in which a check is asked; ranks on GPUs are joined in another way."""
     if takes_ranks(check):
         return RANKS if check.device == "cpu" else f"{RANKS}@{check.device}"
     if check.implementation.framework == "jax" and check.ranks > 1:
@@ -163,7 +186,7 @@ def world_of(check: Check) -> str:
 
 
 def environment_of(cache: Path | None) -> dict[str, str]:
-    """What the worlds set, where the user has not: quiet frameworks that share; and caches."""
+    """Returns what is set where the user has not: quiet frameworks that share, and caches."""
     environment = {
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -171,7 +194,8 @@ def environment_of(cache: Path | None) -> dict[str, str]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         # Whether there is a GPU is asked without CUDA, which a forked process could not use again.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch's deterministic algorithms need
+        # torch's deterministic algorithms need it.
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
     if cache is not None:
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")

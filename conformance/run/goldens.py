@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,73 +17,28 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from conformance.arithmetic.system import Bits
 from conformance.core.dtypes import DTYPES, Dtype, of_numpy
-from conformance.core.errors import UsageError
+from conformance.core.golden import Golden, sha256_of
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
-from conformance.oracle import bounds_at, loses, solve
+from conformance.subjects import solve
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 FOLDER = Path(__file__).parents[1] / "goldens"
 
 
-@dataclass(frozen=True)
-class Golden:
-    """A case's inputs and its right answer.
+_KEPT = 512  # All implementations are asked the same drawn cases, one after another.
 
-    `bounds` says how far an answer may be from the one of the same name; it is empty where the
-    case is exact. An on-the-fly case has no arrays here: it has `hashes`, of the answers by name.
-    """
-
-    inputs: Mapping[str, np.ndarray]
-    answers: Mapping[str, np.ndarray]
-    bounds: Mapping[str, np.ndarray] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    certificate: Mapping[str, Any] | None = None
+made = lru_cache(maxsize=_KEPT)(solve)
 
 
-def make(case: AnyCase) -> Golden:
-    """Answer a case now: what `regen` stores, and what an on-the-fly case is diagnosed with."""
-    return _make_and_keep(case) if case.on_the_fly else _make(case)
+class OnTheFly:
+    """The right answers to cases that no suite has: each is made when it is drawn, and kept."""
 
-
-def _make(case: AnyCase) -> Golden:
-    solved = solve(case)
-    return Golden(solved.inputs, solved.answers, solved.bounds, certificate=solved.certificate)
-
-
-@lru_cache(maxsize=4)  # a few tens of megabytes each: all implementations are asked the same
-def _make_and_keep(case: AnyCase) -> Golden:
-    return _make(case)
-
-
-def at_precision(case: AnyCase, golden: Golden, kept: Bits | None) -> Golden:
-    """A golden whose bounds hold on a device too that keeps fewer bits in products of matrices.
-
-    Args:
-        case: whose golden it is.
-        golden: where it has no bounds, or the device keeps every bit, it comes back as it is.
-        kept: what products of matrices were measured to keep; None if nobody measured.
-
-    Raises:
-        Uncertain: if a sign or an order depends on what is lost: then there is no bound.
-    """
-    if not golden.bounds or kept is None or not loses(case, kept):
-        return golden
-    wide = bounds_at(case, golden.inputs, kept)
-    bounds = {name: np.maximum(bound, wide[name]) for name, bound in golden.bounds.items()}
-    return replace(golden, bounds=bounds)
-
-
-def sha256_of(array: np.ndarray) -> str:
-    """SHA-256 of the elements' bytes, row-major, little-endian."""
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
-
-
-def tier_of(case: AnyCase) -> str:
-    """`exact`, or `bounded`."""
-    return str(getattr(case.question, "tier", "exact"))
+    def of(self, case: AnyCase) -> Golden:
+        """Returns the golden of a case."""
+        return made(case)
 
 
 def dtype_of(array: np.ndarray, case: AnyCase) -> Dtype:
@@ -104,7 +59,7 @@ def render(
     for case in cases:
         progress(case)
         file = f"{case.operation}-{case.family}.safetensors"
-        golden = make(case)
+        golden = solve(case)
         entries[case.id] = {
             "operation": case.operation,
             "family": case.family,
@@ -114,7 +69,7 @@ def render(
             "frameworks": list(case.frameworks),
             "asked_of": list(case.asked_of),
             "refusal": vars(case.refusal) if case.refusal else None,
-            "tier": tier_of(case),
+            "tier": case.tier,
             "certificate": golden.certificate,
             "inputs": _entries(case, file, "input", golden.inputs, tensors),
             "answers": _entries(case, file, "answer", golden.answers, tensors),
@@ -223,7 +178,7 @@ class Goldens:
     def of(self, case: AnyCase) -> Golden:
         """The golden of a case of the suite, or one made now for a case from outside it."""
         golden = self.by_case.get(case.id)
-        return golden if golden is not None else make(case)
+        return golden if golden is not None else solve(case)
 
 
 def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
@@ -319,7 +274,7 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
         "frameworks": list(case.frameworks),
         "asked_of": list(case.asked_of),
         "refusal": vars(case.refusal) if case.refusal else None,
-        "tier": tier_of(case),
+        "tier": case.tier,
     }
     for key, value in asked.items():
         if entry.get(key) != value:

@@ -7,7 +7,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ from hashlib import sha256
 from pathlib import Path
 
 from conformance.core.checks import Check, Pattern, all_checks, select
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation, gather, own_folder
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.core.versions import Span
 from conformance.gradient_mean.inputs import Undrawable
-from conformance.judge import Known
 from conformance.run.case_files import read as read_case
 from conformance.run.costs import shard_of
 from conformance.run.devices import ALL, DEVICES, kind_of, named
-from conformance.run.goldens import Goldens, load, make
+from conformance.run.goldens import Goldens, load
+from conformance.run.known import Known
 from conformance.run.known import read as read_known
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, solve
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def outside_case(text: str) -> AnyCase:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--case {text}: cannot be read ({error})") from error
     try:
-        make(case)
+        solve(case)
     except Undrawable as error:
         raise UsageError(f"{case.id}: no inputs can be certified exact: {error}") from error
     return case

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
-from conformance.judge import NOT_CONFORMING, STATUSES, Verdict
+from conformance.core.outcomes import UsageError
+from conformance.core.verdict import NOT_CONFORMING, STATUSES, Verdict
 
 FILE = "results.jsonl"
 # Raised where a reader of this number would misunderstand; a field more is no other format.

@@ -23,14 +23,15 @@ import numpy as np
 
 from conformance.core.checks import Check
 from conformance.core.dtypes import DTYPES
-from conformance.core.errors import UsageError
+from conformance.core.golden import Golden
 from conformance.core.implementations import Implementation
-from conformance.core.outcomes import Answer, Unsupported
-from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
+from conformance.core.outcomes import Answer, Unsupported, UsageError
+from conformance.core.questions import AnyCase
+from conformance.core.verdict import NOT_CONFORMING
 from conformance.frameworks import bridge
-from conformance.judge import NOT_CONFORMING, judge
-from conformance.run.goldens import Golden, Goldens, load, make
-from conformance.subjects import all_cases
+from conformance.run.goldens import Goldens, load
+from conformance.run.verdict import judge
+from conformance.subjects import all_cases, solve
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,14 @@ class GoldenCase:
             raise AssertionError(f"{self.id}: {verdict.reason}")
 
     def _named(self, given: Any) -> Mapping[str, np.ndarray]:
-        if isinstance(self.case.question, ShuffleQuestion):
+        if self.case.kind == "shuffle":
             return {"output": _values(given)}
         kind = next(iter(self.expected)).split("/")[1]
         return {f"{kind}/{name}": _values(array) for name, array in given.items()}
 
     @property
     def _golden(self) -> Golden:
-        return make(self.case) if self.case.on_the_fly else _goldens().by_case[self.case.id]
+        return solve(self.case) if self.case.on_the_fly else _goldens().by_case[self.case.id]
 
 
 def golden_cases(*patterns: str) -> list[GoldenCase]:
@@ -145,10 +146,10 @@ def _goldens() -> Goldens:
 
 def _is_askable(case: AnyCase) -> bool:
     question = case.question
-    if isinstance(question, GradientQuestion):
+    if case.kind == "average":
         return question.observe in ("gradients", "step")
     return (
-        isinstance(question, ShuffleQuestion)
+        case.kind == "shuffle"
         and case.refusal is None
         and (question.derivative, question.observe, question.then) == ("none", "values", ())
         and question.transform == "plain"

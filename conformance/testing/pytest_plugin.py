@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from conformance.core.checks import Check
-    from conformance.judge import Verdict
+    from conformance.core.verdict import Verdict
     from conformance.run.examiner import Examiner
 
 _EXAMINER: "pytest.StashKey[Examiner]" = pytest.StashKey()
@@ -60,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marks = metafunc.definition.iter_markers(MARKER)
     patterns = [str(text) for mark in marks for text in mark.args]
-    from conformance.core.errors import UsageError
+    from conformance.core.outcomes import UsageError
     from conformance.testing.golden_cases import golden_cases
 
     patterns = patterns or metafunc.config.getini(MARKER)
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(
     patterns = config.getoption("--conformance") or config.getini("conformance")
     if not patterns:
         return
-    from conformance.core.errors import UsageError
+    from conformance.core.outcomes import UsageError
     from conformance.run.examiner import Examiner
     from conformance.run.plan import make_plan
 
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(
 
 
 def _seconds(text: str) -> float:
-    from conformance.core.errors import UsageError
+    from conformance.core.outcomes import UsageError
 
     try:
         seconds = float(text)
@@ -143,7 +143,7 @@ class CheckItem(pytest.Item):
 
     def runtest(self) -> None:
         """Ask, judge, and pass, fail or skip."""
-        from conformance.judge import ASIDE, NOT_CONFORMING
+        from conformance.core.verdict import ASIDE, NOT_CONFORMING
 
         verdict, _ = self.config.stash[_EXAMINER].examine(self.check)
         self.user_properties += [("status", verdict.status), ("answer", verdict.answer)]

@@ -33,7 +33,7 @@ ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def pool():
-    world = TorchRanks(8, prepare="conformance.asking:prepare_torch")
+    world = TorchRanks(8, prepare="conformance.frameworks:prepare_torch")
     yield world
     world.close()
 

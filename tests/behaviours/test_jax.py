@@ -8,9 +8,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from conformance.asking import Ask
 from conformance.behaviours.jax import cases as jax_cases
 from conformance.behaviours.model import answer
+from conformance.core.ask import Ask
 from conformance.core.comparison import difference
 from conformance.core.implementations import own
 from conformance.core.outcomes import Answer, Declined
@@ -21,7 +21,7 @@ from conformance.processes import LocalWorld, Task
 pytestmark = pytest.mark.skipif(not is_installed("jax"), reason="jax is not installed")
 
 CASES = jax_cases.cases()
-PRELOAD = ("jax", "conformance.asking", "conformance.frameworks.jax.bridge")
+PRELOAD = ("jax", "conformance.subjects", "conformance.frameworks.jax.bridge")
 CLAUSES = Path(__file__).parents[2] / "conformance" / "core" / "clauses"
 
 
@@ -34,7 +34,7 @@ def _tasks_here_are_found_by_ranks():
 
 @pytest.fixture(scope="module")
 def world():
-    world = LocalWorld(PRELOAD, "conformance.asking:prepare_jax")
+    world = LocalWorld(PRELOAD, "conformance.frameworks:prepare_jax")
     yield world
     world.close()
 
@@ -49,7 +49,7 @@ def ask_for(case_question, device="cpu"):
     return Ask(implementation, case_question, {}, device)
 
 
-def put(world, case_question, function="conformance.asking:ask", broken="", device="cpu"):
+def put(world, case_question, function="conformance.subjects:ask", broken="", device="cpu"):
     asked = ask_for(case_question, device)
     [outcome] = world.run(Task(function, (asked, broken) if broken else asked), 120)
     return outcome

@@ -6,13 +6,13 @@ import pytest
 
 pytest.importorskip("jax", reason="JAX processes need JAX")
 
-from conformance.asking import Ask
 from conformance.behaviours.jax.processes_cases import DEVICES, cases, devices_of
+from conformance.core.ask import Ask
 from conformance.core.comparison import difference
 from conformance.core.implementations import own
 from conformance.core.outcomes import Answer, Declined
-from conformance.oracle import solve
 from conformance.processes import JaxProcesses, Task
+from conformance.subjects import solve
 
 CASES = cases()
 ASKED = next(one for one in own() if one.id == "gradient_mean/jax_shard_map")
@@ -28,7 +28,7 @@ def world(request):
 
 def answers(world, question):
     ask = Ask(ASKED, question, {}, "cpu")
-    return world.run(Task("conformance.asking:ask", ask, question.ranks), 60)
+    return world.run(Task("conformance.subjects:ask", ask, question.ranks), 60)
 
 
 def test_every_process_holds_the_mean_over_all_samples(world):

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from conformance import bench
 from conformance.bench import fresh, memory, worlds
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.frameworks import is_installed
 
 needs_torch = pytest.mark.skipif(not is_installed("torch"), reason="torch is not installed")

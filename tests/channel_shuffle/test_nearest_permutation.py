@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from conformance.channel_shuffle.definition import permutation
-from conformance.channel_shuffle.likeness import likeness
+from conformance.channel_shuffle.permutations import nearest_permutation
 
 RIGHT = permutation(12, 3)
 ORDER = np.arange(12)
@@ -26,24 +26,26 @@ ORDER = np.arange(12)
     ids=str,
 )
 def test_a_move_is_told_in_the_simplest_words_that_give_it(moved, words):
-    assert likeness(tuple(moved.tolist()), 3) == words
+    assert nearest_permutation(tuple(moved.tolist()), 3) == words
 
 
 def test_two_channels_that_stand_for_each_other_are_named():
     moved = RIGHT.copy()
     moved[[4, 9]] = moved[[9, 4]]
-    assert likeness(tuple(moved.tolist()), 3) == (
+    assert nearest_permutation(tuple(moved.tolist()), 3) == (
         "the right shuffle, but with output channels 4 and 9 exchanged"
     )
 
 
 def test_what_is_like_nothing_known_gets_no_words():
     moved = (1, 0, 5, 3, 2, 4, 11, 6, 8, 10, 7, 9)
-    assert likeness(moved, 3) == ""
+    assert nearest_permutation(moved, 3) == ""
 
 
 @pytest.mark.parametrize("groups", [2, 3, 4, 6])
 def test_no_wrong_move_is_told_as_the_right_one(groups):
     for seed in range(200):
         moved = np.random.default_rng(seed).permutation(12)
-        assert likeness(tuple(moved.tolist()), groups) != f"a shuffle with {groups} groups"
+        assert (
+            nearest_permutation(tuple(moved.tolist()), groups) != f"a shuffle with {groups} groups"
+        )

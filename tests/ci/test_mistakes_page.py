@@ -4,7 +4,7 @@ import pytest
 from tests.mistakes.test_gradient_kills import kills
 
 from ci.mistakes_page import PAGE, appearances, section
-from conformance.mistakes import catalogue
+from conformance.subjects import catalogue
 from tests.wrong.forms import forms
 
 TEXT = PAGE.read_text(encoding="utf-8")

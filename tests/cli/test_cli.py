@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import conformance
-from conformance.judge import STATUSES
+from conformance.core.verdict import STATUSES
 from conformance.run.results import read
 from conformance.subjects import all_cases
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from conformance.cli.explain import explain
+from conformance.cli.explained import explain
 from conformance.compare.catalogue import MISTAKES, Cause, all_mistakes
 
 

@@ -5,10 +5,9 @@ from conformance.core.bounds import departure
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import Answer
-from conformance.core.verdict import promised
-from conformance.judge import judge
-from conformance.run.goldens import make
-from conformance.subjects import all_cases
+from conformance.gradient_mean.verdict import promised
+from conformance.run.verdict import judge
+from conformance.subjects import all_cases, solve
 
 CASES = {case.name: case for case in all_cases() if case.operation == "gradient_mean"}
 DDP = next(one for one in own() if one.id == "gradient_mean/torch_ddp")
@@ -16,7 +15,7 @@ DDP = next(one for one in own() if one.id == "gradient_mean/torch_ddp")
 
 def asked(name):
     case = CASES[name]
-    golden = make(case)
+    golden = solve(case)
     right = promised(golden.answers, "rank_mean")
     return Check(DDP, case, "cpu"), golden, right
 

@@ -1,8 +1,8 @@
 import pytest
 
 from conformance.core.checks import Pattern, all_checks, select
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation
+from conformance.core.outcomes import UsageError
 from conformance.subjects import all_cases
 
 

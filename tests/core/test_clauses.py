@@ -42,10 +42,10 @@ def test_a_sentence_of_the_article_comes_with_its_translation():
 def test_the_evidence_against_the_article_tells_it_from_the_truth():
     """What the article says (inside the groups) is another answer than the right one."""
     from conformance.channel_shuffle.diagnosis import answer_of
-    from conformance.run.goldens import make
+    from conformance.subjects import solve
 
     case = next(case for case in all_cases() if case.name == CLAUSES["SA1"].evidence)
-    golden = make(case)
+    golden = solve(case)
     said = answer_of("shuffled-within-groups", case, golden.inputs)
     assert said is not None
     assert (said["output"] != golden.answers["output"]).any()

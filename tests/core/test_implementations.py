@@ -5,7 +5,7 @@ import pytest
 
 import conformance
 from conformance.core import implementations as registry
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 
 HEAD = "import conformance\n"
 GOOD = """

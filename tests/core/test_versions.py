@@ -4,8 +4,8 @@ from packaging.version import Version
 from conformance.core import versions
 from conformance.core.checks import all_checks
 from conformance.core.clauses import all_clauses
-from conformance.core.errors import UsageError
 from conformance.core.implementations import own, own_folder
+from conformance.core.outcomes import UsageError
 from conformance.core.versions import Span
 from conformance.run.known import read as read_known
 from conformance.subjects import all_cases

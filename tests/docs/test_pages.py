@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judge import STATUSES
+from conformance.core.verdict import STATUSES
 from conformance.run.results import Record
 
 ROOT = Path(__file__).parents[2]

@@ -45,10 +45,10 @@ def test_a_gpu_is_told_with_memory_capability_driver_and_runtime(gpus):
 
 
 def test_one_of_several_is_named_by_its_number(gpus):
-    assert list(map(str, torch_devices.those("cuda"))) == ["cuda:0", "cuda:1"]
-    assert list(map(str, torch_devices.those("cuda:1"))) == ["cuda:1"]
+    assert list(map(str, torch_devices.matching_devices("cuda"))) == ["cuda:0", "cuda:1"]
+    assert list(map(str, torch_devices.matching_devices("cuda:1"))) == ["cuda:1"]
     with pytest.raises(Unsupported, match="torch sees 2 cuda devices: there is no cuda:2"):
-        torch_devices.those("cuda:2")
+        torch_devices.matching_devices("cuda:2")
 
 
 def test_a_driver_that_does_not_start_is_told_in_one_line(gpus, monkeypatch):
@@ -120,7 +120,7 @@ def test_jax_tells_why_it_has_no_gpu(monkeypatch):
     monkeypatch.setattr(jax, "devices", fails)
     assert jax_devices.missing("cuda").endswith("FAILED_PRECONDITION: no driver")
     with pytest.raises(Unsupported, match="FAILED_PRECONDITION"):
-        jax_devices.those("cuda:0")
+        jax_devices.matching_devices("cuda:0")
 
 
 def test_jax_asks_for_cuda_by_its_own_name_for_it(monkeypatch):
@@ -137,9 +137,9 @@ def test_jax_asks_for_cuda_by_its_own_name_for_it(monkeypatch):
     monkeypatch.setattr(jax, "devices", {"gpu": [gpu(0), gpu(1)]}.__getitem__)
     words = "Made-up 9000, 60.0 GiB, compute capability 9.0, PJRT C API cuda 13000"
     assert jax_devices.described() == {"cuda:0": words, "cuda:1": words}
-    assert [one.id for one in jax_devices.those("cuda:1")] == [1]
+    assert [one.id for one in jax_devices.matching_devices("cuda:1")] == [1]
     with pytest.raises(Unsupported, match="jax sees 2 cuda devices: there is no cuda:5"):
-        jax_devices.those("cuda:5")
+        jax_devices.matching_devices("cuda:5")
 
 
 def test_full_precision_is_set_and_recorded():

@@ -5,15 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from conformance.asking import Ask
-from conformance.core import ask
+from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import NotExercised, Unsupported
-from conformance.judge import judge
 from conformance.processes.task import Rank
-from conformance.run.goldens import make
-from conformance.subjects import all_cases
+from conformance.run.verdict import judge
+from conformance.subjects import all_cases, ask, solve
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -56,7 +54,7 @@ def torch_gpus(monkeypatch):
 def asked(name, case):
     """What an implementation gives for a case on `cuda`, and the verdict."""
     declared, chosen = IMPLEMENTATIONS[name], CASES[case]
-    golden = make(chosen)
+    golden = solve(chosen)
     answer = ask(Ask(declared, chosen.question, golden.inputs, "cuda"), Rank(0, 1))
     return judge(Check(declared, chosen, "cuda"), golden, [answer])
 
@@ -163,7 +161,7 @@ def test_what_torch_kept_is_given_back_after_each_question(torch_gpus, monkeypat
 
 def test_where_there_is_no_gpu_a_question_about_one_is_unsupported():
     declared, case = IMPLEMENTATIONS["torch_module"], CASES[TWO]
-    payload = Ask(declared, case.question, make(case).inputs, "cuda")
+    payload = Ask(declared, case.question, solve(case).inputs, "cuda")
     if torch_devices.missing("cuda"):
         with pytest.raises(Unsupported, match="torch"):
             ask(payload, Rank(0, 1))

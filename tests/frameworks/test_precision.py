@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from conformance.arithmetic.system import Bits
 from conformance.core.dtypes import DTYPES
+from conformance.core.formats import Bits
 from conformance.frameworks import bridge, is_installed, precision
 from conformance.frameworks.precision import SIGNIFICANDS, measure
 

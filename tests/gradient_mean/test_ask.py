@@ -9,8 +9,8 @@ pytest.importorskip("jax")
 
 import torch
 
-from conformance.asking import Ask
 from conformance.core import implementations as registry
+from conformance.core.ask import Ask
 from conformance.core.dtypes import bits_of
 from conformance.core.outcomes import Answer, Declined, Raised
 from conformance.core.questions import GradientQuestion
@@ -38,10 +38,10 @@ UNIT = 48  # what residuals are multiples of: all counts here divide it
 def ask():
     """Asks an implementation a question in its world; all ranks' outcomes."""
     worlds = {
-        "ranks": TorchRanks(4, "conformance.asking:prepare_torch"),
-        "torch": LocalWorld((), "conformance.asking:prepare_torch"),
-        "jax": LocalWorld((), "conformance.asking:prepare_jax"),
-        "numpy": LocalWorld((), "conformance.asking:prepare_numpy"),
+        "ranks": TorchRanks(4, "conformance.frameworks:prepare_torch"),
+        "torch": LocalWorld((), "conformance.frameworks:prepare_torch"),
+        "jax": LocalWorld((), "conformance.frameworks:prepare_jax"),
+        "numpy": LocalWorld((), "conformance.frameworks:prepare_numpy"),
     }
 
     def put(implementation, question, inputs=None):
@@ -49,7 +49,7 @@ def ask():
         world = worlds["ranks" if per_rank else implementation.framework]
         asked = Ask(implementation, question, inputs or made(question), "cpu")
         ranks = question.world_size if per_rank else 1
-        return world.run(Task("conformance.asking:ask", asked, ranks), 60)
+        return world.run(Task("conformance.subjects:ask", asked, ranks), 60)
 
     yield put
     for world in worlds.values():

@@ -10,7 +10,7 @@ from conformance.gradient_mean import definition as gradient_mean
 from conformance.gradient_mean import inputs as drawing
 from conformance.gradient_mean.cases import families
 from conformance.gradient_mean.models import MODELS, model_of
-from conformance.oracle import solve
+from conformance.subjects import solve
 
 CASES = families()
 # Data that rounds, of every model: nothing is zero at a ReLU, and nothing equal at a max.

@@ -4,16 +4,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from tests.mistakes.kills import kills_of_all
 
 from conformance.core.questions import GradientQuestion, VirtualQuestion
-from conformance.core.verdict import is_right, promised
-from conformance.gradient_mean.diagnosis import diagnose, wrong_answers
-from conformance.gradient_mean.parts import Work
-from conformance.mistakes import catalogue
+from conformance.gradient_mean.diagnosis import answers_of_mistakes, diagnose
+from conformance.gradient_mean.parts import Parts
+from conformance.gradient_mean.verdict import is_right, promised
 from conformance.proofs import kill_matrix as killing
-from conformance.run.goldens import make
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue, solve
+from tests.proofs.kills import kills_of_all
 
 CASES = [
     case for case in all_cases() if isinstance(case.question, GradientQuestion | VirtualQuestion)
@@ -81,85 +79,85 @@ def test_the_catalogue_has_names_of_the_gradient_mean():
 
 def answers_to(case_name, mistake, promise="rank_mean"):
     case = BY_NAME[case_name]
-    golden = make(case)
-    work = Work(case.question, golden.inputs, promise)
+    golden = solve(case)
+    parts = Parts(case.question, golden.inputs, promise)
     (found,) = (
         alternatives
-        for one, alternatives in wrong_answers(work, case.question.world_size)
+        for one, alternatives in answers_of_mistakes(parts, case.question.world_size)
         if one.name == mistake
     )
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
-    return work, expected, bounds, found
+    return parts, expected, bounds, found
 
 
 def test_the_spectrometer_prints_the_factor_as_powers():
-    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "sum-loss")
-    diagnosis = diagnose(work, expected, bounds, found[0])
+    parts, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "sum-loss")
+    diagnosis = diagnose(parts, expected, bounds, found[0])
     assert diagnosis.names == ("sum-loss",)
-    assert diagnosis.evidence.startswith("every gradient is 7 times the right one: n with W = 3")
+    assert diagnosis.words.startswith("every gradient is 7 times the right one: n with W = 3")
 
 
 def test_the_spectrometer_names_the_samples_that_are_missing():
-    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "rank-missing")
-    evidence = diagnose(work, expected, bounds, found[0]).evidence
+    parts, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "rank-missing")
+    evidence = diagnose(parts, expected, bounds, found[0]).words
     assert "35 of 105 samples count nothing: sample 0 of rank 0 in micro-batch 0" in evidence
 
 
 def test_the_spectrometer_names_the_samples_that_are_exchanged():
     case = BY_NAME["spectrometer-w4-n2-1-4-1-k1"]
-    golden = make(case)
+    golden = solve(case)
     expected = promised(golden.answers, "rank_mean")
     (name,) = expected
     given = {name: expected[name][:, ::-1]}  # as if the shards came in the opposite order
-    evidence = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
-    assert "samples count as others should: sample 0 of rank 0" in evidence.evidence
+    evidence = diagnose(Parts(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
+    assert "samples count as others should: sample 0 of rank 0" in evidence.words
 
 
 def test_the_spectrometer_says_how_much_too_much_a_sample_counts():
     case = BY_NAME["spectrometer-w4-n2-1-4-1-k1"]
-    golden = make(case)
+    golden = solve(case)
     expected = promised(golden.answers, "rank_mean")
     (name,) = expected
     given = {name: expected[name] * np.where(np.arange(8) == 3, 2, 1).astype(np.float32)}
-    evidence = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
+    evidence = diagnose(Parts(case.question, golden.inputs, "rank_mean"), expected, {}, [given])
     assert "1 count otherwise than they should: sample 0 of rank 2 in micro-batch 0 (2 times)" in (
-        evidence.evidence
+        evidence.words
     )
 
 
 def test_ranks_that_disagree_are_named():
-    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "never-synchronised")
-    diagnosis = diagnose(work, expected, bounds, found[0])
+    parts, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "never-synchronised")
+    diagnosis = diagnose(parts, expected, bounds, found[0])
     assert diagnosis.names == ("never-synchronised",)
-    assert diagnosis.evidence.startswith("ranks 1, 2 differ from rank 0")
+    assert diagnosis.words.startswith("ranks 1, 2 differ from rank 0")
 
 
 def test_one_rank_that_disagrees_is_one():
-    work, expected, bounds, found = answers_to("spectrometer-w2-n4-k3", "never-synchronised")
-    assert diagnose(work, expected, bounds, found[0]).evidence.startswith(
+    parts, expected, bounds, found = answers_to("spectrometer-w2-n4-k3", "never-synchronised")
+    assert diagnose(parts, expected, bounds, found[0]).words.startswith(
         "rank 1 differs from rank 0;"
     )
 
 
 def test_a_factor_that_is_nearly_one_is_no_power_of_anything():
-    work, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "compressed")
-    evidence = diagnose(work, expected, bounds, found[0]).evidence
+    parts, expected, bounds, found = answers_to("spectrometer-w3-n7-k5", "compressed")
+    evidence = diagnose(parts, expected, bounds, found[0]).words
     assert evidence.startswith("every gradient is 0.99")
     assert evidence.endswith(" times the right one")
 
 
 def test_an_answer_like_no_mistake_gets_no_name():
     case = BY_NAME["spectrometer-w2-n4-k3"]
-    golden = make(case)
+    golden = solve(case)
     expected = promised(golden.answers, "rank_mean")
     given = {name: array + np.float32(1) for name, array in expected.items()}
-    found = diagnose(Work(case.question, golden.inputs, "rank_mean"), expected, {}, [given] * 2)
+    found = diagnose(Parts(case.question, golden.inputs, "rank_mean"), expected, {}, [given] * 2)
     assert found.names == ()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_right_answer_is_right_under_every_promise(case):
-    golden = make(case)
+    golden = solve(case)
     for promise in case.promises or ("rank_mean", "sample_mean", "rank_sum"):
         expected = promised(golden.answers, promise)
         assert is_right([expected], expected, promised(golden.bounds, promise))

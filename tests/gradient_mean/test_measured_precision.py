@@ -5,12 +5,13 @@ import pytest
 
 from conformance.arithmetic import Plain
 from conformance.arithmetic.running import Running
-from conformance.arithmetic.system import Bits, Uncertain
+from conformance.arithmetic.system import Uncertain
 from conformance.core.bounds import departure
-from conformance.core.verdict import promised
+from conformance.core.formats import Bits
 from conformance.gradient_mean import definition as gradient_mean
-from conformance.oracle import loses
-from conformance.run.goldens import at_precision, load
+from conformance.gradient_mean.solve import at_precision, loses
+from conformance.gradient_mean.verdict import promised
+from conformance.run.goldens import load
 from conformance.subjects import all_cases
 
 BOUNDED = [
@@ -94,9 +95,9 @@ def test_an_exact_case_is_never_widened():
 
 def test_a_question_of_fewer_bits_than_the_device_keeps_loses_nothing():
     case = next(c for c in BOUNDED)
-    assert loses(case, Bits(11, 24))
-    assert loses(case, Bits(24, 11))
-    assert not loses(case, Bits(24, 24))
+    assert loses(case.question, Bits(11, 24))
+    assert loses(case.question, Bits(24, 11))
+    assert not loses(case.question, Bits(24, 24))
 
 
 def test_a_contraction_alone_is_charged_with_the_measured_bits():

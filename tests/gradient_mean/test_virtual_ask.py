@@ -6,8 +6,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("jax")
 
-from conformance.asking import Ask
 from conformance.core import implementations as registry
+from conformance.core.ask import Ask
 from conformance.core.checks import asks
 from conformance.core.outcomes import Answer, Raised
 from conformance.core.questions import GradientQuestion, VirtualQuestion
@@ -22,14 +22,16 @@ VIRTUAL = {i.name: i for i in registry.own() if i.runs == "virtual"}
 @pytest.fixture(scope="module")
 def ask():
     worlds = {
-        name: LocalWorld((), f"conformance.asking:prepare_{name}")
+        name: LocalWorld((), f"conformance.frameworks:prepare_{name}")
         for name in ("torch", "jax", "numpy")
     }
 
     def put(implementation, question):
         given = virtual_ranks.inputs(question)
         asked = Ask(implementation, question, given, "cpu")
-        [outcome] = worlds[implementation.framework].run(Task("conformance.asking:ask", asked), 60)
+        [outcome] = worlds[implementation.framework].run(
+            Task("conformance.subjects:ask", asked), 60
+        )
         return outcome, virtual_ranks.answer(question, given)[0][f"rank_mean/{NAME}"]
 
     yield put

@@ -57,7 +57,7 @@ def test_ranks_on_a_gpu_that_is_not_here_decline_with_the_reason():
 
     if not torch_devices.missing("cuda"):
         pytest.skip("there is a GPU here")
-    world = TorchRanks(2, "conformance.asking:prepare_torch", device="cuda")
+    world = TorchRanks(2, "conformance.frameworks:prepare_torch", device="cuda")
     try:
         outcomes = world.run(Task("math:sqrt", 1.0, 2), 60)
     finally:

@@ -3,12 +3,12 @@
 from functools import cache
 
 from conformance.proofs import bound_margins as calibration
-from conformance.proofs.bound_margins import Margin, margins, spread
-from conformance.run.goldens import tier_of
+from conformance.proofs.bound_margins import Margin, margins
+from conformance.report.bounds_used import spread
 from conformance.subjects import all_cases
 from tests.report.records import record
 
-BOUNDED = [case for case in all_cases() if tier_of(case) == "bounded"]
+BOUNDED = [case for case in all_cases() if case.tier == "bounded"]
 
 
 @cache
@@ -33,8 +33,8 @@ def test_a_bound_that_is_too_loose_hides_a_mistake(monkeypatch):
         return {name: scale * array for name, array in honest(arrays, promise).items()}
 
     case = next(case for case in BOUNDED if case.name == "convnet-w4-equal-k1-f32-rounding")
-    golden = calibration.make(case)
-    monkeypatch.setattr(calibration, "make", lambda _: golden)
+    golden = calibration.solve(case)
+    monkeypatch.setattr(calibration, "solve", lambda _: golden)
     monkeypatch.setattr(calibration, "promised", loose)
     assert {margin.mistake for margin in margins([case]) if margin.is_hidden} == {"compressed"}
 

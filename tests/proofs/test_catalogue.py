@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from conformance.channel_shuffle.definition import RIGHT
-from conformance.mistakes import _without_doubles, catalogue
 from conformance.proofs import kill_matrix as killing
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue, without_doubles
 
 CASES = {case.name: case for case in all_cases()}
 PROBE = CASES["identity-probe-f32-c12-g3"]
@@ -16,7 +15,7 @@ PROBE = CASES["identity-probe-f32-c12-g3"]
 def test_a_name_that_is_there_twice_is_refused():
     first, *_ = catalogue()
     with pytest.raises(ValueError, match="inverse-groups is there twice, in channel_shuffle and x"):
-        _without_doubles([first, replace(first, operation="x")])
+        without_doubles([first, replace(first, operation="x")])
 
 
 def test_a_mistake_that_computes_the_right_answer_is_killed_by_nothing(monkeypatch):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judge import Known
 from conformance.proofs.fuzz import Settings, run
 from conformance.proofs.fuzz.ledger import Failure
 from conformance.proofs.fuzz.rounds import minimal
 from conformance.run.case_files import read as read_case
+from conformance.run.known import Known
 from conformance.run.plan import make_players
 
 RIGHT = "x.reshape(n, groups, c // groups, *s).swapaxes(1, 2).reshape(x.shape).copy()"

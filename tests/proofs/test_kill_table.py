@@ -3,13 +3,11 @@
 from functools import cache
 
 import pytest
-from tests.mistakes.kills import kills_of_all
 
 from conformance.channel_shuffle.diagnosis import answer_of
-from conformance.mistakes import catalogue
 from conformance.proofs import kill_matrix as killing
-from conformance.run.goldens import make
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue, solve
+from tests.proofs.kills import kills_of_all
 
 CASES = [case for case in all_cases() if case.operation == "channel_shuffle"]
 STORED = [case for case in CASES if not case.on_the_fly]
@@ -119,7 +117,7 @@ def test_large_cases_tell_the_shuffle_from_whatever_else_moves_elements(case):
 
 def test_the_right_answer_is_never_a_mistakes():
     for case in STORED:
-        golden = make(case)
+        golden = solve(case)
         for name in NAMES if case.refusal is None else ():
             answer = answer_of(name, case, golden.inputs)
             assert answer is None or any(
@@ -129,4 +127,4 @@ def test_the_right_answer_is_never_a_mistakes():
 
 def test_the_documentations_own_example_cannot_tell_the_shuffle_from_its_inverse():
     case = next(case for case in STORED if case.name == "documentation-example")
-    assert answer_of("inverse-groups", case, make(case).inputs) is None
+    assert answer_of("inverse-groups", case, solve(case).inputs) is None

@@ -11,15 +11,14 @@ from functools import cache
 import pytest
 
 from conformance.core.checks import asks
-from conformance.core.errors import UsageError
 from conformance.core.implementations import own
-from conformance.proofs.fuzz.goldens import OnTheFly
+from conformance.core.outcomes import UsageError
 from conformance.proofs.mutants import ledger
 from conformance.proofs.mutants.generation import mutants
-from conformance.proofs.mutants.ledger import Ledger, Measured
+from conformance.proofs.mutants.ledger import Ledger, Measured, score
 from conformance.proofs.mutants.measuring import Outcome, draw, measure, right_cases
-from conformance.proofs.mutants.score import score
 from conformance.run.examiner import Examiner
+from conformance.run.goldens import OnTheFly
 from conformance.subjects import all_cases
 
 [RESHAPE] = [one for one in own() if one.name == "numpy_reshape"]

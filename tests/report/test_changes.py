@@ -1,6 +1,6 @@
 import pytest
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.report.changes import changes, lines
 from conformance.report.merging import merge, write
 from tests.report.records import record, results

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.report import forms
 from conformance.report.merging import merge, write
 from conformance.run.results import read

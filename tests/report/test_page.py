@@ -10,13 +10,12 @@ import pytest
 from conformance.channel_shuffle.diagnosis import answer_of
 from conformance.core.comparison import sha256_of_answer
 from conformance.gradient_mean.diagnosis import as_answer
-from conformance.gradient_mean.parts import Work
-from conformance.mistakes import catalogue
+from conformance.gradient_mean.parts import Parts
 from conformance.report import page
 from conformance.report.page import charts, remade, tables
 from conformance.run.goldens import FOLDER, load
 from conformance.run.results import Record, Run
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record
 
@@ -149,9 +148,9 @@ def test_where_many_checks_fail_the_first_of_every_implementation_are_made_again
 
 def test_the_weights_of_samples_are_those_that_were_given():
     name = "spectrometer-w4-n2-1-4-1-k1"
-    work = Work(case_of(name).question, golden_of(name).inputs, "sample_mean")
+    parts = Parts(case_of(name).question, golden_of(name).inputs, "sample_mean")
     mistake = next(m for m in catalogue() if m.name == "mean-of-means")
-    wrong = as_answer(work, next(iter(mistake.wrong(work)))[0])
+    wrong = as_answer(parts, next(iter(mistake.answers(parts)))[0])
     data = data_of(failing(name, "mean-of-means", wrong, promise="sample_mean"))
     (given,), (case,) = data["given"].values(), data["cases"]
     assert given["proved"] is True

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import BehaviourQuestion
 from conformance.run.case_files import read, written
 from conformance.subjects import all_cases

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from conformance.core.checks import all_checks, select
-from conformance.core.errors import UsageError
 from conformance.core.implementations import own
+from conformance.core.outcomes import UsageError
 from conformance.run import costs
 from conformance.run.plan import make_plan
 from conformance.subjects import all_cases

@@ -2,9 +2,9 @@
 
 import pytest
 
-from conformance.arithmetic.system import Bits
 from conformance.core.checks import Check, Pattern, all_checks, parted
-from conformance.core.errors import UsageError
+from conformance.core.formats import Bits
+from conformance.core.outcomes import UsageError
 from conformance.frameworks import Description
 from conformance.run.devices import DEVICES, NOWHERE, Machine, named
 from conformance.run.plan import make_plan

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 
 from conformance.cli.regeneration import regen
-from conformance.core.errors import UsageError
+from conformance.core.golden import sha256_of
+from conformance.core.outcomes import UsageError
 from conformance.run.goldens import (
     FOLDER,
     MANIFEST,
     load,
-    make,
     read_files,
     rendered_manifest,
-    sha256_of,
     write,
 )
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, solve
 
 GRID = "channel_shuffle-grid.safetensors"
 
@@ -35,7 +34,7 @@ def goldens(tmp_path):
 def test_what_is_stored_is_what_the_oracle_says():
     stored = load(all_cases())
     for case in all_cases():
-        fresh, golden = make(case), stored.of(case)
+        fresh, golden = solve(case), stored.of(case)
         if case.on_the_fly:
             assert golden.hashes == {n: sha256_of(a) for n, a in fresh.answers.items()}
             continue
@@ -171,4 +170,4 @@ def test_complex_numbers_are_stored_as_pairs_that_any_reader_has_types_for():
     case = next(case for case in all_cases() if case.name == "dtype-c64-c6-g2")
     assert pairs.dtype == np.float32
     assert pairs.shape == (*case.question.shape, 2)
-    assert np.array_equal(pairs.reshape(-1).view("c8"), make(case).inputs["input"].reshape(-1))
+    assert np.array_equal(pairs.reshape(-1).view("c8"), solve(case).inputs["input"].reshape(-1))

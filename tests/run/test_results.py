@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.run.results import FILE, Run, Writer, read
 from tests.report.records import record
 

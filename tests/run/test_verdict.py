@@ -6,14 +6,14 @@ import pytest
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation
 from conformance.core.outcomes import Answer, Declined, Fate, Raised
-from conformance.judge import Known, judge
-from conformance.mistakes import catalogue
 from conformance.run.goldens import load
-from conformance.subjects import all_cases
+from conformance.run.known import Known
+from conformance.run.verdict import judge
+from conformance.subjects import all_cases, catalogue
 
 CASES = {case.name: case for case in all_cases()}
 GOLDENS = load(all_cases())
-WRONG = {mistake.name: mistake.wrong for mistake in catalogue()}
+WRONG = {mistake.name: mistake.answers for mistake in catalogue()}
 
 
 def check(case, promise="copy"):
@@ -154,10 +154,10 @@ def test_what_is_no_answer_keeps_its_word(outcome, status):
 
 
 def test_a_large_answer_is_compared_by_hash_and_diagnosed_when_wrong():
-    from conformance.run.goldens import make
+    from conformance.subjects import solve
 
     case = "large-many-samples-u8"
-    golden = make(CASES[case])
+    golden = solve(CASES[case])
     assert verdict(case, Answer(golden.answers)).status == "exact"
     x = golden.inputs["input"]
     found = verdict(case, Answer({"output": WRONG["inverse-groups"].forward(x, 3)}))

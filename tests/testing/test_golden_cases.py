@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.testing.golden_cases import golden_cases
 
 THREE_LINES = """

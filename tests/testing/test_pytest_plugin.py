@@ -81,5 +81,8 @@ def test_a_wrong_pattern_is_a_usage_error(run):
 
 
 def test_the_plugin_imports_nothing_of_the_suite_when_it_is_not_used(tmp_path):
-    code = "import sys, conformance.testing.pytest_plugin; sys.exit('conformance.subjects' in sys.modules)"
+    code = (
+        "import sys, conformance.testing.pytest_plugin; "
+        "sys.exit('conformance.subjects' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

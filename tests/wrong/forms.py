@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from conformance.core.implementations import Implementation, adapter
-from conformance.mistakes import catalogue
+from conformance.subjects import catalogue
 
 FOLDER = Path(__file__).parent
 FRAMEWORKS = ("torch", "jax")

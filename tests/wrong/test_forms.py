@@ -10,19 +10,17 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("jax")
 
-from tests.mistakes.kills import kills_of
-
 from conformance.core.checks import Check, all_checks
 from conformance.core.implementations import gather
 from conformance.core.questions import BehaviourQuestion, ShuffleQuestion, VirtualQuestion
-from conformance.judge import NOT_CONFORMING, RIGHT
-from conformance.mistakes import catalogue
+from conformance.core.verdict import NOT_CONFORMING, RIGHT
 from conformance.report.summary import findings
 from conformance.run.examiner import Examiner
 from conformance.run.goldens import load
 from conformance.run.results import read as read_results
 from conformance.run.results import record_of
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue
+from tests.proofs.kills import kills_of
 from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, files, forms, read
 
 FORMS = forms()  # an unknown name fails here, when tests are collected

@@ -6,16 +6,16 @@ says of such a machine is asked of it there.
 
 from typing import Any
 
-from conformance.behaviours.data_parallel import input_cases as data_parallel_inputs
-from conformance.behaviours.data_parallel import training_cases as data_parallel_training
-from conformance.behaviours.data_parallel.making import (
+from conformance.behaviours.case_parts import (
     REAL,
     SHAPES,
     BehaviourCase,
     Cases,
-    make_case,
+    data_parallel_case,
     sizes,
 )
+from conformance.behaviours.data_parallel import input_cases as data_parallel_inputs
+from conformance.behaviours.data_parallel import training_cases as data_parallel_training
 
 
 def _passing_through() -> Cases:
@@ -26,7 +26,7 @@ def _passing_through() -> Cases:
         ("three", (0, 1, 2), 0),
         ("reversed", (1, 0), 1),
     ):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-pass-through-{word}",
             f"Without an accelerator, and {word} asked for, the module is called with the input.",
             "P1 PA6 PA11 PA13" if word == "three" else "P1 PA6 PA11",
@@ -37,7 +37,7 @@ def _passing_through() -> Cases:
             dim=dim,
         )
     for returns, batch in (("tensor", 5), ("scalar", 5), ("object", 1)):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-one-device-{returns}",
             f"With one device the module itself is called, and its {returns} comes back untouched.",
             "P2",
@@ -50,7 +50,7 @@ def _passing_through() -> Cases:
 def _places() -> Cases:
     """P8, P9, PA6, PA10 to PA14: which device holds what."""
     for what, devices in (("parameter", 2), ("buffer", 2), ("parameter", 3)):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-misplaced-{what}-d{devices}",
             f"One {what} on another device is an error at every forward, and none when it is back.",
             "P8 PA13" if devices == 3 else "P8",
@@ -68,7 +68,7 @@ def _places() -> Cases:
         ("output-on-last", 3, (0, 1, 2), 2),
         ("output-elsewhere", 4, (2, 1), 3),
     ):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-constructed-{word}",
             "The constructor's devices, the first of which holds the module, and its output's.",
             "P8 P9 PA3 PA6 PA10 PA11 PA12",
@@ -78,7 +78,7 @@ def _places() -> Cases:
             device_ids=asked,
             output_device=output,
         )
-    yield make_case(
+    yield data_parallel_case(
         "dp-not-a-module",
         "What is no module is refused, at forward.",
         "PA10",
@@ -87,7 +87,7 @@ def _places() -> Cases:
         devices=2,
     )
     for batch, given_on in ((6, "cpu"), (7, "cpu"), (6, "first"), (5, "last"), (2, "cpu")):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-example-b{batch}-on-{given_on}",
             "The article's example: three devices give what the model alone gives, bit for bit.",
             "P8 P9 PA13 PA14",
@@ -108,7 +108,7 @@ def _outputs() -> Cases:
         ((3, 5), 2, -1),
     ):
         axis = f"dim{dim}" if dim >= 0 else f"dim-minus-{-dim}"
-        yield make_case(
+        yield data_parallel_case(
             f"dp-gathered-{'x'.join(map(str, shape))}-d{devices}-{axis}",
             f"The outputs are concatenated along axis {dim}, on the first device.",
             "P9 PA12",
@@ -126,7 +126,7 @@ def _outputs() -> Cases:
         ("named-tuple", ("Pair", 1, ("dict", 1))),
     )
     for word, structure in structures:
-        yield make_case(
+        yield data_parallel_case(
             f"dp-returned-{word}",
             "An output comes back inside the containers in which the replicas returned it.",
             "P9",
@@ -136,7 +136,7 @@ def _outputs() -> Cases:
             structure=structure,
         )
     for batch, devices, dim in ((5, 2, 0), (9, 4, 0), (1, 2, 0), (5, 2, 1)):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-0d-output-b{batch}-d{devices}-dim{dim}",
             "0-d outputs are an error along another axis than 0."
             if dim
@@ -154,7 +154,7 @@ def _as_the_article_says() -> Cases:
     for batch, devices in SHAPES:
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"
-        yield make_case(
+        yield data_parallel_case(
             f"dp-threads-{ending}",
             "The replicas run at once, in a thread each, and each holds the whole module.",
             "PA2",
@@ -164,21 +164,21 @@ def _as_the_article_says() -> Cases:
     for batch, devices in SHAPES[:2]:
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"
-        yield make_case(
+        yield data_parallel_case(
             f"dp-container-of-the-module-{ending}",
             "The container holds the module that it was given, and no copy.",
             "PA1",
             "_article.container",
             **size,
         )
-        yield make_case(
+        yield data_parallel_case(
             f"dp-no-deprecation-{ending}",
             "It works, and no warning calls it deprecated.",
             "PA15",
             "_article.no_deprecation",
             **size,
         )
-        yield make_case(
+        yield data_parallel_case(
             f"dp-both-classes-{ending}",
             "Both classes are modules around a module; this one's replicas share a process.",
             "PA16",

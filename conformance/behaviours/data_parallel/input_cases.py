@@ -3,7 +3,7 @@
 from itertools import product
 from typing import Any
 
-from conformance.behaviours.data_parallel.making import SHAPES, BehaviourCase, Cases, make_case
+from conformance.behaviours.case_parts import SHAPES, BehaviourCase, Cases, data_parallel_case
 
 
 def _chunks() -> Cases:
@@ -15,7 +15,7 @@ def _chunks() -> Cases:
         (7, 4),
         (0, 3),
     ):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-chunks-b{batch}-d{devices}",
             f"{batch} samples over {devices} devices are split as by torch.chunk.",
             "P3 P4 PA3" if batch < devices else "P3 PA3",
@@ -24,7 +24,7 @@ def _chunks() -> Cases:
             devices=devices,
         )
     for dim, (batch, devices) in product((1, 2), ((9, 4), (5, 2))):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-chunks-b{batch}-d{devices}-dim{dim}",
             f"Along axis {dim}, {batch} over {devices} devices is split as along axis 0.",
             "P3 PA3 PA12",
@@ -34,7 +34,7 @@ def _chunks() -> Cases:
             dim=dim,
         )
     for batch, devices in SHAPES:
-        yield make_case(
+        yield data_parallel_case(
             f"dp-rows-b{batch}-d{devices}",
             f"Of {batch} samples, replica r of {devices} devices sees chunk r and nothing else.",
             "P3 P4 PA4" if batch < devices else "P3 PA4",
@@ -47,7 +47,7 @@ def _chunks() -> Cases:
 def _scattered(
     name: str, about: str, clauses: str, devices: int, **arguments: Any
 ) -> BehaviourCase:
-    return make_case(name, about, clauses, ".scattered", devices=devices, **arguments)
+    return data_parallel_case(name, about, clauses, ".scattered", devices=devices, **arguments)
 
 
 def _containers() -> Cases:

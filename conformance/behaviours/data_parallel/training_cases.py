@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from conformance.behaviours.data_parallel.making import REAL, SHAPES, Cases, make_case, sizes
+from conformance.behaviours.case_parts import REAL, SHAPES, Cases, data_parallel_case, sizes
 
 
 def _gradients() -> Cases:
@@ -10,14 +10,14 @@ def _gradients() -> Cases:
     for batch, devices in SHAPES:
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"
-        yield make_case(
+        yield data_parallel_case(
             f"dp-summed-gradients-{ending}",
             "The gradients of the replicas are summed, and added to what was there.",
             "P10",
             "_training.summed_gradients",
             **size,
         )
-        yield make_case(
+        yield data_parallel_case(
             f"dp-tied-weight-{ending}",
             "A weight under two names gets the sum over both, and over the replicas.",
             "P10",
@@ -28,7 +28,7 @@ def _gradients() -> Cases:
     for (batch, devices), inside in product(
         ((3, 2), (5, 2), (9, 2), (8, 4), (6, 2)), (False, True)
     ):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-mean-loss-{'inside' if inside else 'outside'}-b{batch}-d{devices}",
             "A mean loss inside forward gives the mean of the chunk means."
             if inside
@@ -40,7 +40,7 @@ def _gradients() -> Cases:
             inside=inside,
         )
     for batch, devices in ((3, 2), (5, 2), (8, 4), (6, 2)):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-same-gradient-b{batch}-d{devices}",
             "It is the module's own gradient; the mean of the shards' means only if equal.",
             "P14 PA5 PA7",
@@ -49,7 +49,7 @@ def _gradients() -> Cases:
             devices=devices,
         )
     for batch, devices in ((1, 2), (3, 4), (4, 4), (3, 8), (8, 8), (9, 8)):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-small-batch-b{batch}-d{devices}",
             "A batch that is hardly or not larger than the number of devices works all the same.",
             "P4 P16",
@@ -65,14 +65,14 @@ def _replicas() -> Cases:
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"
         contrast = " P2" if devices == 1 else ""
-        yield make_case(
+        yield data_parallel_case(
             f"dp-attributes-{ending}",
             "Attributes that forward sets are lost, unless there is one device.",
             "P11" + contrast,
             "_training.attributes",
             **size,
         )
-        yield make_case(
+        yield data_parallel_case(
             f"dp-replica-weights-{ending}",
             "A replica has no parameters, and a penalty on them does nothing.",
             "P13" + contrast,
@@ -80,7 +80,7 @@ def _replicas() -> Cases:
             **size,
         )
         for in_place in (True, False):
-            yield make_case(
+            yield data_parallel_case(
                 f"dp-buffers-{'in-place' if in_place else 'rebound'}-{ending}",
                 "Of the changes to a buffer only those of replica 0 stay, and only in place.",
                 "P11 PA8" + contrast,
@@ -93,7 +93,7 @@ def _replicas() -> Cases:
         ("dp-running-statistics-d4", 4, 1.0),
         ("dp-running-statistics-d3", 3, 0.25),
     ):
-        yield make_case(
+        yield data_parallel_case(
             name,
             "BatchNorm's running statistics stay, and are those of the first chunk.",
             "P11 PA8",
@@ -108,7 +108,7 @@ def _replicas() -> Cases:
         ("dp-hooks-b3-d8", 3, 8),
         ("dp-hooks-b5-d1", 5, 1),
     ):
-        yield make_case(
+        yield data_parallel_case(
             name,
             "Forward and backward hooks run once for each replica.",
             "P12 PA9",
@@ -118,7 +118,7 @@ def _replicas() -> Cases:
         )
     names = ("weight", "norm.running_mean", "norm.weight", "module.deep.bias")
     for devices in (1, 2):
-        yield make_case(
+        yield data_parallel_case(
             f"dp-state-keys-d{devices}",
             "Every key of the state begins with `module.`.",
             "P15",
@@ -126,7 +126,7 @@ def _replicas() -> Cases:
             devices=devices,
             names=names,
         )
-    yield make_case(
+    yield data_parallel_case(
         "dp-state-keys-pass-through",
         "Every key of the state begins with `module.`, without an accelerator too.",
         "P1 P15",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from conformance.behaviours.case_parts import GRADIENTS, SINGLES, STARTS, BehaviourCase, make_case
+from conformance.behaviours.case_parts import GRADIENTS, SINGLES, STARTS, BehaviourCase, ddp_case
 
 # What each rank's loader holds where every rank is given the same, (B, F).
 _BATCH = ((1.0, 8.0), (2.0, -3.0), (5.0, 7.0), (4.0, 0.0))
@@ -26,7 +26,7 @@ _OPTIONS = (
 
 def _container() -> Iterator[BehaviourCase]:
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"container-w{ranks}",
             "DDP is a module around the module that it was given, not a copy, over the group.",
             "DA1 DA10",
@@ -34,7 +34,7 @@ def _container() -> Iterator[BehaviourCase]:
             ranks,
             gradients=GRADIENTS[ranks],
         )
-    yield make_case(
+    yield ddp_case(
         "module-by-keyword",
         "The module to be made parallel is the argument `module`.",
         "DA10",
@@ -43,7 +43,7 @@ def _container() -> Iterator[BehaviourCase]:
         gradients=GRADIENTS[2],
     )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"group-of-{ranks}",
             "A group of fewer ranks than there are averages over those alone.",
             "DA2",
@@ -51,7 +51,7 @@ def _container() -> Iterator[BehaviourCase]:
             ranks,
             gradients=GRADIENTS[ranks],
         )
-    yield make_case(
+    yield ddp_case(
         "default-group-w8",
         "Where no group is named, gradients are averaged over all ranks.",
         "DA2",
@@ -59,7 +59,7 @@ def _container() -> Iterator[BehaviourCase]:
         8,
         gradients=GRADIENTS[8],
     )
-    yield make_case(
+    yield ddp_case(
         "default-group-is-the-world",
         "Where no group is named, the group is that of all ranks.",
         "DA2",
@@ -69,7 +69,7 @@ def _container() -> Iterator[BehaviourCase]:
 
 
 def _devices() -> Iterator[BehaviourCase]:
-    yield make_case(
+    yield ddp_case(
         "device-ids-of-a-cpu-module",
         "DDP places no module: one on the CPU stays there, and device_ids=[0] is refused.",
         "DA3 DA11 DA14 DA15",
@@ -77,7 +77,7 @@ def _devices() -> Iterator[BehaviourCase]:
         2,
         inputs=GRADIENTS[2],
     )
-    yield make_case(
+    yield ddp_case(
         "forward-and-backward-are-each-ranks-own",
         "DDP places no module; each of three ranks has its own output and gradient.",
         "DA3",
@@ -85,7 +85,7 @@ def _devices() -> Iterator[BehaviourCase]:
         3,
         inputs=GRADIENTS[3],
     )
-    yield make_case(
+    yield ddp_case(
         "two-device-ids",
         "More than one device in a process is refused.",
         "DA6 DA11",
@@ -93,7 +93,7 @@ def _devices() -> Iterator[BehaviourCase]:
         2,
         device_ids=(0, 1),
     )
-    yield make_case(
+    yield ddp_case(
         "no-device-ids",
         "A module on the CPU is taken where device_ids is None.",
         "DA11",
@@ -101,7 +101,7 @@ def _devices() -> Iterator[BehaviourCase]:
         2,
     )
     for device, word in ((0, "overlooked"), (1, "refused")):
-        yield make_case(
+        yield ddp_case(
             f"output-device-{device}-of-a-cpu-module",
             f"output_device={device} is {word} for a module on the CPU.",
             "DA12",
@@ -109,14 +109,14 @@ def _devices() -> Iterator[BehaviourCase]:
             2,
             output_device=device,
         )
-    yield make_case(
+    yield ddp_case(
         "device-ids-of-a-gpu-module",
         "A module on a GPU takes that one device, where its output lies by default.",
         "DA11 DA12",
         "ddp_construction.gpu_module",
         2,
     )
-    yield make_case(
+    yield ddp_case(
         "current-device-of-every-process",
         "Where no process chooses a device, the current one is 0 in all of them.",
         "DA14",
@@ -172,7 +172,7 @@ def _documentation() -> Iterator[BehaviourCase]:
         ),
     }
     for word, (clause, of, words) in said.items():
-        yield make_case(
+        yield ddp_case(
             f"documentation-{word}",
             f"torch's own documentation of {of} says so.",
             clause,
@@ -181,7 +181,7 @@ def _documentation() -> Iterator[BehaviourCase]:
             of=of,
             words=words,
         )
-    yield make_case(
+    yield ddp_case(
         "where-the-modules-live",
         "All three are modules under torch.nn, the third in torch.nn.parallel alone.",
         "DA18",
@@ -192,7 +192,7 @@ def _documentation() -> Iterator[BehaviourCase]:
 
 def _replicas() -> Iterator[BehaviourCase]:
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"replicas-after-adam-w{ranks}",
             "Ranks that began apart hold the same bits from construction on, through three steps.",
             "DA4",
@@ -203,7 +203,7 @@ def _replicas() -> Iterator[BehaviourCase]:
             steps=3,
         )
     for word, nodes in (("one-node", (0, 0, 0)), ("two-nodes", (0, 0, 1)), ("three", (0, 1, 2))):
-        yield make_case(
+        yield ddp_case(
             f"ranks-on-{word}",
             "The gradient does not depend on which node a rank is told that it is on.",
             "DA5",
@@ -213,7 +213,7 @@ def _replicas() -> Iterator[BehaviourCase]:
             nodes=nodes,
         )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"orders-of-addition-w{ranks}",
             "Where no order of summation rounds, what adds does not show.",
             "DA9",
@@ -224,7 +224,7 @@ def _replicas() -> Iterator[BehaviourCase]:
 
 
 def _inputs() -> Iterator[BehaviourCase]:
-    yield make_case(
+    yield ddp_case(
         "shards-no-input",
         "With every argument of DDP, each rank computes on all that it is given, and on nothing "
         "else.",
@@ -234,7 +234,7 @@ def _inputs() -> Iterator[BehaviourCase]:
         batches=_OWN_BATCHES[2],
         options=_OPTIONS,
     )
-    yield make_case(
+    yield ddp_case(
         "shards-no-input-w3",
         "Three ranks compute each on all that it is given, and on nothing else.",
         "D30 DA13",
@@ -244,7 +244,7 @@ def _inputs() -> Iterator[BehaviourCase]:
         options=_OPTIONS[:1],
     )
     for ranks in (2, 4):
-        yield make_case(
+        yield ddp_case(
             f"whole-batch-on-every-rank-w{ranks}",
             "A batch that every rank is given is computed on whole by every rank.",
             "D30",
@@ -254,7 +254,7 @@ def _inputs() -> Iterator[BehaviourCase]:
             options=("none",),
         )
     for ranks, samples in ((2, (1.0, 6.0, 2.0, -1.0)), (3, (3.0, 6.0, 9.0, 12.0, 0.0, 24.0))):
-        yield make_case(
+        yield ddp_case(
             f"parts-by-the-sampler-w{ranks}",
             "The same code on every rank works on the part that DistributedSampler gives it.",
             "D30 DA16",
@@ -264,7 +264,7 @@ def _inputs() -> Iterator[BehaviourCase]:
             world_size=ranks,
         )
     dataset = ((1.0, 2.0), (0.0, 3.0), (-4.0, 7.0))
-    yield make_case(
+    yield ddp_case(
         "articles-loop",
         "The article's loop gives every rank the whole data set, and adds gradients up.",
         "DA14 DA16",
@@ -274,7 +274,7 @@ def _inputs() -> Iterator[BehaviourCase]:
         mended=False,
         world_size=2,
     )
-    yield make_case(
+    yield ddp_case(
         "articles-loop-mended",
         "With a part each and cleared gradients, the article's loop trains.",
         "DA15",
@@ -288,7 +288,7 @@ def _inputs() -> Iterator[BehaviourCase]:
 
 def _data_parallel() -> Iterator[BehaviourCase]:
     for ranks, samples in ((2, (1.0, 6.0, 2.0, -1.0)), (3, (3.0, 6.0, 9.0, 12.0, 0.0, 24.0))):
-        yield make_case(
+        yield ddp_case(
             f"beside-data-parallel-w{ranks}",
             "For equal shards and a mean loss, DDP and DataParallel give the same gradient.",
             "DA7",
@@ -297,7 +297,7 @@ def _data_parallel() -> Iterator[BehaviourCase]:
             samples=samples,
             world_size=ranks,
         )
-        yield make_case(
+        yield ddp_case(
             f"reduction-w{ranks}",
             "DDP takes the mean of what DataParallel sums; parameters agree, buffers are rank 0's.",
             "DA8",
@@ -305,7 +305,7 @@ def _data_parallel() -> Iterator[BehaviourCase]:
             ranks,
             inputs=SINGLES[ranks],
         )
-        yield make_case(
+        yield ddp_case(
             f"spans-processes-w{ranks}",
             "DataParallel's replicas are in one process, DDP's each in its own.",
             "DA17",
@@ -323,7 +323,7 @@ def _data_parallel() -> Iterator[BehaviourCase]:
         (0.0, 1.0, 1.0, -2.0),
     )
     for ranks in (2, 4):
-        yield make_case(
+        yield ddp_case(
             f"channel-shuffle-network-w{ranks}",
             "A network with a channel shuffle gets the same gradients from one device, from "
             "DataParallel and from DDP.",

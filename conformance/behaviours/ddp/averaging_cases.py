@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import product
 
-from conformance.behaviours.case_parts import GRADIENTS, SINGLES, STARTS, BehaviourCase, make_case
+from conformance.behaviours.case_parts import GRADIENTS, SINGLES, STARTS, BehaviourCase, ddp_case
 
 # In f64 and in any order of addition, ×fl(1/3) and ÷3 leave other bits of the mean of each column,
 # and ÷3 after the addition others again of the last.
@@ -15,7 +15,7 @@ _DIVIDED = {
 
 def _construction() -> Iterator[BehaviourCase]:
     for ranks, (how, init_sync) in product((2, 3), (("broadcast", True), ("no-init-sync", False))):
-        yield make_case(
+        yield ddp_case(
             f"start-{how}-w{ranks}",
             "Ranks start apart and change apart; "
             + ("construction alone joins them." if init_sync else "nothing joins them."),
@@ -26,7 +26,7 @@ def _construction() -> Iterator[BehaviourCase]:
             init_sync=init_sync,
         )
     for module in ("frozen", "channel-shuffle", "trained"):
-        yield make_case(
+        yield ddp_case(
             f"module-{module}",
             "A module is refused if and only if nothing in it is to be trained.",
             "D18",
@@ -34,14 +34,14 @@ def _construction() -> Iterator[BehaviourCase]:
             2,
             module=module,
         )
-    yield make_case(
+    yield ddp_case(
         "before-init-process-group",
         "Without init_process_group, construction is refused.",
         "D31",
         "ddp_construction.before_init",
         2,
     )
-    yield make_case(
+    yield ddp_case(
         "nccl-of-a-cpu-build",
         "torch without NCCL refuses the backend nccl.",
         "D31",
@@ -49,7 +49,7 @@ def _construction() -> Iterator[BehaviourCase]:
         2,
     )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"processes-w{ranks}",
             "Each rank is a process of its own; on the CPU gloo joins them.",
             "D31 DA6",
@@ -61,7 +61,7 @@ def _construction() -> Iterator[BehaviourCase]:
 
 def _averaging() -> Iterator[BehaviourCase]:
     for ranks, rows in GRADIENTS.items():
-        yield make_case(
+        yield ddp_case(
             f"mean-w{ranks}",
             "Every rank holds the sum of the ranks' own gradients, divided by W.",
             "D2",
@@ -69,7 +69,7 @@ def _averaging() -> Iterator[BehaviourCase]:
             ranks,
             gradients=rows,
         )
-        yield make_case(
+        yield ddp_case(
             f"same-bits-w{ranks}",
             "Where sums round, every rank holds the same bits all the same.",
             "D2",
@@ -77,7 +77,7 @@ def _averaging() -> Iterator[BehaviourCase]:
             ranks,
             features=50,
         )
-    yield make_case(
+    yield ddp_case(
         "same-bits-tiny-buckets-w3",
         "The same bits on every rank, with a bucket for every parameter.",
         "D2",
@@ -93,7 +93,7 @@ def _averaging() -> Iterator[BehaviourCase]:
         4: ((1.0,), (2.0, 6.0), (5.0,), (0.0, 1.0, 3.0, 16.0)),
     }
     for ranks, samples in shards.items():
-        yield make_case(
+        yield ddp_case(
             f"unequal-shards-w{ranks}",
             "Unequal shards give the mean of their means: ranks are averaged, not samples.",
             "D3",
@@ -101,7 +101,7 @@ def _averaging() -> Iterator[BehaviourCase]:
             ranks,
             shards=samples,
         )
-        yield make_case(
+        yield ddp_case(
             f"sum-loss-w{ranks}",
             "A loss that sums gives the sum over all samples, divided by W.",
             "D4",
@@ -111,7 +111,7 @@ def _averaging() -> Iterator[BehaviourCase]:
             reduction="sum",
         )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"tied-weight-w{ranks}",
             "A weight that two layers share has one gradient, the sum over its uses, averaged.",
             "D19",
@@ -131,7 +131,7 @@ def _rounding() -> Iterator[BehaviourCase]:
         "builtin-hook-set-to-none": "torch_ddp_builtin_hook",
     }
     for ranks, (path, asked_of) in product((2, 3), paths.items()):
-        yield make_case(
+        yield ddp_case(
             f"scaling-{path}-w{ranks}",
             "The bits of the mean tell whether it was multiplied by 1/W or divided by W.",
             "D5",
@@ -143,7 +143,7 @@ def _rounding() -> Iterator[BehaviourCase]:
             steps=3,
         )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"allreduce-hook-w{ranks}",
             "allreduce_hook divides before it adds, whatever its docstring says of the default.",
             "D6",
@@ -153,7 +153,7 @@ def _rounding() -> Iterator[BehaviourCase]:
             gradients=_DIVIDED[ranks],
         )
     for ranks, rounds in product((2, 3, 4, 8), (True, False)):
-        yield make_case(
+        yield ddp_case(
             f"steps-{'rounding' if rounds else 'exact'}-w{ranks}",
             "On the same data, steps repeat the second"
             + (", and the first too." if ranks == 2 or not rounds else "."),
@@ -166,7 +166,7 @@ def _rounding() -> Iterator[BehaviourCase]:
             world_size=ranks,
         )
     for used in ("abc", "cab", "bca"):
-        yield make_case(
+        yield ddp_case(
             f"bucket-order-{used}",
             f"Parameters used in the order {used} are put in buckets anew after the first step.",
             "D24",
@@ -185,7 +185,7 @@ def _bypassing() -> Iterator[BehaviourCase]:
         "both": ("forward", "backward"),
     }
     for ranks, (word, inside) in product((2, 3), insides.items()):
-        yield make_case(
+        yield ddp_case(
             f"no-sync-around-{word}-w{ranks}",
             "Gradients stay apart if and only if no_sync() holds the forward.",
             "D12",
@@ -204,7 +204,7 @@ def _bypassing() -> Iterator[BehaviourCase]:
             )
             for r in range(ranks)
         )
-        yield make_case(
+        yield ddp_case(
             f"micro-batches-k5-w{ranks}",
             "Five micro-batches leave the mean over the ranks of the sum, which no 5 divides.",
             "D13",
@@ -213,7 +213,7 @@ def _bypassing() -> Iterator[BehaviourCase]:
             "torch_ddp_no_sync",
             batches=batches,
         )
-        yield make_case(
+        yield ddp_case(
             f"past-the-wrapper-w{ranks}",
             "A forward through .module leaves every rank its own gradient, without a word.",
             "D14",
@@ -222,7 +222,7 @@ def _bypassing() -> Iterator[BehaviourCase]:
             gradients=GRADIENTS[ranks],
         )
     for ranks, after in product((2, 3), (False, True)):
-        yield make_case(
+        yield ddp_case(
             f"autograd-grad-{'after-backward' if after else 'alone'}-w{ranks}",
             "torch.autograd.grad returns each rank's own gradient and leaves .grad as it was.",
             "D15",
@@ -235,7 +235,7 @@ def _bypassing() -> Iterator[BehaviourCase]:
 
 def _graphs() -> Iterator[BehaviourCase]:
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"unused-w{ranks}",
             "After a step with an unused parameter nothing is averaged; the next forward raises.",
             "D16",
@@ -244,7 +244,7 @@ def _graphs() -> Iterator[BehaviourCase]:
             gradients=SINGLES[ranks],
         )
     for (ranks, user), old in product(((2, 0), (2, 1), (3, 2)), (None, 7.0)):
-        yield make_case(
+        yield ddp_case(
             f"find-unused-rank-{user}-uses{'-old' if old else ''}-w{ranks}",
             "A parameter that one rank used gets its gradient over W; one that none did, nothing.",
             "D17",
@@ -263,7 +263,7 @@ def _graphs() -> Iterator[BehaviourCase]:
         "no-longer-used-but-again": (("ab", "a", "ab"), 2),
     }
     for ranks, (word, (steps, stops)) in product((2, 3), graphs.items()):
-        yield make_case(
+        yield ddp_case(
             f"static-graph-{word}-w{ranks}",
             "With static_graph, a graph that changes raises: where, depends on how it changes.",
             "D28",

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from conformance.behaviours.case_parts import GRADIENTS, STARTS, BehaviourCase, make_case
+from conformance.behaviours.case_parts import GRADIENTS, STARTS, BehaviourCase, ddp_case
 
 _LATER = {2: (11.0, 13.0), 3: (11.0, 13.0, 17.0)}
 
 
 def _hooks() -> Iterator[BehaviourCase]:
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"sum-hook-w{ranks}",
             "A hook is shown buckets that nobody has divided; one that only sums leaves the sum.",
             "D7",
@@ -22,7 +22,7 @@ def _hooks() -> Iterator[BehaviourCase]:
         )
     for first, second in product((False, True), repeat=2):
         words = ("a-hook", "the-builtin")
-        yield make_case(
+        yield ddp_case(
             f"second-hook-{words[second]}-after-{words[first]}",
             "A second communication hook is refused when it is registered.",
             "D8",
@@ -40,7 +40,7 @@ def _hooks() -> Iterator[BehaviourCase]:
         (65504.0,) * 3,
     )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"fp16-hook-w{ranks}",
             "fp16_compress_hook casts before it divides: 70000 is infinite, 1e-8 is 0.",
             "D9",
@@ -51,7 +51,7 @@ def _hooks() -> Iterator[BehaviourCase]:
             ),
         )
     for wrapped in (False, True):
-        yield make_case(
+        yield ddp_case(
             f"bf16-{'wrapper' if wrapped else 'hook'}-refused",
             "torch without NCCL and XCCL refuses a bf16 hook when it is registered.",
             "D10",
@@ -60,7 +60,7 @@ def _hooks() -> Iterator[BehaviourCase]:
             wrapped=wrapped,
         )
     for ranks in (2, 3):
-        yield make_case(
+        yield ddp_case(
             f"bf16-hook-renamed-w{ranks}",
             "Under another name the bf16 hook averages, over gloo too.",
             "D10",
@@ -80,7 +80,7 @@ def _buffers() -> Iterator[BehaviourCase]:
         "broadcast-off": {"option": "broadcast_buffers"},
     }
     for ranks, (word, arguments) in product((2, 3), looks.items()):
-        yield make_case(
+        yield ddp_case(
             f"buffers-{word}-w{ranks}",
             "A buffer when DDP is built, and as a forward finds it: rank 0's, or each rank's own.",
             "D21",
@@ -91,7 +91,7 @@ def _buffers() -> Iterator[BehaviourCase]:
             **arguments,
         )
     for how in ("training", "inside-ddp"):
-        yield make_case(
+        yield ddp_case(
             f"sync-batch-norm-{how}",
             "SyncBatchNorm on the CPU is refused, in training and at DDP's construction.",
             "D23",
@@ -99,7 +99,7 @@ def _buffers() -> Iterator[BehaviourCase]:
             2,
             how=how,
         )
-    yield make_case(
+    yield ddp_case(
         "sync-batch-norm-eval",
         "SyncBatchNorm in eval mode works on the CPU.",
         "D23",
@@ -114,7 +114,7 @@ def _buffers() -> Iterator[BehaviourCase]:
 def _training() -> Iterator[BehaviourCase]:
     inputs = {2: ((2.0,), (4.0, 6.0, 10.0)), 3: ((6.0, 12.0, 30.0), (18.0,), (36.0, 24.0))}
     for ranks, by_initial in product((2, 3), (True, False)):
-        yield make_case(
+        yield ddp_case(
             f"join-by-{'initial' if by_initial else 'active'}-w{ranks}",
             "Under join(), ranks that ran out count as zero; who is counted in W is an option.",
             "D22",
@@ -130,7 +130,7 @@ def _training() -> Iterator[BehaviourCase]:
         "momentum-restarted": {"optimizer": "momentum", "restart": True},
     }
     for ranks, (word, arguments) in product((2, 4), ways.items()):
-        yield make_case(
+        yield ddp_case(
             f"models-averaged-{word}-w{ranks}",
             "Averaging models after steps, and averaging gradients before them: the same or not.",
             "D27",
@@ -143,7 +143,7 @@ def _training() -> Iterator[BehaviourCase]:
         )
     others = {**ways, "adam": {"optimizer": "adam"}, "clipping": {"clip": 1.0}}
     for word, arguments in others.items():
-        yield make_case(
+        yield ddp_case(
             f"models-averaged-{word}-w3",
             "The same or not, up to rounding.",
             "D27",
@@ -158,7 +158,7 @@ def _training() -> Iterator[BehaviourCase]:
 def _sampler() -> Iterator[BehaviourCase]:
     sizes = ((10, 3), (9, 3), (2, 5), (7, 4), (1, 3))
     for (samples, replicas), drop_last in product(sizes, (False, True)):
-        yield make_case(
+        yield ddp_case(
             f"sampler-{samples}-over-{replicas}{'-drop-last' if drop_last else ''}",
             "Every rank gets as many samples: the head is repeated, or the tail dropped.",
             "D25",
@@ -169,7 +169,7 @@ def _sampler() -> Iterator[BehaviourCase]:
             drop_last=drop_last,
         )
     for drop_last in (False, True):
-        yield make_case(
+        yield ddp_case(
             f"sampler-shuffled{'-drop-last' if drop_last else ''}",
             "Of a shuffled list it is the shuffled head that is repeated.",
             "D25",
@@ -180,7 +180,7 @@ def _sampler() -> Iterator[BehaviourCase]:
             drop_last=drop_last,
         )
     for set_epoch in (False, True):
-        yield make_case(
+        yield ddp_case(
             f"sampler-{'with' if set_epoch else 'without'}-set-epoch",
             "A shuffled order is another in each epoch only if set_epoch is called.",
             "D26",

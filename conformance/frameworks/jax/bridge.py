@@ -51,14 +51,14 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> jax.
         raise Unsupported(f"jax has no {dtype.torch}")
     if layout != "contiguous":
         raise Unsupported("jax arrays have no strides: there is no layout to ask about")
-    return jax.device_put(np.array(values, order="C"), jax_devices.those(device)[0])
+    return jax.device_put(np.array(values, order="C"), jax_devices.matching_devices(device)[0])
 
 
 def values(array: Any, device: str) -> np.ndarray:
     """The array's bits in the carrier of its dtype."""
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         raise WrongAnswer(f"gave {type(array).__name__}, not a concrete jax.Array")
-    wanted = jax_devices.those(device)[0]
+    wanted = jax_devices.matching_devices(device)[0]
     if array.devices() != {wanted}:
         raise WrongAnswer(f"gave an array on {array.devices()}, not on {wanted}")
     return np.asarray(array).copy()
@@ -169,7 +169,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def settle(device: str) -> None:
     """Else, on a machine with a GPU, what is asked of the CPU would run there where it can."""
     me = jax.process_index()
-    first = next(one for one in jax_devices.those(device) if one.process_index == me)
+    first = next(one for one in jax_devices.matching_devices(device) if one.process_index == me)
     if first.platform != jax.default_backend():
         jax.config.update("jax_default_device", first)
     elif jax.config.jax_default_device is not None:

@@ -63,13 +63,13 @@ def of_kind(kind: str) -> list[Any]:
     return list(jax.devices(_PLATFORMS.get(kind, kind)))
 
 
-def those(device: str) -> list[Any]:
+def matching_devices(device: str) -> list[Any]:
     """Every device of a kind, or the one that is named with its index.
 
     Raises:
         Unsupported: if there is none; it says why.
     """
-    return frameworks.those("jax", device, of_kind)
+    return frameworks.matching_devices("jax", device, of_kind)
 
 
 def first(device: str, count: int, needed: int) -> list[Any]:
@@ -78,7 +78,7 @@ def first(device: str, count: int, needed: int) -> list[Any]:
     Raises:
         Unsupported: if there are fewer than are needed.
     """
-    here = those(device)[:count]
+    here = matching_devices(device)[:count]
     if len(here) < needed:
         raise Unsupported(f"{needed} devices are asked for, {len(here)} are here")
     return here

@@ -53,7 +53,7 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> torc
     if layout == "negative":
         raise Unsupported("torch has no negative strides")
     target = getattr(torch, dtype.torch)
-    place = torch_devices.those(device)[0]
+    place = torch_devices.matching_devices(device)[0]
     if layout == "contiguous":
         raw = torch.from_numpy(np.array(values, order="C").reshape(-1).view(np.uint8))
         if dtype.kind == "quantized":

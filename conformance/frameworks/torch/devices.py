@@ -79,13 +79,13 @@ def of_kind(kind: str) -> list[torch.device]:
     return [torch.device(kind, index) for index in range(_module(kind).device_count())]
 
 
-def those(device: str) -> list[torch.device]:
+def matching_devices(device: str) -> list[torch.device]:
     """Every device of a kind, or the one that is named with its index.
 
     Raises:
         Unsupported: if there is none; it says why.
     """
-    return frameworks.those("torch", device, of_kind)
+    return frameworks.matching_devices("torch", device, of_kind)
 
 
 def choose(device: torch.device) -> None:

@@ -7,31 +7,30 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis.strategies import SearchStrategy
-
 import conformance
-from conformance.channel_shuffle import drawn as channel_shuffle
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation
-from conformance.core.questions import AnyCase
+from conformance.core.verdict import NOT_CONFORMING, Verdict
 from conformance.frameworks import is_installed
-from conformance.gradient_mean import drawn as gradient_mean
-from conformance.judge import NOT_CONFORMING, Known, Verdict
-from conformance.proofs.fuzz.goldens import OnTheFly
-from conformance.proofs.fuzz.interrupt import heard
 from conformance.proofs.fuzz.ledger import Ledger
-from conformance.proofs.fuzz.rounds import STRIKES, Examine, LeftOut, OutOfTime, Player, play
+from conformance.proofs.fuzz.rounds import (
+    STRIKES,
+    Examine,
+    LeftOut,
+    OutOfTime,
+    Player,
+    certified,
+    heard,
+    play,
+)
 from conformance.run.examiner import Examiner
-from conformance.run.known import entry_for
+from conformance.run.goldens import OnTheFly
+from conformance.run.known import Known, entry_for
 from conformance.run.results import now
 
 __all__ = ["Fuzz", "Settings", "run"]
 
-STRATEGIES: dict[str, SearchStrategy[AnyCase]] = {
-    "channel_shuffle": channel_shuffle.cases(),
-    "gradient_mean": gradient_mean.cases(),
-}
-# Cases of a turn, so that everybody's comes within a minute.
+# Cases per turn: few enough that every implementation gets a turn within a minute.
 _EXAMPLES = {"channel_shuffle": 200, "gradient_mean": 40}
 _FEW = 8
 
@@ -157,7 +156,7 @@ def _take_turns(
             for player in still:
                 one = player.implementation
                 examples = _FEW if _compiles(one) else _EXAMPLES[one.operation]
-                strategy = STRATEGIES[one.operation]
+                strategy = certified(one.operation)
                 try:
                     play(player, strategy, examples, number, examine, fuzz.ledger, deadline)
                 except LeftOut:

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
-from conformance.judge import Verdict
+from conformance.core.outcomes import UsageError
+from conformance.core.verdict import Verdict
 from conformance.run.case_files import written
 from conformance.run.results import now
 

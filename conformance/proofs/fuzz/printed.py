@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.core.console import unfolded
-from conformance.judge import STATUSES
+from conformance.core.verdict import STATUSES
 from conformance.proofs.fuzz import Fuzz
 from conformance.proofs.fuzz.ledger import FILE, Failure
 from conformance.proofs.fuzz.rounds import minimal

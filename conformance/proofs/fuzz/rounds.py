@@ -1,8 +1,12 @@
 """One round: some drawn cases put to one implementation, and the first failure shrunk."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.errors import Flaky
@@ -11,8 +15,11 @@ from hypothesis.strategies import SearchStrategy
 from conformance.core.checks import Check, asks
 from conformance.core.implementations import Implementation
 from conformance.core.questions import AnyCase
-from conformance.judge import NOT_CONFORMING, Verdict
+from conformance.core.verdict import NOT_CONFORMING, Verdict
+from conformance.gradient_mean.inputs import Undrawable
 from conformance.proofs.fuzz.ledger import Failure, Ledger
+from conformance.run.goldens import made
+from conformance.subjects import drawn
 
 # What shrinking may cost, and how often an implementation may hang or die before it is left out.
 _SHRINKS, _SHRINK_SECONDS, STRIKES = 400, 30.0, 3
@@ -198,3 +205,43 @@ def minimal(failures: Iterable[Failure]) -> list[Failure]:
         or (failure.check.implementation.id, failure.check.device, signature_of(failure.verdict))
         not in shrunk
     ]
+
+
+@contextmanager
+def heard() -> Iterator[Callable[[], bool]]:
+    """Notes the first Ctrl-C between two checks; the second one raises as usual.
+
+    Raised wherever it happens to come, it is lost in a callback of the garbage collector, or leaves
+    Hypothesis in the middle of its own bookkeeping.
+
+    Yields:
+        A function that says whether there was one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Signals come to the main thread alone.
+        return
+    came = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came.is_set():
+            signal.default_int_handler(number, frame)
+        came.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def certified(operation: str) -> SearchStrategy[AnyCase]:
+    """Returns what draws cases of an operation, without those that nobody can certify."""
+    return drawn(operation).filter(_has_answer)
+
+
+def _has_answer(case: AnyCase) -> bool:
+    try:
+        made(case)
+    except Undrawable:
+        return False
+    return True

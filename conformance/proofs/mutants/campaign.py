@@ -9,16 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from conformance.core.checks import Check
+from conformance.core.golden import Golden
 from conformance.core.implementations import Implementation
-from conformance.core.questions import AnyCase, BehaviourQuestion
-from conformance.judge import Known, Verdict
-from conformance.proofs.fuzz.goldens import OnTheFly
+from conformance.core.questions import AnyCase
+from conformance.core.verdict import Verdict
 from conformance.proofs.mutants.generation import Mutant, mutants
 from conformance.proofs.mutants.ledger import Ledger, Measured
 from conformance.proofs.mutants.measuring import DEVICE, RANDOM, draw, measure, right_cases
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import Golden, Goldens, load
-from conformance.run.known import entry_for
+from conformance.run.goldens import Goldens, OnTheFly, load
+from conformance.run.known import Known, entry_for
 from conformance.subjects import all_cases
 
 # A mutant that waits for ever costs this much: ranks answer in milliseconds, JAX compiles first.
@@ -48,7 +48,7 @@ class Campaign:
         """Verify the goldens; read what an earlier campaign with them wrote."""
         self._goldens = load(all_cases())
         self._answers = _Answers(self._goldens)
-        self._asked = [c for c in all_cases() if not isinstance(c.question, BehaviourQuestion)]
+        self._asked = [c for c in all_cases() if c.kind != "behaviour"]
         self._drawn = lru_cache(maxsize=None)(self._draw)
         self._ledger = Ledger(self.folder, self._goldens.by_operation)
 

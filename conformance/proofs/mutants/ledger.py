@@ -2,11 +2,12 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.proofs.mutants.generation import Mutant
 from conformance.proofs.mutants.measuring import Outcome
 from conformance.run.results import writable
@@ -103,3 +104,35 @@ def _entries(file: Path) -> Iterator[dict[str, str | int]]:
 def _measured(entry: dict[str, str | int]) -> Measured:
     told = {name: entry[name] for name in ("fate", "case", "status", "mistake", "asked")}
     return Measured(str(entry["id"]), str(entry["kind"]), Outcome(**told))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts of mutants by what became of them.
+
+    >>> Score(made=10, stillborn=4, killed=3, equivalent=2, survived=1).share
+    0.75
+    """
+
+    made: int
+    stillborn: int
+    killed: int
+    equivalent: int
+    survived: int
+
+    @property
+    def share(self) -> float:
+        """Of those that answer and answer wrong, the share that the suite sees."""
+        return self.killed / (self.killed + self.survived or 1)
+
+
+def score(measured: Iterable[Measured]) -> Score:
+    """Counts what became of mutants."""
+    fates = Counter(mutant.outcome.fate for mutant in measured)
+    return Score(
+        fates.total(),
+        fates["stillborn"],
+        fates["killed"],
+        fates["equivalent"],
+        fates["survived"],
+    )

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from conformance.core.checks import Check, asks
 from conformance.core.implementations import Implementation
 from conformance.core.questions import AnyCase
-from conformance.judge import NOT_CONFORMING, RIGHT, Verdict
-from conformance.proofs.fuzz import STRATEGIES
+from conformance.core.verdict import NOT_CONFORMING, RIGHT, Verdict
+from conformance.proofs.fuzz.rounds import certified
 
 Examine = Callable[[Check], Verdict]
 Drawn = Callable[[], Sequence[AnyCase]]
@@ -102,7 +102,7 @@ def draw(
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(STRATEGIES[operation])
+        @given(certified(operation))
         def once(case: AnyCase) -> None:
             if asks(case, asked):
                 found[case] = None

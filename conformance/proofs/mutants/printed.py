@@ -8,8 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.core.console import unfolded
-from conformance.proofs.mutants.ledger import Measured
-from conformance.proofs.mutants.score import Score, score
+from conformance.proofs.mutants.ledger import Measured, Score, score
 
 
 def show(measured: Sequence[Measured], console: Console, *, is_whole: bool = True) -> None:

@@ -13,8 +13,8 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
 
-from conformance.core.visible import visible
-from conformance.judge import ASIDE, NOT_CONFORMING, STATUSES
+from conformance.core.console import visible
+from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report.comparison import comparisons, cut_short, legend, tally
 from conformance.report.page import charts, tables
 from conformance.report.page.signs import SIGNS, WORDS, address
@@ -114,7 +114,7 @@ def _verdict(run: Run, failed: int) -> str:
 
 def _findings(run: Run) -> list[dict[str, Any]]:
     """The sentence on each implementation that does not conform, and what to write instead."""
-    from conformance.mistakes import catalogue
+    from conformance.subjects import catalogue
 
     advice = {mistake.name: mistake.advice for mistake in catalogue()}
     return [

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.proofs.bound_margins import spread
+from conformance.report.bounds_used import spread
 from conformance.run.results import Record
 
 _DECADES = 6  # of error ÷ bound, from 10⁻⁶ to 1

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from conformance.channel_shuffle.diagnosis import answer_of
-from conformance.core.comparison import difference, sha256_of_answer
+from conformance.core.comparison import Arrays, difference, sha256_of_answer
 from conformance.core.dtypes import bits_of
-from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
-from conformance.core.verdict import promised, with_positive_zeros
+from conformance.core.golden import Golden
+from conformance.core.questions import AnyCase
 from conformance.gradient_mean.diagnosis import as_answer
-from conformance.gradient_mean.parts import ByRank, Work
-from conformance.mistakes import catalogue
+from conformance.gradient_mean.mistakes import MISTAKES
+from conformance.gradient_mean.parts import ByRank, Parts
+from conformance.gradient_mean.verdict import promised, with_positive_zeros
 from conformance.report.page import charts, told
-from conformance.run.goldens import Golden, Goldens
+from conformance.run.goldens import Goldens
 from conformance.run.results import Record, Run
 
 PLACE = "CHECK"
@@ -30,7 +31,6 @@ MOST = 400  # checks: each takes a few milliseconds and a kilobyte
 _MOST_ARRAYS = 4
 _MOST_ELEMENTS = 300_000  # elements of an input on which a mistake is tried again
 _MOVES = re.compile(r"it moves the channels as ((?:\([\d ]*\))+)")
-Arrays = Mapping[str, np.ndarray]
 
 
 def given(
@@ -73,7 +73,7 @@ def _moves(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
     """The permutation that stands in the reason, and what it did to photographs."""
     read = _MOVES.search(record.reason)
     question = case.question
-    if read is None or not isinstance(question, ShuffleQuestion):
+    if read is None or case.kind != "shuffle":
         return {}
     permutation = of_cycles(read[1], question.channels)
     if permutation is None:
@@ -106,7 +106,7 @@ def _seen(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
     if record.answer is None or not record.fits:
         return {}
     expected = golden.answers
-    if isinstance(case.question, GradientQuestion):
+    if case.kind == "average":
         expected = promised(golden.answers, record.promise)
     first: tuple[str, Arrays] | None = None
     for name, answer in _candidates(record, case, golden):
@@ -124,24 +124,24 @@ def _candidates(record: Record, case: AnyCase, golden: Golden) -> Iterator[tuple
     question = case.question
     if sum(array.size for array in golden.inputs.values()) > _MOST_ELEMENTS:
         return
-    if isinstance(question, ShuffleQuestion):
+    if case.kind == "shuffle":
         if case.refusal is not None:
             return
         for name in record.fits:
             answer = answer_of(name, case, golden.inputs)
             if answer is not None:
                 yield name, answer
-    if isinstance(question, GradientQuestion) and record.promise:
-        work = Work(question, golden.inputs, record.promise)
-        for mistake in catalogue("gradient_mean"):
+    if case.kind == "average" and record.promise:
+        parts = Parts(question, golden.inputs, record.promise)
+        for mistake in MISTAKES:
             if mistake.name in record.fits:
-                for by_rank in mistake.wrong(work):
-                    yield mistake.name, _of_rank_0(work, by_rank)
+                for by_rank in mistake.answers(parts):
+                    yield mistake.name, _of_rank_0(parts, by_rank)
 
 
-def _of_rank_0(work: Work, by_rank: ByRank) -> Arrays:
+def _of_rank_0(parts: Parts, by_rank: ByRank) -> Arrays:
     """What the judge takes the hash of: the first rank's answer, with its zeros positive."""
-    return with_positive_zeros(as_answer(work, by_rank[0]))
+    return with_positive_zeros(as_answer(parts, by_rank[0]))
 
 
 def _beside(case: AnyCase, answer: Arrays, expected: Arrays) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation, declared_in, own, own_folder
-from conformance.judge import RIGHT
+from conformance.core.outcomes import UsageError
+from conformance.core.verdict import RIGHT
 from conformance.run.results import Run
 
 LONGEST = 200  # lines of a source that is shown

@@ -5,14 +5,13 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from conformance.core.clauses import all_clauses
-from conformance.judge import NOT_CONFORMING, STATUSES
-from conformance.mistakes import catalogue
+from conformance.core.verdict import NOT_CONFORMING, STATUSES
 from conformance.report.comparison import labels
 from conformance.report.page import remade, told
 from conformance.report.page.signs import SIGNS, WORDS
 from conformance.report.page.sources import Sources
 from conformance.run.results import Record, Run
-from conformance.subjects import all_cases
+from conformance.subjects import all_cases, catalogue
 
 HEX = 12  # digits of an answer's SHA-256 that a reader is shown
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from conformance.channel_shuffle import definition as oracle
-from conformance.core.errors import UsageError
-from conformance.core.questions import AnyCase, GradientQuestion, ShuffleQuestion
+from conformance.core.outcomes import UsageError
+from conformance.core.questions import AnyCase, ShuffleQuestion
 from conformance.gradient_mean.models import SPECTROMETER
 from conformance.report.page import charts
-from conformance.run.goldens import Goldens, load, tier_of
+from conformance.run.goldens import Goldens, load
 from conformance.run.results import Run
 from conformance.subjects import all_cases
 
@@ -50,7 +50,7 @@ def of_case(
         "family": case.family,
         "about": case.about,
         "parameters": case.parameters(),
-        "tier": tier_of(case),
+        "tier": case.tier,
         "arrays": [],
     }
     if case.refusal is not None:
@@ -63,7 +63,7 @@ def of_case(
             *(["input", name, *array_of(array)] for name, array in golden.inputs.items()),
             *(["answer", name, *array_of(array)] for name, array in golden.answers.items()),
         ]
-    if isinstance(case.question, ShuffleQuestion):
+    if case.kind == "shuffle":
         told |= _shuffle(case.question, golden.inputs if golden is not None else {})
     if golden is not None and is_spectrometer(case):
         told["weights"] = {
@@ -75,7 +75,7 @@ def of_case(
 def is_spectrometer(case: AnyCase) -> bool:
     """Whether the gradient shows how much each sample counts."""
     question = case.question
-    return isinstance(question, GradientQuestion) and (question.model, question.observe) == (
+    return case.kind == "average" and (question.model, question.observe) == (
         SPECTROMETER,
         "gradients",
     )

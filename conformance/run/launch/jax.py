@@ -6,8 +6,7 @@ from fnmatch import fnmatchcase
 
 from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
-from conformance.core.questions import BehaviourQuestion, GradientQuestion
+from conformance.core.outcomes import UsageError
 from conformance.processes import JaxNode, JaxPlace, World, free_address
 from conformance.run.launch import stores
 from conformance.run.launch.bus import Bus
@@ -106,13 +105,11 @@ def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
         question = check.case.question
         if check.implementation.framework != "jax":
             return False
-        if isinstance(question, GradientQuestion):
-            return True
-        return isinstance(question, BehaviourQuestion) and question.ranks > 1
+        return question.kind == "average" or (question.kind == "behaviour" and question.ranks > 1)
 
     def refusal(check: Check) -> str:
         question = check.case.question
-        if isinstance(question, GradientQuestion):
+        if question.kind == "average":
             everywhere = launch.size * launch.devices
             if question.world_size != everywhere:
                 return (
@@ -121,7 +118,6 @@ def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
                 )
             name = check.implementation.name
             return next((why for glob, why in _STAYS_INSIDE.items() if fnmatchcase(name, glob)), "")
-        assert isinstance(question, BehaviourQuestion)
         wanted = (question.ranks, devices_of(question))
         if wanted == (launch.size, launch.devices):
             return ""

@@ -2,26 +2,25 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from conformance.asking import Ask
-from conformance.core import ask as ask_here
+from conformance.core.ask import Ask
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
-from conformance.core.outcomes import Answer, Declined, Fate, Outcome, Raised
+from conformance.core.outcomes import Answer, Declined, Fate, Outcome, Raised, UsageError
+from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal as refused_by_version
-from conformance.judge import Verdict, judge
 from conformance.processes import Rank, Task, World
 from conformance.run import results
 from conformance.run.examiner import Examiner, environment_of
-from conformance.run.goldens import make
 from conformance.run.launch.bus import Bus, Store
 from conformance.run.launch.sharing import CutShortError, Sharing, in_words
 from conformance.run.results import Record, Run, Writer, record_of
 from conformance.run.runner import header_of
+from conformance.subjects import ask as ask_here
+from conformance.subjects import solve
 
 _GRACE = 1.0  # for a rank whose peer failed: most of them wait for it, and would never end
 _GRACE_TO_ARRIVE = 60.0  # beyond the timeout of a check, for a rank that starts anew
@@ -144,10 +143,11 @@ def _lead(
     started = results.now()
     results.writable(folder)
     ranks.agree()
-    examiner = Examiner(sharing.plan.goldens, cache=(folder / "cache").absolute())
+    plan = sharing.plan
+    examiner = Examiner(plan.goldens, plan.known, cache=(folder / "cache").absolute())
     try:
-        machine = examiner.look_around(sharing.plan.frameworks)
-        header = header_of(sharing.plan, machine, started)
+        machine = examiner.look_around(plan.frameworks)
+        header = header_of(plan, machine, started)
     finally:
         examiner.close()
     launch = ranks.launch
@@ -157,7 +157,7 @@ def _lead(
     watch.start(header)
     with Writer(folder, header) as writer:
         try:
-            for check, verdict, seconds in ranks.lead():
+            for check, verdict, seconds in ranks.lead(examiner):
                 record = record_of(check, verdict, seconds)
                 writer.add(record)
                 watch.record(record)
@@ -204,6 +204,8 @@ class _Ranks:
         if not self._bus.take("start", 0):
             return
         for number, check in enumerate(self._asked):
+            if not self._bus.take(f"asked/{number}", 0):
+                continue
             if self.launch.rank < self.launch.takes_part(check):
                 self._bus.put(f"outcome/{number}/{self.launch.rank}", self._ask(number, check))
             elif self._world is None:  # whoever meets, all ranks are there
@@ -211,8 +213,13 @@ class _Ranks:
             self._follow(self._bus.take(f"next/{number}", 0))
         self._bus.put(f"bye/{self.launch.rank}", True)
 
-    def lead(self) -> Any:
-        """Be rank 0: every check with its verdict and its seconds, as they end."""
+    def lead(self, examiner: Examiner) -> Iterator[tuple[Check, Verdict, float]]:
+        """Leads as rank 0, and yields every check with its verdict and its seconds, as they end.
+
+        Args:
+            examiner: what prepares and judges; rank 0 knows which devices are missing, and says for
+                all whether a check is asked.
+        """
         numbers = {check.id: number for number, check in enumerate(self._asked)}
         for check in self._sharing.plan.checks:
             if check.id not in numbers:
@@ -220,15 +227,19 @@ class _Ranks:
                 yield check, Verdict("unsupported", reason), 0.0
                 continue
             number, started = numbers[check.id], time.perf_counter()
-            told = [self._ask(number, check)]
-            told += self._of_others(number, self.launch.takes_part(check))
+            prepared = examiner.prepare(check)
+            self._bus.put(f"asked/{number}", not isinstance(prepared, Verdict))
+            if isinstance(prepared, Verdict):
+                yield check, prepared, 0.0
+                continue
+            replies = [self._ask(number, check)]
+            replies += self._of_others(number, self.launch.takes_part(check))
             seconds = time.perf_counter() - started
-            is_sound = _is_sound(told)
+            is_sound = _is_sound(replies)
             self._bus.put(f"next/{number}", is_sound)
             self._follow(is_sound)
-            outcomes = [one.answer if isinstance(one, Stood) else one for one in told]
-            golden = self._sharing.plan.goldens.of(check.case)
-            yield check, judge(check, golden, outcomes, self._sharing.plan.known), seconds
+            outcomes = [reply.answer if isinstance(reply, Stood) else reply for reply in replies]
+            yield check, examiner.judge(prepared, outcomes), seconds
         for rank in range(1, self.launch.size):  # the store may be this machine's: the last to go
             self._bus.take(f"bye/{rank}", rank)
 
@@ -266,7 +277,7 @@ class _Ranks:
         if reason := refused_by_version(check):
             return Declined("unsupported", reason)
         golden = self._sharing.plan.goldens.of(check.case)
-        inputs = golden.inputs or make(check.case).inputs
+        inputs = golden.inputs or solve(check.case).inputs
         payload: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
         return self._run(number, Task(f"{__name__}:ask", payload, self.launch.takes_part(check)))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.run.plan import Plan
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from conformance.core.checks import Check
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.processes import TorchNode, TorchPlace, World
 from conformance.run.launch import stores
 from conformance.run.launch.bus import Bus
@@ -57,7 +57,7 @@ class TorchLaunch:
         key = f"conformance/ranks/{generation}"
         groups = sorted({*self.sizes, self.size})
         place = TorchPlace(self.rank, self.size, self.address, groups, key)
-        return TorchNode(place, "conformance.asking:prepare_torch", environment)
+        return TorchNode(place, "conformance.frameworks:prepare_torch", environment)
 
 
 def joined(plan: Plan) -> Joined:

@@ -9,7 +9,7 @@ pytest.importorskip("jax", reason="a JAX launch needs JAX")
 
 from launches import Jax, until
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.run import results
 from conformance.run.launch.jax import JaxLaunch, sharing_of
 from conformance.run.plan import make_plan

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="torchrun is torch's")
 
 from launches import Torchrun, until
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.run import results
 from conformance.run.launch.torch import TorchLaunch, sharing_of
 from conformance.run.plan import make_plan

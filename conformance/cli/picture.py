@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.core.errors import UsageError
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
-from conformance.run.goldens import make
+from conformance.subjects import solve
 
 GAP = 8  # pixels between two photographs
 
@@ -26,7 +26,7 @@ def draw(case: AnyCase, file: Path) -> str:
         from PIL import Image
     except ImportError as error:
         raise UsageError("Pillow draws the picture: pip install 'conformance[regen]'") from error
-    golden = make(case)
+    golden = solve(case)
     rows = [_row(golden.inputs["input"][0]), _row(golden.answers["output"][0])]
     space = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
     picture = np.concatenate([rows[0], space, rows[1]])

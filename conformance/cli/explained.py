@@ -5,11 +5,11 @@ from difflib import get_close_matches
 
 from conformance.compare.catalogue import PortingMistake, all_mistakes
 from conformance.core.clauses import Clause, all_clauses
-from conformance.core.errors import UsageError
 from conformance.core.implementations import Implementation, gather
-from conformance.core.questions import AnyCase, ShuffleQuestion
+from conformance.core.mistake import Mistake
+from conformance.core.outcomes import UsageError
+from conformance.core.questions import AnyCase
 from conformance.core.versions import Span
-from conformance.mistakes import Mistake
 from conformance.run.results import Run
 from conformance.subjects import all_cases
 
@@ -66,7 +66,7 @@ def photographs_among(names: Sequence[str]) -> AnyCase:
     """
     for case in all_cases():
         question = case.question
-        drawable = isinstance(question, ShuffleQuestion) and (question.fill, question.dtype) == (
+        drawable = case.kind == "shuffle" and (question.fill, question.dtype) == (
             "photographs",
             "u8",
         )

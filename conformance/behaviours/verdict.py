@@ -1,0 +1,21 @@
+"""The verdict on what a framework's own class did."""
+
+from collections.abc import Sequence
+
+from conformance.core.checks import Check
+from conformance.core.comparison import difference, sha256_of_answer
+from conformance.core.golden import Golden
+from conformance.core.outcomes import Answer
+from conformance.core.verdict import Evidence, Verdict
+
+
+def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
+    """Judges a probe's answers: every rank must say what the model of the framework says."""
+    del check
+    digest = sha256_of_answer(answers[0].arrays)
+    for rank, answer in enumerate(answers):
+        differs = difference(answer.arrays, golden.answers)
+        if differs is not None:
+            where = f"rank {rank}: " if len(answers) > 1 else ""
+            return Verdict("fail", where + differs.words, answer=digest, evidence=Evidence(differs))
+    return Verdict("exact", answer=digest)
