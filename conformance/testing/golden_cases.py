@@ -12,7 +12,7 @@ Traceback (most recent call last):
 AssertionError: channel_shuffle:identity-probe-f32-c6-g2: output: 384 of 576 elements are wrong...
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -22,15 +22,17 @@ from typing import Any
 import numpy as np
 
 from conformance.core.checks import Check
+from conformance.core.comparison import Arrays
 from conformance.core.dtypes import DTYPES
 from conformance.core.golden import Golden
-from conformance.core.implementations import Implementation
-from conformance.core.outcomes import Answer, Unsupported, UsageError
+from conformance.core.implementations import PROMISES, Implementation
+from conformance.core.outcomes import Answer, NotExercised, Unsupported, UsageError
 from conformance.core.questions import AnyCase
-from conformance.core.verdict import NOT_CONFORMING
+from conformance.core.verdict import NOT_CONFORMING, Verdict
 from conformance.frameworks import bridge
+from conformance.run.devices import NOWHERE, Machine
+from conformance.run.examiner import Examiner
 from conformance.run.goldens import Goldens, load
-from conformance.run.verdict import judge
 from conformance.subjects import all_cases, solve
 
 
@@ -85,34 +87,49 @@ class GoldenCase:
             raise Unsupported(f"jax makes {x.dtype} of {values.dtype}: set jax_enable_x64")
         return x
 
-    def verify(self, given: Any, promise: str = "") -> None:
-        """Nothing, if the answer is right.
+    def verify(self, answer: Any, promise: str = "") -> None:
+        """Returns where the answer is right, and raises where it is not.
+
+        A bounded case is held to the bounds of the array's own device: where products of matrices
+        keep fewer bits than the dtype has, as with TF32, the bounds are as much wider.
 
         Args:
-            given: of channel shuffle the output, an array of any framework; of gradient mean the
+            answer: of channel shuffle the output, an array of any framework; of gradient mean the
                 gradients by name of the parameter, or by rank a sequence of those.
             promise: of gradient mean what they should be, `rank_mean`, `sample_mean` or `rank_sum`.
 
         Raises:
             AssertionError: in the words of the suite: where it differs, and which known mistake it
                 looks like.
+            NotExercised: if the array's device keeps so few bits that there is no bound.
         """
-        ranks = given if isinstance(given, list | tuple) else [given]
-        answers = [Answer(self._named(one)) for one in ranks]
+        by_rank = answer if isinstance(answer, list | tuple) else [answer]
         operation = self.case.operation
-        by_default = "copy" if operation == "channel_shuffle" else "rank_mean"
+        framework, device = _home(next(iter(_arrays(by_rank[0])), None))
         asked = Implementation(
-            operation, "given", "numpy", promise or by_default, "one_process", None, "", 0
+            operation,
+            "given",
+            framework,
+            promise or PROMISES[operation][0],
+            "one_process",
+            None,
+            "",
+            0,
         )
-        verdict = judge(Check(asked, self.case, "cpu"), self._golden, answers)
+        machine = _machine(framework) if self.case.tier == "bounded" else NOWHERE
+        examiner = Examiner(_Single(self._golden), machine=machine)
+        prepared = examiner.prepare(Check(asked, self.case, device))
+        if isinstance(prepared, Verdict):
+            raise NotExercised(f"{self.id}: {prepared.reason}")
+        verdict = examiner.judge(prepared, [Answer(self._named(arrays)) for arrays in by_rank])
         if verdict.status in NOT_CONFORMING:
             raise AssertionError(f"{self.id}: {verdict.reason}")
 
-    def _named(self, given: Any) -> Mapping[str, np.ndarray]:
+    def _named(self, answer: Any) -> Arrays:
         if self.case.kind == "shuffle":
-            return {"output": _values(given)}
+            return {"output": _values(answer)}
         kind = next(iter(self.expected)).split("/")[1]
-        return {f"{kind}/{name}": _values(array) for name, array in given.items()}
+        return {f"{kind}/{name}": _values(array) for name, array in answer.items()}
 
     @property
     def _golden(self) -> Golden:
@@ -156,8 +173,42 @@ def _is_askable(case: AnyCase) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Single:
+    """The golden of one case, for an examiner that judges and asks nobody."""
+
+    golden: Golden
+
+    def of(self, case: AnyCase) -> Golden:
+        del case
+        return self.golden
+
+
+def _machine(framework: str) -> Machine:
+    """Measures what the framework keeps in products of matrices, under this process's settings."""
+    if framework == "numpy":
+        return NOWHERE
+    return Machine({framework: bridge(framework).describe()})
+
+
+def _arrays(answer: Any) -> Iterable[Any]:
+    return answer.values() if isinstance(answer, Mapping) else (answer,)
+
+
+def _home(array: Any) -> tuple[str, str]:
+    """Returns the framework of an array, and the device that it is on."""
+    match type(array).__module__.partition(".")[0]:
+        case "torch":
+            return "torch", str(array.device)
+        case "jax" | "jaxlib":
+            kind = next(iter(array.devices())).platform
+            return "jax", {"gpu": "cuda"}.get(kind, kind)
+        case _:
+            return "numpy", "cpu"
+
+
 def _values(array: Any) -> np.ndarray:
-    """The bits of an array, whosever it is."""
+    """Returns the bits of an array of any framework."""
     if type(array).__module__.partition(".")[0] == "torch":
         return bridge("torch").values(array, str(array.device))
     return np.asarray(array)
