@@ -31,7 +31,7 @@ FILES = (
     "conformance/behaviours/ddp/hooks_probe.py",
     "conformance/frameworks/torch/devices.py",
     "conformance/gradient_mean/in_torch.py",
-    "conformance/processes/torch_rendezvous.py",
+    "conformance/processes/torch_ranks.py",
     "impls/gradient_mean/torch_data_parallel.py",
     "impls/gradient_mean/torch_data_parallel_loss_inside.py",
 )
@@ -56,7 +56,7 @@ CHECKS = (
 NO_MATTER_OF_DEVICES = ("raise WrongAnswer(", "raise ValueError(")
 # Stores of launches, and groups that a task tore down: tests of worlds run these in ranks that are
 # killed, which save nothing.
-IN_RANKS = ("TorchStation.__init__", "TorchStation.standing")
+IN_RANKS = ("TorchRendezvous.__init__", "TorchRendezvous.sync_state")
 SETTINGS = """[run]
 parallel = true
 patch =
@@ -106,14 +106,14 @@ def _call(call: Sequence[str]) -> None:
 
 def ask(folder: Path) -> None:
     """Ask the checks, and let ranks end by themselves, since one that is killed saves nothing."""
-    from conformance.processes.crew import Crew
+    from conformance.processes.rank_group import RankGroup
     from conformance.run import runner
     from conformance.run.plan import make_plan
 
-    def not_killed(_crew: Crew) -> None:
+    def not_killed(_ranks: RankGroup) -> None:
         """They see their sockets close."""
 
-    Crew.end = not_killed  # type: ignore[method-assign]
+    RankGroup.kill = not_killed  # type: ignore[method-assign]
     runner.run(make_plan(CHECKS), folder, jobs=1)
 
 

@@ -16,12 +16,13 @@ from conformance.channel_shuffle import ask as shuffle_ask
 from conformance.channel_shuffle import inputs as shuffle_inputs
 from conformance.channel_shuffle import mistakes as shuffle_mistakes
 from conformance.channel_shuffle import verdict as shuffle_verdict
-from conformance.core.ask import Ask, Rank
+from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.golden import Golden
 from conformance.core.mistake import Mistake, Wrong
 from conformance.core.outcomes import Answer, Unsupported
 from conformance.core.questions import AnyCase, Kind
+from conformance.core.rank import Rank
 from conformance.core.verdict import Verdict
 from conformance.frameworks import bridge
 from conformance.gradient_mean import ask as gradient_ask

@@ -1,9 +1,10 @@
 """Asking a framework what its own classes do."""
 
 from conformance.behaviours import probe as probes
-from conformance.core.ask import Ask, Rank
+from conformance.core.ask import Ask
 from conformance.core.outcomes import Answer
 from conformance.core.questions import BehaviourQuestion
+from conformance.core.rank import Rank
 
 
 def answer(ask: Ask[BehaviourQuestion], rank: Rank) -> Answer:

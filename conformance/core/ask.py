@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 import numpy as np
 
@@ -19,25 +19,6 @@ class Ask(Generic[Asked_co]):
     question: Asked_co
     inputs: Mapping[str, np.ndarray]
     device: str
-
-
-class Rank(Protocol):
-    """What a world tells a function of where it runs, as `conformance.processes.Rank` has it."""
-
-    @property
-    def index(self) -> int:
-        """This rank, from 0."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """How many ranks take part."""
-        ...
-
-    @property
-    def group(self) -> Any:
-        """Their torch process group; None in a world that has none."""
-        ...
 
 
 def loaded(implementation: Implementation) -> Callable[..., Any]:

@@ -8,11 +8,12 @@ from textwrap import shorten
 
 import numpy as np
 
-from conformance.core.ask import Ask, Rank, loaded
+from conformance.core.ask import Ask, loaded
 from conformance.core.dtypes import DTYPES
 from conformance.core.implementations import Implementation, own_folder
 from conformance.core.outcomes import Answer, NotExercised, Unsupported
 from conformance.core.questions import GradientQuestion, VirtualQuestion
+from conformance.core.rank import Rank
 from conformance.frameworks import bridge
 from conformance.gradient_mean import noise
 from conformance.gradient_mean.call import Batch, Call, Framework

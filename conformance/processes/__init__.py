@@ -1,27 +1,26 @@
-"""Where replicas live, and what happens when one of them dies.
+"""Isolated processes in which the code under test runs, so that it cannot harm its caller.
 
-A world runs a function in W ranks and brings back what each of them gave, or its fate. It knows
-nothing of operations, and this process never imports a framework: the ranks are processes of their
-own, forked from a nursery that has the frameworks imported already (see `nursery.py`).
+A world runs a function in W ranks and returns the value of each rank, or how the rank failed. It
+knows no operation, and it never imports a framework into the caller's process: the ranks are forked
+from a server that has imported the frameworks already (see `fork_server.py`).
 """
 
-from conformance.processes.jax_processes import JaxNode, JaxProcesses, free_address
-from conformance.processes.jax_rendezvous import JaxPlace
-from conformance.processes.local import LocalWorld
+from conformance.core.rank import Rank
+from conformance.processes.jax_processes import JaxAddress, JaxNode, JaxProcesses, free_address
+from conformance.processes.pool import LocalWorld
 from conformance.processes.root_cause import verdict_rank
-from conformance.processes.task import Rank, Task, World
-from conformance.processes.torch_ranks import TorchNode, TorchRanks
-from conformance.processes.torch_rendezvous import TorchPlace
+from conformance.processes.task import Task, World
+from conformance.processes.torch_ranks import TorchAddress, TorchNode, TorchRanks
 
 __all__ = [
+    "JaxAddress",
     "JaxNode",
-    "JaxPlace",
     "JaxProcesses",
     "LocalWorld",
     "Rank",
     "Task",
+    "TorchAddress",
     "TorchNode",
-    "TorchPlace",
     "TorchRanks",
     "World",
     "free_address",

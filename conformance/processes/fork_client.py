@@ -1,4 +1,4 @@
-"""The nurseries of this process: one for each list of imports, shared by every world and thread."""
+"""The fork servers of this process: one for each list of imports, shared by worlds and threads."""
 
 import atexit
 import contextlib
@@ -13,11 +13,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from conformance.processes import exit_reasons as fates
-from conformance.processes import wire
-from conformance.processes.fork_request import Birth, End, Request, Signal
+from conformance.processes import exit_reasons, wire
+from conformance.processes.fork_request import ForkRequest, KillRequest, Request, SignalRequest
 
-# The path comes first: the suite itself may only be found through it.
+# `sys.path` is set first: the suite itself may only be found through it.
 _BOOT = """\
 import json, sys
 control, sys.path[:], preload = map(json.loads, sys.argv[1:])
@@ -27,15 +26,15 @@ main(control, preload)
 _Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
 
 
-class NurseryDiedError(Exception):
+class ForkServerDiedError(Exception):
     """The process that imports the frameworks ended; the message says how."""
 
 
-class Nursery:
-    """A nursery as its caller sees it; any thread may ask."""
+class ForkClient:
+    """A fork server as its caller sees it; any thread may ask."""
 
     def __init__(self, preload: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start the process; its imports go on in the background.
+        """Starts the server; its imports go on in the background.
 
         Args:
             preload: the modules to import.
@@ -44,15 +43,15 @@ class Nursery:
         self._preload = tuple(preload)
         self._lock = threading.Lock()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
-        self._control, theirs = socket.socketpair()
+        self._control, server_end = socket.socketpair()
         arguments = [
-            json.dumps(part) for part in (theirs.fileno(), [*map(str, sys.path)], self._preload)
+            json.dumps(part) for part in (server_end.fileno(), [*map(str, sys.path)], self._preload)
         ]
-        with theirs:
+        with server_end:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, *arguments],
                 env=dict(environment),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[server_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -61,47 +60,47 @@ class Nursery:
         self._is_ready = False
 
     def is_alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Says whether the server can still be asked."""
         return self._process.poll() is None and self._control.fileno() >= 0
 
-    def bear(self, birth: Birth, descriptors: Sequence[int]) -> int:
-        """Fork a rank; its process id.
+    def fork(self, request: ForkRequest, descriptors: Sequence[int]) -> int:
+        """Forks a rank and returns its process id.
 
         Args:
-            birth: what it is to be.
-            descriptors: its socket, log and stacks, and where the nursery tells how it ended.
+            request: what the rank is to be.
+            descriptors: its socket, log and stack file, and the pipe for its exit status.
 
         Raises:
-            NurseryDiedError: if there is no nursery any more.
+            ForkServerDiedError: if there is no server any more.
         """
-        pid = self._ask(birth, descriptors)
+        pid = self._ask(request, descriptors)
         assert isinstance(pid, int)
         return pid
 
     def signal(self, pids: Sequence[int], number: int) -> None:
-        """Signal those that still live."""
-        with contextlib.suppress(NurseryDiedError):
-            self._ask(Signal(pids, number))
+        """Signals the ranks among these that still live."""
+        with contextlib.suppress(ForkServerDiedError):
+            self._ask(SignalRequest(pids, number))
 
-    def end_ranks(self, pids: Sequence[int]) -> None:
-        """End ranks and all that they started; they are gone when this returns."""
-        with contextlib.suppress(NurseryDiedError):
-            self._ask(End(pids))
+    def kill_ranks(self, pids: Sequence[int]) -> None:
+        """Kills ranks and all that they started; they are gone when this returns."""
+        with contextlib.suppress(ForkServerDiedError):
+            self._ask(KillRequest(pids))
 
     def end(self) -> None:
-        """End the nursery and every rank of it."""
+        """Ends the server and every rank of it."""
         wire.close_quietly(self._control)
         try:
             self._process.wait(timeout=2.0)
-        except subprocess.TimeoutExpired:  # still importing
+        except subprocess.TimeoutExpired:  # It is still importing.
             self._process.kill()
             self._process.wait()
         self._log.close()
 
-    def forget(self) -> None:
-        """Drop this process's copy of the socket: it was forked, and the nursery is not its own."""
+    def disown(self) -> None:
+        """Drops this process's copy of the socket: a forked process does not own the server."""
         self._control.close()
-        self._process.returncode = 0  # it is no child of this process; waiting for it would fail
+        self._process.returncode = 0  # Waiting for it would fail: it is no child of this process.
 
     def _ask(self, request: Request, descriptors: Sequence[int] = ()) -> Any:
         with self._lock:
@@ -111,30 +110,31 @@ class Nursery:
                     self._is_ready = True
                 wire.send_with_descriptors(self._control, pickle.dumps(request), descriptors)
                 return pickle.loads(wire.receive(self._control))
-            except (OSError, EOFError) as gone:
-                raise NurseryDiedError(self._obituary()) from gone
-            except BaseException:  # Ctrl-C: its reply would be taken for that to the next request
+            except (OSError, EOFError) as error:
+                raise ForkServerDiedError(self._cause_of_death()) from error
+            except BaseException:
+                # After Ctrl-C the reply would be taken for the reply to the next request.
                 wire.close_quietly(self._control)
                 raise
 
-    def _obituary(self) -> str:
+    def _cause_of_death(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2.0)
         status = self._process.returncode
-        how = "was closed" if status in (None, 0) else f"died: {fates.ending(status)}"
+        cause = "was closed" if status in (None, 0) else f"died: {exit_reasons.exit_reason(status)}"
         with contextlib.suppress(OSError, ValueError):
-            how += fates.last_words(self._log.fileno(), 0)
-        return f"the process that imports {', '.join(self._preload) or 'nothing'} {how}"
+            cause += exit_reasons.last_output(self._log.fileno(), 0)
+        return f"the process that imports {', '.join(self._preload) or 'nothing'} {cause}"
 
 
-_nurseries: dict[_Key, Nursery] = {}
+_clients: dict[_Key, ForkClient] = {}
 _lock = threading.Lock()
 
 
-def nursery_for(
+def fork_client_for(
     preload: Sequence[str], overrides: Mapping[str, str], environment: Mapping[str, str]
-) -> Nursery:
-    """The nursery with these imports; a new one if there was none or it died.
+) -> ForkClient:
+    """Returns the fork server with these imports; a new one if there was none or it died.
 
     Args:
         preload: the modules it has imported.
@@ -144,28 +144,28 @@ def nursery_for(
     """
     key = (tuple(preload), tuple(sorted(overrides.items())))
     with _lock:
-        nursery = _nurseries.get(key)
-        if nursery is None or not nursery.is_alive():
-            if nursery is not None:
-                nursery.end()
-            nursery = _nurseries[key] = Nursery(preload, environment)
-        return nursery
+        client = _clients.get(key)
+        if client is None or not client.is_alive():
+            if client is not None:
+                client.end()
+            client = _clients[key] = ForkClient(preload, environment)
+        return client
 
 
 @atexit.register
 def end_all() -> None:
-    """End every nursery of this process."""
+    """Ends every fork server of this process."""
     with _lock:
-        while _nurseries:
-            _nurseries.popitem()[1].end()
+        while _clients:
+            _clients.popitem()[1].end()
 
 
-def _forget_all() -> None:
+def _disown_all() -> None:
     global _lock  # noqa: PLW0603 - another thread may have held it when this process was forked
     _lock = threading.Lock()
-    while _nurseries:
-        _nurseries.popitem()[1].forget()
+    while _clients:
+        _clients.popitem()[1].disown()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_disown_all)

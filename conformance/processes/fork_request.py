@@ -1,4 +1,4 @@
-"""What a nursery is asked for: plain data, since it crosses a socket."""
+"""What a fork server is asked to do: plain data, since it crosses a socket."""
 
 import os
 import sys
@@ -9,14 +9,14 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Birth:
+class ForkRequest:
     """A process to be forked.
 
     Attributes:
         index: its rank.
-        station: "package.module:name" of what gives the process its place among the ranks, called
-            once with `place`; see `station.py`.
-        place: what the station needs to know: addresses, folders, sizes.
+        rendezvous: "package.module:name" of the class that joins the process to its peers, called
+            once with `address`; see `task.Rendezvous`.
+        address: what the rendezvous needs to know: addresses, folders, sizes.
         prepare: "package.module:name" of a function to call before the first task, or None.
         environment: the environment variables, all of them.
         path: `sys.path`.
@@ -24,8 +24,8 @@ class Birth:
     """
 
     index: int
-    station: str
-    place: Any
+    rendezvous: str
+    address: Any
     prepare: str | None
     environment: Mapping[str, str]
     path: Sequence[str] = field(default_factory=lambda: tuple(map(str, sys.path)))
@@ -33,23 +33,23 @@ class Birth:
 
 
 @dataclass(frozen=True)
-class Signal:
-    """A signal to send to those of these processes that still live."""
+class SignalRequest:
+    """A signal to send to the processes among these that still live."""
 
     pids: Sequence[int]
     number: int
 
 
 @dataclass(frozen=True)
-class End:
-    """Processes to end, with everything that they started."""
+class KillRequest:
+    """Processes to kill, with everything that they started."""
 
     pids: Sequence[int]
 
 
-Request = Birth | Signal | End
+Request = ForkRequest | SignalRequest | KillRequest
 
-# One thread each: many ranks share few cores, and threads would make sums depend on their number.
+# Many ranks share few cores, and sums would depend on the number of threads: so each has one.
 _SINGLE_THREADED = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -59,6 +59,6 @@ _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 def environment_for(overrides: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment, with one thread for each rank, unless overridden."""
+    """Returns this process's environment, with one thread for each rank, unless overridden."""
     flags = f"{_XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}".rstrip()
     return {**os.environ, **_SINGLE_THREADED, "XLA_FLAGS": flags, **overrides}

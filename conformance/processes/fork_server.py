@@ -1,9 +1,9 @@
-"""A process that imports the frameworks once, and forks a rank from that whenever asked.
+"""Serves forks: imports the frameworks once, and forks a rank from that state whenever asked.
 
 Importing torch takes seconds, and after a death it would take them again; a fork takes
-milliseconds. Forking needs a process of one thread, which no caller can promise of itself: so this
-is a process of its own, and it starts no thread. It reaps the ranks too, and tells how each ended.
-It ends, with every rank, when its caller does.
+milliseconds. Forking is safe in a process of one thread, which no caller can promise of itself: so
+the server is a process of its own, and it starts no thread. The server also reaps the ranks and
+reports how each ended. It ends, with every rank, when its caller does.
 """
 
 import contextlib
@@ -22,52 +22,52 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from conformance.processes import rank_process as child
-from conformance.processes import wire
-from conformance.processes.fork_request import Birth, End, Request, Signal
+from conformance.processes import rank_process, wire
+from conformance.processes.fork_request import ForkRequest, KillRequest, Request, SignalRequest
 
 _PR_SET_CHILD_SUBREAPER = 36
-# A process that was killed and yet stays (in a driver, say) is given up after this many seconds.
+# A killed process can stay (in a driver, say): after this many seconds nobody waits for it.
 _PATIENCE = 5.0
 
 
 def main(control: int, preload: Sequence[str]) -> NoReturn:
-    """Import, then serve until the other end of the control socket closes."""
+    """Imports, then serves until the other end of the control socket closes."""
     for name in preload:
         try:
             importlib.import_module(name)
-        except BaseException:  # noqa: BLE001 - the task that needs it will tell it as its own error
+        except BaseException:  # noqa: BLE001 - the task that needs the module fails by itself
             traceback.print_exc()
     sys.argv[:] = [""]
     gc.collect()
-    gc.freeze()  # what was imported stays shared between the ranks
-    nursery = _Nursery(socket.socket(fileno=control))
+    gc.freeze()  # The memory of the imports stays shared between the ranks.
+    server = _ForkServer(socket.socket(fileno=control))
     status = 0
     try:
-        nursery.serve()
+        server.serve()
     except (EOFError, ConnectionError):
-        pass  # the caller ended
-    except BaseException:  # noqa: BLE001 - no memory to fork, say: the caller reads it in the log
+        pass  # The caller ended.
+    except BaseException:  # noqa: BLE001 - the caller reads it in the log: no memory to fork, say
         traceback.print_exc()
         status = 1
-    nursery.end(nursery.pids())
+    server.kill(server.pids())
     os._exit(status)
 
 
-class _Nursery:
+class _ForkServer:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._reports: dict[int, int] = {}  # pid → where to tell how it ended
+        self._exit_pipes: dict[int, int] = {}  # process id → the pipe for its exit status
         self._woken, self._wake = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        if sys.platform == "linux":  # what outlives a rank becomes ours, so that it can be ended
+        if sys.platform == "linux":
+            # A process that outlives its rank becomes a child of the server, which can kill it.
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def pids(self) -> list[int]:
-        return list(self._reports)
+        return list(self._exit_pipes)
 
     def serve(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -88,34 +88,34 @@ class _Nursery:
         request: Request = pickle.loads(body)
         reply: object = None
         match request:
-            case Birth():
-                reply = self._bear(request, descriptors)
-            case Signal(pids, number):
-                for pid in self._reports.keys() & pids:
+            case ForkRequest():
+                reply = self._fork(request, descriptors)
+            case SignalRequest(pids, number):
+                for pid in self._exit_pipes.keys() & pids:
                     os.kill(pid, number)
-            case End(pids):
-                self.end(pids)
+            case KillRequest(pids):
+                self.kill(pids)
         wire.send(self._control, pickle.dumps(reply))
 
-    def _bear(self, birth: Birth, descriptors: Sequence[int]) -> int:
-        talk, log, stacks, report = descriptors
-        nursery = os.getpid()
+    def _fork(self, request: ForkRequest, descriptors: Sequence[int]) -> int:
+        tasks, log, stacks, exit_pipe = descriptors
+        server = os.getpid()
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for held in (self._control, self._woken, self._wake):
-                held.close()
-            for other in (report, *self._reports.values()):
+            for server_socket in (self._control, self._woken, self._wake):
+                server_socket.close()
+            for other in (exit_pipe, *self._exit_pipes.values()):
                 os.close(other)
-            child.live(birth, child.Descriptors(talk, log, stacks), nursery)
-        for passed_on in (talk, log, stacks):
-            os.close(passed_on)
-        self._reports[pid] = report
+            rank_process.run(request, rank_process.Descriptors(tasks, log, stacks), server)
+        for descriptor in (tasks, log, stacks):
+            os.close(descriptor)
+        self._exit_pipes[pid] = exit_pipe
         return pid
 
-    def end(self, pids: Sequence[int]) -> None:
-        waiting = [pid for pid in pids if pid in self._reports]
+    def kill(self, pids: Sequence[int]) -> None:
+        waiting = [pid for pid in pids if pid in self._exit_pipes]
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
         late = time.monotonic() + _PATIENCE
@@ -123,30 +123,30 @@ class _Nursery:
             time.sleep(0.001)
 
     def _reap(self, pids: Sequence[int]) -> bool:
-        """Tell of those that ended, and end what they left; whether some still live."""
+        """Reports the ranks that ended and kills their processes; says whether some still live."""
         alive = ended = False
         for pid in pids:
-            if pid not in self._reports:
+            if pid not in self._exit_pipes:
                 continue
-            # Look without reaping: until it is reaped its number is nobody else's, so that
-            # killing its group cannot hit a stranger.
+            # Waiting without reaping keeps the process id taken, so that killing the group of
+            # that id cannot hit a stranger.
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 alive = True
                 continue
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            report = self._reports.pop(pid)
+            exit_pipe = self._exit_pipes.pop(pid)
             with contextlib.suppress(OSError):
-                os.write(report, str(status).encode())
-            os.close(report)
+                os.write(exit_pipe, str(status).encode())
+            os.close(exit_pipe)
             ended = True
         if ended:
             self._end_orphans()
         return alive
 
     def _end_orphans(self) -> None:
-        """End what dead ranks left behind, even where it had made itself a session of its own."""
+        """Kills what dead ranks left behind, even in sessions of its own."""
         late = time.monotonic() + _PATIENCE
         while time.monotonic() < late:
             orphans = [pid for pid in _children() if not self._is_of_a_rank(pid)]
@@ -160,12 +160,12 @@ class _Nursery:
 
     def _is_of_a_rank(self, pid: int) -> bool:
         with contextlib.suppress(ProcessLookupError):
-            return pid in self._reports or os.getsid(pid) in self._reports
+            return pid in self._exit_pipes or os.getsid(pid) in self._exit_pipes
         return False
 
 
 def _children() -> list[int]:
     try:
         return [int(pid) for pid in Path("/proc/thread-self/children").read_text().split()]
-    except OSError:  # another system, or a kernel without it: only sessions are ended then
+    except OSError:  # Without this file, on other systems, only sessions are killed.
         return []

@@ -1,4 +1,4 @@
-"""One rank, as the process that asks sees it."""
+"""Holds one rank for the process that asks: its socket, its log, its stacks, its exit status."""
 
 import contextlib
 import os
@@ -8,104 +8,104 @@ import tempfile
 from typing import Any
 
 from conformance.core.outcomes import Fate
-from conformance.processes import exit_reasons as fates
-from conformance.processes import stack_frames as frames
-from conformance.processes import wire
-from conformance.processes.fork_client import Nursery
-from conformance.processes.fork_request import Birth
+from conformance.processes import exit_reasons, stack_frames, wire
+from conformance.processes.fork_client import ForkClient
+from conformance.processes.fork_request import ForkRequest
 from conformance.processes.replies import unpacked
 
 _LARGE_LOG = 1 << 20
 
 
-class Member:
-    """A process of a world, from its birth to the closing of its descriptors."""
+class RankHandle:
+    """A rank's process, from its fork to the closing of its descriptors."""
 
-    def __init__(self, birth: Birth, nursery: Nursery) -> None:
-        """Have it born.
+    def __init__(self, request: ForkRequest, client: ForkClient) -> None:
+        """Forks the process.
 
         Args:
-            birth: what it is to be.
-            nursery: where.
+            request: what the rank is to be.
+            client: the fork server.
 
         Raises:
-            NurseryDiedError: if there is no nursery any more.
+            ForkServerDiedError: if there is no server any more.
         """
-        self._folder = birth.folder
+        self._folder = request.folder
         self._log = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115 - closed in close()
         self._stacks = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115
         self._log_start = 0
-        self._status: int | None = None
-        self.talk, theirs = socket.socketpair()
-        self._report, report = os.pipe()
+        self.tasks, rank_end = socket.socketpair()
+        self._exit_pipe, server_end = os.pipe()
         try:
             files = (self._log.fileno(), self._stacks.fileno())
-            self.pid = nursery.bear(birth, [theirs.fileno(), *files, report])
+            self.pid = client.fork(request, [rank_end.fileno(), *files, server_end])
         except BaseException:
             self.close()
             raise
         finally:
-            theirs.close()
-            os.close(report)  # the nursery's copy is the only one now: if it dies, we see the end
+            rank_end.close()
+            # The server's copy is the only one now: if the server dies, the pipe closes.
+            os.close(server_end)
 
     @property
-    def report(self) -> int:
+    def exit_pipe(self) -> int:
         """A descriptor that can be read once the process has ended."""
-        return self._report
+        return self._exit_pipe
 
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
-        return _is_readable(self._report)
+        """Says whether the process has ended."""
+        return _is_readable(self._exit_pipe)
 
-    def has_spoken(self) -> bool:
-        """Whether there is something to hear: a reply, or the end of its socket."""
-        return _is_readable(self.talk.fileno())
+    def has_sent(self) -> bool:
+        """Says whether there is something to receive: a reply, or the end of the socket."""
+        return _is_readable(self.tasks.fileno())
 
-    def tell(self, message: bytes, deadline: float) -> None:
-        """Send a task; a process that cannot take it is seen to be late or dead soon enough."""
+    def send(self, message: bytes, deadline: float) -> None:
+        """Sends a task; a process that cannot take it is found late or dead soon enough."""
         self._log_start = os.fstat(self._log.fileno()).st_size
         if self._log_start > _LARGE_LOG:
             os.ftruncate(self._log.fileno(), 0)
             self._log_start = 0
         with contextlib.suppress(OSError):
-            wire.send(self.talk, message, deadline)
+            wire.send(self.tasks, message, deadline)
 
-    def hear(self, deadline: float) -> tuple[Any, Any] | None:
-        """The value and the standing that it sent; None if it sent no whole reply."""
+    def receive(self, deadline: float) -> tuple[Any, Any] | None:
+        """Receives the value and the sync state; None if no whole reply came."""
         try:
-            return unpacked(wire.receive(self.talk, deadline))
+            return unpacked(wire.receive(self.tasks, deadline))
         except (OSError, EOFError):
             return None
 
     def crash(self) -> Fate:
-        """How it ended: only to be asked once its report can be read."""
-        told = os.read(self._report, 16)
-        how = fates.ending(int(told)) if told else "it went down with its nursery"
-        if place := self.stack():
-            how += f" in {place}"
-        return Fate("crash", how + fates.last_words(self._log.fileno(), self._log_start))
+        """Says how the process ended; to be called once its exit pipe can be read."""
+        status = os.read(self._exit_pipe, 16)
+        reason = (
+            exit_reasons.exit_reason(int(status)) if status else "it went down with its fork server"
+        )
+        if location := self.stack():
+            reason += f" in {location}"
+        return Fate("crash", reason + exit_reasons.last_output(self._log.fileno(), self._log_start))
 
     def stack(self) -> str:
-        """`FILE:LINE, in FUNCTION` where it crashed, or was when it was asked; empty if unknown."""
+        """Returns `FILE:LINE, in FUNCTION` of a crash or of the last signal; empty if unknown."""
         file = self._stacks.fileno()
         dump = os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
-        return frames.described(dump, self._folder)
+        return stack_frames.described(dump, self._folder)
 
     def stack_size(self) -> int:
-        """How much of its stack it has written."""
+        """Returns how many bytes of its stack the process has written."""
         return os.fstat(self._stacks.fileno()).st_size
 
     def close(self) -> None:
-        """Close the descriptors; without its socket the process ends by itself."""
-        self.talk.close()
+        """Closes the descriptors; without its socket the process ends by itself."""
+        self.tasks.close()
         self._log.close()
         self._stacks.close()
-        if self._report >= 0:
-            os.close(self._report)
-            self._report = -1
+        if self._exit_pipe >= 0:
+            os.close(self._exit_pipe)
+            self._exit_pipe = -1
 
 
 def _is_readable(descriptor: int) -> bool:
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    return bool(waiting.poll(0))
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Calls a task's function, and tells whatever happens as something that can be sent."""
+"""Calls a task's function, and makes whatever happens a reply that can be sent."""
 
 import importlib
 import io
@@ -9,21 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.core.outcomes import Declined, NotExercised, Raised, Unsupported
-from conformance.processes import stack_frames as frames
+from conformance.processes import stack_frames
 
 
 def resolve(name: str) -> Any:
-    """The object at "package.module:name"."""
+    """Returns the object at "package.module:name"; `task.name_of` makes such names."""
     module, _, attribute = name.partition(":")
     return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def attempt(function: Callable[[], Any], folder: str) -> Any:
-    """What a function gave, or how it failed; nothing that it raises escapes.
+    """Returns what a function returns, or how it failed; nothing that it raises escapes.
 
     Args:
         function: what to call.
-        folder: the folder that places in the code are told relative to.
+        folder: lines of code are given relative to it.
     """
     try:
         return function()
@@ -31,26 +31,26 @@ def attempt(function: Callable[[], Any], folder: str) -> Any:
         return Declined("unsupported", str(declined))
     except NotExercised as declined:
         return Declined("not-exercised", str(declined))
-    except BaseException as error:  # noqa: BLE001 - SystemExit too is a thing that code under test does
+    except BaseException as error:  # noqa: BLE001 - code under test raises SystemExit too
         return raised(error, folder)
 
 
 def raised(error: BaseException, folder: str) -> Raised:
-    """An exception, in words."""
+    """Describes an exception in words."""
     kind = type(error)
     try:
         message = str(error)
-    except Exception as unreadable:  # noqa: BLE001 - a message is written by the code under test
+    except Exception as unreadable:  # noqa: BLE001 - code under test writes messages
         message = f"(its message cannot be read: {type(unreadable).__name__})"
     bases = tuple(ancestor.__name__ for ancestor in kind.__mro__[1:-1])
-    return Raised(kind.__name__, message, bases, frames.where(error.__traceback__, folder))
+    return Raised(kind.__name__, message, bases, stack_frames.where(error.__traceback__, folder))
 
 
-def packed(value: Any, standing: Any, folder: str) -> bytes:
-    """A reply as bytes; where the value does not pickle, that is what is told."""
+def packed(value: Any, sync_state: Any, folder: str) -> bytes:
+    """Encodes a reply; a value that does not pickle becomes an error that says so."""
 
     def pack() -> bytes:
-        return pickle.dumps((value, standing), protocol=5)
+        return pickle.dumps((value, sync_state), protocol=5)
 
     reply = attempt(pack, folder)
     if isinstance(reply, bytes):
@@ -60,20 +60,20 @@ def packed(value: Any, standing: Any, folder: str) -> bytes:
         f"the answer, a {type(value).__name__}, cannot be sent: {getattr(reply, 'message', reply)}",
         getattr(reply, "bases", ()),
     )
-    return pickle.dumps((failure, standing), protocol=5)
+    return pickle.dumps((failure, sync_state), protocol=5)
 
 
 def unpacked(reply: bytes | bytearray) -> tuple[Any, Any]:
-    """The value and the standing of a reply, or how it could not be read.
+    """Decodes a reply into its value and sync state, or says why it cannot be read.
 
-    An answer may only name classes of modules that are imported here already: so a tensor that
-    slips into one imports no framework into this process.
+    An answer may only name classes of modules that this process has imported: so a tensor that
+    slips into one imports no framework.
     """
     try:
-        value, standing = _Careful(io.BytesIO(reply)).load()
+        value, sync_state = _Careful(io.BytesIO(reply)).load()
     except Exception as error:  # noqa: BLE001 - what it holds was made by the code under test
         return Raised(type(error).__name__, f"the answer cannot be read: {error}"), None
-    return value, standing
+    return value, sync_state
 
 
 class _Careful(pickle.Unpickler):

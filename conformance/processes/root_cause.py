@@ -1,4 +1,4 @@
-"""Which rank's outcome is that of the whole: one failure makes the others fail after it."""
+"""Finds the rank whose outcome explains the others: one failure makes its peers fail after it."""
 
 import re
 from collections.abc import Sequence
@@ -6,30 +6,30 @@ from typing import Any
 
 from conformance.core.outcomes import Declined, Fate, Raised
 
-# What gloo and JAX's coordination service say in the ranks that a dead one leaves behind.
+# Gloo and JAX's coordination service say this in the ranks that outlive a dead one.
 _SECONDARY = re.compile(
     r"connection (closed|reset) by peer|connection refused|broken pipe|"
     r"(peer|another) (task|rank)s? (has )?(died|failed)|heartbeat timeout|coordination ?service",
     re.IGNORECASE,
 )
-# A late rank that waits inside a library waits for another; see `frames.described`.
+# A late rank that waits inside a library waits for another; see `stack_frames.described`.
 _WAITING = re.compile(r", inside \S+")
 
 
 def verdict_rank(outcomes: Sequence[Any]) -> int:
-    """The rank whose outcome explains the others.
+    """Returns the rank whose outcome explains the others.
 
     A crash comes before an error, an error before a timeout, and all of these before what merely
     follows from another rank's end. Of equals the first rank counts.
 
     Args:
-        outcomes: what `World.run` gave, one for each rank.
+        outcomes: what `World.run` returned, one for each rank.
     """
     return min(range(len(outcomes)), key=lambda rank: (_urgency(outcomes[rank]), rank))
 
 
 def is_failure(outcome: Any) -> bool:
-    """Whether a rank that gave this leaves its peers without an answer."""
+    """Says whether a rank with this outcome leaves its peers without an answer."""
     return isinstance(outcome, Raised | Declined | Fate)
 
 

@@ -1,8 +1,7 @@
-"""Where code was: the innermost line that belongs to the implementation, not to its surroundings.
+"""Finds the innermost line of the implementation in a traceback or a stack dump.
 
-A traceback ends deep inside a framework, and a stack dump too. What helps the reader is the last
-line of their own code, so frames of the suite, the standard library and installed packages are
-passed over.
+Both end deep inside a framework. The last line of the reader's own code helps more, so frames of
+the suite, the standard library and installed packages are passed over.
 """
 
 import re
@@ -15,7 +14,7 @@ from types import TracebackType
 import conformance
 
 _SUITE = str(Path(conformance.__file__).parent) + "/"
-# In an installed suite the implementations lie inside the package; they are what is tested.
+# In an installed suite the implementations lie inside the package, and they are what is tested.
 _IMPLEMENTATIONS = _SUITE + "impls/"
 _LIBRARY = tuple(
     sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -27,41 +26,41 @@ _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function
 
 @dataclass(frozen=True)
 class Frame:
-    """One line of code that was being run."""
+    """A line of code that was being run."""
 
     file: str
     line: int
     function: str
 
-    def place(self, folder: str) -> str:
-        """`file:line`, relative to the folder where it is below that."""
+    def location(self, folder: str) -> str:
+        """Returns `file:line`, relative to the folder where the file is below it."""
         return f"{self.file.removeprefix(folder.rstrip('/') + '/')}:{self.line}"
 
 
 def where(traceback: TracebackType | None, folder: str) -> str:
-    """`file:line` of the implementation's innermost frame; empty where there is none."""
+    """Returns `file:line` of the implementation's innermost frame; empty where there is none."""
     frames = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
         frames.append(Frame(code.co_filename, traceback.tb_lineno, code.co_name))
         traceback = traceback.tb_next
     own = _innermost_own(reversed(frames))
-    return own.place(folder) if own else ""
+    return own.location(folder) if own else ""
 
 
 def described(dump: str, folder: str) -> str:
-    """`FILE:LINE, in FUNCTION[, inside FUNCTION OF A LIBRARY]` from what faulthandler wrote.
+    """Returns `FILE:LINE, in FUNCTION[, inside FUNCTION OF A LIBRARY]` of a dump by faulthandler.
 
-    Empty where it wrote nothing. Two threads' worth of detail would not be read: this tells of the
-    thread that failed, else of the main one.
+    The result is empty where the dump is. It describes one thread, since nobody would read two: the
+    thread that failed, else the main thread.
     """
     frames = _deciding_thread(dump)
     if not frames:
         return ""
     innermost, own = frames[0], _innermost_own(frames)
     if own is None or own is innermost:
-        return f"{innermost.place(folder)}, in {innermost.function}"
-    return f"{own.place(folder)}, in {own.function}, inside {innermost.function}"
+        return f"{innermost.location(folder)}, in {innermost.function}"
+    return f"{own.location(folder)}, in {own.function}, inside {innermost.function}"
 
 
 def _innermost_own(innermost_first: Iterable[Frame]) -> Frame | None:
@@ -69,7 +68,7 @@ def _innermost_own(innermost_first: Iterable[Frame]) -> Frame | None:
 
 
 def _is_own(file: str) -> bool:
-    if file.startswith("<"):  # frozen or generated
+    if file.startswith("<"):  # Such code is frozen or generated.
         return False
     if file.startswith(_IMPLEMENTATIONS):
         return True
@@ -77,14 +76,14 @@ def _is_own(file: str) -> bool:
 
 
 def _deciding_thread(dump: str) -> Sequence[Frame]:
-    """Frames, innermost first, of the thread that failed, else of the main thread.
+    """Returns the frames, innermost first, of the thread that failed, else of the main thread.
 
-    A fatal error dumps just the thread that failed; being asked dumps all, the main thread last.
+    A fatal error dumps just the thread that failed; a signal dumps all, the main thread last.
     """
     frames: list[Frame] = []
     for line in dump.splitlines():
         if _THREAD.match(line):
             frames = []
-        elif found := _FRAME.match(line):
-            frames.append(Frame(found["file"], int(found["line"]), found["function"]))
+        elif match := _FRAME.match(line):
+            frames.append(Frame(match["file"], int(match["line"]), match["function"]))
     return frames

@@ -1,7 +1,10 @@
-"""What a world is asked to run, and what it promises."""
+"""What a world is asked to run, what it promises, and how one rank joins its peers."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from conformance.core.rank import Rank
 
 
 @dataclass(frozen=True)
@@ -19,26 +22,11 @@ class Task:
     ranks: int = 1
 
 
-@dataclass(frozen=True)
-class Rank:
-    """What the function is told of where it runs.
-
-    Attributes:
-        index: this rank, from 0.
-        size: how many ranks take part.
-        group: the torch process group of these ranks; None in worlds that have none.
-    """
-
-    index: int
-    size: int
-    group: Any = None
-
-
 class World(Protocol):
-    """Somewhere to run tasks; for one thread at a time, only `close` may come from another."""
+    """Processes that run tasks; for one thread at a time, only `close` may come from another."""
 
     def run(self, task: Task, timeout: float) -> list[Any]:
-        """What each rank gave, in order: its return value, or an outcome that tells its fate.
+        """Returns the value of each rank, in order, or an outcome that says how the rank failed.
 
         The world starts at its first task, and starts again at the first one after anything
         abnormal. Starting is not on the task's clock.
@@ -50,5 +38,42 @@ class World(Protocol):
         ...
 
     def close(self) -> None:
-        """End every process; a task that still runs comes back as a crash."""
+        """Ends every process; a task that still runs comes back as a crash."""
         ...
+
+
+class Rendezvous(Protocol):
+    """How a process meets its peers; made in the process itself, from its address."""
+
+    def rank(self, size: int) -> Rank:
+        """Returns this process as one of the first `size` ranks."""
+        ...
+
+    def sync_state(self, size: int) -> Hashable:
+        """Returns what must be equal in all of these ranks, and not None, for another task."""
+        ...
+
+
+class SingleRank:
+    """The rendezvous of a process that has no peers."""
+
+    def __init__(self, address: None) -> None:
+        """Joins nobody."""
+
+    def rank(self, size: int) -> Rank:
+        """Returns the only rank."""
+        return Rank(0, size)
+
+    def sync_state(self, size: int) -> Hashable:
+        """Returns a constant: no peer can be out of step."""
+        del size
+        return ()
+
+
+def name_of(code: Callable[..., Any]) -> str:
+    """Names a function or class for another process, which `replies.resolve` finds there.
+
+    >>> name_of(SingleRank)
+    'conformance.processes.task:SingleRank'
+    """
+    return f"{code.__module__}:{code.__qualname__}"

@@ -1,6 +1,6 @@
-"""A folder of this process among the temporary ones, and the removal of those of the dead.
+"""Makes temporary folders, and removes those of processes that died.
 
-Its name tells which process made it, by process id and time of start, since ids are used again.
+The name of a process's folder holds its id and its time of start, since ids are used again.
 """
 
 import atexit
@@ -13,12 +13,12 @@ import threading
 from pathlib import Path
 
 _NAME = re.compile(r"^conformance-(?P<pid>\d+)-(?P<start>\d+)-")
-_folders: dict[int, Path] = {}  # process id → its folder: a forked copy has one of its own
+_folders: dict[int, Path] = {}  # process id → its folder: a forked copy makes its own
 _lock = threading.Lock()
 
 
 def new_folder(kind: str) -> Path:
-    """A new empty folder; whoever asked removes it, else it goes when this process ends.
+    """Makes an empty folder; the caller removes it, else it goes when this process ends.
 
     Args:
         kind: how its name begins.
@@ -27,18 +27,18 @@ def new_folder(kind: str) -> Path:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what processes that ended without a word left in a folder.
+    """Removes the folders of dead processes from a folder.
 
     Args:
-        parent: the folder, which others use too.
+        parent: the folder, which other programs use too.
     """
     for folder in parent.glob("conformance-*-*-*"):
-        named = _NAME.match(folder.name)
-        if named is None:
+        match = _NAME.match(folder.name)
+        if match is None:
             continue
-        # Somebody else's, perhaps, or being removed by somebody else at this moment.
+        # The folder may be another user's, or another process may be removing it right now.
         with contextlib.suppress(OSError):
-            if _start_of(int(named["pid"])) != int(named["start"]):
+            if _start_of(int(match["pid"])) != int(match["start"]):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -54,7 +54,7 @@ def _own() -> Path:
 
 
 def _start_of(pid: int) -> int | None:
-    """When a process started, in ticks since the machine did; None if there is no such process."""
+    """Returns when a process started, in ticks since the machine did; None if there is none."""
     try:
         # The name of the command, in parentheses, may hold spaces and parentheses itself.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
@@ -63,7 +63,7 @@ def _start_of(pid: int) -> int | None:
 
 
 def _alive(pid: int) -> int | None:
-    """Without /proc the time is not known: 0 for every process that lives."""
+    """Returns 0 for a process that lives: without /proc its time of start is not known."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Whole messages over a stream socket, with a deadline, so that no peer can hang its reader."""
+"""Sends whole messages over a stream socket, with deadlines, so that no peer can hang another."""
 
 import contextlib
 import socket
@@ -10,14 +10,14 @@ _HEADER = struct.Struct("!Q")
 
 
 def send(peer: socket.socket, message: bytes, deadline: float | None = None) -> None:
-    """Send one message.
+    """Sends one message.
 
     Raises:
         TimeoutError: if the peer has not taken all of it by the deadline.
         OSError: if the peer is gone.
     """
     peer.settimeout(_left(deadline))
-    if len(message) < 1 << 16:  # one system call for most questions and answers
+    if len(message) < 1 << 16:  # This takes one system call for most questions and answers.
         peer.sendall(_HEADER.pack(len(message)) + message)
     else:
         peer.sendall(_HEADER.pack(len(message)))
@@ -25,7 +25,7 @@ def send(peer: socket.socket, message: bytes, deadline: float | None = None) -> 
 
 
 def receive(peer: socket.socket, deadline: float | None = None) -> bytearray:
-    """Receive one message.
+    """Receives one message.
 
     Raises:
         TimeoutError: if it is not all here by the deadline.
@@ -36,14 +36,14 @@ def receive(peer: socket.socket, deadline: float | None = None) -> bytearray:
 
 
 def send_with_descriptors(peer: socket.socket, message: bytes, descriptors: Sequence[int]) -> None:
-    """Send one message together with copies of open descriptors."""
+    """Sends one message together with copies of open descriptors."""
     peer.settimeout(None)
     socket.send_fds(peer, [_HEADER.pack(len(message))], descriptors)
     peer.sendall(message)
 
 
 def receive_with_descriptors(peer: socket.socket, most: int) -> tuple[bytearray, list[int]]:
-    """Receive one message and the descriptors that came with it, which this process now owns.
+    """Receives one message and the descriptors that came with it, which this process now owns.
 
     Raises:
         EOFError: if the peer closed its end.
@@ -57,7 +57,7 @@ def receive_with_descriptors(peer: socket.socket, most: int) -> tuple[bytearray,
 
 
 def close_quietly(peer: socket.socket) -> None:
-    """Close a socket that another thread may be reading, which wakes that thread."""
+    """Closes a socket that another thread may be reading, which wakes that thread."""
     with contextlib.suppress(OSError):
         peer.shutdown(socket.SHUT_RDWR)
     peer.close()

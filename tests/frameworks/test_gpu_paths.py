@@ -9,7 +9,7 @@ from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import NotExercised, Unsupported
-from conformance.processes.task import Rank
+from conformance.core.rank import Rank
 from conformance.run.verdict import judge
 from conformance.subjects import all_cases, ask, solve
 

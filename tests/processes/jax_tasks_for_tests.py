@@ -71,5 +71,5 @@ def shutdown(payload, rank):
     return "shut down"
 
 
-def threads_of_the_nursery(payload, rank):
+def threads_of_the_fork_server(payload, rank):
     return len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))

@@ -164,7 +164,7 @@ def write_then_die(payload, rank):
     os._exit(9)
 
 
-def threads_of_the_nursery(payload, rank):
+def threads_of_the_fork_server(payload, rank):
     return len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
 
 

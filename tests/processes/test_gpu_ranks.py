@@ -6,7 +6,7 @@ import pytest
 
 from conformance.core.outcomes import Declined
 from conformance.processes import Task, TorchRanks
-from conformance.processes.torch_rendezvous import TorchPlace, TorchStation, backend_of
+from conformance.processes.torch_ranks import TorchAddress, TorchRendezvous, backend_of
 from conformance.run.examiner import Examiner, environment_of, takes_ranks, world_of
 from conformance.run.plan import make_plan
 
@@ -37,7 +37,7 @@ def test_ranks_share_out_the_gpus_and_make_their_groups_by_size(monkeypatch):
     from conformance.frameworks.torch import devices as torch_devices
 
     chosen, groups = [], {}
-    monkeypatch.setattr(torch_devices, "those", {"cuda": GPUS[:2]}.__getitem__)
+    monkeypatch.setattr(torch_devices, "matching_devices", {"cuda": GPUS[:2]}.__getitem__)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(dist, "is_nccl_available", lambda: True)
     monkeypatch.setattr(dist, "FileStore", lambda *_: None)
@@ -47,7 +47,7 @@ def test_ranks_share_out_the_gpus_and_make_their_groups_by_size(monkeypatch):
         dist, "new_group", lambda ranks, timeout, backend: groups.update({len(ranks): backend})
     )
     for index in range(4):
-        TorchStation(TorchPlace(index, 4, "/nowhere", [1, 2, 4], device="cuda"))
+        TorchRendezvous(TorchAddress(index, 4, "/nowhere", [1, 2, 4], device="cuda"))
     assert [device.index for device in chosen] == [0, 1, 0, 1]
     assert groups == {"all": "gloo", 1: "nccl", 2: "nccl", 4: "gloo"}
 

@@ -73,5 +73,5 @@ def test_a_part_of_the_processes_is_declined(pool):
     assert outcome == Declined("unsupported", "1 ranks were asked of a world where all 2 take part")
 
 
-def test_the_nursery_has_one_thread_only_for_forking_is_unsafe_with_more(pool):
-    assert ask(pool, "threads_of_the_nursery") == [1, 1]
+def test_the_fork_server_has_one_thread_only_for_forking_is_unsafe_with_more(pool):
+    assert ask(pool, "threads_of_the_fork_server") == [1, 1]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.processes import LocalWorld, Task, wire
-from conformance.processes import fork_client as nurseries
+from conformance.processes import LocalWorld, Task, fork_client, wire
 from conformance.processes.temp_folders import new_folder, sweep
 
 _HERE = Path(__file__).parent
@@ -130,7 +129,7 @@ def test_a_reply_that_was_not_waited_for_is_not_taken_for_the_next(monkeypatch):
     echo = Task("tasks_for_tests:echo", 5)
     assert world.run(echo, 20) == [5]
     with monkeypatch.context() as patched:
-        patched.setattr(nurseries, "wire", Interrupted)
+        patched.setattr(fork_client, "wire", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             other.run(echo, 20)
     [late] = other.run(Task("tasks_for_tests:loop", None), 0.3)

@@ -303,9 +303,9 @@ def test_worlds_of_several_threads_do_not_meet():
         assert answers[name][-1] == Fate("crash", f"exit status {name}")
 
 
-def test_worlds_with_the_same_imports_share_a_nursery_of_one_thread():
+def test_worlds_with_the_same_imports_share_a_fork_server_of_one_thread():
     worlds = [LocalWorld(("decimal",)) for _ in range(2)]
-    assert [ask(world, "threads_of_the_nursery") for world in worlds] == [1, 1]
+    assert [ask(world, "threads_of_the_fork_server") for world in worlds] == [1, 1]
     parents = {ask(world, "parent") for world in worlds}
     for world in worlds:
         world.close()
@@ -322,13 +322,13 @@ def test_five_deaths_in_a_row_leak_nothing(local, is_alive):
         assert not is_alive(pid)
 
     die()
-    before, nursery = held(), ask(local, "parent")
-    theirs = len(list(Path(f"/proc/{nursery}/fd").iterdir()))
+    before, server = held(), ask(local, "parent")
+    theirs = len(list(Path(f"/proc/{server}/fd").iterdir()))
     for _ in range(5):
         die()
     ask(local, "echo")
     assert held() <= before + 4  # a living rank's
-    assert len(list(Path(f"/proc/{nursery}/fd").iterdir())) == theirs
+    assert len(list(Path(f"/proc/{server}/fd").iterdir())) == theirs
 
 
 def test_a_round_trip_takes_well_below_half_a_millisecond(local):

@@ -4,7 +4,7 @@ import pytest
 
 from conformance.core.outcomes import Answer, Declined, Fate, Raised
 from conformance.processes import verdict_rank
-from conformance.processes.exit_reasons import ending
+from conformance.processes.exit_reasons import exit_reason
 from conformance.processes.stack_frames import described
 
 ANSWER = Answer({})
@@ -31,7 +31,7 @@ def test_of_equals_the_first_rank_counts():
 
 
 def test_a_status_or_a_signal_is_named():
-    assert [ending(s) for s in (3, -11, -35)] == ["exit status 3", "SIGSEGV", "signal 35"]
+    assert [exit_reason(s) for s in (3, -11, -35)] == ["exit status 3", "SIGSEGV", "signal 35"]
 
 
 DUMP = """\

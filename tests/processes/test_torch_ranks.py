@@ -73,8 +73,8 @@ def test_the_parent_never_imports_torch(pool):
     assert done.stdout == "[[3.0, 3.0, 3.0], [3.0, 3.0, 3.0]] False\n", done.stderr
 
 
-def test_the_nursery_has_one_thread_only_for_forking_is_unsafe_with_more(pool):
-    assert ask(pool, "threads_of_the_nursery") == [1, 1]
+def test_the_fork_server_has_one_thread_only_for_forking_is_unsafe_with_more(pool):
+    assert ask(pool, "threads_of_the_fork_server") == [1, 1]
 
 
 def test_an_error_of_every_rank_is_told_by_every_rank(pool):

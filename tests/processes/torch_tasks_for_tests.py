@@ -96,7 +96,7 @@ def nap_then_raise(payload, rank):
     raise ValueError(rank.index)
 
 
-def threads_of_the_nursery(payload, rank):
+def threads_of_the_fork_server(payload, rank):
     return len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
 
 

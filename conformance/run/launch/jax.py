@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.checks import Check
 from conformance.core.outcomes import UsageError
-from conformance.processes import JaxNode, JaxPlace, World, free_address
+from conformance.processes import JaxAddress, JaxNode, World, free_address
 from conformance.run.launch import stores
 from conformance.run.launch.bus import Bus
 from conformance.run.launch.ranks import Joined
@@ -55,8 +55,8 @@ class JaxLaunch:
         key = f"coordinator/{generation}"
         if self.rank == 0:
             bus.put(key, free_address(self.host))
-        place = JaxPlace(self.rank, self.size, self.devices, bus.take(key, 0))
-        return JaxNode(place, "conformance.frameworks.jax.devices:full_precision", environment)
+        address = JaxAddress(self.rank, self.size, self.devices, bus.take(key, 0))
+        return JaxNode(address, "conformance.frameworks.jax.devices:full_precision", environment)
 
 
 def joined(

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.outcomes import Answer, Declined, Fate, Outcome, Raised, UsageError
+from conformance.core.rank import Rank
 from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal as refused_by_version
-from conformance.processes import Rank, Task, World
+from conformance.processes import Task, World
 from conformance.run import results
 from conformance.run.examiner import Examiner, environment_of
 from conformance.run.launch.bus import Bus, Store

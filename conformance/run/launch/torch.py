@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from conformance.core.checks import Check
 from conformance.core.outcomes import UsageError
-from conformance.processes import TorchNode, TorchPlace, World
+from conformance.processes import TorchAddress, TorchNode, World
 from conformance.run.launch import stores
 from conformance.run.launch.bus import Bus
 from conformance.run.launch.ranks import Joined
@@ -56,8 +56,8 @@ class TorchLaunch:
         del bus
         key = f"conformance/ranks/{generation}"
         groups = sorted({*self.sizes, self.size})
-        place = TorchPlace(self.rank, self.size, self.address, groups, key)
-        return TorchNode(place, "conformance.frameworks:prepare_torch", environment)
+        address = TorchAddress(self.rank, self.size, self.address, groups, key)
+        return TorchNode(address, "conformance.frameworks:prepare_torch", environment)
 
 
 def joined(plan: Plan) -> Joined:
