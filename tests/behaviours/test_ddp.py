@@ -5,10 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conformance.subjects.gradient_mean.distributed_data_parallel import cases
 
 from conformance.behaviours import model as behaviours
 from conformance.behaviours.ddp import averaging_model as ddp_averaging
+from conformance.behaviours.ddp.cases import cases
 from conformance.core.clauses import FOLDER
 from conformance.core.comparison import difference
 from conformance.core.dtypes import of_numpy

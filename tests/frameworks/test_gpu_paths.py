@@ -43,7 +43,7 @@ def torch_gpus(monkeypatch):
 
     def have(count, ranks):
         numbers = [rank % count for rank in range(ranks)]
-        monkeypatch.setattr(torch_devices, "those", lambda _: [HOST] * count)
+        monkeypatch.setattr(torch_devices, "matching_devices", lambda _: [HOST] * count)
         monkeypatch.setattr(torch_devices, "missing", lambda kind: "" if kind == "cpu" else "none")
         monkeypatch.setattr(HostGpus, "numbers", numbers)
         monkeypatch.setattr(torch.nn, "DataParallel", HostGpus)
@@ -91,20 +91,20 @@ def test_what_needs_no_data_parallel_answers_on_one_gpu_for_any_number_of_ranks(
 
 
 def test_one_gpu_is_enough_for_vmap_in_jax(monkeypatch):
-    monkeypatch.setattr(jax_devices, "those", lambda _: jax.devices("cpu")[:1])
+    monkeypatch.setattr(jax_devices, "matching_devices", lambda _: jax.devices("cpu")[:1])
     for name in ("jax_vmap_axis", "jax_vmap_mean"):
         assert asked(name, FOUR).status == "within-bound"
 
 
 def test_one_gpu_is_not_enough_for_pmap_and_shard_map(monkeypatch):
-    monkeypatch.setattr(jax_devices, "those", lambda _: jax.devices("cpu")[:1])
+    monkeypatch.setattr(jax_devices, "matching_devices", lambda _: jax.devices("cpu")[:1])
     for name in ("jax_pmap", "jax_shard_map", "jax_jit_sharding"):
         with pytest.raises(Unsupported, match="4 devices are asked for, 1 are here"):
             asked(name, FOUR)
 
 
 def test_two_gpus_are_what_pmap_and_shard_map_run_on(monkeypatch):
-    monkeypatch.setattr(jax_devices, "those", lambda _: jax.devices("cpu")[:2])
+    monkeypatch.setattr(jax_devices, "matching_devices", lambda _: jax.devices("cpu")[:2])
     for name in ("jax_pmap", "jax_shard_map"):
         assert asked(name, TWO).status == "exact"
 
@@ -136,7 +136,7 @@ def test_xla_out_of_memory_is_unsupported(monkeypatch):
 
         return fails
 
-    monkeypatch.setattr(jax_devices, "those", lambda _: jax.devices("cpu")[:2])
+    monkeypatch.setattr(jax_devices, "matching_devices", lambda _: jax.devices("cpu")[:2])
     monkeypatch.setattr("conformance.gradient_mean.ask.loaded", loaded)
     with pytest.raises(Unsupported, match="cuda is out of memory: RESOURCE_EXHAUSTED"):
         asked("jax_pmap", TWO)

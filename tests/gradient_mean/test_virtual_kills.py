@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from conformance.core.questions import VirtualQuestion
-from conformance.gradient_mean.diagnosis import as_answer, diagnose_virtual, names_of
+from conformance.gradient_mean.diagnosis import diagnose_virtual, virtual_names
 from conformance.gradient_mean.verdict import promised
+from conformance.gradient_mean.virtual_definition import NAME
 from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks
 from conformance.proofs import kill_matrix as killing
 from conformance.subjects import all_cases, catalogue, solve
@@ -20,7 +21,7 @@ def shown(name, wrong):
         CASES[name].question,
         golden.inputs,
         promised(golden.answers, "rank_mean"),
-        as_answer(wrong),
+        {NAME: wrong},
     )
 
 
@@ -49,7 +50,7 @@ def test_any_one_missing_rank_of_thousands_is_seen():
     ranks = ranks_of("virtual-small-w4096-n1-k1-f32")
     for rank in (0, 77, 4095):
         wrong = ((ranks.total - ranks.own[rank]) / ranks.world).astype(np.float32)
-        assert names_of(ranks, as_answer(wrong.reshape(1, -1))) == ("rank-missing",)
+        assert virtual_names(ranks, {NAME: wrong.reshape(1, -1)}) == ("rank-missing",)
 
 
 def test_a_spectrometer_says_which_sample_is_missing():

@@ -19,9 +19,10 @@ def test_a_name_that_is_there_twice_is_refused():
 
 
 def test_a_mistake_that_computes_the_right_answer_is_killed_by_nothing(monkeypatch):
-    harmless = replace(catalogue()[0], name="harmless", wrong=RIGHT)
+    harmless = replace(catalogue()[0], name="harmless", answers=RIGHT)
     monkeypatch.setattr(killing, "catalogue", lambda *_: (harmless,))
     monkeypatch.setattr("conformance.channel_shuffle.diagnosis._BY_NAME", {"harmless": harmless})
+    monkeypatch.setattr("conformance.channel_shuffle.verdict.MISTAKES", (harmless,))
     lines = killing.shortcomings(killing.kills([PROBE]))
     assert lines == ["harmless: killed by 0 families (none)", "harmless: no case names it"]
 
