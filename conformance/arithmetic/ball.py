@@ -1,4 +1,4 @@
-"""Balls that enclose the truth, and their correct rounding: what bounded goldens are made of."""
+"""Balls that enclose the true value, and their correct rounding, for bounded goldens."""
 
 from fractions import Fraction
 from typing import Any
@@ -16,7 +16,7 @@ class Ball:
     """Arb's midpoint-radius arithmetic; the tensors are arrays of `flint.arb`."""
 
     def __init__(self, precision: int = 256) -> None:
-        """Choose the working precision.
+        """Sets the working precision.
 
         Args:
             precision: bits of a midpoint.
@@ -27,65 +27,65 @@ class Ball:
         self._rsqrt = np.frompyfunc(lambda x: x.rsqrt(), 1, 1)
 
     def exactly(self, values: np.ndarray) -> np.ndarray:
-        """Balls of radius zero."""
+        """Returns balls of radius zero."""
         wide = np.asarray(values).astype(np.float64)
         return _objects([arb(float(value)) for value in wide.reshape(-1)], wide.shape)
 
     def moved(self, x: np.ndarray, how: Structural) -> np.ndarray:
-        """As `how` does; a zero that comes in is an integer, which is a number here too."""
+        """Moves the elements; the zero that `how` may put in is an integer, which `arb` accepts."""
         return how(x)
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The sum a + b."""
+        """Returns a + b."""
         return np.add(a, b)
 
     def multiply(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The product a · b."""
+        """Returns a · b."""
         return np.multiply(a, b)
 
     def scale(self, a: np.ndarray, factor: Fraction) -> np.ndarray:
-        """The product a · factor."""
+        """Returns a · factor."""
         return np.multiply(a, arb(fmpq(factor.numerator, factor.denominator)))
 
     def total(self, a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-        """The sum."""
+        """Sums over the axes."""
         return np.asarray(a.sum(axis=axes, keepdims=True))
 
     def contract(self, spec: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """As `numpy.einsum`."""
+        """Contracts as `numpy.einsum` does."""
         return np.asarray(np.einsum(spec, a, b))
 
     def keep(self, a: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Zero where the mask is not."""
+        """Puts zero where the mask is false."""
         return np.where(mask, a, arb(0))
 
     def positive(self, a: np.ndarray) -> np.ndarray:
-        """Where a > 0."""
+        """Says of each element whether it is positive."""
         signs = [bool(x > 0) - bool(x < 0) for x in a.reshape(-1)]
         if 0 in signs:
             raise Uncertain("a sign at a ReLU")
         return np.greater(np.array(signs).reshape(a.shape), 0)
 
     def largest(self, a: np.ndarray, axis: int, *, certain: bool = True) -> np.ndarray:
-        """Where the largest midpoint is; whether it is certain, `Running` says more strictly."""
+        """Marks the largest midpoint; `Running` checks more strictly whether it is certain."""
         del certain
         return one_place(np.array([float(x) for x in a.reshape(-1)]).reshape(a.shape), axis)
 
     def exp(self, a: np.ndarray) -> np.ndarray:
-        """The exponential of a."""
+        """Returns the exponential of a."""
         return np.asarray(self._exp(a))
 
     def log(self, a: np.ndarray) -> np.ndarray:
-        """The natural logarithm."""
+        """Returns the natural logarithm of a."""
         return np.asarray(self._log(a))
 
     def rsqrt(self, a: np.ndarray) -> np.ndarray:
-        """1 / √a."""
+        """Returns 1 / √a."""
         return np.asarray(self._rsqrt(a))
 
 
 def rounded(balls: np.ndarray, dtype: str) -> np.ndarray:
-    """Every ball's value, correctly rounded (to nearest, ties to even) to the dtype.
+    """Rounds every ball's value correctly (to nearest, ties to even) to the dtype.
 
     Raises:
         Uncertain: if a ball is so wide that its two ends round apart.
@@ -101,14 +101,14 @@ def rounded(balls: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _nearest(exact: Any, dtype: str) -> float:
-    """An exact ball's value in the dtype, as a float that holds it."""
+    """Returns an exact ball's value in the dtype, as a float that holds it."""
     bits, lowest, _ = FORMATS[dtype]
     mantissa, exponent = (int(part) for part in exact.man_exp())
     if not mantissa:
         return 0.0
     # The last place of the result, in the range of normal numbers or below it.
     unit = max(mantissa.bit_length() + exponent, lowest + 1) - bits
-    # Python rounds a fraction to the nearest integer, ties to even.
+    # Python's `round` takes a fraction to the nearest integer, ties to even.
     return float(
         np.ldexp(float(round(Fraction(mantissa) * Fraction(2) ** (exponent - unit))), unit)
     )

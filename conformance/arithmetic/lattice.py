@@ -1,4 +1,4 @@
-"""Multiples of a power of two, computed exactly, with a certificate that nothing else would round.
+"""Multiples of a power of two, computed exactly, with a certificate that no order would round.
 
 A partial sum of multiples of 2^q is a multiple of 2^q, so it is exact in a dtype of p bits while
 it is at most 2^(p+q). Its terms' absolute values add up to more than any partial sum, in whatever
@@ -21,7 +21,7 @@ class Limits:
     """How near to rounding a computation came.
 
     Attributes:
-        dtype: in which nothing may round.
+        dtype: the dtype in which nothing may round.
         sums: bits of the largest sum of absolute values, in units of its lattice.
         operands: bits of the widest factor of a product; up to 8 bits pass through bfloat16 and
             TF32 multipliers too.
@@ -48,7 +48,7 @@ class Grid:
 
     @property
     def values(self) -> np.ndarray:
-        """The same in float64, which holds every value exactly."""
+        """Returns the tensor in float64, which holds every value exactly."""
         return np.ldexp(self.units.astype(np.float64), self.exponent)
 
 
@@ -64,7 +64,7 @@ class Lattice:
         self.limits = Limits(self.dtype)
 
     def exactly(self, values: np.ndarray) -> Grid:
-        """These values on the coarsest lattice that has them all."""
+        """Returns the values on the coarsest lattice that has them all."""
         wide = np.asarray(values).astype(np.float64)
         exponent = 0
         while not np.array_equal(np.ldexp(wide, -exponent), np.rint(np.ldexp(wide, -exponent))):
@@ -72,24 +72,24 @@ class Lattice:
         return self._checked(np.ldexp(wide, -exponent).astype(np.int64), exponent)
 
     def moved(self, x: Grid, how: Structural) -> Grid:
-        """The units moved."""
+        """Moves the units."""
         return replace(x, units=how(x.units), most=how(x.most))
 
     def add(self, a: Grid, b: Grid) -> Grid:
-        """On the finer of the two lattices."""
+        """Adds on the finer of the two lattices."""
         exponent = min(a.exponent, b.exponent)
         first, most = _aligned(a, exponent)
         second, more = _aligned(b, exponent)
         return self._checked(first + second, exponent, most + more)
 
     def multiply(self, a: Grid, b: Grid) -> Grid:
-        """On the product of the two lattices."""
+        """Multiplies on the product of the two lattices."""
         self._note_operands(a, b)
         _in_int64(np.abs(a.units.astype(np.float64)) * np.abs(b.units))
         return self._checked(a.units * b.units, a.exponent + b.exponent)
 
     def scale(self, a: Grid, factor: Fraction) -> Grid:
-        """Exact, and also where the framework multiplies by the rounded reciprocal instead.
+        """Scales exactly, also where the framework multiplies by the rounded reciprocal.
 
         Raises:
             Uncertified: if a quotient is not on a lattice, or its rounded reciprocal misses it.
@@ -111,52 +111,52 @@ class Lattice:
         return replace(scaled, is_quotient=a.is_quotient)
 
     def total(self, a: Grid, axes: tuple[int, ...]) -> Grid:
-        """On the same lattice."""
+        """Sums on the same lattice."""
         if a.is_quotient:
             raise Uncertified("a sum of quotients, which a fused multiply-add does not round")
         most = np.abs(a.units).sum(axis=axes, keepdims=True)
         return self._checked(a.units.sum(axis=axes, keepdims=True), a.exponent, most)
 
     def contract(self, spec: str, a: Grid, b: Grid) -> Grid:
-        """On the product of the two lattices."""
+        """Contracts on the product of the two lattices."""
         self._note_operands(a, b)
         _in_int64(np.einsum(spec, np.abs(a.units.astype(np.float64)), np.abs(b.units)))
         most = np.einsum(spec, np.abs(a.units), np.abs(b.units))
         return self._checked(np.einsum(spec, a.units, b.units), a.exponent + b.exponent, most)
 
     def keep(self, a: Grid, mask: np.ndarray) -> Grid:
-        """Zero where the mask is not."""
+        """Puts zero where the mask is false."""
         return replace(a, units=np.where(mask, a.units, 0), most=np.where(mask, a.most, 0))
 
     def positive(self, a: Grid) -> np.ndarray:
-        """Where a > 0; at zero the frameworks' derivatives may part."""
+        """Says of each element whether it is positive; at zero frameworks may differ."""
         if not a.units.all():
             raise Uncertain("a zero at a ReLU")
         return np.greater(a.units, 0)
 
     def largest(self, a: Grid, axis: int, *, certain: bool = True) -> np.ndarray:
-        """Where the largest is."""
+        """Marks the largest element."""
         if certain and (a.units == a.units.max(axis, keepdims=True)).sum(axis).max() > 1:
             raise Uncertain("two largest elements")
         return one_place(a.units, axis)
 
     def exp(self, _: Grid) -> Grid:
-        """Not on any lattice."""
+        """Raises an error: no lattice holds an exponential."""
         raise Uncertified("exp rounds")
 
     def log(self, _: Grid) -> Grid:
-        """Not on any lattice."""
+        """Raises an error: no lattice holds a logarithm."""
         raise Uncertified("log rounds")
 
     def rsqrt(self, a: Grid) -> Grid:
-        """Of powers of four alone."""
+        """Returns 1 / √a of powers of four; of other numbers it rounds."""
         root = 1 / np.sqrt(a.values)
         if not (np.frexp(root)[0] == 0.5).all():
             raise Uncertified("rsqrt of what is no power of four rounds")
         return self.exactly(root)
 
     def _checked(self, units: np.ndarray, exponent: int, most: np.ndarray | None = None) -> Grid:
-        """The tensor, if no partial sum up to `most` units can round, overflow or underflow."""
+        """Returns the tensor if no partial sum up to `most` rounds, overflows or underflows."""
         bound = np.abs(units) if most is None else most
         largest = int(np.max(bound, initial=0))
         bits = largest.bit_length()
@@ -176,7 +176,7 @@ class Lattice:
 
 
 def _aligned(x: Grid, exponent: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tensor, and its most, in units of a finer lattice."""
+    """Returns the tensor, and its most, in units of a finer lattice."""
     shift = x.exponent - exponent
     _in_int64(np.ldexp(x.most.astype(np.float64), shift))
     return x.units << shift, x.most << shift

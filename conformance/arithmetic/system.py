@@ -1,4 +1,4 @@
-"""What the oracle asks of numbers."""
+"""What the oracle needs of a number system."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 
-class Uncertain(Exception):  # noqa: N818 - it says what is known, not what went wrong
+class Uncertain(Exception):  # noqa: N818 - The name says what is known, not what went wrong.
     """The sign of a value, or which of several is the largest, is not certain."""
 
 
@@ -22,60 +22,60 @@ class Numbers(Protocol):
     """Arithmetic on tensors of one number system, whose inside only the system itself sees."""
 
     def exactly(self, values: np.ndarray) -> Any:
-        """A tensor of these values, which are exact."""
+        """Returns a tensor of the values, which are exact."""
 
     def moved(self, x: Any, how: Structural) -> Any:
-        """The elements put elsewhere, repeated or left out; a zero may come in."""
+        """Puts the elements elsewhere, repeats them or leaves them out; zeros may come in."""
 
     def add(self, a: Any, b: Any) -> Any:
-        """The sum a + b, broadcast."""
+        """Returns a + b, broadcast."""
 
     def multiply(self, a: Any, b: Any) -> Any:
-        """The product a · b, broadcast."""
+        """Returns a · b, broadcast."""
 
     def scale(self, a: Any, factor: Fraction) -> Any:
-        """The factor times a, rounded as a framework rounds a product with a quotient."""
+        """Returns factor · a, rounded as a framework rounds a product with a quotient."""
 
     def total(self, a: Any, axes: tuple[int, ...]) -> Any:
-        """The sum over these axes, which stay with extent 1."""
+        """Sums over the axes, which stay with extent 1."""
 
     def contract(self, spec: str, a: Any, b: Any) -> Any:
-        """A sum of products, as `numpy.einsum` has it."""
+        """Sums products, as `numpy.einsum` does."""
 
     def keep(self, a: Any, mask: np.ndarray) -> Any:
-        """The elements where the mask holds, zero elsewhere."""
+        """Returns the elements where the mask holds, and zero elsewhere."""
 
     def positive(self, a: Any) -> np.ndarray:
-        """Where a > 0.
+        """Says of each element whether it is positive.
 
         Raises:
             Uncertain: if an element may be zero, or its sign is not certain.
         """
 
     def largest(self, a: Any, axis: int, *, certain: bool = True) -> np.ndarray:
-        """Where the largest element along the axis is, as a mask with one place for each.
+        """Marks the largest element along the axis, in a mask with one place for each.
 
         Raises:
-            Uncertain: if that is to be certain, and two elements may be equal.
+            Uncertain: if `certain` is true, and two elements may be equal.
         """
 
     def exp(self, a: Any) -> Any:
-        """The exponential of a."""
+        """Returns the exponential of a."""
 
     def log(self, a: Any) -> Any:
-        """The natural logarithm of a, which is positive."""
+        """Returns the natural logarithm of a, which is positive."""
 
     def rsqrt(self, a: Any) -> Any:
-        """1 / √a, of a that is positive."""
+        """Returns 1 / √a of a positive a."""
 
 
 def negative(numbers: Numbers, a: Any) -> Any:
-    """−a, which never rounds."""
+    """Returns −a, which never rounds."""
     return numbers.scale(a, Fraction(-1))
 
 
 def is_power_of_two(factor: Fraction) -> bool:
-    """Whether a product with the factor moves only the exponent.
+    """Says whether a product with the factor moves only the exponent.
 
     >>> is_power_of_two(Fraction(-3, 8)), is_power_of_two(Fraction(1, 8))
     (False, True)

@@ -1,4 +1,4 @@
-"""What is sent to a world: one question to one implementation, with its inputs."""
+"""One question to one implementation, with its inputs, as it is sent to a world's processes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from conformance.core.questions import Asked_co
 
 @dataclass(frozen=True)
 class Ask(Generic[Asked_co]):
-    """A check as the world needs it: nothing in it tells the right answer."""
+    """A check as the ranks' processes get it: without the right answer."""
 
     implementation: Implementation
     question: Asked_co
@@ -22,7 +22,7 @@ class Ask(Generic[Asked_co]):
 
 
 def loaded(implementation: Implementation) -> Callable[..., Any]:
-    """The implementation's function, in this process.
+    """Returns the implementation's function, imported in this process.
 
     Raises:
         Unsupported: if it needs a package that is not installed.

@@ -1,4 +1,4 @@
-"""A check is implementation × case × device: the unit that is run, named, reported and rerun."""
+"""Checks, the units that are run, named, reported and rerun: implementation × case × device."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from conformance.core.questions import AnyCase
 
 @dataclass(frozen=True)
 class Check:
-    """One implementation asked one case on one device."""
+    """One implementation with one case on one device."""
 
     implementation: Implementation
     case: AnyCase
@@ -21,23 +21,23 @@ class Check:
 
     @property
     def ranks(self) -> int:
-        """How many processes it takes."""
+        """Returns how many processes the check takes."""
         return int(self.case.question.processes(self.implementation.runs))
 
     @property
     def id(self) -> str:
-        """`operation/implementation@device:case`."""
+        """Returns `operation/implementation@device:case`."""
         return f"{self.implementation.id}@{self.device}:{self.case.name}"
 
 
-# What stands before a colon: a number behind a device's kind is the device's own.
+# A colon stands before the case, and also within a device's name, between its kind and a number.
 _PARTS = re.compile(
     r"(?P<head>[^:@]*)(@(?P<device>[^:]*(:\d+(?=:|$))?))?(:(?P<case>.*))?", re.DOTALL
 )
 
 
 def parted(text: str) -> tuple[str, str, str]:
-    """What a pattern or an id has before its device, the device, and the case.
+    """Splits a pattern or an id into what stands before its device, the device, and the case.
 
     >>> parted("channel_shuffle/torch_module@cuda:1:strides-f32")
     ('channel_shuffle/torch_module', 'cuda:1', 'strides-f32')
@@ -63,7 +63,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> "Pattern":
-        """Read `operation[/implementation[@device][:case]]`; a device may end in `:N`.
+        """Reads `operation[/implementation[@device][:case]]`; a device may end in `:N`.
 
         >>> Pattern.parse("*/torch_*@cuda:1:identity*").device
         'cuda:1'
@@ -73,7 +73,7 @@ class Pattern:
         return cls(operation or "*", implementation or "*", device or "*", case or "*")
 
     def takes(self, declared: Implementation, case: AnyCase, device: str) -> bool:
-        """Whether the check of these three is meant."""
+        """Says whether the pattern matches the check of these three."""
         return (
             self.takes_implementation(declared)
             and self.takes_case(case)
@@ -81,20 +81,20 @@ class Pattern:
         )
 
     def takes_implementation(self, declared: Implementation) -> bool:
-        """Whether any check of this implementation may be meant."""
+        """Says whether the pattern matches any check of this implementation."""
         return fnmatchcase(declared.operation, self.operation) and fnmatchcase(
             declared.name, self.implementation
         )
 
     def takes_case(self, case: AnyCase) -> bool:
-        """Whether any check of this case may be meant."""
+        """Says whether the pattern matches any check of this case."""
         return fnmatchcase(case.operation, self.operation) and fnmatchcase(case.name, self.case)
 
 
 def all_checks(
     implementations: Iterable[Implementation], cases: Sequence[AnyCase], devices: Sequence[str]
 ) -> list[Check]:
-    """Every case asked of every implementation of its operation that promises what it asks."""
+    """Makes a check of every case and every implementation that promises what it asks."""
     return [
         Check(declared, case, device)
         for device in devices
@@ -104,35 +104,38 @@ def all_checks(
     ]
 
 
-def asks(case: AnyCase, of: Implementation) -> bool:
-    """Whether a case is asked of an implementation: of its operation, and of what it promises.
+def asks(case: AnyCase, implementation: Implementation) -> bool:
+    """Says whether a case is for an implementation: its operation, and what it promises.
 
-    Thousands of ranks are asked of those alone who say that theirs are virtual, and only they are.
+    Cases of thousands of ranks are for implementations that declare virtual ranks, for no other.
     """
     return (
-        case.operation == of.operation
-        and (case.kind == "virtual") == (of.runs == "virtual")
-        and (not case.promises or of.promise in case.promises)
-        and (not case.frameworks or of.framework in case.frameworks)
-        and (not case.asked_of or any(fnmatchcase(of.name, glob) for glob in case.asked_of))
+        case.operation == implementation.operation
+        and (case.kind == "virtual") == (implementation.runs == "virtual")
+        and (not case.promises or implementation.promise in case.promises)
+        and (not case.frameworks or implementation.framework in case.frameworks)
+        and (
+            not case.asked_of
+            or any(fnmatchcase(implementation.name, glob) for glob in case.asked_of)
+        )
     )
 
 
 def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:
-    """The checks that any of the patterns means; all of them where there is no pattern.
+    """Returns the checks that any of the patterns matches; all of them without a pattern.
 
     Raises:
-        UsageError: if a pattern means none; it names the nearest ids.
+        UsageError: if a pattern matches none; its message names the nearest ids.
     """
     if not patterns:
         return list(checks)
     chosen: dict[str, Check] = {}
     for text in patterns:
         pattern = Pattern.parse(text)
-        taken = [c for c in checks if pattern.takes(c.implementation, c.case, c.device)]
-        if not taken:
+        matching = [c for c in checks if pattern.takes(c.implementation, c.case, c.device)]
+        if not matching:
             raise UsageError(_no_match(text, checks))
-        chosen.update((check.id, check) for check in taken)
+        chosen.update((check.id, check) for check in matching)
     return [check for check in checks if check.id in chosen]
 
 
@@ -143,10 +146,10 @@ def _no_match(text: str, checks: Sequence[Check]) -> str:
     pattern = Pattern.parse(head)
     within = [check for check in checks if pattern.takes_implementation(check.implementation)]
     if not within:
-        known, wanted = implementations | operations, head
+        names, pattern_part = implementations | operations, head
     elif device and not any(fnmatchcase(check.device, device) for check in within):
-        known, wanted = {check.device for check in within}, device
+        names, pattern_part = {check.device for check in within}, device
     else:
-        known, wanted = {check.case.name for check in within}, case
-    near = get_close_matches(wanted, sorted(known), n=3, cutoff=0.4) or sorted(known)[:3]
-    return f"no check matches {text!r}; nearest to {wanted!r}: {', '.join(near)}"
+        names, pattern_part = {check.case.name for check in within}, case
+    near = get_close_matches(pattern_part, sorted(names), n=3, cutoff=0.4) or sorted(names)[:3]
+    return f"no check matches {text!r}; nearest to {pattern_part!r}: {', '.join(near)}"

@@ -14,14 +14,14 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Difference:
-    """The first thing about an answer that is not as it should be.
+    """The first difference between an answer and the right one.
 
     Attributes:
-        name: the array's.
+        name: the name of the array.
         words: what is wrong with it, in one sentence.
-        wrong: how many of its elements are wrong; 0 where the array as a whole is another
-            (missing, another dtype or shape).
-        index: where the element stands that is shown.
+        wrong: how many of its elements are wrong; 0 where the whole array is wrong (missing,
+            another dtype or shape).
+        index: the index of the element that is shown.
         expected: that element of the right answer, as `shown` writes it.
         got: that element of the answer.
     """
@@ -34,7 +34,7 @@ class Difference:
     got: str = ""
 
     def as_object(self) -> dict[str, Any]:
-        """Returns its fields, ready for JSON."""
+        """Returns the fields, ready for JSON."""
         return {**vars(self), "index": list(self.index)}
 
 
@@ -47,50 +47,49 @@ def wrong_elements(wrong: int, size: int) -> str:
     return f"{wrong} of {size} element{'s' * (size != 1)} {'are' if wrong > 1 else 'is'}"
 
 
-def difference(
-    given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
-) -> Difference | None:
-    """Returns what tells an answer from the right one; None where every bit is equal.
+def difference(answer: Arrays, expected: Arrays) -> Difference | None:
+    """Returns the first difference between an answer and the right one, None if bits are equal.
 
     >>> right = {"output": np.array([1.0, 2.0], dtype=np.float32)}
     >>> difference({"output": np.array([1.0, 3.0], dtype=np.float32)}, right).words
     'output: 1 of 2 elements is wrong, at [1]: expected 2.0 (0x40000000), given 3.0 (0x40400000)'
     """
     for name, right in expected.items():
-        if name not in given:
+        if name not in answer:
             return Difference(name, f"{name}: missing")
-        flaw = _array_difference(name, given[name], right)
+        flaw = _array_difference(name, answer[name], right)
         if flaw is not None:
             return flaw
-    extra = next((name for name in given if name not in expected), None)
+    extra = next((name for name in answer if name not in expected), None)
     return None if extra is None else Difference(extra, f"{extra}: not asked for")
 
 
-def form_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
-    """Returns what is wrong with an array's dtype or shape; None where nothing is."""
-    if given.dtype != right.dtype:
-        return Difference(name, f"{name}: expected dtype {right.dtype}, given {given.dtype}")
-    if given.shape != right.shape:
+def form_difference(name: str, answer: np.ndarray, right: np.ndarray) -> Difference | None:
+    """Returns what is wrong with an array's dtype or shape, or None."""
+    if answer.dtype != right.dtype:
+        return Difference(name, f"{name}: expected dtype {right.dtype}, given {answer.dtype}")
+    if answer.shape != right.shape:
         return Difference(
-            name, f"{name}: expected shape {list(right.shape)}, given {list(given.shape)}"
+            name, f"{name}: expected shape {list(right.shape)}, given {list(answer.shape)}"
         )
     return None
 
 
-def _array_difference(name: str, given: np.ndarray, right: np.ndarray) -> Difference | None:
-    flaw = form_difference(name, given, right)
+def _array_difference(name: str, answer: np.ndarray, right: np.ndarray) -> Difference | None:
+    flaw = form_difference(name, answer, right)
     if flaw is not None:
         return flaw
-    given_bits, right_bits = bits_of(given), bits_of(right)
-    if np.array_equal(given_bits, right_bits):
+    answer_bits, right_bits = bits_of(answer), bits_of(right)
+    if np.array_equal(answer_bits, right_bits):
         return None
-    unequal = given_bits != right_bits
-    if unequal.ndim > right.ndim:  # complex128: two words an element
+    unequal = answer_bits != right_bits
+    if unequal.ndim > right.ndim:
+        # An element of complex128 is two words.
         unequal = unequal.any(axis=-1)
     wrong = int(unequal.sum())
     first = tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), right.shape))
     place = f"{'first ' if wrong > 1 else ''}at {list(first)}: " if first else ""
-    expected, got = shown(right, first), shown(given, first)
+    expected, got = shown(right, first), shown(answer, first)
     words = (
         f"{name}: {wrong_elements(wrong, right.size)} wrong, {place}"
         f"expected {expected}, given {got}"
@@ -107,10 +106,12 @@ def shown(array: np.ndarray, index: tuple[int, ...]) -> str:
     element = array[index]
     if array.dtype.kind == "b":
         return str(bool(element))
-    raw = np.asarray(element).reshape(1).view(np.uint8)[::-1]  # little-endian memory
+    # Memory is little-endian; hexadecimal digits are written from the largest.
+    raw = np.asarray(element).reshape(1).view(np.uint8)[::-1]
     half = raw.size // 2
     parts = [raw[half:], raw[:half]] if array.dtype.kind == "c" else [raw]
-    with np.errstate(invalid="ignore"):  # a signalling NaN is converted to be printed
+    # A signalling NaN is converted to be printed, which raises a flag.
+    with np.errstate(invalid="ignore"):
         decimal = str(element)
     return f"{decimal} ({' '.join('0x' + part.tobytes().hex() for part in parts)})"
 

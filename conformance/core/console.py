@@ -1,10 +1,11 @@
-"""What a terminal is shown: tables at their full width in a pipe, and every character visible."""
+"""Output to a terminal or a pipe: tables at their full width, every character visible."""
 
 import re
 
 from rich.console import Console
 
-WIDTH = 160  # At this width no implementation's name is cut short.
+# At this width no implementation's name is cut short.
+WIDTH = 160
 _UNSEEN = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )

@@ -17,7 +17,7 @@ Kind = Literal["float", "complex", "integer", "bool", "quantized"]
 class Dtype:
     """One element type.
 
-    `name` is ours (`f32`), `carrier` the NumPy dtype that holds the bytes, `stored` the
+    `name` is the suite's name (`f32`), `carrier` the NumPy dtype that holds the bytes, `stored` the
     safetensors name and `parts` how many stored numbers make one element (2 for complex).
     """
 
@@ -31,7 +31,7 @@ class Dtype:
 
     @property
     def bits(self) -> int:
-        """Bits of one element."""
+        """Returns the bits of one element."""
         return self.carrier.itemsize * 8
 
 
@@ -63,7 +63,7 @@ DTYPES = _table()
 
 
 def of_numpy(dtype: np.dtype) -> Dtype:
-    """The `Dtype` whose carrier is this NumPy dtype (never `c32` or `quint8`).
+    """Returns the `Dtype` whose carrier is this NumPy dtype (never `c32` or `quint8`).
 
     >>> of_numpy(np.dtype("float32")).name
     'f32'
@@ -78,7 +78,7 @@ def of_numpy(dtype: np.dtype) -> Dtype:
 
 
 def bits_of(array: np.ndarray) -> np.ndarray:
-    """The elements' bits: unsigned integers of the same width, shape kept (complex128: pairs).
+    """Returns the bits as unsigned integers of the same width and shape (complex128: pairs).
 
     >>> bits_of(np.array([-0.0], dtype=np.float32))
     array([2147483648], dtype=uint32)
@@ -91,7 +91,7 @@ def bits_of(array: np.ndarray) -> np.ndarray:
 
 
 def text(words: str) -> np.ndarray:
-    """A text as an array of u8, its bytes in UTF-8: the form in which a golden holds one.
+    """Returns a text as an array of u8, its bytes in UTF-8: goldens hold a text in this form.
 
     >>> bytes(text("rank 0")).decode()
     'rank 0'

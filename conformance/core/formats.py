@@ -1,8 +1,8 @@
-"""The formats of floating point, and how many bits of them a device keeps."""
+"""The formats of floating point, and how many of their bits a device keeps."""
 
 from dataclasses import dataclass
 
-# Of each dtype the bits of its significand, and the exponents of its smallest and largest normals.
+# A row holds the bits of the significand, and the exponents of the smallest and largest normals.
 FORMATS = {
     "f64": (53, -1022, 1023),
     "f32": (24, -126, 127),
@@ -13,7 +13,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Bits:
-    """At how many bits a product of matrices takes its factors, and sums their products.
+    """How many bits a product of matrices keeps of its factors, and of the sums of products.
 
     >>> Bits(11, 24).fewest(Bits(24, 24)), str(Bits(11, 24))
     (Bits(factors=11, sums=24), '11 (sums 24)')
@@ -23,7 +23,7 @@ class Bits:
     sums: int
 
     def fewest(self, other: "Bits") -> "Bits":
-        """What both keep."""
+        """Returns the bits that both keep."""
         return Bits(min(self.factors, other.factors), min(self.sums, other.sums))
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a case is asked with, and what must come back."""
+"""The inputs and the right answer of a case."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ class Golden:
     """The inputs and the right answer of a case.
 
     Attributes:
-        inputs: what an implementation is given, by name.
-        answers: what it must give, by name; empty where it must refuse.
-        bounds: how far it may be from the answers of the same names, in float64; empty where the
-            case is exact.
-        hashes: SHA-256 of the answers, by name, of a case that is made on the fly: then there are
-            no arrays.
-        certificate: why nothing can round, where an exact case could have.
+        inputs: the arrays that an implementation gets, by name.
+        answers: the arrays that it must return, by name; empty where it must refuse.
+        bounds: how far an answer may be from the right one of its name, in float64; empty where
+            the case is exact.
+        hashes: SHA-256 of the answers, by name, of a case that is made on the fly and therefore
+            has no arrays.
+        certificate: why no operation of an exact case can round, where a like case could.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -43,9 +43,9 @@ def hashes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def keeps_large(solve: Callable[[AnyCase], Golden]) -> Callable[[AnyCase], Golden]:
-    """Has a solver keep the last goldens that are made on the fly, a few tens of megabytes each.
+    """Caches the last goldens that are made on the fly, a few tens of megabytes each.
 
     All implementations are asked the same case, one after another.
     """
-    kept = lru_cache(maxsize=4)(solve)
-    return lambda case: kept(case) if case.on_the_fly else solve(case)
+    cached = lru_cache(maxsize=4)(solve)
+    return lambda case: cached(case) if case.on_the_fly else solve(case)

@@ -1,4 +1,4 @@
-"""What a known mistake is, and a wrong answer that it gives."""
+"""Known mistakes, and the wrong answers that they give."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -8,16 +8,16 @@ Code = TypeVar("Code")
 
 @dataclass(frozen=True)
 class Mistake(Generic[Code]):
-    """A known wrong way, as code that gives the wrong answer.
+    """A known mistake, as code that gives the wrong answer.
 
     Attributes:
-        name: fixed; what `mistake` says in results.jsonl.
-        done: one sentence on what was done.
+        name: a fixed name, the value of `mistake` in results.jsonl.
+        done: a sentence that says what was done.
         advice: what to write instead, for a reader whose answer shows this.
         answers: the code, in the terms of the operation's definition.
-        seen: where it shipped, empty where it is not known to have.
-        is_by_element: whether its answers are those of different orders of a sum, so that each
-            element of an answer may be from another of them.
+        seen: where the mistake shipped; empty where no release is known to have it.
+        is_by_element: whether `answers` are sums in different orders, so that each element of a
+            wrong answer may come from a different one of them.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Mistake(Generic[Code]):
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong answer to a case: the mistake that gives it, and the names that its diagnosis gives.
+    """A wrong answer to a case, as the mistake that gives it and the names in its diagnosis.
 
     Attributes:
         mistake: the name of the mistake.
-        names: the mistakes that fit the answer; the suite sees through it where this is the one.
+        names: the mistakes that fit the answer; it is named where this is `mistake` alone.
     """
 
     mistake: str

@@ -1,4 +1,4 @@
-"""What comes back when an implementation is asked a question.
+"""The outcomes of asking an implementation a question.
 
 An outcome is one of four things, and every later stage handles just these: it answered, it
 raised, it declined before it was asked, or something ended its process.
@@ -22,7 +22,7 @@ class UsageError(Exception):
 class Answer:
     """Named arrays, in NumPy, exactly as the implementation gave them.
 
-    `flaw` is what is wrong with them whatever their values, in words; empty where nothing is.
+    `flaw` says what is wrong with them whatever their values are; empty where nothing is wrong.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -33,8 +33,8 @@ class Answer:
 class Raised:
     """An exception of the implementation or its framework.
 
-    `type` is the bare name of the class, `bases` those of its ancestors, `where` the innermost
-    line of the implementation's own code (`file:line`), empty where it is not known.
+    `type` is the bare name of the class, `bases` are the names of its ancestors, `where` is the
+    innermost line of the implementation's own code (`file:line`), empty where it is not known.
     """
 
     type: str
@@ -45,7 +45,7 @@ class Raised:
 
 @dataclass(frozen=True)
 class Declined:
-    """The question could not be put, or could but would ask nothing."""
+    """The question could not be asked, or its answer would show nothing."""
 
     status: Literal["unsupported", "not-exercised"]
     reason: str
@@ -53,7 +53,7 @@ class Declined:
 
 @dataclass(frozen=True)
 class Fate:
-    """The process died or was too late."""
+    """The process died, or did not answer in time."""
 
     status: Literal["crash", "timeout"]
     reason: str
@@ -62,13 +62,13 @@ class Fate:
 Outcome: TypeAlias = Answer | Raised | Declined | Fate
 
 
-class Unsupported(Exception):  # noqa: N818 - it is a message, not an error of ours
-    """Raised by a bridge: this package, device, dtype or transform is not here."""
+class Unsupported(Exception):  # noqa: N818 - This is a message, not an error of the suite.
+    """Raised by a bridge where a package, device, dtype or transform is missing."""
 
 
 class NotExercised(Exception):  # noqa: N818
-    """Raised by a bridge: it would run, but not the thing that the case asks about."""
+    """Raised by a bridge where the code would run without what the case asks about."""
 
 
 class WrongAnswer(Exception):  # noqa: N818
-    """Raised by a bridge: what came back is no array of this framework on the device asked."""
+    """Raised by a bridge where the answer is no array of this framework on the check's device."""

@@ -1,11 +1,11 @@
-"""What a case is: one question, as plain data."""
+"""Questions and cases, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
-# What is asked: a shuffle, an average over ranks that are processes or devices, an average over
-# ranks that one process holds, or what a framework's own class does.
+# A question is about a shuffle, about an average over ranks that are processes or devices, about an
+# average over ranks that one process holds, or about what a framework's own class does.
 Kind = Literal["shuffle", "average", "virtual", "behaviour"]
 Derivative = Literal["none", "vjp", "jvp", "double"]
 Transform = Literal["plain", "eager", "compiled", "exported", "vmapped", "scripted"]
@@ -33,7 +33,7 @@ class ShuffleQuestion:
         derivative: none, one VJP, one JVP, or the VJP of the VJP.
         transform: plain (torch eagerly, JAX under jit), or through the framework's own machinery.
         then: groups of further shuffles applied to the output, in order.
-        observe: what is looked at beside the values: strides, effects, graph, modules, or the
+        observe: what the case compares beside the values: strides, effects, graph, modules, or the
             answer between two grouped convolutions.
     """
 
@@ -49,13 +49,13 @@ class ShuffleQuestion:
     observe: Literal["values", "strides", "effects", "graph", "modules", "convolutions"] = "values"
 
     def processes(self, runs: str) -> int:
-        """Returns how many processes it takes: one."""
+        """Returns how many processes the question takes: one."""
         del runs
         return 1
 
     @property
     def channels(self) -> int:
-        """C."""
+        """Returns C."""
         return self.shape[2 if self.transform == "vmapped" else 1]
 
 
@@ -65,7 +65,7 @@ class BehaviourQuestion:
 
     Attributes:
         probe: `document_subject.function`, as `conformance.behaviours.lookup` reads it: the probe
-            of this name asks the framework, its model says what it must answer.
+            of this name asks the framework, the model of this name says what must be answered.
         arguments: the function's keyword arguments, as pairs.
         ranks: how many processes it needs; 1 for a probe that lives in one.
     """
@@ -76,7 +76,7 @@ class BehaviourQuestion:
     ranks: int = 1
 
     def processes(self, runs: str) -> int:
-        """Returns how many processes it takes, whoever is asked."""
+        """Returns how many processes the question takes, for any implementation."""
         del runs
         return self.ranks
 
@@ -95,11 +95,10 @@ class GradientQuestion:
         model: a name of `conformance.gradient_mean.models`.
         shards: for each of the K micro-batches, how many samples each of the W ranks gets.
         loss: mean squared error, softmax cross entropy, or the output itself, of models with one.
-        reduction: whether the loss averages over the samples that it is given, or sums. A sample's
-            squared error is the mean over its outputs, or under `sum` their sum; several heads'
-            losses add up.
+        reduction: whether the loss averages over its samples, or sums. A sample's squared error is
+            the mean over its outputs, or under `sum` their sum; several heads' losses add up.
         dtype: a name of `conformance.core.dtypes`.
-        starts: whether torch's ranks start from equal parameters; rank 0's count.
+        starts: whether torch's ranks start from equal parameters; those of rank 0 are averaged at.
         tier: exact where no order of summation rounds, or bounded.
         observe: the averaged gradients, the parameters after a step of SGD with rate 1/2, or the
             noise that a dropout put on every sample, read off the gradients.
@@ -116,17 +115,17 @@ class GradientQuestion:
     observe: Literal["gradients", "step", "noise"] = "gradients"
 
     def processes(self, runs: str) -> int:
-        """Returns how many processes it takes: W where each rank has its own."""
+        """Returns how many processes the question takes: W where each rank has its own."""
         return self.world_size if runs == "per_rank" else 1
 
     @property
     def world_size(self) -> int:
-        """W."""
+        """Returns W."""
         return len(self.shards[0])
 
     @property
     def micro_batches(self) -> int:
-        """K."""
+        """Returns K."""
         return len(self.shards)
 
 
@@ -135,21 +134,21 @@ class VirtualQuestion:
     """One question about averaging over W ranks that are virtual: one process holds them all.
 
     A rank has n samples of each of K micro-batches, and its loss is the mean of w·x over them, so
-    that its gradient is the mean of its inputs. The inputs are named as a `GradientQuestion` has
-    them, `parameter/only.weight` (1, P), `inputs/k` (W·n, P) and `targets/k` (W·n, 1), of which the
-    loss takes no notice; the answer is `gradient/only.weight`.
+    that its gradient is the mean of its inputs. The inputs have the names of a `GradientQuestion`:
+    `parameter/only.weight` (1, P), `inputs/k` (W·n, P) and `targets/k` (W·n, 1), which the loss
+    does not read; the answer is `gradient/only.weight`.
 
     Attributes:
         world_size: W.
         fill: what the inputs are, and so the gradients: one-hot, a place for each sample (the
             spectrometer: P = K·W·n), or of P = 8: small integers whose sum is exact in the dtype in
-            any order; powers of two that are the same on every rank, whose sum passes 2^p; one
-            large number among ones, which a running sum swallows; or numbers of which W overflow.
+            any order; powers of two that are equal on every rank, whose sum passes 2^p; a large
+            number among ones, which a running sum swallows; or numbers of which W overflow.
         samples: n.
         micro_batches: K.
         dtype: f64, f32, f16 or bf16.
-        divided: whether whoever is asked may divide where it wants, as long as nothing is lost, or
-            is known to sum in the dtype first.
+        divided: whether the implementation may divide where it wants, as long as nothing is lost,
+            or is known to sum in the dtype first.
     """
 
     kind: ClassVar[Kind] = "virtual"
@@ -161,13 +160,13 @@ class VirtualQuestion:
     divided: Literal["anywhere", "after"] = "anywhere"
 
     def processes(self, runs: str) -> int:
-        """Returns how many processes it takes: one holds all ranks."""
+        """Returns how many processes the question takes: one holds all ranks."""
         del runs
         return 1
 
     @property
     def model(self) -> GradientQuestion:
-        """The same question as every framework's models and losses are made from."""
+        """Returns the same question in the form from which models and losses are made."""
         name = "spectrometer" if self.fill == "one-hot" else "linear-form"
         shards = ((self.samples,) * self.world_size,) * self.micro_batches
         return GradientQuestion(name, shards, loss="output", dtype=self.dtype)
@@ -187,12 +186,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Case(Generic[Asked_co]):
-    """One question, the clauses it cites, and of whom it is asked.
+    """One question, the clauses it cites, and which implementations are asked.
 
-    `promises` and `frameworks` name those whose implementations are asked, `asked_of` the
-    implementations themselves, by shell globs; empty means all. `against` names the mistakes that
-    the case is there to kill, where it was made for them. An `on_the_fly` case keeps hashes in the
-    goldens, not tensors.
+    `promises` and `frameworks` name the promises and frameworks whose implementations are asked,
+    `asked_of` names the implementations themselves, by shell globs; empty means all. `against`
+    names the mistakes that the case was made to kill. The goldens of an `on_the_fly` case are
+    hashes, not tensors.
     """
 
     operation: str
@@ -210,21 +209,21 @@ class Case(Generic[Asked_co]):
 
     @property
     def id(self) -> str:
-        """`operation:name`, unique in the suite."""
+        """Returns `operation:name`, unique in the suite."""
         return f"{self.operation}:{self.name}"
 
     @property
     def kind(self) -> Kind:
-        """What kind of question it asks."""
+        """Returns what kind of question the case asks."""
         return self.question.kind
 
     @property
     def tier(self) -> str:
-        """`exact`, or `bounded`."""
+        """Returns `exact` or `bounded`."""
         return str(getattr(self.question, "tier", "exact"))
 
     def parameters(self) -> dict[str, Any]:
-        """The question's fields that differ from their defaults, ready for JSON."""
+        """Returns the question's fields that differ from their defaults, ready for JSON."""
         return {
             field.name: _plain(getattr(self.question, field.name))
             for field in fields(self.question)

@@ -1,4 +1,4 @@
-"""What is concluded from the answers to one check."""
+"""The verdict on one check, and the evidence that it rests on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ Status = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 RIGHT = frozenset({"exact", "within-bound"})
 NOT_CONFORMING = frozenset({"fail", "error", "crash", "timeout"})
-ASIDE = frozenset({"unsupported", "not-exercised"})  # The implementation was not asked.
+# The implementation was not asked.
+ASIDE = frozenset({"unsupported", "not-exercised"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Evidence:
     advice: str = ""
 
     def as_object(self) -> dict[str, Any]:
-        """Returns what there is of it, ready for JSON."""
+        """Returns the fields that are not empty, ready for JSON."""
         fields: dict[str, Any] = {
             "permutation": None if self.permutation is None else list(self.permutation),
             "factor": self.factor,
@@ -60,7 +61,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The names of the mistakes that give this very answer, and what else it shows."""
+    """The names of the mistakes that give an answer, and what else the answer shows."""
 
     names: tuple[str, ...]
     observed: tuple[str, ...] = ()
@@ -69,13 +70,13 @@ class Diagnosis:
 
     @property
     def words(self) -> str:
-        """What the answer shows, in one line."""
+        """Returns what the answer shows, in one line."""
         return "; ".join(self.observed)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A status, the reason in words, and the mistake that it looks like, if any.
+    """A status, the reason in words, and the mistake that the answer shows, if any.
 
     Attributes:
         status: one of `STATUSES`.
@@ -118,13 +119,13 @@ def wrong(
     done = advice = ""
     match diagnosis.names:
         case ():
-            read = "matches no known mistake"
+            mistake_words = "matches no known mistake"
         case (name,):
             done, advice = by_name[name].done, by_name[name].advice
-            read = f"{name}: {done}. {advice}"
+            mistake_words = f"{name}: {done}. {advice}"
         case several:
-            read = f"could be {' or '.join(several)}: this case cannot tell them apart"
-    reason = "; ".join(filter(None, (words, *diagnosis.observed, read)))
+            mistake_words = f"could be {' or '.join(several)}: this case cannot tell them apart"
+    reason = "; ".join(filter(None, (words, *diagnosis.observed, mistake_words)))
     only = diagnosis.names[0] if len(diagnosis.names) == 1 else None
     evidence = Evidence(
         differs, diagnosis.permutation, diagnosis.factor, diagnosis.observed, done, advice

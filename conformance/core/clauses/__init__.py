@@ -1,4 +1,4 @@
-"""The promises, as the documents make them: `*.toml` in this folder, one file per document."""
+"""The promises of the documents: `*.toml` in this folder, one file per document."""
 
 import tomllib
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ class Clause:
     """One promise of a document.
 
     Attributes:
-        words: the promise, in our words and as it is.
-        source: what kind of document makes it; `where` says which, and at which version.
-        article: the sentence of the article that started the project, as it stands there;
-            `article_en` is that sentence in English.
+        words: the promise in the project's own words, put right where the document is wrong.
+        source: what kind of document makes the promise; `where` says which, and at which version.
+        article: the sentence of the article that started the project, as printed; `article_en` is
+            that sentence in English.
         verdict: whether the document is right; where it is `contradicted`, `evidence` is the
             name of a case that shows it.
-        since, until: the first and the last version for which it holds, as in `jax 0.8.2`;
-            empty where it holds for all that are supported. `conformance.core.versions` reads them.
+        since, until: the first and the last version for which the promise holds, as in
+            `jax 0.8.2`; empty where it holds for all supported versions.
+            `conformance.core.versions` reads them.
     """
 
     id: str
@@ -40,7 +41,7 @@ class Clause:
 
 
 def read(path: Path) -> tuple[Clause, ...]:
-    """The clauses of one file.
+    """Reads the clauses of one file.
 
     Raises:
         ValueError: naming the file, if an entry lacks a field or has one that is unknown.
@@ -54,7 +55,7 @@ def read(path: Path) -> tuple[Clause, ...]:
 
 @cache
 def all_clauses() -> tuple[Clause, ...]:
-    """Every clause of every document.
+    """Returns every clause of every document.
 
     >>> all_clauses()[0].id
     'S1'
