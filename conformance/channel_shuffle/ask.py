@@ -38,8 +38,8 @@ def answer(ask: Ask[ShuffleQuestion]) -> Answer:
 def _owed(ask: Ask[ShuffleQuestion], refused: Refused) -> bool:
     """Says whether the framework must not refuse the question.
 
-    It owes f32, plain, forward and back. torch's operator owes all its dtypes, and on the CPU alone,
-    since only there are they documented.
+    It owes f32, plain, forward and back. torch's operator owes all its dtypes, on the CPU alone:
+    its documentation names them for no other device.
     """
     question = ask.question
     if refused == "dtype":
@@ -113,7 +113,9 @@ def _observe(
                 "input_after": in_numpy(x),
             }
         case "graph":
-            nodes = framework.graph_nodes(lambda x: function(x, question.groups), x, "channel_shuffle")
+            nodes = framework.graph_nodes(
+                lambda x: function(x, question.groups), x, "channel_shuffle"
+            )
             return {"output": in_numpy(run(x)), "shuffle_nodes": np.array(nodes)}
         case "modules":
             evaluated, trained, entries = framework.in_both_modes(run, x)
@@ -123,7 +125,9 @@ def _observe(
                 "state_entries": np.array(entries),
             }
         case "convolutions":
-            return {"output": _between_convolutions(framework, run, ask, channels_last=channels_last)}
+            return {
+                "output": _between_convolutions(framework, run, ask, channels_last=channels_last)
+            }
         case "values":
             return {"output": in_numpy(run(x))}
 

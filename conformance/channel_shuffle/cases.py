@@ -81,9 +81,7 @@ def _identity_probes() -> Iterator[ShuffleCase]:
 
 
 def _grid() -> Iterator[ShuffleCase]:
-    """Takes all g 
-     C for C ≤ 24, with the degenerate g ∈ {1, C} and g² = C.
-    """
+    """Takes all g | C for C ≤ 24, with the degenerate g ∈ {1, C} and g² = C."""
     for channels in range(1, 25):
         for groups in (g for g in range(1, channels + 1) if channels % g == 0):
             degenerate = groups in (1, channels) or groups**2 == channels

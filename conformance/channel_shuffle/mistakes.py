@@ -125,9 +125,7 @@ def _narrowed(x: np.ndarray) -> np.ndarray:
 
 
 def _floored(x: np.ndarray, groups: int) -> np.ndarray:
-    """Shuffles rightly where g 
-     C; else shuffles g·⌊C/g⌋ channels and leaves the rest alone.
-    """
+    """Shuffles rightly where g | C; else shuffles g·⌊C/g⌋ channels and leaves the rest alone."""
     whole = x.shape[1] - x.shape[1] % groups
     return np.concatenate([shuffle(x[:, :whole], groups), x[:, whole:]], axis=1)
 

@@ -109,7 +109,7 @@ def _transformed_copies() -> Iterator[ShuffleCase]:
 
 
 def _refusals() -> Iterator[ShuffleCase]:
-    """Asks what has no answer: torch's operator refuses in its own words, all others with an error."""
+    """Asks what has no answer: torch's operator refuses in its own words, others with any error."""
     for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4), (1, 2)):
         yield make_case(
             "refusals",

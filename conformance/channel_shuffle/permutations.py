@@ -85,7 +85,9 @@ def nearest_permutation(moved: tuple[int, ...], groups: int) -> str:
     if len(misplaced) == 2:
         first, second = misplaced.tolist()
         return f"the right shuffle, but with output channels {first} and {second} exchanged"
-    single = next((words for words, move in _moves(len(moved)) if np.array_equal(move, order)), None)
+    single = next(
+        (words for words, move in _moves(len(moved)) if np.array_equal(move, order)), None
+    )
     if single is not None:
         return single
     for words, move in _moves(len(moved)):

@@ -88,7 +88,7 @@ class Bridge(Protocol):
         """Counts the calls of the operator of this name in the exported graph."""
 
     def in_both_modes(self, function: Function, x: Any) -> tuple[Any, Any, int]:
-        """Returns f(x) with its modules in eval and in train mode, and their count of state entries."""
+        """Returns f(x) with modules in eval and in train mode, and how much state they hold."""
 
     def grouped_pointwise(self, x: Any, kernel: Any, groups: int) -> Any:
         """Convolves 1×1 in groups: x (N, C, H, W), kernel (C, C/g, 1, 1)."""
