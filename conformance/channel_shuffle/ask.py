@@ -1,4 +1,4 @@
-"""Asking about channel shuffle: forward is the implementation's, everything else is derived."""
+"""Asks an implementation about channel shuffle: it has the forward, all else is derived from it."""
 
 from collections.abc import Callable
 from textwrap import shorten
@@ -14,31 +14,32 @@ from conformance.frameworks import Bridge, Refused, bridge
 
 
 def answer(ask: Ask[ShuffleQuestion]) -> Answer:
-    """The named arrays that the implementation gives, channel-first, in NumPy.
+    """Returns the named arrays of the implementation, channel-first, in NumPy.
 
     Raises:
-        Unsupported, NotExercised, WrongAnswer: as the bridge says.
-        Exception: whatever the implementation raises.
+        Unsupported, NotExercised, WrongAnswer: as the bridge raises them.
+        Exception: any error of the implementation.
     """
     implementation, question = ask.implementation, ask.question
-    here = bridge(implementation.framework)
+    framework = bridge(implementation.framework)
     function = loaded(implementation)
     try:
-        given = _observe(here, function, ask)
+        arrays = _observe(framework, function, ask)
     except Exception as error:
-        refused = here.refusal(error)
+        refused = framework.refusal(error)
         if refused is None or _owed(ask, refused):
             raise
         words = shorten(str(error) or type(error).__name__, 120, placeholder=" …")
-        what = question.dtype if refused == "dtype" else _transform_of(question)
-        raise Unsupported(f"{what} is refused: {words}") from error
-    return Answer(given)
+        refused_part = question.dtype if refused == "dtype" else _transform_of(question)
+        raise Unsupported(f"{refused_part} is refused: {words}") from error
+    return Answer(arrays)
 
 
 def _owed(ask: Ask[ShuffleQuestion], refused: Refused) -> bool:
-    """What no word of the framework excuses: f32, plain, forward and back; torch's own dtypes.
+    """Says whether the framework must not refuse the question.
 
-    Which dtypes torch's operator takes is documented of the CPU alone.
+    It owes f32, plain, forward and back. torch's operator owes all its dtypes, on the CPU alone:
+    its documentation names them for no other device.
     """
     question = ask.question
     if refused == "dtype":
@@ -58,80 +59,85 @@ def _transform_of(question: ShuffleQuestion) -> str:
 
 
 def _observe(
-    here: Bridge, function: Callable[..., Any], ask: Ask[ShuffleQuestion]
+    framework: Bridge, function: Callable[..., Any], ask: Ask[ShuffleQuestion]
 ) -> dict[str, np.ndarray]:
     question, device = ask.question, ask.device
     channels_last = ask.implementation.layout == "channels_last"
-    first = 1 if question.transform == "vmapped" else 0  # axes before (N, C, *spatial)
+    # The axes before (N, C, *spatial).
+    first = 1 if question.transform == "vmapped" else 0
 
-    def given(name: str) -> Any:
-        """One of the inputs as the framework's array, its channels where they are wanted."""
+    def tensor(name: str) -> Any:
+        """Returns an input as the framework's array, with its channels where the code has them."""
         values = ask.inputs[name]
-        lying: Layout = question.layout if name == "input" else "contiguous"
+        layout: Layout = question.layout if name == "input" else "contiguous"
         if channels_last and values.ndim > first + 2:
-            # (N, *spatial, C) in order *is* the channels-last layout of (N, C, *spatial).
-            lying = lying if lying in ("expanded", "negative") else "contiguous"
+            # In order, (N, *spatial, C) already is the channels-last layout of (N, C, *spatial).
+            layout = layout if layout in ("expanded", "negative") else "contiguous"
             values = np.moveaxis(values, first + 1, -1)
-        return here.array(values, DTYPES[question.dtype], lying, device)
+        return framework.array(values, DTYPES[question.dtype], layout, device)
 
-    def taken(array: Any) -> np.ndarray:
-        """An answer in NumPy, its channels back at their place."""
-        values = here.values(array, device)
+    def in_numpy(array: Any) -> np.ndarray:
+        """Returns an answer in NumPy, with its channels back on axis 1."""
+        values = framework.values(array, device)
         if channels_last and values.ndim > first + 2:
             values = np.ascontiguousarray(np.moveaxis(values, -1, first + 1))
         return values
 
-    x = given("input")
-    run = _composed(here, function, question, x)
+    x = tensor("input")
+    run = _composed(framework, function, question, x)
     match question.derivative:
         case "vjp":
-            y, pulled = here.vjp(run, x, given("cotangent"))
-            return {"output": taken(y), "input_cotangent": taken(pulled)}
+            y, pulled = framework.vjp(run, x, tensor("cotangent"))
+            return {"output": in_numpy(y), "input_cotangent": in_numpy(pulled)}
         case "jvp":
-            y, pushed = here.jvp(run, x, given("tangent"))
-            return {"output": taken(y), "output_tangent": taken(pushed)}
+            y, pushed = framework.jvp(run, x, tensor("tangent"))
+            return {"output": in_numpy(y), "output_tangent": in_numpy(pushed)}
         case "double":
-            y, pulled, twice = here.double(run, x, given("cotangent"), given("second"))
+            y, pulled, twice = framework.double(run, x, tensor("cotangent"), tensor("second"))
             return {
-                "output": taken(y),
-                "input_cotangent": taken(pulled),
-                "cotangent_cotangent": taken(twice),
+                "output": in_numpy(y),
+                "input_cotangent": in_numpy(pulled),
+                "cotangent_cotangent": in_numpy(twice),
             }
         case "none":
             pass
     match question.observe:
         case "strides":
             y = run(x)
-            return {"output": taken(y), "strides": np.array(here.strides(y))}
+            return {"output": in_numpy(y), "strides": np.array(framework.strides(y))}
         case "effects":
             y = run(x)
             return {
-                "output": taken(y),
-                "shares_memory": np.array(here.shares_memory(x, y)),
-                "input_after": taken(x),
+                "output": in_numpy(y),
+                "shares_memory": np.array(framework.shares_memory(x, y)),
+                "input_after": in_numpy(x),
             }
         case "graph":
-            nodes = here.graph_nodes(lambda x: function(x, question.groups), x, "channel_shuffle")
-            return {"output": taken(run(x)), "shuffle_nodes": np.array(nodes)}
+            nodes = framework.graph_nodes(
+                lambda x: function(x, question.groups), x, "channel_shuffle"
+            )
+            return {"output": in_numpy(run(x)), "shuffle_nodes": np.array(nodes)}
         case "modules":
-            evaluated, trained, entries = here.in_both_modes(run, x)
+            evaluated, trained, entries = framework.in_both_modes(run, x)
             return {
-                "output": taken(evaluated),
-                "output_in_training": taken(trained),
+                "output": in_numpy(evaluated),
+                "output_in_training": in_numpy(trained),
                 "state_entries": np.array(entries),
             }
         case "convolutions":
-            return {"output": _between_convolutions(here, run, ask, channels_last=channels_last)}
+            return {
+                "output": _between_convolutions(framework, run, ask, channels_last=channels_last)
+            }
         case "values":
-            return {"output": taken(run(x))}
+            return {"output": in_numpy(run(x))}
 
 
 def _composed(
-    here: Bridge, function: Callable[..., Any], question: ShuffleQuestion, x: Any
+    framework: Bridge, function: Callable[..., Any], question: ShuffleQuestion, x: Any
 ) -> Callable[[Any], Any]:
-    """The function of x alone: with its groups, further shuffles after it, and the transform."""
+    """Returns the function of x alone: with its groups, further shuffles, and the transform."""
     if question.transform == "scripted":
-        script = here.scripted(function)
+        script = framework.scripted(function)
         return lambda x: script(x, question.groups)
 
     def shuffled(x: Any) -> Any:
@@ -139,20 +145,20 @@ def _composed(
             x = function(x, groups)
         return x
 
-    return here.transformed(shuffled, question.transform, x)
+    return framework.transformed(shuffled, question.transform, x)
 
 
 def _between_convolutions(
-    here: Bridge, run: Callable[[Any], Any], ask: Ask[ShuffleQuestion], *, channels_last: bool
+    framework: Bridge, run: Callable[[Any], Any], ask: Ask[ShuffleQuestion], *, channels_last: bool
 ) -> np.ndarray:
     dtype, groups = DTYPES[ask.question.dtype], int(ask.question.groups)
     x, first, second = (
-        here.array(ask.inputs[name], dtype, "contiguous", ask.device)
+        framework.array(ask.inputs[name], dtype, "contiguous", ask.device)
         for name in ("input", "first_kernel", "second_kernel")
     )
-    hidden = here.grouped_pointwise(x, first, groups)
+    hidden = framework.grouped_pointwise(x, first, groups)
     if channels_last:
-        mixed = here.moveaxis(run(here.moveaxis(hidden, 1, -1)), -1, 1)
+        mixed = framework.moveaxis(run(framework.moveaxis(hidden, 1, -1)), -1, 1)
     else:
         mixed = run(hidden)
-    return here.values(here.grouped_pointwise(mixed, second, groups), ask.device)
+    return framework.values(framework.grouped_pointwise(mixed, second, groups), ask.device)

@@ -1,7 +1,7 @@
-"""Which elements come out where: shapes, dtypes, bits and layouts, by composition.
+"""Cases on which elements come out where: shapes, dtypes, bits and layouts.
 
-Each family is a function that yields its cases. What a family must be able to tell apart is said
-in its docstring; that it does is shown by `conformance mistakes`.
+Each family is a function that yields its cases. Its docstring says what the family must be able to
+tell apart; `conformance mistakes` shows that it does.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from itertools import product
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion
 
 OPERATION = "channel_shuffle"
-# The promises under which bits are copied, and not computed with.
+# Implementations with these promises copy bits, and compute nothing with them.
 COPIES = ("native", "copy")
 
 
 def make_case(
     family: str, name: str, about: str, clauses: str, question: ShuffleQuestion, **more: object
 ) -> ShuffleCase:
-    """Makes a case; `clauses` are separated by blanks."""
+    """Makes a case; `clauses` are separated by spaces."""
     return ShuffleCase(OPERATION, name, family, about, tuple(clauses.split()), question, **more)  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ REFUSED = ("c32", "f8e4m3fn", "u16", "u32")
 
 
 def _identity_probes() -> Iterator[ShuffleCase]:
-    """N, C, H and W distinct, H and W divisible by g: every wrong axis and fold shows.
+    """Probes with distinct N, C, H and W, where g divides H and W: a wrong axis or fold shows.
 
     An implementation with the channels last gets the same tensors with the channels last.
     """
@@ -81,7 +81,7 @@ def _identity_probes() -> Iterator[ShuffleCase]:
 
 
 def _grid() -> Iterator[ShuffleCase]:
-    """All g | C for C ≤ 24, the degenerate g ∈ {1, C} and g² = C among them."""
+    """Takes all g | C for C ≤ 24, with the degenerate g ∈ {1, C} and g² = C."""
     for channels in range(1, 25):
         for groups in (g for g in range(1, channels + 1) if channels % g == 0):
             degenerate = groups in (1, channels) or groups**2 == channels
@@ -95,7 +95,7 @@ def _grid() -> Iterator[ShuffleCase]:
 
 
 def _algebra() -> Iterator[ShuffleCase]:
-    """S2 and S4: what a second shuffle does to the first."""
+    """Composes two shuffles, as S2 and S4 do."""
     for channels, groups in ((6, 2), (12, 3), (12, 4), (24, 4)):
         yield make_case(
             "algebra",
@@ -115,7 +115,7 @@ def _algebra() -> Iterator[ShuffleCase]:
 
 
 def _shapes() -> Iterator[ShuffleCase]:
-    """3-, 4- and 5-D; batch 0, 1 and many; spatial sizes empty, one, odd."""
+    """Varies the shape: 3 to 5 axes; a batch of 0, 1 and 5; spatial sizes empty, one, odd."""
     spatials = {
         "3d": ((5,), (1,), (0,)),
         "4d": ((3, 5), (1, 7), (0, 3)),
@@ -133,7 +133,7 @@ def _shapes() -> Iterator[ShuffleCase]:
 
 
 def _dtypes() -> Iterator[ShuffleCase]:
-    """Every dtype of S9. Values lie beyond the next narrower type, so that a detour shows."""
+    """Takes every dtype of S9, with values that the next narrower dtype does not hold."""
     for name, (channels, groups) in product(ACCEPTED, ((6, 2), (12, 4))):
         yield make_case(
             "dtypes",
@@ -183,7 +183,7 @@ def _dtypes() -> Iterator[ShuffleCase]:
 
 
 def _bit_patterns() -> Iterator[ShuffleCase]:
-    """S11: a copy of bits, not of numbers. Arithmetic formulations promise no such thing."""
+    """Asks for a copy of bits, as S11 promises; arithmetic formulations promise none."""
     kinds = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
     for dtype, kind in product(
         ("f64", "f32", "f16", "bf16", "c64", "c128"), (*kinds, "arbitrary-bits")
@@ -199,7 +199,7 @@ def _bit_patterns() -> Iterator[ShuffleCase]:
 
 
 def _layouts() -> Iterator[ShuffleCase]:
-    """Every way an input can lie in memory; the values must not depend on it."""
+    """Lays the input in memory in every way; the values must not depend on the layout."""
     shapes: dict[Layout, tuple[int, ...]] = {
         "channels_last": (2, 12, 3, 5),
         "channels_last_3d": (2, 12, 3, 2, 5),
@@ -258,7 +258,7 @@ def _layouts() -> Iterator[ShuffleCase]:
 
 
 def _pictures() -> Iterator[ShuffleCase]:
-    """What the documents show, and what people shuffle."""
+    """Asks what the documents show, and shuffles photographs."""
     yield make_case(
         "pictures",
         "documentation-example",
@@ -277,9 +277,9 @@ def _pictures() -> Iterator[ShuffleCase]:
 
 
 def _large() -> Iterator[ShuffleCase]:
-    """≥ 10 MB: where a parallel kernel takes over. Made when asked, compared by hash.
+    """Asks with 10 MB or more, where a parallel kernel takes over; answers are compared by hash.
 
-    Thousands of channels are a copy's question: as a one-hot product they are 19 GFLOP of integers.
+    Thousands of channels are for copies alone: as a one-hot product they are 19 GFLOP of integers.
     """
     for name, shape, groups, dtype, fill in (
         ("one-sample", (1, 48, 256, 256), 4, "f32", "identity"),

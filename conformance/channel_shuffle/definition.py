@@ -16,7 +16,7 @@ Map = Callable[[np.ndarray, int], np.ndarray]
 
 
 def source_channel(k: int, channels: int, groups: int) -> int:
-    """The input channel that output channel k copies.
+    """Returns the input channel that output channel k copies.
 
     >>> [source_channel(k, 6, 2) for k in range(6)]
     [0, 3, 1, 4, 2, 5]
@@ -25,12 +25,12 @@ def source_channel(k: int, channels: int, groups: int) -> int:
 
 
 def permutation(channels: int, groups: int) -> np.ndarray:
-    """`source_channel` of every k, shape (C,), int64."""
+    """Returns `source_channel` of every k, shape (C,), int64."""
     return np.array([source_channel(k, channels, groups) for k in range(channels)], dtype=np.int64)
 
 
 def shuffle(x: np.ndarray, groups: int) -> np.ndarray:
-    """S1 on x (N, C, *spatial): a copy of the elements' bytes, of any dtype.
+    """Applies S1 to x (N, C, *spatial): copies the elements' bytes, of any dtype.
 
     >>> shuffle(np.arange(6).reshape(1, 6, 1), 2).ravel().tolist()
     [0, 3, 1, 4, 2, 5]
@@ -39,7 +39,7 @@ def shuffle(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def transpose(cotangent: np.ndarray, groups: int) -> np.ndarray:
-    """The transpose of `shuffle`: what came out of input channel c goes back to channel c."""
+    """Applies the transpose of `shuffle`: what came from input channel c goes back to channel c."""
     back = np.empty_like(cotangent)
     back[:, permutation(cotangent.shape[1], groups)] = cotangent
     return back
@@ -49,8 +49,8 @@ def transpose(cotangent: np.ndarray, groups: int) -> np.ndarray:
 class Operator:
     """A map that claims to be the shuffle, with its transpose and its side effects.
 
-    The oracle answers with the right one; a mistake is a wrong one put in its place. `twice` is the
-    transpose of the transpose, which is the forward again where nothing is wrong with either.
+    The oracle answers with the right operator, a mistake is a wrong operator in its place. `twice`
+    is the transpose of the transpose, which is the forward again where both are right.
     """
 
     forward: Map
@@ -66,7 +66,7 @@ RIGHT = Operator(shuffle, transpose)
 def answer(
     question: ShuffleQuestion, inputs: Mapping[str, np.ndarray], operator: Operator = RIGHT
 ) -> dict[str, np.ndarray]:
-    """The named arrays that a right implementation answers with.
+    """Returns the named arrays of a right implementation.
 
     >>> from conformance.channel_shuffle.inputs import inputs
     >>> question = ShuffleQuestion((1, 4, 1), 2)
@@ -77,7 +77,7 @@ def answer(
     mapped = question.transform == "vmapped"
 
     def apply(map_: Map, array: np.ndarray, by: int = groups) -> np.ndarray:
-        return np.stack([map_(one, by) for one in array]) if mapped else map_(array, by)
+        return np.stack([map_(sample, by) for sample in array]) if mapped else map_(array, by)
 
     output = apply(operator.forward, inputs["input"])
     for by in question.then:
@@ -111,7 +111,7 @@ def answer(
 
 
 def dense_strides(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
-    """Strides in elements of a dense tensor whose channels lie last, or where they stand.
+    """Returns the strides in elements of a dense tensor whose channels lie last, or on axis 1.
 
     >>> dense_strides((2, 12, 3, 5), "channels_last")
     (180, 1, 60, 12)
@@ -125,7 +125,7 @@ def dense_strides(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 def grouped_pointwise(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
-    """A 1×1 convolution in g groups: x (N, C, H, W), kernel (C, C/g, 1, 1), both small integers.
+    """Convolves 1×1 in g groups: x (N, C, H, W), kernel (C, C/g, 1, 1), both small integers.
 
     Sums of small integers are exact in float64 and, by the cases' choice, in float32.
     """

@@ -1,4 +1,4 @@
-"""What a wrong answer about channel shuffle looks like."""
+"""Diagnosis of wrong answers about channel shuffle."""
 
 from collections.abc import Callable
 
@@ -21,25 +21,26 @@ from conformance.core.verdict import Diagnosis
 IN_GROUPS, LOST, ACCEPTED = "shuffled-within-groups", "value-changing-copy", "indivisible-accepted"
 
 
-def diagnose(case: ShuffleCase, inputs: Arrays, given: Arrays, expected: Arrays) -> Diagnosis:
-    """Names a wrong answer: by what it did to memory, by recomputing every mistake, by its values.
+def diagnose(case: ShuffleCase, inputs: Arrays, answer: Arrays, expected: Arrays) -> Diagnosis:
+    """Names the mistakes behind a wrong answer: by its memory, by recomputing them, by its values.
 
-    The answer is known to be wrong. Names that the answer cannot tell apart are all given.
+    The answer is known to be wrong. Mistakes that the answer cannot tell apart are all named.
     """
     question = case.question
-    if question.observe == "effects" and _touched_memory(given, expected):
+    if question.observe == "effects" and _touched_memory(answer, expected):
         return Diagnosis(("aliased-or-mutated",))
-    permutation = _read_permutation(question, inputs, given)
+    permutation = _read_permutation(question, inputs, answer)
     observed = () if permutation is None else (_in_words(permutation, question),)
-    fits = {name for name in _BY_NAME if _gives(name, case, inputs, given)}
-    loses_values = LOST not in fits and _lost_values(inputs, given, expected)
-    if _lost_width(question, given, expected):
+    fits = {name for name in _BY_NAME if _gives(name, case, inputs, answer)}
+    loses_values = LOST not in fits and _lost_values(inputs, answer, expected)
+    if _lost_width(question, answer, expected):
         fits.add("narrow-round-trip")
     if loses_values:
         fits.add(LOST)
     fits = _with_or_without_in_groups(fits, permutation, question)
-    if loses_values:  # and then a compiler may have lost them, of channels that are moved wrongly
-        fits |= {name for name in _BY_NAME if _gives(name, case, inputs, given, flushed)}
+    if loses_values:
+        # A compiler may have lost the values of channels that the code moved wrongly.
+        fits |= {name for name in _BY_NAME if _gives(name, case, inputs, answer, flushed)}
     names = tuple(name for name in _BY_NAME if name in fits)
     return Diagnosis(names, observed, permutation)
 
@@ -49,8 +50,8 @@ def _with_or_without_in_groups(
 ) -> set[str]:
     """Applies the rule of "any other permutation that never leaves a group".
 
-    It fits where the permutation read off stays inside; a nearer name goes before it. But where
-    there is one group, or two channels in each, hardly anything else can be seen: then both stand.
+    The rule fits where the permutation of the answer stays inside the groups; a nearer name goes
+    before it. A single group, or two channels in each, shows hardly anything else: both are named.
     """
     others = names - {IN_GROUPS}
     groups = int(question.groups)
@@ -59,8 +60,8 @@ def _with_or_without_in_groups(
     return others | {IN_GROUPS} if fits and (not others or says_little) else others
 
 
-def accepted_refusal(case: ShuffleCase, inputs: Arrays, given: Arrays) -> Diagnosis:
-    """Names an answer that came where an error is promised."""
+def accepted_refusal(case: ShuffleCase, inputs: Arrays, answer: Arrays) -> Diagnosis:
+    """Names the mistakes of an answer where an error is promised."""
     question, groups = case.question, case.question.groups
     whole = isinstance(groups, int) and groups > 0 and len(question.shape) > 1
     is_indivisible = whole and question.channels % groups != 0
@@ -68,7 +69,7 @@ def accepted_refusal(case: ShuffleCase, inputs: Arrays, given: Arrays) -> Diagno
         tuple(
             name
             for name in _BY_NAME
-            if (name == ACCEPTED and is_indivisible) or _gives(name, case, inputs, given)
+            if (name == ACCEPTED and is_indivisible) or _gives(name, case, inputs, answer)
         )
     )
 
@@ -77,18 +78,18 @@ def _gives(
     name: str,
     case: ShuffleCase,
     inputs: Arrays,
-    given: Arrays,
-    seen: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    answer: Arrays,
+    compared_as: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> bool:
-    """Says whether the mistake gives this answer, or one that is seen as the same."""
+    """Says whether the mistake gives this answer, as far as `compared_as` keeps them apart."""
     wrong = answer_of(name, case, inputs)
     if wrong is None:
         return False
-    return difference(_each(given, seen), _each(wrong, seen)) is None
+    return difference(_each(answer, compared_as), _each(wrong, compared_as)) is None
 
 
 def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
-    """Returns the answer of a known mistake to a case; None where it has none, or the right one."""
+    """Returns the answer of a known mistake to a case, or None where it raises or is right."""
     wrong = _answer(case, inputs, _BY_NAME[name].answers)
     right = _answer(case, inputs, oracle.RIGHT)
     if wrong is None or (right is not None and difference(wrong, right) is None):
@@ -100,26 +101,27 @@ def _answer(case: ShuffleCase, inputs: Arrays, operator: oracle.Operator) -> Arr
     try:
         return oracle.answer(case.question, inputs, operator)
     except (ValueError, IndexError, ZeroDivisionError):
-        return None  # Such code raises on this shape.
+        # The code of the mistake raises on this shape.
+        return None
 
 
 _BY_NAME = {mistake.name: mistake for mistake in MISTAKES}
 
 
-def _touched_memory(given: Arrays, expected: Arrays) -> bool:
+def _touched_memory(answer: Arrays, expected: Arrays) -> bool:
     return any(
-        name in given and difference({name: given[name]}, {name: expected[name]}) is not None
+        name in answer and difference({name: answer[name]}, {name: expected[name]}) is not None
         for name in ("shares_memory", "input_after")
         if name in expected
     )
 
 
 def _read_permutation(
-    question: ShuffleQuestion, inputs: Arrays, given: Arrays
+    question: ShuffleQuestion, inputs: Arrays, answer: Arrays
 ) -> tuple[int, ...] | None:
     if question.transform == "vmapped" or question.then or question.observe == "convolutions":
         return None
-    return channel_permutation(inputs["input"], given.get("output", np.empty(0)))
+    return channel_permutation(inputs["input"], answer.get("output", np.empty(0)))
 
 
 def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
@@ -131,8 +133,8 @@ def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
     return f"{words}: your code seems to do {move}" if move else words
 
 
-def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> bool:
-    """Says whether the answer is the right one after a cast to some narrower dtype and back."""
+def _lost_width(question: ShuffleQuestion, answer: Arrays, expected: Arrays) -> bool:
+    """Says whether the answer is the right answer after a cast to a narrower dtype and back."""
     dtype = DTYPES[question.dtype]
     narrower = (
         row.carrier
@@ -141,27 +143,27 @@ def _lost_width(question: ShuffleQuestion, given: Arrays, expected: Arrays) -> b
         and row.kind in (dtype.kind, "float" if dtype.kind == "integer" else dtype.kind)
         and row.jax is not None
     )
-    return any(_is_cast(given, expected, to, dtype.carrier) for to in narrower)
+    return any(_is_cast(answer, expected, to, dtype.carrier) for to in narrower)
 
 
-def _is_cast(given: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -> bool:
-    """Compares bit for bit; or but for zeros and NaNs, where more was lost than those."""
+def _is_cast(answer: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -> bool:
+    """Compares bit for bit; or all but zeros and NaNs, where the cast lost more than those."""
     cast = _each(expected, lambda array: array.astype(to), carrier)
-    if difference(given, _each(cast, lambda array: array.astype(carrier), to)) is None:
+    if difference(answer, _each(cast, lambda array: array.astype(carrier), to)) is None:
         return True
-    short = _each(given, lambda array: array.astype(to), carrier)
+    short = _each(answer, lambda array: array.astype(to), carrier)
     back = _each(short, lambda array: array.astype(carrier), to)
     return (
         difference(_each(short, flushed, to), _each(cast, flushed, to)) is None
-        and difference(_each(back, flushed), _each(given, flushed)) is None
-        and difference(_each(given, flushed), _each(expected, flushed)) is not None
+        and difference(_each(back, flushed), _each(answer, flushed)) is None
+        and difference(_each(answer, flushed), _each(expected, flushed)) is not None
     )
 
 
 def _each(
     arrays: Arrays, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype | None = None
 ) -> Arrays:
-    """Changes all arrays, or those of one dtype."""
+    """Changes all arrays, or the arrays of one dtype."""
     with np.errstate(all="ignore"):
         return {
             name: change(array) if dtype in (None, array.dtype) else array
@@ -178,23 +180,23 @@ _SOURCES = {
 }
 
 
-def _lost_values(inputs: Arrays, given: Arrays, expected: Arrays) -> bool:
+def _lost_values(inputs: Arrays, answer: Arrays, expected: Arrays) -> bool:
     """Says whether every wrong element is 0 or NaN where a special value was to be copied."""
     wrong = [
         name
         for name, right in expected.items()
-        if name not in given or difference({name: given[name]}, {name: right}) is not None
+        if name not in answer or difference({name: answer[name]}, {name: right}) is not None
     ]
     return bool(wrong) and all(
         name in _SOURCES
-        and name in given
-        and _lost_in(inputs[_SOURCES[name]], given[name], expected[name])
+        and name in answer
+        and _lost_in(inputs[_SOURCES[name]], answer[name], expected[name])
         for name in wrong
     )
 
 
 def _lost_in(source: np.ndarray, got: np.ndarray, right: np.ndarray) -> bool:
-    """Looks at the multiset of bit patterns: a permutation keeps it, and loses nothing."""
+    """Compares the multisets of bit patterns: a permutation keeps them, and loses no value."""
     if right.dtype != got.dtype or right.shape != got.shape or right.dtype.kind not in "fcV":
         return False
     if _multiset(got) == _multiset(source):
@@ -205,7 +207,8 @@ def _lost_in(source: np.ndarray, got: np.ndarray, right: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         wide, after = right_parts.astype(np.float64), got_parts[wrong].astype(np.float64)
         special = ~np.isfinite(wide) | (np.abs(wide) < least)
-    if right.dtype.kind == "c":  # a product spoils both parts
+    if right.dtype.kind == "c":
+        # A product spoils both parts of a complex number.
         special = np.repeat(special.reshape(-1, 2).any(axis=1), 2)
     return bool(special[wrong].all() and (np.isnan(after) | (after == 0)).all())
 

@@ -1,4 +1,4 @@
-"""Cases of channel shuffle, drawn: shapes, groups, dtypes, layouts, and what is asked of them."""
+"""Draws cases of channel shuffle: shapes, groups, dtypes, layouts, and what each asks."""
 
 from typing import Any
 
@@ -9,20 +9,20 @@ from conformance.core.dtypes import DTYPES
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion
 
 _MOST_FACTOR = 8
-# What is drawn often stands more than once; the shrinker goes to what stands first.
+# A value that is to be drawn often stands more than once; the shrinker prefers the first values.
 _SAMPLES, _SIDES = (1, 2, 3, 4, 2, 3, 0), (1, 2, 3, 4, 5, 2, 3, 4, 0)
 _SPECIAL = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans", "arbitrary-bits")
-# The last, quint8, is shuffled in four dimensions alone.
+# quint8 stands last, because torch shuffles it in four dimensions alone.
 _DTYPES = ("f32", *(name for name in ACCEPTED if name not in ("f32", "quint8")), "quint8")
 _ANYWHERE: tuple[Layout, ...] = ("contiguous", "transposed", "sliced", "expanded", "negative")
 _BY_RANK: dict[int, Layout] = {4: "channels_last", 5: "channels_last_3d"}
-# What compiles anew for every shape is left to the suite's own cases.
+# Transforms that compile anew for every shape are left to the suite's own cases.
 _TRANSFORMS = ("plain", "plain", "plain", "eager", "vmapped")
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> ShuffleCase:
-    """A case that every implementation which promises what it asks must conform to."""
+    """Draws a case that every implementation which promises what it asks must conform to."""
     fields = draw(_shapes())
     if (refusal := _refusal_of(fields)) is not None:
         return _named(ShuffleQuestion(**fields), "refusals", refusal=refusal)
@@ -35,10 +35,11 @@ def cases(draw: st.DrawFn) -> ShuffleCase:
 
 @st.composite
 def _shapes(draw: st.DrawFn) -> dict[str, Any]:
-    """(N, C, *spatial) and g, which mostly divides C."""
+    """Draws (N, C, *spatial) and g, which mostly divides C."""
     groups = draw(st.integers(1, _MOST_FACTOR))
     channels = groups * draw(st.integers(1, _MOST_FACTOR))
-    odd = draw(st.integers(0, 39))  # the shrinker goes to 0: to a case that has an answer
+    # The shrinker goes to 0, which is a case that has an answer.
+    odd = draw(st.integers(0, 39))
     if odd == 39:
         groups = -draw(st.integers(0, 3))
     elif odd in (37, 38):
@@ -58,7 +59,7 @@ def _refusal_of(fields: dict[str, Any]) -> Refusal | None:
 
 @st.composite
 def _contents(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
-    """A dtype, and what the input holds."""
+    """Draws a dtype, and what the input holds."""
     dtype = draw(st.sampled_from(_DTYPES if len(shape) == 4 else _DTYPES[:-1]))
     fills: tuple[str, ...] = ("identity", "full-width")
     if DTYPES[dtype].kind in ("float", "complex"):
@@ -68,13 +69,14 @@ def _contents(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
 
 @st.composite
 def _ways(draw: st.DrawFn, fields: dict[str, Any]) -> dict[str, Any]:
-    """How it is asked: one thing out of the ordinary, or few that go together."""
+    """Draws how the case asks: with one thing out of the ordinary, or few that go together."""
     differentiable = DTYPES[fields["dtype"]].kind in ("float", "complex")
     plain = fields["fill"] not in _SPECIAL
     ways = ["values", "then"]
     if differentiable and plain:
         ways += ["derivative", "derivative"]
-    if fields["dtype"] != "quint8":  # a quantised tensor is made contiguous, and not mapped
+    if fields["dtype"] != "quint8":
+        # torch makes a quantised tensor contiguous, and cannot map over it.
         ways += ["layout", "layout", "effects", "transform"]
     match draw(st.sampled_from(ways)):
         case "then":
@@ -101,7 +103,7 @@ def _layouts(rank: int) -> st.SearchStrategy[Layout]:
 
 
 def _named(question: ShuffleQuestion, family: str, **more: Any) -> ShuffleCase:
-    """Named after all that it asks, in the words in which the suite's own cases are."""
+    """Names a case after all that it asks, in the words of the suite's own cases."""
     heads = [
         "no-alias" if question.observe == "effects" else "",
         f"bits-{question.fill}" if question.fill in _SPECIAL else "",

@@ -1,4 +1,4 @@
-"""What the tensors of a case hold: the same bytes on every machine and every NumPy.
+"""Contents of a case's tensors: the same bytes on every machine and with every NumPy.
 
 A fill is a function (shape, dtype, role) → array. The role keeps the input, the cotangent and the
 tangents of one case apart. Random bits come from SHA-256 in counter mode, never from a generator
@@ -16,21 +16,22 @@ from conformance.core.random_bits import random_bits
 
 Fill = Callable[[Sequence[int], Dtype, str], np.ndarray]
 
-# Bits of mantissa and exponent.
+# A row holds the bits of the mantissa and of the exponent.
 _FIELDS = {"f64": (52, 11), "f32": (23, 8), "f16": (10, 5), "bf16": (7, 8), "f8e4m3fn": (3, 4)}
 _PARTS = {"c128": "f64", "c64": "f32", "c32": "f16"}
 _ROLES = ("input", "cotangent", "tangent", "second")
 
 
 def identity(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """A value of its own for every element, so that a permutation can be read off the answer.
+    """Gives every element a value of its own, so that an answer shows its permutation.
 
     Floats are finite, nonzero and normal. Types too narrow for that many values repeat after
     their last one; bool tells the channels (axis 1) apart by writing their number in binary.
     """
     count = prod(shape)
     index = np.arange(count, dtype=np.int64)
-    if role != "input":  # other roles run backwards, each from a place of its own
+    if role != "input":
+        # Other roles run backwards, each from another start.
         index = (index[::-1] + 7 * _ROLES.index(role)) % max(count, 1)
     if dtype.kind == "bool":
         return _binary_channel_numbers(shape, invert=role != "input")
@@ -47,9 +48,10 @@ def identity(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
     if dtype.kind == "float":
         return (index + 1).astype(dtype.carrier).reshape(shape)
     values = index + 1
-    if dtype.bits == 64:  # beyond 2^32 and 2^53, so that a narrower type on the way shows
+    # Values beyond 2^32 and 2^53, or beyond 2^24, show a narrower type on the way.
+    if dtype.bits == 64:
         values = values * ((1 << 40) + 1) + (1 << 54)
-    elif dtype.bits == 32:  # beyond 2^24
+    elif dtype.bits == 32:
         values = values * 65_537 + (1 << 25)
     elif dtype.bits == 16:
         values = values * 37
@@ -57,7 +59,7 @@ def identity(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
 
 
 def _normal_bits(index: np.ndarray, mantissa: int, exponent: int) -> np.ndarray:
-    """Bit patterns of finite normal numbers of one sign, then of the other."""
+    """Returns bit patterns of finite normal numbers of one sign, then of the other."""
     first = 1 << mantissa
     patterns = ((1 << exponent) - 2) << mantissa
     sign = (index // patterns % 2) << (mantissa + exponent)
@@ -72,31 +74,31 @@ def _binary_channel_numbers(shape: Sequence[int], *, invert: bool) -> np.ndarray
     return (bit.astype(bool) ^ invert).reshape(shape)
 
 
-def _special_patterns(dtype: Dtype, which: str) -> list[int]:
-    """Bit patterns by IEEE 754 field layout, for one real float type."""
+def _special_patterns(dtype: Dtype, kind: str) -> list[int]:
+    """Returns bit patterns by the field layout of IEEE 754, for one real float type."""
     mantissa, exponent = _FIELDS[dtype.name]
     sign = 1 << (mantissa + exponent)
     infinity = ((1 << exponent) - 1) << mantissa
     quiet = 1 << (mantissa - 1)
-    least = 1 << mantissa  # the smallest normal number
+    smallest_normal = 1 << mantissa
     both_signs = {
-        "zeros": [0, least],
+        "zeros": [0, smallest_normal],
         "infinities": [infinity, infinity - 1],
-        "subnormals": [1, 2, quiet, quiet + 1, least - 1],
+        "subnormals": [1, 2, quiet, quiet + 1, smallest_normal - 1],
         "quiet-nans": [infinity | quiet | payload for payload in (0, 1, 2, 5, quiet - 1)],
         "signalling-nans": [infinity | payload for payload in (1, 2, 5, quiet - 1)],
-    }[which]
+    }[kind]
     return [pattern | s for pattern in both_signs for s in (0, sign)]
 
 
-def _special(which: str) -> Fill:
+def _special(kind: str) -> Fill:
     def fill(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
         part = DTYPES[_PARTS.get(dtype.name, dtype.name)]
-        patterns = _special_patterns(part, which)
+        patterns = _special_patterns(part, kind)
         count = prod(shape) * dtype.parts
         start = 1 + _ROLES.index(role)
         unsigned = np.dtype(f"u{part.carrier.itemsize}")
-        # A step prime to the list's length keeps neighbouring channels different.
+        # A start that moves by one in each round keeps neighbouring channels different.
         chosen = [patterns[(start + i + i // len(patterns)) % len(patterns)] for i in range(count)]
         return np.array(chosen, dtype=unsigned).view(dtype.carrier).reshape(shape)
 
@@ -104,7 +106,7 @@ def _special(which: str) -> Fill:
 
 
 def arbitrary_bits(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """Every byte drawn: NaNs of all kinds, subnormals and infinities come as they may."""
+    """Draws every byte: NaNs of all kinds, subnormals and infinities occur."""
     label = f"{role}/{dtype.name}/{'x'.join(map(str, shape))}"
     raw = random_bits(label, prod(shape) * dtype.carrier.itemsize)
     unsigned = np.dtype(f"u{1 if dtype.parts == 2 else dtype.carrier.itemsize}")
@@ -112,7 +114,7 @@ def arbitrary_bits(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
 
 
 def full_width(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """Numbers that use every bit of their type, so that a detour through a narrower one shows.
+    """Draws numbers that use every bit of their type, so that a narrower type on the way shows.
 
     Floats are normal, within a factor 16 of one, and odd in their last place.
     """
@@ -136,9 +138,9 @@ def full_width(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
 
 
 def scattered(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """Integers without a period, made quickly: the top bits of index · 2^64/φ (Fibonacci hashing).
+    """Makes integers without a period from the top bits of index · 2^64/φ (Fibonacci hashing).
 
-    In a narrow type the identity fill repeats, and may repeat with the channels.
+    In a narrow type the identity fill would repeat, perhaps with the period of the channels.
     """
     index = np.arange(prod(shape), dtype=np.uint64) + np.uint64(1 + _ROLES.index(role))
     mixed = index * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - dtype.bits)
@@ -146,14 +148,14 @@ def scattered(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
 
 
 def small_integers(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """Integers in [−8, 8] without zero: sums of a few thousand products stay exact in f32."""
+    """Draws integers in [−8, 8] without zero: sums of a few thousand products are exact in f32."""
     raw = np.frombuffer(random_bits(f"{role}/small/{shape}", prod(shape)), dtype=np.uint8)
     values = raw.astype(np.int64) % 16 - 8
     return np.where(values >= 0, values + 1, values).astype(dtype.carrier).reshape(shape)
 
 
 def one_group_at_a_time(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """Sample i is nonzero in the i-th of N equal runs of channels only: N = g."""
+    """Makes sample i nonzero only in the i-th of N equal runs of channels: N = g."""
     samples, channels, *_ = shape
     values = small_integers(shape, dtype, role)
     group = np.arange(channels) // (channels // samples)
@@ -164,9 +166,9 @@ def one_group_at_a_time(shape: Sequence[int], dtype: Dtype, role: str) -> np.nda
 
 
 def photographs(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
-    """Four photographs that scikit-image ships as PNG, their R, G and B planes as 12 channels.
+    """Cuts four photographs of scikit-image into windows, their R, G and B planes as 12 channels.
 
-    Sample n is a window of the given height and width from each, moved by n windows.
+    Sample n is a window of the shape's height and width from each, moved by n windows.
 
     Raises:
         UsageError: where scikit-image is not installed.
@@ -202,7 +204,7 @@ FILLS: dict[str, Fill] = {
     "one-group-at-a-time": one_group_at_a_time,
     "photographs": photographs,
     **{
-        which: _special(which)
-        for which in ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
+        kind: _special(kind)
+        for kind in ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
     },
 }

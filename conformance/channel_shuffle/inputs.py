@@ -1,4 +1,4 @@
-"""What channel shuffle is asked: all cases, their input tensors and their right answers."""
+"""All cases of channel shuffle, their input tensors and their right answers."""
 
 import numpy as np
 
@@ -26,7 +26,8 @@ def inputs(question: ShuffleQuestion) -> dict[str, np.ndarray]:
     named = {
         role: fill(question.shape, dtype, role) for role in ("input", *roles[question.derivative])
     }
-    if question.layout == "expanded":  # stride 0 along the batch: every sample is the first
+    if question.layout == "expanded":
+        # The stride along the batch is 0, so every sample is the first.
         named["input"] = np.broadcast_to(named["input"][:1], question.shape).copy()
     if question.observe == "convolutions":
         kernel = (question.channels, question.channels // int(question.groups), 1, 1)

@@ -1,4 +1,4 @@
-"""The known wrong ways to shuffle channels, each as a map put in the place of the right one."""
+"""The known mistakes in channel shuffle, each as a map in the place of the right map."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from conformance.core.mistake import Mistake
 
 
 def _scattered_back(forward: Map) -> Map:
-    """The transpose of a map that only moves or drops elements, found by moving their numbers."""
+    """Returns the transpose of a map that only moves or drops elements, by moving indices."""
 
     def back(cotangent: np.ndarray, groups: int) -> np.ndarray:
         places = forward(np.arange(cotangent.size).reshape(cotangent.shape), groups)
@@ -61,12 +61,13 @@ def _rolled_by_groups(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _shuffled_within_groups(x: np.ndarray, groups: int) -> np.ndarray:
-    # One representative of "any permutation that never leaves a group": each group rolled by one.
+    # A roll of each group represents any permutation that never leaves a group.
     return np.roll(_in_groups(x, groups), 1, axis=2).reshape(x.shape)
 
 
 def _wrong_axis(x: np.ndarray, groups: int) -> np.ndarray:
-    last = np.moveaxis(x, 1, -1)  # (N, *spatial, C): channel-first code takes axis 1, a spatial one
+    # On (N, *spatial, C), channel-first code takes axis 1, which is spatial.
+    last = np.moveaxis(x, 1, -1)
     if last.shape[1] % groups:
         raise ValueError("axis 1 of the channels-last data does not divide into the groups")
     return np.moveaxis(shuffle(last, groups), -1, 1)
@@ -86,7 +87,7 @@ def _first_sample_only(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def flushed(x: np.ndarray) -> np.ndarray:
-    """−0.0 and subnormals to 0, every NaN to the canonical one."""
+    """Sets −0.0 and subnormals to 0, and every NaN to the canonical NaN."""
     copy = np.ascontiguousarray(x).copy()
     if copy.dtype.kind not in "fcV":
         return copy
@@ -124,13 +125,13 @@ def _narrowed(x: np.ndarray) -> np.ndarray:
 
 
 def _floored(x: np.ndarray, groups: int) -> np.ndarray:
-    """The right shuffle wherever g | C; else the leading g·⌊C/g⌋ channels, the rest left alone."""
+    """Shuffles rightly where g | C; else shuffles g·⌊C/g⌋ channels and leaves the rest alone."""
     whole = x.shape[1] - x.shape[1] % groups
     return np.concatenate([shuffle(x[:, :whole], groups), x[:, whole:]], axis=1)
 
 
 def _changing(change: Callable[[np.ndarray], np.ndarray]) -> Operator:
-    """The right permutation of changed values, forward and back."""
+    """Returns the right permutation of changed values, forward and back."""
     return Operator(
         lambda x, groups: shuffle(change(x), groups),
         lambda cotangent, groups: transpose(change(cotangent), groups),

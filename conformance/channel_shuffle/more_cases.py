@@ -1,4 +1,4 @@
-"""What else is promised: derivatives, transforms, refusals, side effects, and the purpose."""
+"""Cases on derivatives, transforms, refusals, side effects, modules and convolutions."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -8,7 +8,7 @@ from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQues
 
 
 def _derivatives() -> Iterator[ShuffleCase]:
-    """S3. g² ≠ C throughout: elsewhere the shuffle and its transpose are the same map."""
+    """Asks S3 with g² ≠ C: with g² = C the shuffle and its transpose are the same map."""
     for derivative, (channels, groups) in product(
         ("vjp", "jvp", "double"), ((6, 2), (8, 4), (12, 3), (12, 4), (20, 5), (24, 4))
     ):
@@ -30,8 +30,8 @@ def _derivatives() -> Iterator[ShuffleCase]:
 
 
 def _transforms() -> Iterator[ShuffleCase]:
-    """S14: the framework's own machinery around the implementation changes no bit."""
-    asked: tuple[tuple[Transform, str], ...] = (
+    """Asks S14: the framework's own machinery around the implementation changes no bit."""
+    combinations: tuple[tuple[Transform, str], ...] = (
         ("eager", "none"),
         ("eager", "vjp"),
         ("compiled", "none"),
@@ -41,7 +41,7 @@ def _transforms() -> Iterator[ShuffleCase]:
         ("vmapped", "vjp"),
         ("scripted", "none"),
     )
-    for (transform, derivative), (channels, groups) in product(asked, ((12, 3), (20, 5))):
+    for (transform, derivative), (channels, groups) in product(combinations, ((12, 3), (20, 5))):
         shape = (3,) * (transform == "vmapped") + (2, channels, 4)
         suffix = "-vjp" if derivative == "vjp" else ""
         yield make_case(
@@ -62,9 +62,9 @@ def _transforms() -> Iterator[ShuffleCase]:
 
 
 def _transformed_copies() -> Iterator[ShuffleCase]:
-    """What a copy promises must hold through the machinery as well.
+    """Asks copies through the framework's machinery, where bits must survive as well.
 
-    Through the gradient only torch's operator promises it: where a forward selects by index, the
+    Through the gradient only torch's operator promises that: where a forward selects by index, the
     backward adds into zeros, and 0 + −0.0 is 0.
     """
     for kind in ("zeros", "subnormals", "quiet-nans"):
@@ -109,7 +109,7 @@ def _transformed_copies() -> Iterator[ShuffleCase]:
 
 
 def _refusals() -> Iterator[ShuffleCase]:
-    """What has no answer is refused: by torch's operator in its own words, by all with an error."""
+    """Asks what has no answer: torch's operator refuses in its own words, others with any error."""
     for channels, groups in ((4, 3), (6, 4), (8, 3), (12, 5), (2, 4), (1, 2)):
         yield make_case(
             "refusals",
@@ -167,7 +167,7 @@ def _refusals() -> Iterator[ShuffleCase]:
 
 
 def _effects() -> Iterator[ShuffleCase]:
-    """S13: also where the shuffle is the identity, and a view would have the right values."""
+    """Asks S13, also where the shuffle is the identity and a view would have the right values."""
     layouts: tuple[Layout, ...] = ("contiguous", "channels_last")
     for groups, layout in product((1, 3, 12), layouts):
         yield make_case(
@@ -181,7 +181,7 @@ def _effects() -> Iterator[ShuffleCase]:
 
 
 def _modules() -> Iterator[ShuffleCase]:
-    """S16: what the module that an implementation calls carries."""
+    """Asks S16, about the state of the module that an implementation calls."""
     for channels, groups in ((6, 2), (12, 3)):
         yield make_case(
             "modules",
@@ -193,7 +193,7 @@ def _modules() -> Iterator[ShuffleCase]:
 
 
 def _convolutions() -> Iterator[ShuffleCase]:
-    """S17: sample i feeds group i alone, so the answer shows which output group saw it."""
+    """Asks S17: sample i feeds group i alone, so that the answer shows which groups it reached."""
     for channels, groups in ((12, 2), (12, 3), (32, 4)):
         yield make_case(
             "convolutions",

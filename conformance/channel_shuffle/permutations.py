@@ -1,4 +1,4 @@
-"""Reading a permutation of channels off an answer, and saying it in words."""
+"""The permutation of channels that an answer shows, and its words."""
 
 from collections.abc import Iterator
 
@@ -11,9 +11,9 @@ Move = tuple[str, np.ndarray]
 
 
 def channel_permutation(before: np.ndarray, after: np.ndarray) -> tuple[int, ...] | None:
-    """Returns the p with `after[:, k] = before[:, p[k]]` for every k; None where there is none.
+    """Returns the p with `after[:, k] = before[:, p[k]]` for every k, or None.
 
-    Both are (N, C, *spatial). None too where two channels of `before` are alike.
+    Both are (N, C, *spatial). Two equal channels of `before` leave p open: then it is None as well.
 
     >>> x = np.arange(4).reshape(1, 4, 1)
     >>> channel_permutation(x, x[:, [0, 2, 1, 3]])
@@ -26,10 +26,10 @@ def channel_permutation(before: np.ndarray, after: np.ndarray) -> tuple[int, ...
     sources = {channel: k for k, channel in enumerate(_channels(before))}
     if len(sources) != before.shape[1]:
         return None
-    read = [sources.get(channel) for channel in _channels(after)]
-    if None in read or len(set(read)) != len(read):
+    origins = [sources.get(channel) for channel in _channels(after)]
+    if None in origins or len(set(origins)) != len(origins):
         return None
-    return tuple(k for k in read if k is not None)
+    return tuple(k for k in origins if k is not None)
 
 
 def _channels(x: np.ndarray) -> list[bytes]:
@@ -54,46 +54,48 @@ def cycles(permutation: tuple[int, ...]) -> str:
     >>> cycles((0, 2, 1, 3))
     '(1 2)'
     """
-    seen: set[int] = set()
-    written = []
+    visited: set[int] = set()
+    texts = []
     for start in range(len(permutation)):
         cycle, k = [], start
-        while k not in seen:
-            seen.add(k)
+        while k not in visited:
+            visited.add(k)
             cycle.append(str(k))
             k = permutation[k]
         if len(cycle) > 1:
-            written.append(f"({' '.join(cycle)})")
-    return "".join(written) or "()"
+            texts.append(f"({' '.join(cycle)})")
+    return "".join(texts) or "()"
 
 
 def nearest_permutation(moved: tuple[int, ...], groups: int) -> str:
-    """Names the simplest known move that moves channels alike; empty where there is none.
+    """Names the simplest known move that moves channels alike, or returns an empty text.
 
     Args:
         moved: the p with `out[:, k] = in[:, p[k]]`.
-        groups: g, which was asked for.
+        groups: the g of the question.
 
     >>> nearest_permutation((0, 2, 4, 6, 1, 3, 5, 7), 2)
     'a shuffle with 4 groups'
     >>> nearest_permutation((0, 4, 1, 5, 2, 7, 3, 6), 2)
     'the right shuffle, but with output channels 5 and 7 exchanged'
     """
-    read = np.array(moved)
+    order = np.array(moved)
     right = shuffle(len(moved), groups)
-    away = np.flatnonzero(read != right)
-    if len(away) == 2:
-        first, second = away.tolist()
+    misplaced = np.flatnonzero(order != right)
+    if len(misplaced) == 2:
+        first, second = misplaced.tolist()
         return f"the right shuffle, but with output channels {first} and {second} exchanged"
-    alone = next((words for words, move in _moves(len(moved)) if np.array_equal(move, read)), None)
-    if alone is not None:
-        return alone
+    single = next(
+        (words for words, move in _moves(len(moved)) if np.array_equal(move, order)), None
+    )
+    if single is not None:
+        return single
     for words, move in _moves(len(moved)):
-        if np.array_equal(right[move], read):
+        if np.array_equal(right[move], order):
             return f"the right shuffle, and then {words}"
-        if np.array_equal(move[right], read):
+        if np.array_equal(move[right], order):
             return f"{words}, and then the right shuffle"
-    return _affine(read)
+    return _affine(order)
 
 
 def _moves(channels: int) -> Iterator[Move]:
@@ -125,12 +127,12 @@ def _moves(channels: int) -> Iterator[Move]:
                 )
 
 
-def _affine(read: np.ndarray) -> str:
-    """Says that channels are taken in steps of one length around all of them."""
-    channels = len(read)
+def _affine(order: np.ndarray) -> str:
+    """Describes channels taken in steps of one length around all of them."""
+    channels = len(order)
     if channels < 3:
         return ""
-    start, stride = int(read[0]), int(read[1] - read[0]) % channels
-    if np.array_equal((start + stride * np.arange(channels)) % channels, read):
+    start, stride = int(order[0]), int(order[1] - order[0]) % channels
+    if np.array_equal((start + stride * np.arange(channels)) % channels, order):
         return f"every {stride}th channel from channel {start} on, around the {channels}"
     return ""

@@ -15,7 +15,7 @@ from conformance.core.verdict import Verdict, wrong
 
 
 def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
-    """Judges an answer: every bit of it is right, or it is wrong."""
+    """Judges an answer exactly: it is wrong where any bit differs."""
     case, arrays = check.case, answers[0].arrays
     digest = sha256_of_answer(arrays)
     if case.refusal is not None:
@@ -25,7 +25,8 @@ def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
     if golden.hashes:
         if hashes_of(arrays) == dict(golden.hashes):
             return Verdict("exact", answer=digest)
-        golden = solve(case)  # A large case keeps hashes only; its arrays say what is wrong.
+        # The golden of a large case is hashes; the arrays are needed to say what is wrong.
+        golden = solve(case)
     differs = difference(arrays, golden.answers)
     if differs is None:
         return Verdict("exact", answer=digest)
@@ -36,7 +37,8 @@ def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
 def wrong_answers(case: ShuffleCase, golden: Golden) -> Iterator[Wrong]:
     """Yields the wrong answers that the known mistakes give to a case, each with its names."""
     inputs = golden.inputs
-    if case.refusal is not None:  # Any answer at all is wrong: whoever accepts is caught.
+    if case.refusal is not None:
+        # Every answer is wrong here, whatever it is.
         accepted = answer_of(ACCEPTED, case, inputs)
         if accepted is not None:
             yield Wrong(ACCEPTED, accepted_refusal(case, inputs, accepted).names)

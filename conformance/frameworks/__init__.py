@@ -1,7 +1,7 @@
 """The bridges: to and from NumPy, gradients, transforms, devices and precision.
 
-One module per framework, with the same functions under the same names (`Bridge`). An
-implementation's author writes forward only; everything else that a case asks is derived here.
+Each framework has a module, with the same functions under the same names (`Bridge`). An
+implementation's author writes forward only; the bridges derive everything else that a case asks.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from conformance.core.outcomes import Unsupported
 from conformance.core.questions import Layout, Transform
 
 Function = Callable[..., Any]
-# A dtype that it does not take, or a function that it cannot take a derivative of, map or compile.
+# A framework refuses a dtype, or a function that it cannot differentiate, map or compile.
 Refused = Literal["dtype", "transform"]
 # The kinds of devices that a framework can be asked about.
 KINDS = ("cpu", "cuda", "tpu", "mps")
@@ -26,14 +26,14 @@ KINDS = ("cpu", "cuda", "tpu", "mps")
 
 @dataclass(frozen=True)
 class Description:
-    """What a framework says of itself on this machine.
+    """The description that a framework gives of itself on this machine.
 
     Attributes:
         packages: versions by name.
-        devices: every device by name, `cpu` or `cuda:0`, in words.
-        precision: the settings in force, and what they were measured to come to.
-        missing: for each kind of device that is not here, why.
-        matmul_bits: by device and dtype, what products of matrices were measured to keep.
+        devices: a description of every device by name, `cpu` or `cuda:0`.
+        precision: the settings in force, and the bits that were measured under them.
+        missing: the reason for each kind of device that is missing.
+        matmul_bits: by device and dtype, the bits that products of matrices were measured to keep.
     """
 
     packages: Mapping[str, str]
@@ -44,88 +44,89 @@ class Description:
 
 
 class Bridge(Protocol):
-    """What the suite needs of a framework. An array is the framework's own, unless it says NumPy.
+    """The functions that the suite needs of a framework.
 
-    A function that the framework lacks raises `Unsupported`; one that would ask nothing raises
-    `NotExercised`; an answer that is no array of this framework raises `WrongAnswer`.
+    An array is the framework's own where its type is not NumPy's. A function that the framework
+    lacks raises `Unsupported`; a function that would show nothing raises `NotExercised`; an answer
+    that is no array of this framework raises `WrongAnswer`.
     """
 
     def prepare(self) -> None:
-        """Set threads, precision and 64-bit types, once, before any array is made."""
+        """Sets threads, precision and 64-bit types, once, before any array is made."""
 
     def describe(self) -> Description:
-        """Versions, devices and precision settings as they are in force."""
+        """Returns versions, devices and precision settings as they are in force."""
 
     def array(self, values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> Any:
-        """The framework's array with these bits, lying in memory as the layout says."""
+        """Makes the framework's array with these bits, in the memory layout."""
 
     def values(self, array: Any, device: str) -> np.ndarray:
-        """The bits of an answer, in the NumPy carrier of its dtype."""
+        """Returns the bits of an answer, in the NumPy carrier of its dtype."""
 
     def transformed(self, function: Function, how: Transform, x: Any) -> Function:
-        """The function of one array, put through the framework's own machinery."""
+        """Puts the function of one array through the framework's own machinery."""
 
     def scripted(self, function: Function) -> Function:
-        """The function of (x, groups), compiled from its source."""
+        """Compiles the function of (x, groups) from its source."""
 
     def vjp(self, function: Function, x: Any, cotangent: Any) -> tuple[Any, Any]:
-        """f(x) and the cotangent pulled back."""
+        """Returns f(x) and the cotangent pulled back."""
 
     def jvp(self, function: Function, x: Any, tangent: Any) -> tuple[Any, Any]:
-        """f(x) and the tangent pushed forward."""
+        """Returns f(x) and the tangent pushed forward."""
 
     def double(self, function: Function, x: Any, cotangent: Any, second: Any) -> tuple[Any, ...]:
-        """f(x), the cotangent pulled back, and `second` pulled back through that."""
+        """Returns f(x), the cotangent pulled back, and `second` pulled back through that."""
 
     def strides(self, array: Any) -> tuple[int, ...]:
-        """Strides in elements."""
+        """Returns the strides in elements."""
 
     def shares_memory(self, first: Any, second: Any) -> bool:
-        """Whether a write to one array could be seen in the other."""
+        """Says whether a write to one array could be seen in the other."""
 
     def graph_nodes(self, function: Function, x: Any, name: str) -> int:
-        """How often the exported graph calls the operator of this name."""
+        """Counts the calls of the operator of this name in the exported graph."""
 
     def in_both_modes(self, function: Function, x: Any) -> tuple[Any, Any, int]:
-        """f(x) with its modules evaluating and training, and how many state entries they hold."""
+        """Returns f(x) with modules in eval and in train mode, and how much state they hold."""
 
     def grouped_pointwise(self, x: Any, kernel: Any, groups: int) -> Any:
-        """A 1×1 convolution in groups: x (N, C, H, W), kernel (C, C/g, 1, 1)."""
+        """Convolves 1×1 in groups: x (N, C, H, W), kernel (C, C/g, 1, 1)."""
 
     def moveaxis(self, x: Any, source: int, destination: int) -> Any:
-        """As `numpy.moveaxis`."""
+        """Moves an axis, as `numpy.moveaxis` does."""
 
     def refusal(self, error: Exception) -> Refused | None:
-        """What the framework itself refuses by this error; None where it refuses nothing."""
+        """Returns what the framework itself refuses by this error, or None."""
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Whether a device had too little memory."""
+        """Says whether the error means that a device had too little memory."""
 
     def settle(self, device: str) -> None:
-        """Have this process use the device where none is named, as far as it does not already."""
+        """Makes the device the default of this process, as far as it is not already."""
 
     def release(self, device: str) -> None:
-        """Give back what memory of the device is kept for later, since others share it."""
+        """Frees the device's memory that the framework caches, since processes share it."""
 
 
 def matching_devices(framework: str, device: str, of_kind: Callable[[str], list[Any]]) -> list[Any]:
-    """Returns every device of a kind, or the one that is named with its index.
+    """Returns every device of a kind, or the device that is named with its index.
 
     Args:
-        framework: whose devices they are.
-        device: a kind, or one of it: `cuda`, `cuda:1`.
-        of_kind: all devices of a kind, or Unsupported where there is none.
+        framework: the framework whose devices these are.
+        device: a kind, or a device of that kind: `cuda`, `cuda:1`.
+        of_kind: returns all devices of a kind, or raises Unsupported.
 
     Raises:
-        Unsupported: if there is none; it says why.
+        Unsupported: if there is none; the message says why.
     """
     kind, _, index = device.partition(":")
-    here = of_kind(kind)
+    devices = of_kind(kind)
     if not index:
-        return here
-    if int(index) >= len(here):
-        raise Unsupported(f"{framework} sees {len(here)} {kind} devices: there is no {device}")
-    return [here[int(index)]]
+        return devices
+    if int(index) >= len(devices):
+        raise Unsupported(f"{framework} sees {len(devices)} {kind} devices: there is no {device}")
+    return [devices[int(index)]]
 
 
 @cache
@@ -158,7 +159,7 @@ def bridge(framework: str) -> Bridge:
 
 
 def describe(framework: str, rank: object) -> Description:
-    """Returns what the framework says of itself, in the process of a rank."""
+    """Returns the description that the framework gives of itself, in the process of a rank."""
     del rank
     return bridge(framework).describe()
 

@@ -1,4 +1,4 @@
-"""Asking for averaged gradients: every rank's samples, and what it holds afterwards."""
+"""Asks an implementation to average: gives it a rank's samples, and reads what the rank holds."""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -26,8 +26,8 @@ def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
     """Returns the gradients that this rank holds, or the parameters after a step, in NumPy.
 
     Raises:
-        Unsupported, NotExercised, WrongAnswer: as the framework's module says.
-        Exception: whatever the implementation raises.
+        Unsupported, NotExercised, WrongAnswer: as the framework's module raises them.
+        Exception: any error of the implementation.
     """
     question, framework = ask.question, ask.implementation.framework
     function = loaded(ask.implementation)
@@ -47,12 +47,12 @@ def answer(ask: Ask[GradientQuestion], rank: Rank) -> Answer:
 def virtual_answer(ask: Ask[VirtualQuestion]) -> Answer:
     """Returns the gradients of thousands of ranks that one process holds, in NumPy.
 
-    torch is handed whole batches, whose consecutive samples are a rank's; JAX and NumPy are handed
-    a leading axis of W.
+    torch gets whole batches, in which the samples of a rank are consecutive; JAX and NumPy get a
+    leading axis of W.
 
     Raises:
-        Unsupported, WrongAnswer: as the framework's module says.
-        Exception: whatever the implementation raises.
+        Unsupported, WrongAnswer: as the framework's module raises them.
+        Exception: any error of the implementation.
     """
     framework, question = ask.implementation.framework, ask.question.model
     batches = [batch_of(question, ask.inputs, k) for k in range(question.micro_batches)]
@@ -123,12 +123,12 @@ def _one_is_enough() -> frozenset[str]:
 def _check_chunks(question: GradientQuestion) -> None:
     """Declines whole batches whose ranks are not the chunks that DataParallel makes (P3)."""
     for shards in question.shards:
-        samples, most = sum(shards), -(-sum(shards) // len(shards))
-        chunks = tuple(min(most, samples - first) for first in range(0, samples, most))
+        samples, largest = sum(shards), -(-sum(shards) // len(shards))
+        chunks = tuple(min(largest, samples - first) for first in range(0, samples, largest))
         if chunks != shards:
-            cut, asked = (", ".join(map(str, counts)) for counts in (chunks, shards))
+            cut, shares = (", ".join(map(str, counts)) for counts in (chunks, shards))
             raise NotExercised(
-                f"whole batches are cut into {cut} samples; the case asks for {asked}"
+                f"whole batches are cut into {cut} samples; the case asks for {shares}"
             )
 
 

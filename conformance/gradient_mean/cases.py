@@ -1,4 +1,4 @@
-"""The averages: models × W × shards × K × reductions × dtypes, and the spectrometer."""
+"""Cases of averages: models × W × shards × K × reductions × dtypes, and the spectrometer."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -47,22 +47,22 @@ _FACTORS: dict[str, list[Any]] = {
     "starts": ["equal", "different"],
     "observe": ["gradients", "step"],
 }
-# Of these pairs JAX is asked each value, and not each pair.
+# JAX is asked every value of these factors, but not every pair of values.
 _NOT_PAIRED_IN_JAX = [("world", "model"), ("split", "model"), ("dtype", "model")]
 _FAMILIES = {
     **dict.fromkeys(("linear", "mlp", "two_heads"), "dense"),
     **dict.fromkeys(("convnet", "max_pool", "frozen_norm"), "convolutions-and-norms"),
     **dict.fromkeys(("tied", "frozen", "unused"), "special-parameters"),
 }
-# Who is asked: JAX, which compiles for every question, is asked one of each kind.
+# JAX compiles for every question, and so is asked one question of each kind; torch is asked all.
 _ALL: tuple[str, ...] = ()
 _TORCH = ("torch",)
-# What sums of so few bits leave room for.
+# Sums of so few bits leave no room for these models.
 _TOO_WIDE = {"f16": ("convnet", "max_pool"), "bf16": ("convnet", "max_pool", "frozen_norm")}
 
 
 def families() -> tuple[GradientCase, ...]:
-    """All cases, in the order in which they are asked."""
+    """Returns all cases, in the order in which they are asked."""
     return (
         *_covering(),
         *_two_unequal(),
@@ -76,7 +76,7 @@ def families() -> tuple[GradientCase, ...]:
 
 
 def rotated(shards: Shards, k: int) -> tuple[Shards, ...]:
-    """K micro-batches of as many samples, whose shards go round among the ranks.
+    """Makes K micro-batches of as many samples, whose shards go round among the ranks.
 
     >>> rotated((1, 3), 3)
     ((1, 3), (3, 1), (1, 3))
@@ -93,21 +93,22 @@ def _possible(row: dict[str, Any]) -> bool:
         return False
     if model is not None and model in _TOO_WIDE.get(dtype or "", ()):
         return False
-    if model in ("convnet", "max_pool") and k == 5:  # the longest to compile, and no more to see
+    if model in ("convnet", "max_pool") and k == 5:
+        # These combinations take the longest to compile, and show nothing more.
         return False
     return not (dtype == "bf16" and ((k or 1) > 1 or world == 3))
 
 
 def _covering() -> Iterator[GradientCase]:
-    """Every pair of values of any two factors that can occur together, in few cases.
+    """Covers every pair of values of any two factors that can occur together, in few cases.
 
-    That each model meets each W, each split and each dtype is asked of torch alone: JAX compiles
-    a program for every question, and takes as long for one as torch for twenty.
+    Only torch is asked each model with each W, each split and each dtype: JAX compiles a program
+    for every question, and takes as long for one question as torch for twenty.
     """
     shared = covering(_FACTORS, _possible, apart=_NOT_PAIRED_IN_JAX)
     for row in shared:
         yield _of_row(row)
-    for row in covering(_FACTORS, _possible, given=shared):
+    for row in covering(_FACTORS, _possible, covered=shared):
         yield replace(_of_row(row), frameworks=_TORCH)
 
 
@@ -133,7 +134,7 @@ def _of_row(row: dict[str, Any]) -> GradientCase:
 
 
 def _two_unequal() -> Iterator[GradientCase]:
-    """Two shards of unequal powers of two add up to no power of two; these do, for sample means."""
+    """Takes 1 and 3 samples, whose sum is a power of two, so that sample means are exact."""
     for model in ("mlp", "tied", "convnet"):
         question = GradientQuestion(model, rotated((1, 3), 2))
         case = _case(_FAMILIES[model], question, "unequal", ["samples"])
@@ -141,17 +142,17 @@ def _two_unequal() -> Iterator[GradientCase]:
 
 
 def _growing() -> Iterator[GradientCase]:
-    """Micro-batches of different sizes: whoever stacks them must fill up the shorter ones."""
+    """Takes micro-batches of different sizes: code that stacks them must pad the shorter ones."""
     shards = ((1, 1), (2, 2), (4, 4))
     yield _case("dense", GradientQuestion("mlp", shards), "growing")
-    # Two heads have two targets: how many there are says nothing of how many samples.
+    # Two heads have two targets: the number of targets is not the number of samples.
     yield replace(
         _case("dense", GradientQuestion("two_heads", shards), "growing"), frameworks=_TORCH
     )
 
 
 def _three_ranks() -> Iterator[GradientCase]:
-    """What is averaged in every backward is multiplied by the rounded 1/3 again and again (D12)."""
+    """Takes W = 3, where averaging in every backward multiplies by the rounded 1/3 again (D12)."""
     for model, split, k in (
         ("mlp", "unequal", 2),
         ("convnet", "one-each", 2),
@@ -170,7 +171,7 @@ def _three_ranks() -> Iterator[GradientCase]:
 
 
 def _eight_apart() -> Iterator[GradientCase]:
-    """Ranks that start apart must be made alike however many they are, for every promise."""
+    """Starts eight ranks apart: they must be made equal, under every promise."""
     question = GradientQuestion("two_heads", rotated(SPLITS["one-each"][8], 1), starts="different")
     yield replace(_case("dense", question, "one-each", ["apart"]), frameworks=_TORCH)
 
@@ -205,11 +206,11 @@ def _case(
 
 
 def promises_of(question: GradientQuestion) -> tuple[str, ...]:
-    """Of whom an average is asked; of all where that is empty.
+    """Returns the promises whose implementations are asked an average; all where it is empty.
 
-    The sum over a whole batch is not what a mean over samples says of itself. And an exact mean
-    over samples is one over a power of two of them: a sum of thirds may be fused with the
-    multiplication by 1/3, which then does not round to the quotient.
+    A mean over samples does not promise the sum over a whole batch. And it is exact only over a
+    power of two of samples: a sum of thirds may be fused with the multiplication by 1/3, which
+    then does not round to the quotient.
     """
     counts = [sum(shards) for shards in question.shards]
     is_dyadic = all(count & (count - 1) == 0 for count in counts)
@@ -219,11 +220,12 @@ def promises_of(question: GradientQuestion) -> tuple[str, ...]:
 
 
 def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
-    uneven = split not in ("equal", "one-each")
+    is_uneven = split not in ("equal", "one-each")
     yield "D2"
-    if uneven and question.reduction == "mean":
+    if is_uneven and question.reduction == "mean":
         yield "D3"
-        if not promises_of(question):  # samples are asked for too
+        if not promises_of(question):
+            # The case is asked of sample means too.
             yield from ("P14", "J11", "J16")
     if split == "too-few":
         yield "P4"
@@ -242,8 +244,8 @@ def _clauses(question: GradientQuestion, split: str) -> Iterator[str]:
 
 
 def _spectrometers() -> Iterator[GradientCase]:
-    """The gradient is the weight of each sample: exact for powers of two, bounded for coprimes."""
-    for world, each, k, tier, frameworks in (
+    """Reads the weight of each sample off the gradient: exact for powers of two, else bounded."""
+    for world, shards, k, tier, frameworks in (
         (2, (4, 4), 3, "exact", _TORCH),
         (4, (2, 1, 4, 1), 1, "exact", _ALL),
         (8, (1,) * 8, 5, "exact", _TORCH),
@@ -252,12 +254,12 @@ def _spectrometers() -> Iterator[GradientCase]:
     ):
         question = GradientQuestion(
             SPECTROMETER,
-            rotated(each, k),
+            rotated(shards, k),
             loss="output",
             tier="exact" if tier == "exact" else "bounded",
         )
-        split = "equal" if len(set(each)) == 1 else "unequal"
-        counts = "-".join(map(str, each)) if split == "unequal" else str(each[0])
+        split = "equal" if len(set(shards)) == 1 else "unequal"
+        counts = "-".join(map(str, shards)) if split == "unequal" else str(shards[0])
         yield Case(
             operation="gradient_mean",
             name=f"spectrometer-w{world}-n{counts}-k{k}",
@@ -271,7 +273,7 @@ def _spectrometers() -> Iterator[GradientCase]:
 
 
 def _bounded() -> Iterator[GradientCase]:
-    """What no lattice holds: exponentials, roots, and data that rounds."""
+    """Asks what no lattice holds: exponentials, roots, and data that rounds."""
     for model, loss, split, world, k, dtype, frameworks in (
         ("classifier", "cross_entropy", "equal", 2, 1, "f32", _TORCH),
         ("classifier", "cross_entropy", "unequal", 4, 2, "f64", _TORCH),
@@ -296,29 +298,30 @@ def _bounded() -> Iterator[GradientCase]:
     yield from _batch_norms()
 
 
-# Those who compute on the whole batch at once; the others' batch norms see a part of it.
+# These compute on the whole batch at once; the batch norms of other implementations see a part.
 _WHOLE_BATCH = (
     "torch_module",
     "jax_one_device",
     "jax_jit_sharding",
     "jax_set_mesh",
-    "*_whole_batch",  # who from outside says so
+    # An implementation from outside declares it by its name.
+    "*_whole_batch",
 )
 
 
 def _batch_norms() -> Iterator[GradientCase]:
-    """A batch norm in training: its rank's statistics, or those of the whole batch."""
-    for family, whole, each, loss, dtype, frameworks in (
+    """Trains a batch norm, with its rank's statistics or with the whole batch's."""
+    for family, whole, sizes, loss, dtype, frameworks in (
         ("batch-norm", False, (4, 4), "mse", "f32", _TORCH),
         ("batch-norm", False, (4, 5, 6), "mse", "f32", _ALL),
         ("batch-norm", True, (4, 4), "mse", "f32", _ALL),
         ("convolutions-and-norms", True, (4, 5, 6), "mse", "f64", _ALL),
         ("bounded", True, (3, 5), "cross_entropy", "f32", _ALL),
     ):
-        split = "equal" if len(set(each)) == 1 else "unequal"
+        split = "equal" if len(set(sizes)) == 1 else "unequal"
         question = GradientQuestion(
             "batch_norm",
-            (each,),
+            (sizes,),
             loss="cross_entropy" if loss == "cross_entropy" else "mse",
             dtype=dtype,
             tier="bounded",
@@ -326,12 +329,12 @@ def _batch_norms() -> Iterator[GradientCase]:
         statistics = "whole-batch" if whole else "own-shard"
         yield Case(
             operation="gradient_mean",
-            name=f"batch-norm-{statistics}-w{len(each)}-{split}-{loss.replace('_', '-')}-{dtype}",
+            name=f"batch-norm-{statistics}-w{len(sizes)}-{split}-{loss.replace('_', '-')}-{dtype}",
             family=family,
             about=(
                 "a batch norm in training on one batch, whose samples all count"
                 if whole
-                else f"a batch norm in training: each of {len(each)} ranks uses its own statistics"
+                else f"a batch norm in training: each of {len(sizes)} ranks uses its own statistics"
             ),
             clauses=tuple(_clauses(question, split)),
             question=question,
@@ -342,8 +345,8 @@ def _batch_norms() -> Iterator[GradientCase]:
 
 
 def _noises() -> Iterator[GradientCase]:
-    """Dropouts: every rank draws its own noise. JAX's losses here take no key."""
-    for model, family, world, each, k in (
+    """Asks torch's dropouts, of which every rank draws its own noise; JAX's losses take no key."""
+    for model, family, world, samples, k in (
         ("dropout", "spectrometer", 2, 2, 2),
         ("dropout", "special-parameters", 4, 1, 1),
         ("channel_dropout", "convolutions-and-norms", 2, 4, 1),
@@ -352,16 +355,16 @@ def _noises() -> Iterator[GradientCase]:
     ):
         question = GradientQuestion(
             model,
-            ((each,) * world,) * k,
+            ((samples,) * world,) * k,
             loss="output",
             tier="exact" if family != "bounded" else "bounded",
             observe="noise",
         )
         yield Case(
             operation="gradient_mean",
-            name=f"{model.replace('_', '-')}-w{world}-n{each}-k{k}",
+            name=f"{model.replace('_', '-')}-w{world}-n{samples}-k{k}",
             family=family,
-            about=f"the noise of a dropout on every sample, {world} ranks of {each}, K = {k}",
+            about=f"the noise of a dropout on every sample, {world} ranks of {samples}, K = {k}",
             clauses=("D32",),
             question=question,
             promises=("rank_mean", "rank_sum"),

@@ -1,7 +1,7 @@
-"""Averaged gradients from their definition, over any number system, and what a golden needs.
+"""Averaged gradients from their definition, over any number system, and bounds for goldens.
 
-A rank's gradient is that of the sum over K micro-batches of the loss on its own samples; a rank
-without samples has zero. `rank_mean` divides the sum over ranks by W, `rank_sum` does not, and
+A rank's gradient is the gradient of the sum over K micro-batches of the loss on its samples; it is
+zero without samples. `rank_mean` divides the sum over ranks by W, `rank_sum` does not, and
 `sample_mean` is the gradient of the sum over micro-batches of the loss on all of their samples.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from conformance.arithmetic.lattice import Grid
 from conformance.arithmetic.running import UNIT_ROUNDOFF, Approximate, Running
 from conformance.arithmetic.system import Numbers, negative
+from conformance.core.comparison import Arrays
 from conformance.core.formats import Bits
 from conformance.core.implementations import PROMISES as PROMISES_BY_OPERATION
 from conformance.core.questions import GradientQuestion
@@ -23,13 +24,14 @@ from conformance.gradient_mean.models import Model, model_of
 from conformance.gradient_mean.noise import NOISY_PARAMETER, drawn
 
 PROMISES = PROMISES_BY_OPERATION["gradient_mean"]
-STEP = Fraction(1, 2)  # the learning rate of the step of SGD
-Inputs = Mapping[str, np.ndarray]
-Part = tuple[int, slice]  # of which micro-batch, and which of its samples
+# The learning rate of the step of SGD.
+STEP = Fraction(1, 2)
+# The number of a micro-batch, and the range of its samples.
+Part = tuple[int, slice]
 
 
-def state_of(numbers: Numbers, inputs: Inputs) -> dict[str, Any]:
-    """Parameters and buffers as tensors of the number system, by name."""
+def state_of(numbers: Numbers, inputs: Arrays) -> dict[str, Any]:
+    """Returns parameters and buffers as tensors of the number system, by name."""
     heads = ("parameter/", "buffer/")
     return {
         name.partition("/")[2]: numbers.exactly(values)
@@ -41,7 +43,7 @@ def state_of(numbers: Numbers, inputs: Inputs) -> dict[str, Any]:
 def outputs_of(
     numbers: Numbers, model: Model, state: Mapping[str, Any], x: np.ndarray
 ) -> tuple[tuple[Any, ...], Pullback]:
-    """All outputs (n, …) for the samples x, and the pullback of a tuple of cotangents."""
+    """Returns all outputs (n, …) for the samples x, and the pullback of a tuple of cotangents."""
     value: Any = x if model.tokens else numbers.exactly(x)
     pulls = []
     for layer in model.layers:
@@ -52,10 +54,10 @@ def outputs_of(
     def pulled(cotangents: tuple[Any, ...]) -> tuple[Any, Tensors]:
         gradients: Tensors = {}
         if heads:
-            each = [pull(dy) for (_, pull), dy in zip(heads, cotangents, strict=True)]
-            for _, parameters in each:
+            pulled_heads = [pull(dy) for (_, pull), dy in zip(heads, cotangents, strict=True)]
+            for _, parameters in pulled_heads:
                 _accumulate(numbers, gradients, parameters)
-            dy = _sum(numbers, [dx for dx, _ in each])
+            dy = _sum(numbers, [dx for dx, _ in pulled_heads])
         else:
             (dy,) = cotangents
         for pull in reversed(pulls):
@@ -69,13 +71,13 @@ def outputs_of(
 def gradient(
     numbers: Numbers,
     question: GradientQuestion,
-    inputs: Inputs,
+    inputs: Arrays,
     state: Mapping[str, Any],
     part: Part,
 ) -> Tensors:
-    """The gradient of the loss on some samples of one micro-batch; of trainable parameters only.
+    """Returns the gradient of the loss on a part of a micro-batch, by trainable parameter.
 
-    Parameters on which nothing depends are absent.
+    Parameters on which no output depends are absent.
     """
     k, chosen = part
     model = model_of(question)
@@ -93,7 +95,7 @@ def gradient(
 
 
 def target_names(model: Model, k: int) -> Iterator[str]:
-    """The names of micro-batch k's targets, one for each output."""
+    """Yields the names of micro-batch k's targets, one for each output."""
     if not model.heads:
         yield f"targets/{k}"
     for head, _ in enumerate(model.heads):
@@ -108,7 +110,7 @@ def _loss_cotangent(
     shape: tuple[int, ...],
     share: Fraction,
 ) -> Any:
-    """The derivative by an output (n, …) of the loss, each sample of which counts `share`."""
+    """Returns the derivative of the loss by an output (n, …); each sample counts `share`."""
     outputs = prod(shape) if question.reduction == "mean" else 1
     match question.loss:
         case "mse":
@@ -116,8 +118,8 @@ def _loss_cotangent(
             return numbers.scale(difference, 2 * share / outputs)
         case "cross_entropy":
             place = numbers.largest(y, 1, certain=False)
-            most = numbers.total(numbers.keep(y, place), (1,))
-            shifted = numbers.add(y, negative(numbers, most))
+            largest = numbers.total(numbers.keep(y, place), (1,))
+            shifted = numbers.add(y, negative(numbers, largest))
             logarithm = numbers.log(numbers.total(numbers.exp(shifted), (1,)))
             softmax = numbers.exp(numbers.add(shifted, negative(numbers, logarithm)))
             one_hot = numbers.exactly(np.eye(shape[0])[target])
@@ -126,20 +128,21 @@ def _loss_cotangent(
             return numbers.scale(numbers.exactly(np.ones((len(target), *shape))), share / outputs)
 
 
-def averaged(numbers: Numbers, question: GradientQuestion, inputs: Inputs, promise: str) -> Tensors:
-    """What a promise makes of the ranks' gradients, by parameter; zero where there is none."""
+def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promise: str) -> Tensors:
+    """Averages the ranks' gradients as a promise says, by parameter; zero without a gradient."""
     state = state_of(numbers, inputs)
     by_rank: list[Tensors] = []
     for parts in parts_of(question, promise):
-        mine: Tensors = {}
+        gradients: Tensors = {}
         for part in parts:
-            _accumulate(numbers, mine, gradient(numbers, question, inputs, state, part))
-        by_rank.append(mine)
+            _accumulate(numbers, gradients, gradient(numbers, question, inputs, state, part))
+        by_rank.append(gradients)
     result = _summed(numbers, by_rank)
     if promise == "rank_mean":
         share = Fraction(1, question.world_size)
-        for mine in by_rank:  # some divide before they sum: on a lattice that may not round either
-            _scaled(numbers, mine, share)
+        for gradients in by_rank:
+            # Some implementations divide before they sum; on a lattice that must not round either.
+            _scaled(numbers, gradients, share)
         result = _scaled(numbers, result, share)
     shapes = model_of(question).parameters()
     return {
@@ -149,7 +152,7 @@ def averaged(numbers: Numbers, question: GradientQuestion, inputs: Inputs, promi
 
 
 def parts_of(question: GradientQuestion, promise: str) -> list[list[Part]]:
-    """For each rank its parts that have samples; one rank has everything for a sample mean."""
+    """Returns for each rank its parts that have samples; for a sample mean one rank has all."""
     if promise == "sample_mean":
         return [[(k, slice(0, sum(shards))) for k, shards in enumerate(question.shards)]]
     bounds = [np.cumsum((0, *shards)).tolist() for shards in question.shards]
@@ -166,12 +169,12 @@ def parts_of(question: GradientQuestion, promise: str) -> list[list[Part]]:
 def answer(
     numbers: Numbers,
     question: GradientQuestion,
-    inputs: Inputs,
+    inputs: Arrays,
     promises: Sequence[str] = PROMISES,
 ) -> dict[str, Any]:
-    """Each promise's answer, by `PROMISE/gradient/NAME`, or after a step `PROMISE/parameter/…`.
+    """Returns `PROMISE/gradient/NAME` of each promise, or after a step `PROMISE/parameter/NAME`.
 
-    Where noise is observed these are the gradients off which it is read.
+    Where a case observes noise, these are the gradients that show it.
     """
     named: dict[str, Any] = {}
     state = state_of(numbers, inputs)
@@ -186,20 +189,20 @@ def answer(
 
 
 def running(question: GradientQuestion, kept: Bits | None = None) -> Running:
-    """The number system whose errors bound every way to compute a question in its dtype.
+    """Makes the number system whose errors bound every way to compute a question in its dtype.
 
     Args:
-        question: what is computed.
-        kept: what products of matrices keep; every bit of the dtype, unless told.
+        question: the question to compute.
+        kept: the bits that products of matrices keep; by default every bit of the dtype.
     """
     more = sum(map(sum, question.shards)) + question.world_size
     return Running(question.dtype, more, kept)
 
 
 def bound(approximate: Approximate, golden: np.ndarray, dtype: str) -> np.ndarray:
-    """How far an answer in this dtype may be from the golden, itself rounded from the truth.
+    """Bounds the distance of an answer in this dtype from the golden, which is rounded itself.
 
-    Rounded up to four bits, so that it is the same whatever the last bits of float64 sums are.
+    The bound is rounded up to four bits, so that the last bits of float64 sums do not change it.
     """
     own = UNIT_ROUNDOFF[dtype] * np.abs(golden.astype(np.float64))
     mantissa, exponent = np.frexp((approximate.error + own) * (1 + 2.0**-10))
@@ -207,7 +210,7 @@ def bound(approximate: Approximate, golden: np.ndarray, dtype: str) -> np.ndarra
 
 
 def values_of(tensor: Any) -> np.ndarray:
-    """A lattice's or plain tensor in float64."""
+    """Returns a lattice's or a plain tensor in float64."""
     return tensor.values if isinstance(tensor, Grid) else np.asarray(tensor)
 
 
@@ -217,8 +220,8 @@ def _scaled(numbers: Numbers, tensors: Tensors, share: Fraction) -> Tensors:
 
 def _summed(numbers: Numbers, by_rank: list[Tensors]) -> Tensors:
     total: Tensors = {}
-    for mine in by_rank:
-        _accumulate(numbers, total, mine)
+    for gradients in by_rank:
+        _accumulate(numbers, total, gradients)
     return total
 
 

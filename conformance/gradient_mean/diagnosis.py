@@ -1,4 +1,4 @@
-"""What a wrong answer about averaged gradients looks like."""
+"""Diagnosis of wrong answers about averaged gradients."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -23,29 +23,32 @@ from conformance.gradient_mean.virtual_definition import NAME
 from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks, fits
 
 _EXPONENTS = range(-2, 3)
-_SHOWN = 8  # samples that an evidence names
+# A sentence names at most so many samples.
+_SHOWN = 8
 _COMPRESSED = "compressed"
 
 
 def diagnose(
     parts: Parts, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]
 ) -> Diagnosis:
-    """Names a wrong answer: whether ranks disagree, its factor, and every mistake recomputed.
+    """Names the mistakes behind a wrong answer: by the ranks, its factor, and recomputing them.
 
-    The answer is known to be wrong. Names that the answer cannot tell apart are all given.
+    The answer is known to be wrong. Mistakes that the answer cannot tell apart are all named.
 
     Args:
         parts: the parts of the right answer.
         expected: the right answer, the same on every rank.
-        bounds: how far it may be off; empty where it is exact.
-        answers: what each rank gave; one where one process answers for all.
+        bounds: how far an answer may be off; empty where it is exact.
+        answers: the answer of each rank, or of the process that answers for all ranks.
     """
     if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
-    known = answers_of_mistakes(parts, len(answers))
-    names = [m.name for m, wrongs in known if _fits(m, wrongs, answers, expected, bounds)]
+    candidates = answers_of_mistakes(parts, len(answers))
+    names = [m.name for m, wrongs in candidates if _fits(m, wrongs, answers, expected, bounds)]
     if not names and not bounds:
-        names = [m.name for m, wrongs in known if _nearly_fits(parts, wrongs, answers, expected)]
+        names = [
+            m.name for m, wrongs in candidates if _nearly_fits(parts, wrongs, answers, expected)
+        ]
     if not names and went_through_fewer_bits(parts, answers, expected, bounds):
         names = [_COMPRESSED]
     observed, factor = observations(parts.question, expected, answers)
@@ -55,13 +58,13 @@ def diagnose(
 def diagnose_virtual(
     question: VirtualQuestion, inputs: Arrays, expected: Arrays, answer: Arrays
 ) -> Diagnosis:
-    """Names a wrong answer about thousands of ranks: its factor, and every mistake recomputed.
+    """Names the mistakes behind a wrong answer about thousands of ranks.
 
     Args:
-        question: what was asked.
-        inputs: with which tensors.
+        question: the question of the case.
+        inputs: the tensors of the case.
         expected: the right answer.
-        answer: the wrong one.
+        answer: the wrong answer.
     """
     if set(answer) != set(expected) or form_difference(NAME, answer[NAME], expected[NAME]):
         return Diagnosis(())
@@ -70,29 +73,30 @@ def diagnose_virtual(
 
 
 def virtual_names(ranks: Ranks, answer: Arrays) -> tuple[str, ...]:
-    """Returns the mistakes one of whose answers this is; it is known to be wrong."""
+    """Returns the mistakes that give this answer, which is known to be wrong."""
     return tuple(name for name in WRONG if fits(name, ranks, answer[NAME]))
 
 
-@lru_cache(maxsize=4)  # The kill matrix asks for the same ones once for each mistake.
+# The kill matrix needs the same answers for each mistake.
+@lru_cache(maxsize=4)
 def answers_of_mistakes(parts: Parts, ranks: int) -> list[tuple[Mistake[Any], list[ByRank]]]:
     """Returns every mistake with its answers as an implementation shows them, rank by rank.
 
     Args:
         parts: the parts of the right answer.
-        ranks: of how many ranks an answer is seen: W, or 1.
+        ranks: how many ranks show an answer: W, or 1.
     """
     with np.errstate(all="ignore"):
         return [
             (mistake, [_as_answers(parts, by_rank[:ranks]) for by_rank in mistake.answers(parts)])
             for mistake in MISTAKES
-            # One process shows rank 0's gradient alone, which is another mistake's answer.
+            # A single process shows rank 0's gradient alone, which is another mistake's answer.
             if mistake.name != "never-synchronised" or ranks > 1
         ]
 
 
 def _as_answers(parts: Parts, by_rank: ByRank) -> ByRank:
-    """Makes the ranks' answers; what is the same on every rank is made once."""
+    """Makes the ranks' answers; equal gradients become a single answer."""
     distinct = {id(gradients): gradients for gradients in by_rank}
     answers = {key: as_answer(parts, gradients) for key, gradients in distinct.items()}
     return [answers[id(gradients)] for gradients in by_rank]
@@ -105,7 +109,7 @@ def _has_the_form(answer: Arrays, expected: Arrays) -> bool:
 
 
 def as_answer(parts: Parts, gradients: Gradients) -> dict[str, np.ndarray]:
-    """Puts gradients into the question's dtype, under an answer's names."""
+    """Casts gradients to the question's dtype, under an answer's names."""
     carrier = DTYPES[parts.question.dtype].carrier
     if parts.question.observe == "step":
         return {
@@ -123,52 +127,52 @@ def _fits(
     expected: Arrays,
     bounds: Arrays,
 ) -> bool:
-    """Says whether the answers are a mistake's, or each element is of one of its orders."""
+    """Says whether a mistake gives the answers, or each element in one of its orders of a sum."""
     if mistake.is_by_element and alternatives and not bounds:
         return all(
-            np.equal([wrong[rank][name] for wrong in alternatives], given[name]).any(axis=0).all()
-            for rank, given in enumerate(answers)
+            np.equal([wrong[rank][name] for wrong in alternatives], answer[name]).any(axis=0).all()
+            for rank, answer in enumerate(answers)
             for name in expected
         )
-    return any(_is_given(wrong, answers, expected, bounds) for wrong in alternatives)
+    return any(_is_answer_of(wrong, answers, expected, bounds) for wrong in alternatives)
 
 
 def _nearly_fits(
     parts: Parts, alternatives: Sequence[ByRank], answers: Sequence[Arrays], expected: Arrays
 ) -> bool:
-    """Says whether the answers to an exact case are a mistake's but for rounding.
+    """Says whether a mistake gives the answers to an exact case, up to rounding.
 
-    A right answer does not round; a wrong one may, and then its code decides how.
+    A right answer does not round; a wrong answer may round, as its code decides.
     """
-    alike = partial(alike_but_for_rounding, dtype=parts.question.dtype)
+    is_alike = partial(alike_but_for_rounding, dtype=parts.question.dtype)
     return any(
-        all(starmap(alike, zip(answers, wrong, strict=True)))
-        and not all(alike(expected, one) for one in wrong)
+        all(starmap(is_alike, zip(answers, wrong, strict=True)))
+        and not all(is_alike(expected, arrays) for arrays in wrong)
         for wrong in alternatives
     )
 
 
-def _is_given(
+def _is_answer_of(
     wrong: Sequence[Arrays], answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
 ) -> bool:
-    """Says whether the answers are this mistake's, and not the right ones in other words."""
+    """Says whether a mistake gives the answers, and is not within the bounds of the right ones."""
     pairs = list(zip(answers, wrong, strict=True))
-    return all(_matches(given, one, expected, bounds) for given, one in pairs) and not all(
-        _matches(expected, one, expected, bounds) for one in wrong
+    return all(_matches(answer, arrays, expected, bounds) for answer, arrays in pairs) and not all(
+        _matches(expected, arrays, expected, bounds) for arrays in wrong
     )
 
 
-def _matches(given: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> bool:
-    for name, one in wrong.items():
+def _matches(answer: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> bool:
+    for name, array in wrong.items():
         if not bounds:
-            if not np.array_equal(given[name], one, equal_nan=True):
+            if not np.array_equal(answer[name], array, equal_nan=True):
                 return False
             continue
-            # An error grows as the answer itself does.
-        largest = np.max(np.abs(one.astype(np.float64)), initial=0.0)
+        # An error grows with the answer itself.
+        largest = np.max(np.abs(array.astype(np.float64)), initial=0.0)
         right = np.max(np.abs(expected[name].astype(np.float64)), initial=0.0)
         growth = max(1.0, largest / right) if right else 1.0
-        if (error_over_bound(given[name], one, bounds[name] * growth) > 1).any():
+        if (error_over_bound(answer[name], array, bounds[name] * growth) > 1).any():
             return False
     return True
 
@@ -176,7 +180,7 @@ def _matches(given: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> 
 def observations(
     question: GradientQuestion, expected: Arrays, answers: Sequence[Arrays]
 ) -> tuple[tuple[str, ...], float | None]:
-    """Returns what wrong answers show by themselves, in sentences, and their common factor.
+    """Describes wrong answers without any mistake: returns sentences, and a common factor.
 
     The sentences say which ranks disagree, the factor, and which samples count wrongly.
     """
@@ -216,37 +220,37 @@ def _repeated_noise(alike: np.ndarray) -> Iterator[str]:
         yield f"the same noise on two samples of rank {_listed(within)}"
 
 
-def _common_ratio(expected: Arrays, given: Arrays) -> float | None:
-    """Returns the one factor between all gradients and the right ones, to 1 in 2^6."""
+def _common_ratio(expected: Arrays, answer: Arrays) -> float | None:
+    """Returns the factor between all gradients and the right ones, to 1 in 2^6, or None."""
     ratios: list[float] = []
     for name, right in expected.items():
-        wide, got = right.astype(np.float64), given[name].astype(np.float64)
-        if ((wide == 0) != (got == 0)).any() or not np.isfinite(got).all():
+        wide, wrong = right.astype(np.float64), answer[name].astype(np.float64)
+        if ((wide == 0) != (wrong == 0)).any() or not np.isfinite(wrong).all():
             return None
-        ratios += (got[wide != 0] / wide[wide != 0]).tolist()
+        ratios += (wrong[wide != 0] / wide[wide != 0]).tolist()
     if not ratios or max(ratios) - min(ratios) > abs(ratios[0]) * 2.0**-6:
         return None
     return float(np.median(ratios))
 
 
 def _powers(question: GradientQuestion, ratio: float) -> str:
-    """Writes the ratio as W^a · n^b · K^c, where n is every shard's length and one product fits."""
+    """Writes the ratio as W^a · n^b · K^c, for shards of equal length n, if one product fits."""
     lengths = {n for shards in question.shards for n in shards}
     bases = {"W": question.world_size, "K": question.micro_batches}
     if len(lengths) == 1:
         bases["n"] = lengths.pop()
     bases = {letter: base for letter, base in bases.items() if base > 1}
-    found = []
+    fitting = []
     for exponents in product(_EXPONENTS, repeat=len(bases)):
         value = Fraction(1)
         for base, exponent in zip(bases.values(), exponents, strict=True):
             value *= Fraction(base) ** exponent
         if any(exponents) and abs(float(value) / ratio - 1) < 2.0**-6:
-            found.append((sum(map(abs, exponents)), exponents))
-    if not found:
+            fitting.append((sum(map(abs, exponents)), exponents))
+    if not fitting:
         return ""
-    least = min(size for size, _ in found)
-    shortest = [exponents for size, exponents in found if size == least]
+    least = min(size for size, _ in fitting)
+    shortest = [exponents for size, exponents in fitting if size == least]
     if len(shortest) > 1:
         return ""
     factors = " · ".join(
@@ -257,11 +261,11 @@ def _powers(question: GradientQuestion, ratio: float) -> str:
     return f": {factors} with {', '.join(f'{letter} = {base}' for letter, base in bases.items())}"
 
 
-def _weights(question: GradientQuestion, expected: Arrays, given: Arrays) -> Iterator[str]:
-    """Says which samples count nothing, or not as much as they should."""
+def _weights(question: GradientQuestion, expected: Arrays, answer: Arrays) -> Iterator[str]:
+    """Says which samples count nothing, or less or more than they should."""
     (right,), (got,) = (
         [values.astype(np.float64).ravel() for values in arrays.values()]
-        for arrays in (expected, given)
+        for arrays in (expected, answer)
     )
     places = [
         f"sample {sample} of rank {rank} in micro-batch {k}"
@@ -271,7 +275,7 @@ def _weights(question: GradientQuestion, expected: Arrays, given: Arrays) -> Ite
     ]
     if np.array_equal(np.sort(got), np.sort(right)):
         apart = [
-            place for place, one, other in zip(places, got, right, strict=True) if one != other
+            place for place, weight, due in zip(places, got, right, strict=True) if weight != due
         ]
         yield f"{len(apart)} samples count as others should: {_listed(apart)}"
         return
@@ -279,9 +283,9 @@ def _weights(question: GradientQuestion, expected: Arrays, given: Arrays) -> Ite
     if missing:
         yield f"{len(missing)} of {len(places)} samples count nothing: {_listed(missing)}"
     off = [
-        f"{place} ({weight / should:.4g} times)"
-        for place, weight, should in zip(places, got, right, strict=True)
-        if weight and abs(weight / should - 1) > 2.0**-6
+        f"{place} ({weight / due:.4g} times)"
+        for place, weight, due in zip(places, got, right, strict=True)
+        if weight and abs(weight / due - 1) > 2.0**-6
     ]
     if off:
         yield f"{len(off)} count otherwise than they should: {_listed(off)}"

@@ -1,4 +1,4 @@
-"""Cases of averaged gradients, drawn: models, W, shards, K, reductions and dtypes."""
+"""Draws cases of averaged gradients: models, W, shards, K, reductions and dtypes."""
 
 from typing import Any
 
@@ -23,8 +23,10 @@ _MODELS = (
     "max_pool",
 )
 _ROUNDING_MODELS = ("mlp", "classifier", "layer_norm", "convnet", SPECTROMETER)
-_NARROW_MODELS = ("linear", SPECTROMETER, "frozen", "unused")  # what sums of few bits have room for
-_COUNTS = (1, 2, 4, 0)  # of samples on a rank: a mean over them is exact
+# Sums of few bits have room for these models.
+_NARROW_MODELS = ("linear", SPECTROMETER, "frozen", "unused")
+# A mean over so many samples of a rank is exact.
+_COUNTS = (1, 2, 4, 0)
 _MOST_MICRO_BATCHES = 3
 
 
@@ -32,7 +34,7 @@ _MOST_MICRO_BATCHES = 3
 def cases(draw: st.DrawFn) -> GradientCase:
     """Draws a case that every implementation which promises what it asks must conform to.
 
-    Of some draws nobody can certify that they are exact: whoever draws leaves those out.
+    Some draws cannot be certified to be exact; the caller must leave them out.
     """
     return _named(draw(_exact() if draw(st.integers(0, 4)) < 4 else _bounded()))
 
@@ -57,7 +59,7 @@ def _exact(draw: st.DrawFn) -> GradientQuestion:
 
 @st.composite
 def _bounded(draw: st.DrawFn) -> GradientQuestion:
-    """Counts and numbers of ranks that divide nothing exactly."""
+    """Draws counts and numbers of ranks that divide nothing exactly."""
     model = draw(st.sampled_from(_ROUNDING_MODELS))
     world = draw(st.sampled_from((2, 3)))
     losses: dict[str, Any] = {"classifier": "cross_entropy", SPECTROMETER: "output"}
@@ -73,17 +75,17 @@ def _bounded(draw: st.DrawFn) -> GradientQuestion:
 
 @st.composite
 def _shards(
-    draw: st.DrawFn, world: int, counts: tuple[int, ...], most: int
+    draw: st.DrawFn, world: int, counts: tuple[int, ...], most_micro_batches: int
 ) -> tuple[tuple[int, ...], ...]:
-    """K micro-batches of W counts, none of them empty; JAX pads shards, which must not all be."""
-    k = draw(st.integers(1, most))
+    """Draws K micro-batches of W counts, none without a sample: JAX pads shards to another."""
+    k = draw(st.integers(1, most_micro_batches))
     rows = tuple(tuple(draw(st.sampled_from(counts)) for _ in range(world)) for _ in range(k))
     assume(all(map(sum, rows)))
     return rows
 
 
 def _named(question: GradientQuestion) -> GradientCase:
-    """Named in the words in which the suite's own cases are."""
+    """Names a case in the words of the suite's own cases."""
     marks = {
         "sum": question.reduction == "sum",
         "apart": question.starts == "different",

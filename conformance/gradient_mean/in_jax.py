@@ -1,4 +1,4 @@
-"""Calling a JAX implementation of the gradient mean, and reading what it returns."""
+"""Calls a JAX implementation of the gradient mean, and reads what it returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,9 +20,9 @@ def per_rank(call: Call) -> Answer:
 
 
 def one_process(call: Call) -> Answer:
-    """Returns what the implementation returns, as its first device has it.
+    """Returns the implementation's gradients, as its first device has them.
 
-    The function is of (loss, params, batches, devices).
+    The function takes (loss, params, batches, devices).
 
     Raises:
         Unsupported: if there are fewer devices than it needs.
@@ -33,14 +33,14 @@ def one_process(call: Call) -> Answer:
 
 
 def virtual(call: Call) -> Answer:
-    """Returns what the implementation returns for W ranks on the first device of its kind."""
+    """Returns the implementation's gradients for W ranks on the first device of its kind."""
     return _called(call, jax_devices.matching_devices(call.device)[:1] * call.question.world_size)
 
 
 def _called(call: Call, devices: list[Any]) -> Answer:
     params, buffers = _named(call.start, "parameter/"), _named(call.start, "buffer/")
     own = next(device for device in devices if device.process_index == jax.process_index())
-    # Nothing is committed to a device: pmap and shard_map put arrays where they want them.
+    # No array is committed to a device: pmap and shard_map place arrays themselves.
     with jax.default_device(own):
         returned = call.function(
             loss_of(call.question, buffers),
@@ -65,14 +65,14 @@ def _named(start: Mapping[str, np.ndarray], head: str) -> dict[str, np.ndarray]:
 
 
 def _after_step(parameter: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """Takes a step of SGD with rate 1/2, of copies: what was handed over may have been donated."""
+    """Takes a step of SGD with rate 1/2 on copies, as the implementation may donate its arrays."""
     return np.asarray(jnp.asarray(parameter) - 0.5 * jnp.asarray(gradient))
 
 
 def _gradients(
     returned: Any, params: Mapping[str, np.ndarray], devices: Sequence[Any]
 ) -> dict[str, np.ndarray]:
-    """Returns what came back, once it is a tree like params of arrays like theirs."""
+    """Returns the gradients, once they are a tree like params, of arrays like those of params."""
     if not isinstance(returned, Mapping):
         raise WrongAnswer(f"gave {type(returned).__name__}, not a dict of gradients like params")
     missing = next((name for name in params if name not in returned), None)
@@ -106,7 +106,7 @@ def _values(name: str, array: Any, like: np.ndarray, devices: Sequence[Any]) -> 
 
 
 def _unequal_copies(name: str, array: jax.Array) -> str:
-    """Says that copies differ where JAX believes that they are one value: nothing checks it."""
+    """Compares the copies that JAX takes for one value, which JAX itself never checks."""
     if not array.is_fully_replicated:
         return ""
     first, *others = array.addressable_shards

@@ -1,6 +1,6 @@
-"""Calling a NumPy implementation of the gradient mean.
+"""Calls a NumPy implementation of the gradient mean.
 
-NumPy differentiates nothing, so what stands where JAX has a loss is the loss's own gradient.
+NumPy differentiates nothing, so the implementation gets the loss's gradient where JAX gets a loss.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ def one_process(call: Call) -> Answer:
 
 
 def virtual(call: Call) -> Answer:
-    """Returns what the implementation returns for a model that is w·x.
+    """Returns the implementation's gradient for the model w·x.
 
-    The function is of (gradient, params, batches, devices), where `gradient(params, *batch)` is
-    that of one rank's loss and a batch is (inputs (W, n, P), targets (W, n, 1), weights (W, n)).
+    The function takes (gradient, params, batches, devices), where `gradient(params, *batch)` is the
+    gradient of a rank's loss and a batch is (inputs (W, n, P), targets (W, n, 1), weights (W, n)).
 
     Raises:
         Unsupported: on any device but the CPU.
@@ -52,6 +52,7 @@ def _gradient(
 ) -> dict[str, np.ndarray]:
     """Returns the gradient by w of Σ weights·(w·x) / Σ weights: inputs (n, P), weights (n,)."""
     del params, targets
-    wide = np.promote_types(np.float32, inputs.dtype)  # NumPy's own sums of float16 are no wider.
+    # NumPy's own sums of float16 are no wider than float16.
+    wide = np.promote_types(np.float32, inputs.dtype)
     mean = weights.astype(wide) @ inputs.astype(wide) / weights.astype(wide).sum()
     return {_WEIGHT: mean.astype(inputs.dtype).reshape(1, -1)}

@@ -1,4 +1,4 @@
-"""Calling a torch implementation of the gradient mean, and reading what it leaves in the model."""
+"""Calls a torch implementation of the gradient mean, and reads what it leaves in the model."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,32 +18,33 @@ from conformance.gradient_mean.torch_models import Loss, build, tensor
 
 
 def per_rank(call: Call) -> Answer:
-    """Returns what one of the ranks holds afterwards.
+    """Returns what a rank holds after the call.
 
-    The function is of (model, loss, batches, group). Ranks share out the devices of a kind, and
-    share one where there are fewer.
+    The function takes (model, loss, batches, group). Each rank has a device of its own where there
+    are as many, else ranks share devices.
     """
     devices = torch_devices.matching_devices(call.device)
     own = devices[call.group.rank() % len(devices)]
     model = build(model_of(call.question), call.start, own)
-    torch.manual_seed(call.group.rank())  # Each rank has its own noise, as without any seed.
+    # Each rank has its own noise, as without any seed.
+    torch.manual_seed(call.group.rank())
     with _replicas_watched(call.group.size(), own):
         call.function(model, _loss(call.question), _tensors(call.batches, own), call.group)
     return _observed(model, call.question, own)
 
 
 def one_process(call: Call) -> Answer:
-    """Returns what the model holds afterwards.
+    """Returns what the model holds after the call.
 
-    The function is of (model, loss, batches, devices).
+    The function takes (model, loss, batches, devices).
 
     Raises:
-        Unsupported: if there is no such device, or `nn.DataParallel` was given one twice.
+        Unsupported: if there is no such device, or `nn.DataParallel` got the same device twice.
         NotExercised: if `nn.DataParallel` passed a batch through to the model.
     """
     ranks = call.question.world_size
-    here = torch_devices.matching_devices(call.device)
-    devices = [here[rank % len(here)] for rank in range(ranks)]
+    available = torch_devices.matching_devices(call.device)
+    devices = [available[rank % len(available)] for rank in range(ranks)]
     model = build(model_of(call.question), call.start, devices[0])
     torch.manual_seed(0)
     with _replicas_watched(ranks, devices[0]):
@@ -52,7 +53,7 @@ def one_process(call: Call) -> Answer:
 
 
 def virtual(call: Call) -> Answer:
-    """Returns what the model holds afterwards, of W ranks on the first device of its kind."""
+    """Returns what the model holds after the call, of W ranks on the first device of its kind."""
     first = torch_devices.matching_devices(call.device)[0]
     model = build(model_of(call.question), call.start, first)
     devices = [first] * call.question.world_size
@@ -75,11 +76,11 @@ def _tensors(batches: Sequence[Batch], device: torch.device) -> list[Batch]:
 
 @contextmanager
 def _replicas_watched(ranks: int, device: torch.device) -> Iterator[None]:
-    """Decline where `nn.DataParallel` ran, and what it did was not parallel, or not meant for here.
+    """Declines where `nn.DataParallel` ran without being parallel, or on missing devices.
 
-    Without an accelerator, and with one, it passes its input straight through (P1, P2): at one
-    rank that is all there is to do, at several nothing was shared out. Given one device several
-    times over it is stopped before it runs.
+    Without an accelerator, and with one, it passes its input straight through (P1, P2): at W = 1
+    that is right, at larger W nothing was parallel. With the same device several times it is
+    stopped before it runs.
     """
     passed_through = False
 
@@ -109,23 +110,24 @@ def _replicas_watched(ranks: int, device: torch.device) -> Iterator[None]:
 
 def _observed(model: nn.Module, question: GradientQuestion, device: torch.device) -> Answer:
     plan = model_of(question)
-    gradients = _gradients(model, plan, device)  # first: whatever is wrong with them is said
+    # Gradients are read first, so that an error in them is reported.
+    gradients = _gradients(model, plan, device)
     match question.observe:
         case "gradients" | "noise":
             return Answer({f"gradient/{name}": array for name, array in gradients.items()})
         case "step":
             torch.optim.SGD(model.parameters(), lr=0.5).step()
-            left = dict(model.named_parameters())
+            stepped = dict(model.named_parameters())
             return Answer(
                 {
-                    f"parameter/{name}": _values(f"parameter {name}", left[name], shape, device)
+                    f"parameter/{name}": _values(f"parameter {name}", stepped[name], shape, device)
                     for name, shape in plan.parameters().items()
                 }
             )
 
 
 def _gradients(model: nn.Module, plan: Model, device: torch.device) -> dict[str, np.ndarray]:
-    """Every parameter's gradient by name; where there is none it is zero."""
+    """Returns every parameter's gradient by name, and zeros where there is none."""
     parameters = dict(model.named_parameters())
     gradients = {}
     for name, shape in plan.parameters().items():
@@ -140,13 +142,13 @@ def _gradients(model: nn.Module, plan: Model, device: torch.device) -> dict[str,
     return gradients
 
 
-def _values(what: str, given: Any, shape: tuple[int, ...], device: torch.device) -> np.ndarray:
-    if given is None:
-        raise WrongAnswer(f"{what} is not in the model any more")
-    if type(given) not in (torch.Tensor, nn.Parameter):
-        raise WrongAnswer(f"{what} is a {type(given).__name__}: its whole is to be in the model")
-    if given.device.type != device.type:
-        raise WrongAnswer(f"{what} is on {given.device}, not on {device}")
-    if tuple(given.shape) != shape:
-        raise WrongAnswer(f"{what} has shape {tuple(given.shape)}, expected {shape}")
-    return torch_bridge.values(given, str(device))
+def _values(name: str, array: Any, shape: tuple[int, ...], device: torch.device) -> np.ndarray:
+    if array is None:
+        raise WrongAnswer(f"{name} is not in the model any more")
+    if type(array) not in (torch.Tensor, nn.Parameter):
+        raise WrongAnswer(f"{name} is a {type(array).__name__}: its whole is to be in the model")
+    if array.device.type != device.type:
+        raise WrongAnswer(f"{name} is on {array.device}, not on {device}")
+    if tuple(array.shape) != shape:
+        raise WrongAnswer(f"{name} has shape {tuple(array.shape)}, expected {shape}")
+    return torch_bridge.values(array, str(device))

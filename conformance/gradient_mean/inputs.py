@@ -1,9 +1,9 @@
-"""The inputs of a question about gradients: drawn, and drawn again until they can be answered.
+"""The inputs of a question about gradients, which are drawn until they can be answered.
 
-On the lattice everything is a small multiple of a power of two, and targets are chosen so that
-the outputs miss them by multiples of every number that something is divided by. A draw is
-rejected where some order of summation could round, where the sign at a ReLU or the order at a max
-is not certain, or where the gradients say too little. Nothing is widened in silence.
+On the lattice every value is a small multiple of a power of two, and targets are chosen so that
+the outputs miss them by multiples of every number that a mean divides by. A draw is rejected where
+some order of summation could round, where the sign at a ReLU or the order at a max is not certain,
+or where a gradient is nearly all zero. No bound is ever widened for the sake of a draw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,29 +21,33 @@ from conformance.gradient_mean import definition as gradient_mean
 from conformance.gradient_mean.models import NOISY, SPECTROMETER, Model, model_of
 
 DRAWS = 200
-NONZERO = 0.1  # of every gradient at least this share
+# At least this share of every gradient is nonzero.
+NONZERO = 0.1
 _SMALL = (-2, -1, 1, 2)
-_SIGNS = (-1, 0, 1)  # of narrow dtypes, whose sums have room for little
-_HALVES = (-1.5, -0.5, 0.5, 1.5)  # with integers before it, a sum with a half is never zero
+# Sums in narrow dtypes have room for no more than these.
+_SIGNS = (-1, 0, 1)
+# A sum of integers and a half is never zero.
+_HALVES = (-1.5, -0.5, 0.5, 1.5)
 _QUARTERS = (-0.75, -0.25, 0.25, 0.75)
-_WIDE = tuple(range(-1023, 1024))  # so that no two elements under a max are equal
+# Of so many values hardly ever two under a max are equal.
+_WIDE = tuple(range(-1023, 1024))
 
 
-class Undrawable(Exception):  # noqa: N818 - a message to whoever wrote the case
-    """No draw of many was answerable."""
+class Undrawable(Exception):  # noqa: N818 - This is a message to the author of a case.
+    """None of many draws can be answered."""
 
 
 def inputs(
     question: GradientQuestion, promises: Sequence[str] = gradient_mean.PROMISES
 ) -> dict[str, np.ndarray]:
-    """The named inputs of a question, as `GradientQuestion` names them.
+    """Draws the inputs of a question, with the names of `GradientQuestion`.
 
     Args:
-        question: what is asked.
-        promises: for which of them there is to be an answer.
+        question: the question to draw for.
+        promises: the promises under which there must be an answer.
 
     Raises:
-        Undrawable: with the reasons of the rejected draws.
+        Undrawable: if all draws are rejected; the message has the reasons.
     """
     reasons: dict[str, int] = {}
     for attempt in range(DRAWS):
@@ -56,19 +60,19 @@ def inputs(
         if reason is None:
             return drawn
         reasons[reason] = reasons.get(reason, 0) + 1
-    told = "; ".join(f"{reason} ({count} times)" for reason, count in reasons.items())
-    raise Undrawable(f"{question}: {told}")
+    counted = "; ".join(f"{reason} ({count} times)" for reason, count in reasons.items())
+    raise Undrawable(f"{question}: {counted}")
 
 
 def certificate(
     question: GradientQuestion, limits: Limits, answers: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """How near to rounding the exact answers came, in bits, and how much of them is nonzero.
+    """Certifies how near to rounding the exact answers came, in bits, and their nonzero share.
 
     Args:
-        question: what was asked.
-        limits: of the lattice on which the answers were computed.
-        answers: on that lattice.
+        question: the question that the answers are to.
+        limits: the limits of the lattice on which the answers were computed.
+        answers: the answers on that lattice.
     """
     return {
         **asdict(limits),
@@ -83,7 +87,7 @@ def _drawn(question: GradientQuestion, label: str) -> dict[str, np.ndarray]:
         for name, shape in model.parameters().items()
     }
     for name, shape in model.buffers().items():
-        # With the epsilon added, a power of four: its root is on the lattice.
+        # A variance plus epsilon is a power of four, whose root is on the lattice.
         choices = (0.75, 3.75) if name.endswith("running_var") else _SMALL
         named[f"buffer/{name}"] = _choice(choices, shape, f"{label}/{name}").astype(carrier)
     first = 0
@@ -162,7 +166,7 @@ def _targets(
 
 
 def _odd_divisor(question: GradientQuestion) -> int:
-    """A multiple of the odd part of everything that a mean divides by."""
+    """Returns a multiple of the odd part of everything that a mean divides by."""
     counts = {question.world_size}
     for shards in question.shards:
         counts |= {sum(shards), *shards} - {0}
@@ -172,11 +176,12 @@ def _odd_divisor(question: GradientQuestion) -> int:
 def _objection(
     question: GradientQuestion, drawn: Mapping[str, np.ndarray], promises: Sequence[str]
 ) -> str | None:
-    """Why a draw is of no use; None where it is."""
+    """Returns why a draw must be rejected, or None."""
     numbers = (
         gradient_mean.running(question) if question.tier == "bounded" else Lattice(question.dtype)
     )
-    gradient_mean.answer(numbers, question, drawn, promises)  # certain, and certified
+    # The answer raises an error where it is not certain, or not certified.
+    gradient_mean.answer(numbers, question, drawn, promises)
     plain = gradient_mean.answer(Plain(), question, drawn)
     if min(_nonzero_shares(question, plain), default=1.0) < NONZERO:
         return "a gradient is nearly all zero"
@@ -186,7 +191,7 @@ def _objection(
 
 
 def _nonzero_shares(question: GradientQuestion, answers: Mapping[str, Any]) -> list[float]:
-    """For each gradient that need not be zero, how much of it is not."""
+    """Returns the nonzero share of each gradient that need not be zero."""
     model = model_of(question)
     idle = {name for layer in model.unused for name, _ in layer.parameters()} | set(model.frozen)
     return [
@@ -213,14 +218,14 @@ def _is_narrow(question: GradientQuestion) -> bool:
 
 
 def _choice(choices: tuple[float, ...], shape: tuple[int, ...], label: str) -> np.ndarray:
-    """Elements of `choices` in float64, each as likely as the others to one in thousands."""
+    """Draws elements of `choices` in float64, with equal chances to one in thousands."""
     count = int(np.prod(shape, dtype=np.int64))
     drawn = np.frombuffer(random_bits(label, 4 * count), dtype="<u4")
     return np.array(choices, dtype=np.float64)[drawn % len(choices)].reshape(shape)
 
 
 def _fractions(shape: tuple[int, ...], label: str) -> np.ndarray:
-    """Multiples of 2^-20 between −2 and 2: products of two of them round, in f32 at least."""
+    """Draws multiples of 2^-20 between −2 and 2, whose products round in f32."""
     count = int(np.prod(shape, dtype=np.int64))
     drawn = np.frombuffer(random_bits(label, 4 * count), dtype="<u4").astype(np.int64)
     return np.ldexp((drawn % (1 << 22) - (1 << 21)).astype(np.float64), -20).reshape(shape)

@@ -21,16 +21,16 @@ Outputs: TypeAlias = "jax.Array | tuple[jax.Array, ...]"
 def loss_of(
     question: GradientQuestion, buffers: Mapping[str, np.ndarray]
 ) -> Callable[..., jax.Array]:
-    """The loss that a question asks about: `loss(params, inputs, targets, weights)`, a scalar.
+    """Makes the loss of a question: `loss(params, inputs, targets, weights)`, a scalar.
 
-    It takes the model's parameters by name, inputs (n, *sample), targets (n, …) or a tuple of them
-    for several heads, and weights (n,): Σ w·l / Σ w over samples, or Σ w·l where the question
-    reduces by a sum. A sample of weight 0 takes no part in anything, batch statistics included;
+    The loss takes the model's parameters by name, inputs (n, *sample), targets (n, …) or a tuple of
+    targets for several heads, and weights (n,). It is Σ w·l / Σ w over samples, or Σ w·l where the
+    question reduces by a sum. A sample of weight 0 has no effect, not even on batch statistics;
     where all weights are 0 the loss is 0, and so is its gradient.
 
     Args:
-        question: names the model, the loss and the reduction.
-        buffers: by name, the running statistics of the model's batch norms.
+        question: has the names of the model, the loss and the reduction.
+        buffers: the running statistics of the model's batch norms, by name.
     """
     model = model_of(question)
 
@@ -57,14 +57,14 @@ def forward(
     inputs: jax.Array,
     weights: jax.Array,
 ) -> Outputs:
-    """Outputs (n, …) of inputs (n, *sample); with several heads a tuple of them.
+    """Computes outputs (n, …) of inputs (n, *sample); several heads give a tuple of outputs.
 
     Args:
         model: the layers.
-        params: by name, all of one floating-point dtype, in which everything is computed.
-        buffers: by name, the running statistics, which batch norms in evaluation use.
+        params: the parameters by name, all of the floating-point dtype of the computation.
+        buffers: the running statistics by name, which batch norms in evaluation use.
         inputs: (n, *sample).
-        weights: (n,), how much each sample counts in batch statistics.
+        weights: (n,), the weight of each sample in batch statistics.
     """
     x = inputs
     for layer in model.layers:
@@ -74,7 +74,9 @@ def forward(
             variance = _weighted_mean(jnp.square(x - mean), weights, axes)
             x = _scaled(layer, params, _normalised(x, mean, variance))
         elif layer.kind == "batch_norm":
-            running = (buffers[f"{layer.name}.running_{which}"] for which in ("mean", "var"))
+            running = (
+                buffers[f"{layer.name}.running_{statistic}"] for statistic in ("mean", "var")
+            )
             mean, variance = (_along_channels(jnp.asarray(array), x) for array in running)
             x = _scaled(layer, params, _normalised(x, mean, variance))
         else:
@@ -115,7 +117,8 @@ def _after(layer: Layer, params: Params, x: jax.Array) -> jax.Array:
             scale, shift = params[f"{layer.name}.weight"], params[f"{layer.name}.bias"]
             return _normalised(x, mean, variance) * scale + shift
         case "flatten":
-            return x.reshape(len(x), prod(x.shape[1:]))  # -1 would not do for no samples
+            # Without samples, the size of an axis of -1 would be ambiguous.
+            return x.reshape(len(x), prod(x.shape[1:]))
         case "dropout" | "channel_dropout":
             raise ValueError("a dropout needs a key, and a loss of (params, batch) has none")
         case "batch_norm":
@@ -130,29 +133,29 @@ def _pooled(
 
 
 def _normalised(x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
-    # Square root and division are rounded correctly; XLA's rsqrt need not be, even of 1.
+    # XLA rounds square root and division correctly; its rsqrt may be off even at 1.
     return (x - mean) / jnp.sqrt(variance + EPSILON)
 
 
 def _scaled(layer: Layer, params: Params, x: jax.Array) -> jax.Array:
-    scale, shift = (params[f"{layer.name}.{which}"] for which in ("weight", "bias"))
+    scale, shift = (params[f"{layer.name}.{kind}"] for kind in ("weight", "bias"))
     return x * _along_channels(scale, x) + _along_channels(shift, x)
 
 
 def _along_channels(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Values (C,) as an array that broadcasts against x (n, C, *spatial)."""
+    """Reshapes values (C,) to broadcast against x (n, C, *spatial)."""
     return values.reshape(-1, *(1 for _ in x.shape[2:]))
 
 
 def _weighted_mean(x: jax.Array, weights: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Over axes of x (n, …), the first among them; they stay, of extent 1. Of nothing it is 0."""
+    """Averages over axes of x (n, …), with the first; they keep extent 1. No weight gives 0."""
     weights = jnp.broadcast_to(weights.reshape(-1, *(1 for _ in x.shape[1:])), x.shape)
     count = weights.sum(axis=axes, keepdims=True)
     return (weights * x).sum(axis=axes, keepdims=True) / jnp.where(count == 0, 1, count)
 
 
 def _per_sample(question: GradientQuestion, output: jax.Array, target: jax.Array) -> jax.Array:
-    """A loss (n,) of one head's output (n, …), reduced over all other axes."""
+    """Returns a loss (n,) of one head's output (n, …), reduced over all other axes."""
     match question.loss:
         case "mse":
             losses = jnp.square(output - target)

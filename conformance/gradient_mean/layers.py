@@ -1,7 +1,7 @@
 """Forward and hand-written backward of every layer, over any number system.
 
 A forward gives the output and a pullback: the function from the output's cotangent to the input's
-(None where a layer has tokens for input) and those of the layer's parameters, by name.
+cotangent (None where the input is tokens) and the gradients of the layer's parameters, by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ Pullback = Callable[[Any], tuple[Any, Tensors]]
 def forward(
     numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: Any, *, training: bool
 ) -> tuple[Any, Pullback]:
-    """The layer's output (n, …), and its pullback.
+    """Returns the layer's output (n, …), and its pullback.
 
     Args:
         numbers: the number system.
-        layer: what to compute.
+        layer: the layer to compute.
         state: parameters and buffers of the model, by name.
         x: the input (n, …); integers where the layer is an embedding.
         training: whether a batch norm uses its batch's statistics.
@@ -55,11 +55,11 @@ def forward(
         case "flatten":
             return _flatten(numbers, x)
         case "dropout" | "channel_dropout":
-            return _kept(numbers, x)
+            return _doubled(numbers, x)
 
 
 def shape_of(numbers: Numbers, x: Any) -> tuple[int, ...]:
-    """The tensor's shape, whatever the number system keeps in it."""
+    """Returns the tensor's shape, whatever the number system keeps in it."""
     shapes: list[tuple[int, ...]] = []
 
     def look(elements: np.ndarray) -> np.ndarray:
@@ -77,11 +77,11 @@ def _reshaped(numbers: Numbers, x: Any, *shape: int) -> Any:
 def _linear(
     numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: Any
 ) -> tuple[Any, Pullback]:
-    """The last axis times Wᵀ, plus b."""
+    """Multiplies the last axis by Wᵀ, and adds b."""
     name = f"{layer.tied_to or layer.name}.weight"
     weight = state[name]
-    given = shape_of(numbers, x)
-    rows = _reshaped(numbers, x, -1, given[-1])
+    shape = shape_of(numbers, x)
+    rows = _reshaped(numbers, x, -1, shape[-1])
     y = numbers.contract("ri,oi->ro", rows, weight)
     if layer.bias:
         y = numbers.add(y, state[f"{layer.name}.bias"])
@@ -92,54 +92,56 @@ def _linear(
         if layer.bias:
             parameters[f"{layer.name}.bias"] = _reshaped(numbers, numbers.total(dy, (0,)), -1)
         dx = numbers.contract("ro,oi->ri", dy, weight)
-        return _reshaped(numbers, dx, *given), parameters
+        return _reshaped(numbers, dx, *shape), parameters
 
-    return _reshaped(numbers, y, *given[:-1], layer.weight[0]), pull
+    return _reshaped(numbers, y, *shape[:-1], layer.weight[0]), pull
 
 
 def _conv2d(
     numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: Any
 ) -> tuple[Any, Pullback]:
-    """A cross-correlation in groups, stride 1; indices: n sample, g group, c in, o out, hw, ij."""
-    (wanted, each, *kernel), g = layer.weight, layer.groups
-    weight = _reshaped(numbers, state[f"{layer.name}.weight"], g, wanted // g, each, *kernel)
-    seen = _patches(numbers, x, g, kernel, [layer.padding] * 2)
-    y = numbers.contract("ngchwij,gocij->ngohw", seen, weight)
-    y = numbers.moved(y, lambda v: v.reshape(v.shape[0], wanted, *v.shape[3:]))
+    """Cross-correlates in groups, stride 1; indices: n sample, g group, c in, o out, hw, ij."""
+    (channels_out, channels_in, *kernel), g = layer.weight, layer.groups
+    weight = _reshaped(
+        numbers, state[f"{layer.name}.weight"], g, channels_out // g, channels_in, *kernel
+    )
+    patches = _patches(numbers, x, g, kernel, [layer.padding] * 2)
+    y = numbers.contract("ngchwij,gocij->ngohw", patches, weight)
+    y = numbers.moved(y, lambda v: v.reshape(v.shape[0], channels_out, *v.shape[3:]))
     if layer.bias:
         y = numbers.add(y, _reshaped(numbers, state[f"{layer.name}.bias"], -1, 1, 1))
 
     def pull(dy: Any) -> tuple[Any, Tensors]:
         grouped = numbers.moved(dy, lambda v: v.reshape(v.shape[0], g, -1, *v.shape[2:]))
-        dw = numbers.contract("ngchwij,ngohw->gocij", seen, grouped)
+        dw = numbers.contract("ngchwij,ngohw->gocij", patches, grouped)
         parameters = {f"{layer.name}.weight": _reshaped(numbers, dw, *layer.weight)}
         if layer.bias:
             parameters[f"{layer.name}.bias"] = _reshaped(numbers, numbers.total(dy, (0, 2, 3)), -1)
-        # The input's cotangent is the full correlation with the kernel turned around.
+        # The input's cotangent is the full correlation with the reversed kernel.
         around = _patches(numbers, dy, g, kernel, [side - 1 - layer.padding for side in kernel])
         turned = numbers.moved(weight, lambda v: v[..., ::-1, ::-1])
         dx = numbers.contract("ngohwij,gocij->ngchw", around, turned)
-        dx = numbers.moved(dx, lambda v: v.reshape(v.shape[0], g * each, *v.shape[3:]))
+        dx = numbers.moved(dx, lambda v: v.reshape(v.shape[0], g * channels_in, *v.shape[3:]))
         return dx, parameters
 
     return y, pull
 
 
 def _patches(numbers: Numbers, x: Any, groups: int, kernel: list[int], padding: list[int]) -> Any:
-    """(n, C, H, W) to what a kernel sees at each place: (n, g, C/g, H', W', i, j)."""
+    """Cuts (n, C, H, W) into the patch of a kernel at each place: (n, g, C/g, H', W', i, j)."""
 
-    def seen(v: np.ndarray) -> np.ndarray:
+    def cut(v: np.ndarray) -> np.ndarray:
         padded = np.pad(v, [(0, 0), (0, 0), *((p, p) for p in padding)])
         windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
         return np.asarray(windows.reshape(v.shape[0], groups, -1, *windows.shape[2:]))
 
-    return numbers.moved(x, seen)
+    return numbers.moved(x, cut)
 
 
 def _embedding(
     numbers: Numbers, layer: Layer, state: Mapping[str, Any], tokens: np.ndarray
 ) -> tuple[Any, Pullback]:
-    """Rows of the weight, chosen by tokens; a sum of products with one-hot vectors backwards."""
+    """Looks up rows of the weight; backwards this is a sum of products with one-hot vectors."""
     name, (words, features) = f"{layer.name}.weight", layer.weight
     chosen = numbers.exactly(np.eye(words)[tokens.reshape(-1)])
     y = numbers.moved(state[name], lambda v: v[tokens])
@@ -164,7 +166,7 @@ def _channel_shuffle(numbers: Numbers, layer: Layer, x: Any) -> tuple[Any, Pullb
 
 
 def _windows(numbers: Numbers, x: Any, side: int) -> Any:
-    """(n, C, H, W) to (n, C, H/s, W/s, s·s)."""
+    """Cuts (n, C, H, W) into windows (n, C, H/s, W/s, s·s)."""
 
     def cut(v: np.ndarray) -> np.ndarray:
         n, c, h, w = v.shape
@@ -188,8 +190,8 @@ def _avg_pool(numbers: Numbers, layer: Layer, x: Any) -> tuple[Any, Pullback]:
     y = numbers.scale(numbers.total(_windows(numbers, x, side), (4,)), share)
 
     def pull(dy: Any) -> tuple[Any, Tensors]:
-        each = numbers.moved(dy, lambda v: np.repeat(v[..., None], side * side, axis=-1))
-        return _from_windows(numbers, numbers.scale(each, share), side), {}
+        repeated = numbers.moved(dy, lambda v: np.repeat(v[..., None], side * side, axis=-1))
+        return _from_windows(numbers, numbers.scale(repeated, share), side), {}
 
     return numbers.moved(y, lambda v: v[..., 0]), pull
 
@@ -201,8 +203,8 @@ def _max_pool(numbers: Numbers, layer: Layer, x: Any) -> tuple[Any, Pullback]:
     y = numbers.total(numbers.keep(windows, place), (4,))
 
     def pull(dy: Any) -> tuple[Any, Tensors]:
-        each = numbers.moved(dy, lambda v: np.repeat(v[..., None], side * side, axis=-1))
-        return _from_windows(numbers, numbers.keep(each, place), side), {}
+        repeated = numbers.moved(dy, lambda v: np.repeat(v[..., None], side * side, axis=-1))
+        return _from_windows(numbers, numbers.keep(repeated, place), side), {}
 
     return numbers.moved(y, lambda v: v[..., 0]), pull
 
@@ -210,7 +212,7 @@ def _max_pool(numbers: Numbers, layer: Layer, x: Any) -> tuple[Any, Pullback]:
 def _fixed_norm(
     numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: Any
 ) -> tuple[Any, Pullback]:
-    """A batch norm in evaluation: an affine map."""
+    """Normalises with running statistics, which is an affine map."""
     mean, variance = state[f"{layer.name}.running_mean"], state[f"{layer.name}.running_var"]
     weight = state[f"{layer.name}.weight"]
     root = numbers.rsqrt(numbers.add(variance, numbers.exactly(np.array(EPSILON))))
@@ -227,7 +229,7 @@ def _fixed_norm(
 def _norm(
     numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: Any, *, over: int
 ) -> tuple[Any, Pullback]:
-    """Batch norm over axis 0 in training, or layer norm over the last one; x is (n, features)."""
+    """Normalises over axis 0 (a batch norm) or over the last (a layer norm); x is (n, features)."""
     axes = (over % 2,)
     share = Fraction(1, shape_of(numbers, x)[over])
     weight = state[f"{layer.name}.weight"]
@@ -251,7 +253,7 @@ def _norm(
 
 
 def _affine(numbers: Numbers, layer: Layer, normal: Any, dy: Any) -> Tensors:
-    """The gradients of a norm's weight and bias."""
+    """Returns the gradients of a norm's weight and bias."""
     return {
         f"{layer.name}.weight": _reshaped(
             numbers, numbers.total(numbers.multiply(dy, normal), (0,)), -1
@@ -260,8 +262,8 @@ def _affine(numbers: Numbers, layer: Layer, normal: Any, dy: Any) -> Tensors:
     }
 
 
-def _kept(numbers: Numbers, x: Any) -> tuple[Any, Pullback]:
-    """What a dropout with probability 1/2 makes of what it keeps; which that is, says `noise`."""
+def _doubled(numbers: Numbers, x: Any) -> tuple[Any, Pullback]:
+    """Doubles, as a dropout with probability 1/2 does what it keeps; `noise` drops elements."""
     return numbers.scale(x, Fraction(2)), lambda dy: (numbers.scale(dy, Fraction(2)), {})
 
 

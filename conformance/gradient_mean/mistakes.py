@@ -1,4 +1,4 @@
-"""The known wrong ways to average gradients, in words; `averages` computes them."""
+"""The known mistakes in averaging gradients, in words; `wrong_averages` computes their answers."""
 
 from conformance.core.mistake import Mistake
 from conformance.gradient_mean import wrong_averages as ways

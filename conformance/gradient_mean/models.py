@@ -1,4 +1,4 @@
-"""The models whose gradients are asked for, as plain data: every framework builds them from here.
+"""The models whose gradients are averaged, as plain data from which every framework builds them.
 
 Names and shapes of parameters are torch's: a layer `first` has `first.weight` and `first.bias`.
 """
@@ -24,7 +24,8 @@ Kind = Literal[
     "dropout",
     "channel_dropout",
 ]
-EPSILON = 0.25  # of both norms: a power of two, so that a variance can be chosen whose root is one
+# The epsilon of both norms is a power of two, so that some variances give roots that are also.
+EPSILON = 0.25
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Layer:
     """One layer.
 
     Attributes:
-        kind: what it computes.
+        kind: the kind of the layer.
         name: the first part of its parameters' names; empty where it has none.
         weight: the shape of its weight: linear (out, in), conv2d (out, in / groups, h, w),
             embedding (words, features), norms (features,).
-        bias: whether it has one, of the first extent of a linear or convolution; norms have one.
-        groups: of a conv2d, or of a channel_shuffle.
+        bias: whether it has a bias of the weight's first extent; norms always have one.
+        groups: the groups of a conv2d, or of a channel_shuffle.
         padding: zeros on each side of both axes of a conv2d, whose stride is 1.
         window: the side of a pool's window, and its stride.
         tied_to: the name of the embedding whose weight a linear layer multiplies by.
@@ -53,14 +54,14 @@ class Layer:
     tied_to: str = ""
 
     def parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes of what this layer owns."""
+        """Yields names and shapes of the parameters that the layer owns."""
         if self.weight and not self.tied_to:
             yield f"{self.name}.weight", self.weight
         if self.bias:
             yield f"{self.name}.bias", self.weight[:1]
 
     def buffers(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes of the running statistics of a batch norm."""
+        """Yields names and shapes of the running statistics of a batch norm."""
         if self.kind == "batch_norm":
             yield f"{self.name}.running_mean", self.weight
             yield f"{self.name}.running_var", self.weight
@@ -68,17 +69,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Model:
-    """Layers one after another, and heads that each take the last one's output.
+    """Layers in order, and heads that each take the last layer's output.
 
     Attributes:
         sample: the shape of one sample's input.
-        layers: what every head shares.
-        heads: linear layers, side by side; with several the output is a tuple, and so is the
-            target. None: the output is the last layer's.
+        layers: the layers that all heads share.
+        heads: linear layers, side by side; with several heads the output is a tuple, and so is the
+            target. Without a head the output is the last layer's.
         unused: parameters that no output depends on, as layers.
-        frozen: names of parameters that need no gradient; what is asked of them is zero.
-        training: the mode of the batch norms: batch statistics, or running ones.
-        tokens: whether a sample is of integers, below the embedding's number of words.
+        frozen: names of parameters that need no gradient; their right answer is zero.
+        training: the mode of the batch norms: batch statistics, or running statistics.
+        tokens: whether a sample consists of integers below the embedding's number of words.
     """
 
     about: str
@@ -91,16 +92,16 @@ class Model:
     tokens: bool = False
 
     def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes, in the order of the layers, the heads and the unused."""
+        """Returns names and shapes, in the order of the layers, the heads and the unused."""
         everything = (*self.layers, *self.heads, *self.unused)
         return {name: shape for layer in everything for name, shape in layer.parameters()}
 
     def buffers(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes, in the order of the layers."""
+        """Returns names and shapes, in the order of the layers."""
         return {name: shape for layer in self.layers for name, shape in layer.buffers()}
 
     def outputs(self) -> tuple[tuple[int, ...], ...]:
-        """For each output the shape of one sample's."""
+        """Returns the shape of one sample of each output."""
         shape = self.sample
         for layer in self.layers:
             shape = _after(layer, shape)
@@ -129,8 +130,8 @@ def _after(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
             return shape
 
 
-def _linear(name: str, given: int, wanted: int, *, bias: bool = True) -> Layer:
-    return Layer("linear", name, (wanted, given), bias=bias)
+def _linear(name: str, features_in: int, features_out: int, *, bias: bool = True) -> Layer:
+    return Layer("linear", name, (features_out, features_in), bias=bias)
 
 
 _RELU, _FLATTEN = Layer("relu"), Layer("flatten")
@@ -231,23 +232,26 @@ MODELS = {
 
 
 SPECTROMETER = "spectrometer"
-LINEAR_FORM = "linear-form"  # the model of virtual ranks that are no spectrometer
+# Virtual ranks that are no spectrometer have this model.
+LINEAR_FORM = "linear-form"
 FEATURES = 8
-NOISY = ("dropout", "channel_dropout")  # the models of questions that observe noise
-NOISE = (32, 2)  # channels and features of a sample: its noise has as many bits
+# Questions that observe noise have these models.
+NOISY = ("dropout", "channel_dropout")
+# The noise of a sample has a bit for each of its channels and features.
+NOISE = (32, 2)
 
 
 def model_of(question: GradientQuestion) -> Model:
-    """The model that a question names.
+    """Returns the model that a question names.
 
     The `spectrometer` has a weight for each sample of all micro-batches, and sample b's input is
-    zero but at b: the gradient of w·x is then how much each sample counts.
+    zero except at b: the gradient of w·x then shows how much each sample counts.
 
     >>> model_of(GradientQuestion("spectrometer", ((1, 2), (3, 4)), "output")).parameters()
     {'only.weight': (1, 10)}
 
-    A noisy model has an embedding with rows of its own for every sample, whose gradient shows what
-    of the sample was kept: dropped with probability 1/2, or doubled.
+    A noisy model has an embedding with rows of its own for every sample. The gradient of a row
+    shows which elements of the sample were dropped, with probability 1/2, and which were doubled.
 
     >>> model_of(GradientQuestion("dropout", ((1, 1),), "output")).parameters()
     {'words.weight': (64, 2), 'only.weight': (1, 2)}

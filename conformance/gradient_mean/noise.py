@@ -1,8 +1,8 @@
-"""The noise that a dropout put on samples, read off the gradient of their rows of an embedding.
+"""The noise that a dropout put on samples, as the gradient of an embedding's rows shows it.
 
-Which elements are dropped is a random generator's to say, and no two frameworks have the same. So
-what is asked is what every generator promises: what is kept counts twice, and no two samples have
-the same noise. The oracle draws noise of its own, to answer with gradients like anybody's.
+A random generator decides which elements are dropped, and no two frameworks have the same. So the
+cases ask what every generator promises: an element that is kept counts twice, and no two samples
+have the same noise. The oracle draws noise of its own, so that its answer has the usual form.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ NOISY_PARAMETER = "words.weight"
 
 
 def drawn(question: GradientQuestion) -> np.ndarray:
-    """Which elements of the noisy parameter's gradient the oracle keeps: half of them."""
+    """Draws which elements of the noisy parameter's gradient the oracle keeps: half of them."""
     channels, features = NOISE
     shape = (sum(map(sum, question.shards)) * channels, features)
     bits = np.frombuffer(random_bits(f"noise/{question.model}/{shape}", shape[0] * features), "u1")
@@ -26,31 +26,31 @@ def drawn(question: GradientQuestion) -> np.ndarray:
 
 
 def samples_of(question: GradientQuestion) -> Iterator[tuple[int, int]]:
-    """Of every sample, in the order of its rows, the rank and its place among the rank's own.
+    """Yields the rank of every sample, in the order of rows, and its index among the rank's own.
 
     >>> list(samples_of(GradientQuestion("dropout", ((1, 2), (2, 1)))))
     [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2)]
     """
-    seen = [0] * question.world_size
+    counts = [0] * question.world_size
     for shards in question.shards:
         for rank, count in enumerate(shards):
             for _ in range(count):
-                yield rank, seen[rank]
-                seen[rank] += 1
+                yield rank, counts[rank]
+                counts[rank] += 1
 
 
 def rows_of(question: GradientQuestion, gradient: np.ndarray) -> np.ndarray:
-    """The gradient of the noisy parameter, a row for each sample."""
+    """Returns the gradient of the noisy parameter, a row for each sample."""
     return gradient.reshape(sum(map(sum, question.shards)), -1)
 
 
 def read(question: GradientQuestion, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What can be asked of the noise, whatever it is.
+    """Reads from gradients what every noise must satisfy.
 
     Returns:
-        `noise/weights` (N, 2), the least and the largest that an element of a sample counts of
-        those that count; and `noise/alike` (W, W), whether a sample of one rank and another of
-        the other have the same elements dropped.
+        `noise/weights` (N, 2), the least and the largest weight of the elements of a sample that
+        were kept; and `noise/alike` (W, W), whether some sample of the row's rank and another of
+        the column's rank have the same elements dropped.
 
     >>> question = GradientQuestion("dropout", ((1, 1),), "output", observe="noise")
     >>> alike = np.tile([2.0, 0.0], (64, 1))

@@ -1,4 +1,4 @@
-"""A small selection of combinations in which every possible pair of values occurs."""
+"""Selects few combinations in which every possible pair of values occurs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
@@ -12,19 +12,19 @@ def covering(
     possible: Callable[[Row], bool] = lambda _: True,
     *,
     apart: Sequence[tuple[str, str]] = (),
-    given: Sequence[Row] = (),
+    covered: Sequence[Row] = (),
 ) -> list[Row]:
-    """Rows that assign a value to every factor, such that every pair that can occur does.
+    """Returns rows with a value for every factor, such that every pair that can occur does.
 
     Greedy: each row starts from the first pair that is still missing, and takes for every other
-    factor the value that covers most of what is missing. The same factors give the same rows.
+    factor the value that covers most missing pairs. The same factors give the same rows.
 
     Args:
         factors: the values of each factor, by name.
-        possible: whether the values assigned so far can stand in one row; it is asked of partial
-            rows too, and must not say no to one that can be completed.
+        possible: says whether the values of a row, which may be partial, can stand together; it
+            must accept every partial row that can be completed.
         apart: pairs of factors whose values need not meet.
-        given: rows that there are already; what they cover is not covered again.
+        covered: rows that exist already; their pairs are not covered again.
 
     >>> rows = covering({"a": [1, 2], "b": [1, 2], "c": [1, 2]})
     >>> len(rows)
@@ -37,16 +37,17 @@ def covering(
         for u, v in product(factors[f], factors[g])
         if possible({f: u, g: v})
     }
-    for there in given:
-        _cross_off(there, missing)
+    for row in covered:
+        _cross_off(row, missing)
     rows: list[Row] = []
     while missing:
-        row = _completed(dict(next(iter(missing))), factors, missing, possible)
-        if row is None:  # the pair stands in no whole row
+        whole = _completed(dict(next(iter(missing))), factors, missing, possible)
+        if whole is None:
+            # The pair stands in no whole row.
             missing.pop(next(iter(missing)))
             continue
-        rows.append({name: row[name] for name in factors})
-        _cross_off(row, missing)
+        rows.append({name: whole[name] for name in factors})
+        _cross_off(whole, missing)
     return rows
 
 
@@ -61,7 +62,7 @@ def _completed(
     missing: Mapping[frozenset[tuple[str, Any]], None],
     possible: Callable[[Row], bool],
 ) -> Row | None:
-    """The row with a value for every factor, by backtracking over the better values first."""
+    """Completes a row with a value for every factor, by backtracking from the better values."""
     open_factor = next((name for name in factors if name not in row), None)
     if open_factor is None:
         return row

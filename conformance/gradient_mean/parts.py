@@ -1,4 +1,4 @@
-"""What a right average is made of: the parts that a wrong one puts together otherwise."""
+"""The parts of a right average, which a wrong average combines otherwise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ ByRank: TypeAlias = Sequence[Gradients]
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The parts of a right answer, in float64: exact where the case is.
+    """The parts of a right answer in float64, exact where the case is exact.
 
     Attributes:
-        question: what was asked.
-        inputs: with which tensors.
-        promise: what is to come of it.
+        question: the question of the case.
+        inputs: the tensors of the case.
+        promise: the promise under which the answer is right.
     """
 
     question: GradientQuestion
@@ -33,26 +33,26 @@ class Parts:
 
     @property
     def world(self) -> int:
-        """W."""
+        """Returns W."""
         return self.question.world_size
 
     @property
     def is_mean(self) -> bool:
-        """Whether anything is divided."""
+        """Says whether the promise divides."""
         return self.promise != "rank_sum"
 
     @cached_property
     def right(self) -> Gradients:
-        """The right gradients."""
+        """Returns the right gradients."""
         return dict(oracle.averaged(Plain(), self.question, self.inputs, self.promise))
 
     def span(self, rank: int, k: int) -> slice:
-        """Which samples of micro-batch k the rank has."""
+        """Returns the samples of micro-batch k that the rank has."""
         ends = np.cumsum((0, *self.question.shards[k])).tolist()
         return slice(ends[rank], ends[rank + 1])
 
     def part(self, k: int, samples: slice, raised: float = 0.0) -> Gradients:
-        """The gradient of the loss on these samples alone, with parameters raised so much."""
+        """Returns the gradient of the loss on these samples, with parameters raised so much."""
         key = (k, samples.start, samples.stop, raised)
         if key not in self._parts:
             self._parts[key] = {name: np.zeros(shape) for name, shape in self._shapes.items()}
@@ -64,17 +64,17 @@ class Parts:
         return self._parts[key]
 
     def filled(self, rank: int, k: int) -> Gradients:
-        """The rank's own gradient of micro-batch k, filled with samples of zeros to the longest."""
-        mine = self.span(rank, k)
-        more = max(self.question.shards[k]) - (mine.stop - mine.start)
+        """Returns the rank's gradient of micro-batch k, padded with zeros to the longest shard."""
+        samples = self.span(rank, k)
+        more = max(self.question.shards[k]) - (samples.stop - samples.start)
         inputs = {
-            name: np.concatenate([array[mine], np.zeros((more, *array.shape[1:]), array.dtype)])
+            name: np.concatenate([array[samples], np.zeros((more, *array.shape[1:]), array.dtype)])
             for name, array in self.inputs.items()
             if name.split("/")[:2] in (["inputs", str(k)], ["targets", str(k)])
         }
         whole = (k, slice(0, max(self.question.shards[k])))
-        found = oracle.gradient(Plain(), self.question, inputs, self._state, whole)
-        return {name: found.get(name, np.zeros(shape)) for name, shape in self._shapes.items()}
+        gradients = oracle.gradient(Plain(), self.question, inputs, self._state, whole)
+        return {name: gradients.get(name, np.zeros(shape)) for name, shape in self._shapes.items()}
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -85,24 +85,24 @@ class Parts:
         return oracle.state_of(Plain(), self.inputs)
 
     def own(self, rank: int, ks: Sequence[int] | None = None, raised: float = 0.0) -> Gradients:
-        """The rank's own gradient, of all micro-batches or of some."""
+        """Returns the rank's own gradient, of all micro-batches or of some."""
         chosen = range(self.question.micro_batches) if ks is None else ks
         return total([self.part(k, self.span(rank, k), raised) for k in chosen])
 
     def reduced(self, by_rank: ByRank) -> Gradients:
-        """The ranks' gradients as the promise has them: divided by W, or not."""
+        """Sums the ranks' gradients, and divides by W where the promise does."""
         return scaled(total(by_rank), 1 / self.world if self.is_mean else 1.0)
 
     def everywhere(self, gradients: Gradients) -> ByRank:
-        """The same on every rank."""
+        """Puts the same gradients on every rank."""
         return [gradients] * self.world
 
 
 def total(terms: Sequence[Gradients]) -> Gradients:
-    """The sum, parameter by parameter."""
+    """Sums gradients, parameter by parameter."""
     return {name: np.sum([term[name] for term in terms], axis=0) for name in terms[0]}
 
 
 def scaled(gradients: Gradients, factor: float) -> Gradients:
-    """Times a factor."""
+    """Multiplies gradients by a factor."""
     return {name: values * factor for name, values in gradients.items()}

@@ -1,4 +1,4 @@
-"""Gradients that are others' but for rounding, and those that were rounded to fewer bits."""
+"""Tells gradients that differ by rounding alone, and gradients that were rounded to fewer bits."""
 
 from collections.abc import Sequence
 
@@ -9,39 +9,39 @@ from conformance.arithmetic.running import UNIT_ROUNDOFF
 from conformance.core.comparison import Arrays
 from conformance.gradient_mean.parts import Gradients, Parts
 
-# Of an exact case a wrong answer may round where the right one does not: dividing by 3 or by 5
-# anywhere between the loss and the gradient. So many units of roundoff are no other value.
+# A wrong answer to an exact case may round where the right answer does not: by dividing by 3 or 5
+# anywhere between the loss and the gradient. So many units of roundoff make no other value.
 _ROUNDINGS = 8
 _SHORT = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
-def alike_but_for_rounding(given: Arrays, other: Arrays, dtype: str) -> bool:
-    """Whether all elements are as near as a few roundings to the array's largest may bring them.
+def alike_but_for_rounding(answer: Arrays, other: Arrays, dtype: str) -> bool:
+    """Says whether all elements differ by a few roundings of the array's largest element at most.
 
     >>> third = {"g": np.array([1 / 3], np.float32)}
     >>> alike_but_for_rounding({"g": np.nextafter(third["g"], np.float32(1))}, third, "f32")
     True
     """
-    return all(_is_near(given[name], one, UNIT_ROUNDOFF[dtype]) for name, one in other.items())
+    return all(_is_near(answer[name], array, UNIT_ROUNDOFF[dtype]) for name, array in other.items())
 
 
-def _is_near(given: np.ndarray, other: np.ndarray, unit: float) -> bool:
-    wide, from_ = given.astype(np.float64), other.astype(np.float64)
-    finite = np.isfinite(from_)
-    if not np.array_equal(wide[~finite], from_[~finite], equal_nan=True):
+def _is_near(answer: np.ndarray, other: np.ndarray, unit: float) -> bool:
+    wide, reference = answer.astype(np.float64), other.astype(np.float64)
+    finite = np.isfinite(reference)
+    if not np.array_equal(wide[~finite], reference[~finite], equal_nan=True):
         return False
-    slack = _ROUNDINGS * unit * np.max(np.abs(from_[finite]), initial=0.0)
-    return bool((np.abs(wide[finite] - from_[finite]) <= slack).all())
+    slack = _ROUNDINGS * unit * np.max(np.abs(reference[finite]), initial=0.0)
+    return bool((np.abs(wide[finite] - reference[finite]) <= slack).all())
 
 
 def went_through_fewer_bits(
     parts: Parts, answers: Sequence[Arrays], expected: Arrays, bounds: Arrays
 ) -> bool:
-    """Whether ranks hold the right average, but rounded to float16 or bfloat16 on the way.
+    """Says whether ranks hold the right average, but rounded to float16 or bfloat16 on the way.
 
-    Nobody promises in which order an all-reduce adds, or where a compressed sum is divided: so
-    what is looked at is that every element has no more bits than that, but for a division by W, and
-    is no farther from the right one than W + 2 roundings of the ranks' shares take it.
+    No library promises in which order an all-reduce adds, or where a compressed sum is divided. So
+    the test is that every element has no more bits than that, except for a division by W, and is
+    no farther from the right element than W + 2 roundings of the ranks' shares take it.
     """
     if parts.promise == "sample_mean" or parts.question.observe == "noise":
         return False
@@ -51,17 +51,17 @@ def went_through_fewer_bits(
     ):
         return False
     unit = UNIT_ROUNDOFF[parts.question.dtype]
-    given, right = _gradients(parts, first), _gradients(parts, expected)
+    gradients, right = _gradients(parts, first), _gradients(parts, expected)
     off = {name.partition("/")[2]: bound for name, bound in bounds.items()}
     return any(
-        _is_rounded(parts, short, given, right, off)
+        _is_rounded(parts, short, gradients, right, off)
         for short in _SHORT
         if float(ml_dtypes.finfo(short).eps) / 2 > unit
     )
 
 
 def _gradients(parts: Parts, answer: Arrays) -> Gradients:
-    """The gradients of an answer by parameter, in float64."""
+    """Returns the gradients of an answer by parameter, in float64."""
     wide = {name.partition("/")[2]: array.astype(np.float64) for name, array in answer.items()}
     if parts.question.observe != "step":
         return wide
@@ -69,26 +69,26 @@ def _gradients(parts: Parts, answer: Arrays) -> Gradients:
 
 
 def _is_rounded(
-    parts: Parts, short: np.dtype, given: Gradients, right: Gradients, off: Arrays
+    parts: Parts, short: np.dtype, gradients: Gradients, right: Gradients, off: Arrays
 ) -> bool:
     limits = ml_dtypes.finfo(short)
     owns = [parts.own(rank) for rank in range(parts.world)]
-    for name, wanted in right.items():
+    for name, expected in right.items():
         total = np.sum([np.abs(own[name]) for own in owns], axis=0)
         shares = total / parts.world if parts.is_mean else total
         roundings = parts.world + 2
         slack = roundings * (float(limits.eps) / 2 * shares + float(limits.smallest_subnormal))
-        fits = np.isfinite(given[name])
-        near = np.abs(given[name] - wanted)[fits] <= (slack + off.get(name, 0.0))[fits]
+        fits = np.isfinite(gradients[name])
+        near = np.abs(gradients[name] - expected)[fits] <= (slack + off.get(name, 0.0))[fits]
         if not near.all() or (total[~fits] < float(limits.max)).any():
             return False
-        if not _has_few_bits(given[name][fits], parts, short).all():
+        if not _has_few_bits(gradients[name][fits], parts, short).all():
             return False
     return True
 
 
 def _has_few_bits(values: np.ndarray, parts: Parts, short: np.dtype) -> np.ndarray:
-    """Which of these are numbers of the short format, or W-ths of one, as nearly as they can be."""
+    """Marks numbers of the short format, and W-ths of such numbers, up to rounding."""
     unit = UNIT_ROUNDOFF[parts.question.dtype]
     with np.errstate(over="ignore"):
         rests = [

@@ -1,4 +1,4 @@
-"""The right answers of averaged gradients: exact, or with a bound that is derived."""
+"""The right answers of averaged gradients: exact, or with a derived bound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +16,7 @@ from conformance.gradient_mean import definition, inputs, noise, virtual_definit
 
 
 def solve(case: Case[GradientQuestion]) -> Golden:
-    """Draws a case's inputs and answers it under every promise that it is asked under."""
+    """Draws a case's inputs, and answers it under every promise that it is asked of."""
     promises = case.promises or definition.PROMISES
     if case.question.tier == "bounded":
         return _bounded(case.question, promises)
@@ -42,7 +42,8 @@ def _exact(question: GradientQuestion, promises: Sequence[str]) -> Golden:
 
 
 def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Golden:
-    from conformance.arithmetic.ball import Ball, rounded  # It needs python-flint.
+    # Balls need python-flint, which only regenerating goldens needs.
+    from conformance.arithmetic.ball import Ball, rounded
 
     tensors = inputs.inputs(question, promises)
     truths = definition.answer(Ball(), question, tensors, promises)
@@ -52,15 +53,15 @@ def _bounded(question: GradientQuestion, promises: Sequence[str]) -> Golden:
 
 
 def at_precision(case: Case[GradientQuestion], golden: Golden, kept: Bits | None) -> Golden:
-    """Widens bounds to those that hold on a device that keeps fewer bits in matrix products.
+    """Widens bounds for a device that keeps fewer bits in products of matrices.
 
     Args:
-        case: whose golden it is.
-        golden: where it has no bounds, or the device keeps every bit, it comes back as it is.
-        kept: what products of matrices were measured to keep; None if nobody measured.
+        case: the case of the golden.
+        golden: it is returned as it is where it has no bounds, or the device keeps every bit.
+        kept: the bits that products of matrices were measured to keep; None without a measurement.
 
     Raises:
-        Uncertain: if a sign or an order depends on what is lost: then there is no bound.
+        Uncertain: if a sign or an order depends on the lost bits: then there is no bound.
     """
     if not golden.bounds or kept is None or not loses(case.question, kept):
         return golden
@@ -88,22 +89,23 @@ def _with_bounds(
     answers: Arrays,
     errors: Mapping[str, Approximate],
 ) -> tuple[Arrays, Arrays]:
-    """Returns what is observed of the answers, and how far it may be off."""
+    """Returns what the case observes of the answers, and its bounds."""
     bounds = {
         name: definition.bound(errors[name], answers[name], question.dtype) for name in answers
     }
-    if question.observe == "noise":  # What is dropped does not count, and neither does its bound.
+    if question.observe == "noise":
+        # A dropped element does not count, and neither does its bound.
         bounds = {name: np.where(answers[name] == 0, 0, bounds[name]) for name in answers}
     observed, off = (_observed(question, promises, arrays) for arrays in (answers, bounds))
-    whether = {name for name, array in observed.items() if array.dtype.kind == "b"}
-    # Of what is true or false nothing may be off.
+    booleans = {name for name, array in observed.items() if array.dtype.kind == "b"}
+    # A boolean must be exact.
     return observed, {
-        name: array * 0.0 if name in whether else array for name, array in off.items()
+        name: array * 0.0 if name in booleans else array for name, array in off.items()
     }
 
 
 def _observed(question: GradientQuestion, promises: Sequence[str], gradients: Arrays) -> Arrays:
-    """Returns what is read off gradients, or off their bounds, where that is what is asked for."""
+    """Returns gradients, or their bounds, in the form that the case observes."""
     if question.observe != "noise":
         return gradients
     return {

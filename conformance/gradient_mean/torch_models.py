@@ -18,10 +18,10 @@ Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
 
 class Stack(nn.Module):
-    """Layers one after another, and heads side by side on the last one's output.
+    """Layers in order, and heads side by side on the last layer's output.
 
     Args:
-        model: what to build; parameters, buffers and modules have the names that it gives them.
+        model: the model to build; parameters, buffers and modules have the model's names.
     """
 
     def __init__(self, model: Model) -> None:
@@ -33,7 +33,8 @@ class Stack(nn.Module):
             self.add_module(name, _module(layer, is_image=is_image))
             self._order.append(name)
             is_image = is_image and layer.kind != "flatten"
-        for layer in (*model.heads, *model.unused):  # forward never calls the unused
+        for layer in (*model.heads, *model.unused):
+            # `forward` never calls the unused layers.
             self.add_module(layer.name, _module(layer, is_image=False))
         self._heads = [layer.name for layer in model.heads]
         for layer in (*model.layers, *model.heads):
@@ -44,7 +45,7 @@ class Stack(nn.Module):
         self.train(model.training)
 
     def forward(self, x: Tensor) -> Outputs:
-        """Outputs (n, …) of inputs (n, *sample); with several heads a tuple of them."""
+        """Computes outputs (n, …) of inputs (n, *sample); several heads give a tuple of outputs."""
         for name in self._order:
             x = self.get_submodule(name)(x)
         outputs = tuple(self.get_submodule(name)(x) for name in self._heads) or (x,)
@@ -54,13 +55,13 @@ class Stack(nn.Module):
 def _module(layer: Layer, *, is_image: bool) -> nn.Module:
     match layer.kind:
         case "linear":
-            given, wanted = layer.weight[1], layer.weight[0]
-            return nn.Linear(given, wanted, bias=layer.bias)
+            features_in, features_out = layer.weight[1], layer.weight[0]
+            return nn.Linear(features_in, features_out, bias=layer.bias)
         case "conv2d":
-            wanted, per_group, *kernel = layer.weight
+            features_out, per_group, *kernel = layer.weight
             return nn.Conv2d(
                 per_group * layer.groups,
-                wanted,
+                features_out,
                 tuple(kernel),
                 padding=layer.padding,
                 groups=layer.groups,
@@ -90,12 +91,12 @@ def _module(layer: Layer, *, is_image: bool) -> nn.Module:
 
 
 def build(model: Model, start: Mapping[str, np.ndarray], device: torch.device) -> Stack:
-    """The module, holding these values.
+    """Builds the module with these values.
 
     Args:
-        model: what to build.
+        model: the model to build.
         start: `parameter/NAME` and `buffer/NAME` for every parameter and buffer of the model.
-        device: where it is to live.
+        device: the device of its parameters and buffers.
     """
     values = {name: tensor(array, device) for name, array in start.items()}
     module = Stack(model)
@@ -111,15 +112,15 @@ def build(model: Model, start: Mapping[str, np.ndarray], device: torch.device) -
 
 
 def tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor with the array's bits, of the dtype that its carrier carries."""
+    """Makes a tensor with the array's bits, of the dtype that its carrier carries."""
     return torch_bridge.array(array, of_numpy(array.dtype), "contiguous", str(device))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of (outputs, targets), a scalar: over samples their mean or their sum.
+    """A loss of (outputs, targets): a scalar, the mean or the sum over samples.
 
-    Of several heads outputs and targets are tuples, and the heads' losses add up.
+    With several heads, outputs and targets are tuples, and the heads' losses add up.
 
     Attributes:
         kind: mean squared error, softmax cross entropy of integer targets, or the output itself.
@@ -130,7 +131,7 @@ class Loss:
     reduction: Literal["mean", "sum"]
 
     def __call__(self, outputs: Outputs, targets: Outputs) -> Tensor:
-        """Outputs (n, …) and targets (n, …), for cross entropy (n, …, classes) and (n, …)."""
+        """Takes outputs (n, …) and targets (n, …), for cross entropy (n, …, classes) and (n, …)."""
         if isinstance(outputs, Tensor):
             return self._of_head(outputs, targets)
         losses = map(self._of_head, outputs, targets)

@@ -24,11 +24,11 @@ from conformance.gradient_mean.virtual_definition import NAME
 from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks
 from conformance.gradient_mean.virtual_mistakes import wrong_answers as answers_at_scale
 
-Held = TypeVar("Held", np.ndarray, str)
+Stored = TypeVar("Stored", np.ndarray, str)
 
 
 def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
-    """Judges the ranks' gradients: every rank must hold those that the implementation promises."""
+    """Judges the ranks' gradients: every rank must hold what the implementation promises."""
     promise = check.implementation.promise
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
     gradients = [with_positive_zeros(answer.arrays) for answer in answers]
@@ -59,9 +59,9 @@ def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
 
 
 def judge_virtual(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
-    """Judges the one process that answers for all ranks.
+    """Judges the process that answers for all ranks.
 
-    Only where its hashes are not the right ones is the right answer made again.
+    The right answer is computed again only where hashes differ.
     """
     promise, [answer] = check.implementation.promise, answers
     arrays = with_positive_zeros(answer.arrays)
@@ -84,7 +84,7 @@ def is_right(
     expected: Mapping[str, np.ndarray],
     bounds: Mapping[str, np.ndarray],
 ) -> bool:
-    """Says whether every rank's gradients are the expected ones, or within their bounds."""
+    """Says whether every rank's gradients are the expected gradients, or within their bounds."""
     gradients = map(with_positive_zeros, answers)
     if bounds:
         return all(departure(arrays, expected, bounds)[0] is None for arrays in gradients)
@@ -92,15 +92,15 @@ def is_right(
 
 
 def with_positive_zeros(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Makes zeros positive: no sum promises their sign, which depends on the order of terms."""
+    """Makes zeros positive, since the sign of a zero sum depends on the order of its terms."""
     return {
         name: array + array.dtype.type(0) if array.dtype.kind in "fV" else array
         for name, array in arrays.items()
     }
 
 
-def promised(arrays: Mapping[str, Held], promise: str) -> dict[str, Held]:
-    """Picks a golden's arrays, or their hashes, under one promise, without its name."""
+def promised(arrays: Mapping[str, Stored], promise: str) -> dict[str, Stored]:
+    """Returns a golden's arrays, or hashes, under one promise, without the promise's name."""
     head = f"{promise}/"
     return {
         name.removeprefix(head): array for name, array in arrays.items() if name.startswith(head)
@@ -110,14 +110,14 @@ def promised(arrays: Mapping[str, Held], promise: str) -> dict[str, Held]:
 def wrong_answers(case: Case[GradientQuestion], golden: Golden) -> Iterator[Wrong]:
     """Yields the wrong answers of the known mistakes, under every promise that is asked.
 
-    Each is seen as W ranks show it and as one process does.
+    Each is diagnosed as W ranks show it and as a single process shows it.
     """
     for promise in case.promises or PROMISES:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         parts = Parts(case.question, golden.inputs, promise)
         for ranks in {case.question.world_size, 1}:
             for mistake, alternatives in diagnosis.answers_of_mistakes(parts, ranks):
-                # Answers of other orders of one sum are wrong together: the first will do.
+                # Answers that differ in the order of a sum are all wrong: the first stands for all.
                 for by_rank in alternatives[:1] if mistake.is_by_element else alternatives:
                     if not is_right(by_rank, expected, bounds):
                         names = diagnosis.diagnose(parts, expected, bounds, by_rank).names
@@ -125,9 +125,9 @@ def wrong_answers(case: Case[GradientQuestion], golden: Golden) -> Iterator[Wron
 
 
 def wrong_virtual_answers(case: Case[VirtualQuestion], golden: Golden) -> Iterator[Wrong]:
-    """Yields the wrong answers of the known mistakes; of each at most four.
+    """Yields at most four wrong answers of each known mistake.
 
-    Of thousands of ranks that are missing, the first and the second stand for all.
+    The first and the second missing rank stand for thousands of ranks.
     """
     ranks = Ranks(case.question, golden.inputs)
     expected = promised(golden.answers, PROMISES[0])

@@ -1,6 +1,6 @@
-"""Averages over 16 to 4,096 ranks: what is right at 8 and breaks at scale.
+"""Cases of averages over 16 to 4,096 ranks, where code that is right at 8 ranks may break.
 
-W is a power of two throughout: dividing by it is exact, wherever it is done.
+W is a power of two throughout, so that dividing by W is exact, wherever the code divides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ _ABOUT = {
     "swallowed": "one loud rank among quiet ones, which a running sum swallows",
     "overflowing": "a mean inside the dtype of a sum outside",
 }
-# Who carries sums in float32 at least. pmean has the gradients' own dtype, and no order of
-# summation to rely on: what needs one is not asked of it.
+# These carry sums in float32 at least. pmean sums in the gradients' own dtype and in any order, so
+# it is not asked where the answer depends on the order.
 _CARRIES_FLOAT32 = ("torch_virtual_vmap", "numpy_virtual_definition", "*_float32")
 _SUMS_IN_DTYPE = ("*_virtual_pmean",)
 
 
 def cases() -> tuple[Case[VirtualQuestion], ...]:
-    """All cases, in the order in which they are asked."""
+    """Returns all cases, in the order in which they are asked."""
     return (*_spectrometers(), *_small(), *_narrow(), *_overflowing())
 
 

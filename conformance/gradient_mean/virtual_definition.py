@@ -1,8 +1,8 @@
 """The average over thousands of ranks, from its definition, with all ranks in one array.
 
-A rank's loss is the mean of w·x over its samples, so its gradient is the mean of its inputs: that
-is the one layer there is, and W is a leading axis. What `oracle.gradient_mean` computes rank by
-rank, for every model, is computed here at once, for this one.
+A rank's loss is the mean of w·x over its samples, so its gradient is the mean of its inputs: the
+model has this single layer, and W is a leading axis. `definition` computes every model, rank by
+rank; this module computes this model for all ranks at once.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,20 @@ from conformance.core.random_bits import random_bits
 from conformance.gradient_mean.models import FEATURES
 
 NAME = "gradient/only.weight"
-PROMISES = ("rank_mean", "sample_mean")  # where shards are equal these are one
-# A running sum of ones stops here: at 2^p the next one is rounded away.
+# With equal shards both promises have the same answer.
+PROMISES = ("rank_mean", "sample_mean")
+# A running sum of ones stops here: at 2^p the next 1 is rounded away.
 _LOUD = {"f16": 2.0**11, "bf16": 2.0**8}
-_OVERFLOWING = 32.0  # 2,048 of them are more than float16 has
-_TERMS = 32  # of a sum that even bfloat16 has room for, in whatever order
-_COLUMNS = 256  # looked at together: a spectrometer has a place for every sample
+# The sum of 2,048 such numbers is beyond float16.
+_OVERFLOWING = 32.0
+# Even bfloat16 has room for a sum of so many terms, in any order.
+_TERMS = 32
+# A spectrometer has a column for every sample; so many are summed together, to save memory.
+_COLUMNS = 256
 
 
 def inputs(question: VirtualQuestion) -> dict[str, np.ndarray]:
-    """The named inputs, as `VirtualQuestion` names them."""
+    """Makes the inputs, with the names of `VirtualQuestion`."""
     carrier = DTYPES[question.dtype].carrier
     named = {}
     for k in range(question.micro_batches):
@@ -38,7 +42,7 @@ def inputs(question: VirtualQuestion) -> dict[str, np.ndarray]:
 
 
 def _rows(question: VirtualQuestion, k: int) -> np.ndarray:
-    """The inputs (W·n, P) of micro-batch k."""
+    """Makes the inputs (W·n, P) of micro-batch k."""
     rows = question.world_size * question.samples
     match question.fill:
         case "one-hot":
@@ -58,7 +62,7 @@ def _rows(question: VirtualQuestion, k: int) -> np.ndarray:
 
 
 def _small(question: VirtualQuestion, label: str) -> np.ndarray:
-    """±1 and ±2; in a narrow dtype on every (W / 32)-th rank alone, others for each parameter."""
+    """Draws ±1 and ±2; in a narrow dtype for every (W / 32)-th rank alone, shifted by parameter."""
     world, n = question.world_size, question.samples
     drawn = np.frombuffer(random_bits(label, world * n * FEATURES), np.uint8)
     values = np.array([-2.0, -1.0, 1.0, 2.0])[drawn % 4].reshape(world, n, FEATURES)
@@ -70,32 +74,32 @@ def _small(question: VirtualQuestion, label: str) -> np.ndarray:
     return values.reshape(world * n, FEATURES)
 
 
-def by_rank(question: VirtualQuestion, given: Mapping[str, np.ndarray], k: int) -> np.ndarray:
-    """The ranks' own gradients (W, P) of micro-batch k, in float64, which holds them exactly."""
-    x = given[f"inputs/{k}"]
+def by_rank(question: VirtualQuestion, tensors: Mapping[str, np.ndarray], k: int) -> np.ndarray:
+    """Returns the ranks' own gradients (W, P) of micro-batch k in float64, which is exact."""
+    x = tensors[f"inputs/{k}"]
     if question.samples == 1:
         return x.astype(np.float64)
     return x.astype(np.float64).reshape(question.world_size, question.samples, -1).mean(axis=1)
 
 
 def answer(
-    question: VirtualQuestion, given: Mapping[str, np.ndarray]
+    question: VirtualQuestion, tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], Limits]:
-    """The average, by `PROMISE/gradient/only.weight`, and how near it came to rounding.
+    """Returns the average, by `PROMISE/gradient/only.weight`, and how near it came to rounding.
 
-    Small integers and one-hot inputs are exact in the question's own dtype, in any order. The rest
-    is exact where sums are carried in float32, and rounded once, to the dtype: what is asked is
-    that they are.
+    Small integers and one-hot inputs are exact in the question's own dtype, in any order. Other
+    fills are exact where sums are carried in float32 and rounded once to the dtype, which is what
+    their cases ask.
 
     Raises:
         Uncertified: if a sum could round all the same.
     """
     carried = question.dtype if question.fill in ("one-hot", "small") else "f32"
     lattice = Lattice(carried)
-    columns = given["inputs/0"].shape[1]
+    columns = tensors["inputs/0"].shape[1]
     sums = np.concatenate(
         [
-            _sum(lattice, question, given, slice(first, first + _COLUMNS)).values
+            _sum(lattice, question, tensors, slice(first, first + _COLUMNS)).values
             for first in range(0, columns, _COLUMNS)
         ],
         axis=1,
@@ -109,14 +113,14 @@ def answer(
 
 
 def _sum(
-    lattice: Lattice, question: VirtualQuestion, given: Mapping[str, np.ndarray], columns: slice
+    lattice: Lattice, question: VirtualQuestion, tensors: Mapping[str, np.ndarray], columns: slice
 ) -> Grid:
-    """The sum (1, P) over ranks, certified whether it is divided by W before or afterwards."""
+    """Sums (1, P) over ranks, certified for a division by W before or after the sum."""
     own = None
     for k in range(question.micro_batches):
-        x = lattice.exactly(given[f"inputs/{k}"][:, columns])
-        each = lattice.moved(x, lambda v: v.reshape(question.world_size, question.samples, -1))
-        mean = lattice.scale(lattice.total(each, (1,)), Fraction(1, question.samples))
+        x = lattice.exactly(tensors[f"inputs/{k}"][:, columns])
+        by_sample = lattice.moved(x, lambda v: v.reshape(question.world_size, question.samples, -1))
+        mean = lattice.scale(lattice.total(by_sample, (1,)), Fraction(1, question.samples))
         own = mean if own is None else lattice.add(own, mean)
     assert own is not None
     share = Fraction(1, question.world_size)

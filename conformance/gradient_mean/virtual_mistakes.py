@@ -1,7 +1,7 @@
-"""What the known wrong ways make of the gradients of thousands of ranks, all in one array.
+"""The wrong averages of the known mistakes over thousands of ranks, all in one array.
 
-The names are those of the catalogue; two of them are there for what breaks at scale alone. An
-answer is the gradient (P,) that one process shows, in float64 and not yet rounded to the dtype.
+The mistakes have the names of `mistakes`; two of them show at this scale alone. An answer is the
+gradient (P,) that one process shows, in float64 and not yet rounded to the dtype.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +22,8 @@ class Ranks:
     """The ranks' own gradients, and their sum.
 
     Attributes:
-        question: what was asked.
-        inputs: with which tensors.
+        question: the question of the case.
+        inputs: the tensors of the case.
     """
 
     question: VirtualQuestion
@@ -31,23 +31,23 @@ class Ranks:
 
     @cached_property
     def own(self) -> np.ndarray:
-        """(W, P), summed over micro-batches."""
+        """Returns the ranks' gradients (W, P), summed over micro-batches."""
         ks = range(self.question.micro_batches)
         return np.asarray(sum(oracle.by_rank(self.question, self.inputs, k) for k in ks))
 
     @cached_property
     def total(self) -> np.ndarray:
-        """(P,)."""
+        """Returns the sum (P,) over ranks."""
         return np.asarray(self.own.sum(axis=0))
 
     @property
     def world(self) -> int:
-        """W."""
+        """Returns W."""
         return self.question.world_size
 
     @property
     def carrier(self) -> "np.dtype[Any]":
-        """The dtype."""
+        """Returns the dtype of the question's arrays."""
         return DTYPES[self.question.dtype].carrier
 
 
@@ -82,25 +82,26 @@ def _rank_missing(ranks: Ranks) -> Iterator[np.ndarray]:
         yield (ranks.total - own) / (ranks.world - 1)
 
 
-def _rank_missing_like(ranks: Ranks, given: np.ndarray) -> Iterator[np.ndarray]:
-    """Those that show what was given where it is the furthest off: W are too many to try."""
-    off = np.abs(np.nan_to_num(given.astype(np.float64) - ranks.total / ranks.world))
+def _rank_missing_like(ranks: Ranks, answer: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields answers that agree where the given answer is furthest off: W are too many to try."""
+    off = np.abs(np.nan_to_num(answer.astype(np.float64) - ranks.total / ranks.world))
     place = int(np.argmax(off))
-    for left in (ranks.world, ranks.world - 1):
-        shown = _rounded((ranks.total[place] - ranks.own[:, place]) / left, ranks.carrier)
-        for own in np.unique(ranks.own[shown == given[place]], axis=0):
-            yield (ranks.total - own) / left
+    for divisor in (ranks.world, ranks.world - 1):
+        shown = _rounded((ranks.total[place] - ranks.own[:, place]) / divisor, ranks.carrier)
+        for own in np.unique(ranks.own[shown == answer[place]], axis=0):
+            yield (ranks.total - own) / divisor
 
 
 def _counted_in_dtype(ranks: Ranks) -> Iterator[np.ndarray]:
-    """W is counted by adding up ones, which stops at 2^p."""
+    """Counts W by adding up ones, which stops at 2^p."""
     bits, _, _ = FORMATS[ranks.question.dtype]
     yield ranks.total / min(ranks.world, 1 << bits)
 
 
 def _summed_in_dtype(ranks: Ranks) -> Iterator[np.ndarray]:
-    """The sum itself, or every partial sum, has the dtype; it is divided afterwards or before."""
-    if ranks.carrier.itemsize > 2 or ranks.question.fill == "one-hot":  # of one term each
+    """Rounds the sum, or every partial sum, to the dtype, and divides before or after the sum."""
+    if ranks.carrier.itemsize > 2 or ranks.question.fill == "one-hot":
+        # A sum of one-hot inputs has a single term that is not zero.
         return
     yield _rounded(ranks.total, ranks.carrier).astype(np.float64) / ranks.world
     yield _running(ranks.own, ranks.carrier) / ranks.world
@@ -108,7 +109,7 @@ def _summed_in_dtype(ranks: Ranks) -> Iterator[np.ndarray]:
 
 
 def _running(terms: np.ndarray, carrier: "np.dtype[Any]") -> np.ndarray:
-    """The sum (P,) of terms (W, P), one after the other in the dtype; zeros change nothing."""
+    """Sums terms (W, P) to (P,) one after another in the dtype; zeros change nothing."""
     total = np.zeros_like(terms[0], dtype=carrier)
     with np.errstate(all="ignore"):
         for term in terms[terms.any(axis=1)].astype(carrier):
@@ -137,16 +138,16 @@ WRONG: Mapping[str, Callable[[Ranks], Iterator[np.ndarray]]] = {
 
 
 def wrong_answers(name: str, ranks: Ranks) -> Iterator[np.ndarray]:
-    """A mistake's answers as an implementation would show them: (1, P) in the dtype."""
+    """Yields a mistake's answers as an implementation would show them: (1, P) in the dtype."""
     for gradient in WRONG[name](ranks):
         yield _rounded(gradient, ranks.carrier).reshape(1, -1)
 
 
-def fits(name: str, ranks: Ranks, given: np.ndarray) -> bool:
-    """Whether one of the mistake's answers is the given one, (1, P) in the dtype."""
-    given = given.reshape(-1)
-    like = _rank_missing_like(ranks, given) if name == "rank-missing" else WRONG[name](ranks)
+def fits(name: str, ranks: Ranks, answer: np.ndarray) -> bool:
+    """Says whether the mistake gives this answer, (1, P) in the dtype."""
+    answer = answer.reshape(-1)
+    candidates = _rank_missing_like(ranks, answer) if name == "rank-missing" else WRONG[name](ranks)
     return any(
-        np.array_equal(given, _rounded(gradient, ranks.carrier), equal_nan=True)
-        for gradient in like
+        np.array_equal(answer, _rounded(gradient, ranks.carrier), equal_nan=True)
+        for gradient in candidates
     )

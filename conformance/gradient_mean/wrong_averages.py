@@ -1,7 +1,7 @@
-"""What each known wrong way to average gradients makes of the parts of a right answer.
+"""The wrong averages of the known mistakes, from the parts of a right average.
 
-A wrong way has one or more answers: how far it went wrong may depend on what the code around it
-did. An answer is one set of gradients for each rank.
+A mistake has one or more answers, since the code around it may vary. An answer is a set of
+gradients for each rank.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,42 +18,42 @@ Wrong = Callable[[Parts], Iterator[ByRank]]
 
 
 def not_divided(parts: Parts) -> Iterator[ByRank]:
-    """W times the mean."""
+    """Yields W times the mean."""
     if parts.is_mean:
         yield parts.everywhere(scaled(parts.right, parts.world))
 
 
 def divided_twice(parts: Parts) -> Iterator[ByRank]:
-    """1/W of the mean."""
+    """Yields 1/W of the mean."""
     if parts.is_mean:
         yield parts.everywhere(scaled(parts.right, 1 / parts.world))
 
 
 def squared_world(parts: Parts) -> Iterator[ByRank]:
-    """W² times the mean."""
+    """Yields W² times the mean."""
     if parts.is_mean:
         yield parts.everywhere(scaled(parts.right, parts.world**2))
 
 
 def never_synchronised(parts: Parts) -> Iterator[ByRank]:
-    """Each rank its own gradient."""
+    """Yields each rank's own gradient."""
     yield [parts.own(rank) for rank in range(parts.world)]
 
 
 def shard_0_returned(parts: Parts) -> Iterator[ByRank]:
-    """Rank 0's own gradient everywhere."""
+    """Yields rank 0's own gradient on all ranks."""
     yield parts.everywhere(parts.own(0))
 
 
 def psum_loss_unsynchronised(parts: Parts) -> Iterator[ByRank]:
-    """W times its own gradient on each rank, or that of rank 0 everywhere."""
+    """Yields W times each rank's own gradient, or W times rank 0's on all ranks."""
     locals_ = [scaled(parts.own(rank), parts.world) for rank in range(parts.world)]
     yield locals_
     yield parts.everywhere(locals_[0])
 
 
 def sum_loss(parts: Parts) -> Iterator[ByRank]:
-    """Every shard counts n times as much, n its number of samples."""
+    """Weighs every shard by its number of samples, once more."""
     ks = range(parts.question.micro_batches)
     if parts.promise == "sample_mean":
         wholes = [
@@ -71,13 +71,13 @@ def sum_loss(parts: Parts) -> Iterator[ByRank]:
 
 
 def accumulation_unscaled(parts: Parts) -> Iterator[ByRank]:
-    """1/K of it, or K times."""
+    """Divides or multiplies the right answer by K."""
     yield parts.everywhere(scaled(parts.right, 1 / parts.question.micro_batches))
     yield parts.everywhere(scaled(parts.right, parts.question.micro_batches))
 
 
 def last_micro_batch_only(parts: Parts) -> Iterator[ByRank]:
-    """The average over the last micro-batch."""
+    """Yields the average over the last micro-batch."""
     last = parts.question.micro_batches - 1
     if parts.promise == "sample_mean":
         yield parts.everywhere(parts.part(last, slice(0, sum(parts.question.shards[last]))))
@@ -88,28 +88,28 @@ def last_micro_batch_only(parts: Parts) -> Iterator[ByRank]:
 
 
 def no_sync_around_backward_only(parts: Parts) -> Iterator[ByRank]:
-    """What is averaged already is averaged again, which shows where 1/W of it is rounded.
+    """Averages again what is averaged already, which shows where 1/W of a gradient is rounded.
 
-    Nobody promises in which order an all-reduce adds: of three terms there are three orders, which
-    may change from element to element and from backward to backward.
+    No library promises in which order an all-reduce adds: three terms have three orders, which may
+    change from element to element and from backward to backward.
     """
     if parts.promise != "rank_mean" or parts.question.micro_batches == 1:
         return
-    held = [scaled(parts.right, 0.0)]
+    alternatives = [scaled(parts.right, 0.0)]
     for k in range(parts.question.micro_batches):
         owns = [parts.own(rank, [k]) for rank in range(parts.world)]
-        held = [
+        alternatives = [
             total([*shares[:last], *shares[last + 1 :], shares[last]])
-            for before in held
+            for before in alternatives
             for shares in [[_share_of(parts, total([before, own])) for own in owns]]
             for last in range(parts.world if parts.world == 3 else 1)
         ]
-    for one in held:
-        yield parts.everywhere(one)
+    for gradients in alternatives:
+        yield parts.everywhere(gradients)
 
 
 def _share_of(parts: Parts, gradients: Gradients) -> Gradients:
-    """1/W of it in the question's dtype; a factor has the precision of float32 at least."""
+    """Takes 1/W in the question's dtype; a factor has the precision of float32 at least."""
     carrier = DTYPES[parts.question.dtype].carrier
     factor = float(np.promote_types(np.float32, carrier).type(1 / parts.world))
     return {
@@ -119,13 +119,13 @@ def _share_of(parts: Parts, gradients: Gradients) -> Gradients:
 
 
 def at_scale_alone(parts: Parts) -> Iterator[ByRank]:
-    """Nothing where ranks are few; see `mistakes.virtual_ranks`."""
+    """Yields no answer; `virtual_mistakes` has the answers with many ranks."""
     del parts
     yield from ()
 
 
 def pass_through(parts: Parts) -> Iterator[ByRank]:
-    """The gradient of the whole batch, each sample of which counts the same."""
+    """Yields the gradient of the whole batch, where every sample counts the same."""
     if parts.promise != "sample_mean":
         wholes = [
             parts.part(k, slice(0, samples))
@@ -135,28 +135,28 @@ def pass_through(parts: Parts) -> Iterator[ByRank]:
 
 
 def shared_dropout_key(parts: Parts) -> Iterator[ByRank]:
-    """Every sample has the noise of rank 0's sample at the same place."""
+    """Gives every sample the noise of rank 0's sample at the same place."""
     if parts.question.observe != "noise":
         return
     right = parts.right[NOISY_PARAMETER]
     rows = rows_of(parts.question, right)
     places = list(samples_of(parts.question))
-    kept = {place: row != 0 for (rank, place), row in zip(places, rows, strict=True) if rank == 0}
+    masks = {place: row != 0 for (rank, place), row in zip(places, rows, strict=True) if rank == 0}
     shared = [
-        np.where(kept.get(place, row != 0), np.max(np.abs(row)), 0)
+        np.where(masks.get(place, row != 0), np.max(np.abs(row)), 0)
         for (_, place), row in zip(places, rows, strict=True)
     ]
     yield parts.everywhere({**parts.right, NOISY_PARAMETER: np.reshape(shared, right.shape)})
 
 
 def mean_of_means(parts: Parts) -> Iterator[ByRank]:
-    """The mean of the ranks where that of the samples is promised."""
+    """Yields the mean of the ranks where the mean of the samples is promised."""
     if parts.promise == "sample_mean" and not _mixes_samples(parts):
         yield parts.everywhere(parts.reduced([parts.own(rank) for rank in range(parts.world)]))
 
 
 def local_batch_statistics(parts: Parts) -> Iterator[ByRank]:
-    """The same, or weighed by samples, where a batch norm makes a batch more than its parts."""
+    """Averages ranks, equally or by samples, where a batch norm couples a batch's samples."""
     if parts.promise == "sample_mean" and _mixes_samples(parts):
         yield parts.everywhere(parts.reduced([parts.own(rank) for rank in range(parts.world)]))
         yield parts.everywhere(
@@ -171,12 +171,12 @@ def local_batch_statistics(parts: Parts) -> Iterator[ByRank]:
 
 
 def _mixes_samples(parts: Parts) -> bool:
-    """Whether a whole batch is more than its parts: batch statistics are not sums over samples."""
+    """Says whether samples of a batch are coupled: batch statistics are no sums over samples."""
     return parts.question.model == "batch_norm"
 
 
 def padding_counted(parts: Parts) -> Iterator[ByRank]:
-    """A shard filled up in its length, or with samples of zeros; or a batch with its own head."""
+    """Pads a shard's length, or a shard with zeros, or a batch with its own head."""
     if parts.promise == "sample_mean" and _mixes_samples(parts):
         return
     shards = parts.question.shards
@@ -194,7 +194,7 @@ def padding_counted(parts: Parts) -> Iterator[ByRank]:
 
 
 def _with_head_repeated(parts: Parts, k: int) -> Gradients:
-    """The mean over a micro-batch that a sampler filled up with its own head."""
+    """Averages over a micro-batch that a sampler padded with its own head."""
     samples = sum(parts.question.shards[k])
     missing = -samples % parts.world
     if missing > samples:
@@ -205,7 +205,7 @@ def _with_head_repeated(parts: Parts, k: int) -> Gradients:
 
 
 def tail_dropped(parts: Parts) -> Iterator[ByRank]:
-    """Every shard as short as the shortest, or the batch without its end."""
+    """Cuts every shard to the shortest, or the end off the batch."""
     if parts.promise == "sample_mean" and _mixes_samples(parts):
         return
     shards = parts.question.shards
@@ -222,14 +222,14 @@ def tail_dropped(parts: Parts) -> Iterator[ByRank]:
     ]
     yield parts.everywhere(parts.reduced(cut))
     if parts.promise == "sample_mean":
-        for left in {sum(shards[0]) - 1, sum(shards[0]) // parts.world * parts.world}:
+        for length in {sum(shards[0]) - 1, sum(shards[0]) // parts.world * parts.world}:
             yield parts.everywhere(
-                total([parts.part(k, slice(0, left)) for k in range(len(shards))])
+                total([parts.part(k, slice(0, length)) for k in range(len(shards))])
             )
 
 
 def rank_missing(parts: Parts) -> Iterator[ByRank]:
-    """Without one rank's gradient, divided by W or by the W − 1 that are left."""
+    """Leaves out a rank's gradient, and divides by W or by W − 1."""
     if parts.world == 1:
         yield parts.everywhere(scaled(parts.right, 0.0))
         return
@@ -258,36 +258,37 @@ def _samples_of_others(parts: Parts, missing: int) -> Gradients:
 
 
 def initial_broadcast_missing(parts: Parts) -> Iterator[ByRank]:
-    """Each rank with parameters of its own."""
+    """Averages gradients of ranks that each have other parameters."""
     if parts.question.starts == "different" and parts.promise != "sample_mean":
         apart = [parts.own(rank, raised=float(rank)) for rank in range(parts.world)]
         mean = parts.reduced(apart)
-        if parts.question.observe == "step":  # by which each rank goes from where it is
+        if parts.question.observe == "step":
+            # Each rank takes the step from its own parameters.
             yield [_seen_from(mean, float(rank)) for rank in range(parts.world)]
         else:
             yield parts.everywhere(mean)
 
 
 def _seen_from(gradients: Gradients, raised: float) -> Gradients:
-    """The gradients that would lead there in a step from rank 0's parameters."""
+    """Returns gradients that lead to the same parameters in a step from rank 0's parameters."""
     return {name: values - raised / float(STEP) for name, values in gradients.items()}
 
 
 def clipped_before_averaging(parts: Parts) -> Iterator[ByRank]:
-    """The average of gradients of norm 1 at most; torch divides by a little more than the norm."""
+    """Clips gradients to norm 1, then averages; torch divides by a little more than the norm."""
     if parts.promise == "sample_mean":
         return
-    for more in (0.0, 1e-6):
+    for epsilon in (0.0, 1e-6):
         clipped = []
         for rank in range(parts.world):
             own = parts.own(rank)
             norm = float(np.sqrt(sum(np.sum(values**2) for values in own.values())))
-            clipped.append(scaled(own, 1 / max(norm + more, 1.0)))
+            clipped.append(scaled(own, 1 / max(norm + epsilon, 1.0)))
         yield parts.everywhere(parts.reduced(clipped))
 
 
 def compressed(parts: Parts) -> Iterator[ByRank]:
-    """Through float16 or bfloat16 before the sum, after it, or both."""
+    """Rounds to float16 or bfloat16 before the sum, after the sum, or both."""
     if parts.promise == "sample_mean" or parts.question.dtype in ("f16", "bf16"):
         return
     for dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):

@@ -72,7 +72,7 @@ def test_a_dtype_that_a_device_cannot_multiply_is_told_and_the_others_are_measur
         return matmul
 
     kept = {"mps": precision.measured(matmul_of)}
-    assert set(precision.told(kept)["mps"]) == {"f32", "f16", "bf16"}
+    assert set(precision.only_measured(kept)["mps"]) == {"f32", "f16", "bf16"}
     told = precision.words("torch", kept)["matmul_bits torch mps"]
     assert told == "f64 not measured (RuntimeError), f32 24, f16 11, bf16 8"
 

@@ -1,4 +1,4 @@
-"""JAX: under `jax.jit` by default, as it is used; op by op where a case says eager."""
+"""The bridge to JAX: under `jax.jit` by default, op by op where a case says eager."""
 
 from functools import partial
 from importlib.metadata import version
@@ -17,36 +17,36 @@ from conformance.frameworks.jax import devices as jax_devices
 
 
 def prepare() -> None:
-    """64-bit types on, matmul at full precision, and the host as eight devices."""
+    """Turns 64-bit types on, sets matmul to full precision, and makes the host eight devices."""
     jax_devices.prepare()
 
 
 def describe() -> Description:
-    """Versions, every device, the settings that decide precision, and what they come to."""
+    """Returns versions, every device, the precision settings, and the bits measured under them."""
     devices = jax_devices.described()
-    kept = {
+    measurements = {
         kind: precision.measured(partial(_matmul, kind))
         for kind in dict.fromkeys("cpu" if d.startswith("cpu") else d for d in devices)
     }
     return Description(
         {name: version(name) for name in ("jax", "jaxlib")},
         devices,
-        {**jax_devices.precision(), **precision.words("jax", kept)},
+        {**jax_devices.precision(), **precision.words("jax", measurements)},
         jax_devices.all_missing(),
-        precision.told(kept),
+        precision.only_measured(measurements),
     )
 
 
 def _matmul(device: str, dtype: str) -> precision.Matmul:
     def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        x, y = (array(one, DTYPES[dtype], "contiguous", device) for one in (a, b))
+        x, y = (array(operand, DTYPES[dtype], "contiguous", device) for operand in (a, b))
         return values(jnp.matmul(x, y), device)
 
     return matmul
 
 
 def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> jax.Array:
-    """An array with these bits on the device."""
+    """Makes an array with these bits on the device."""
     if dtype.jax is None:
         raise Unsupported(f"jax has no {dtype.torch}")
     if layout != "contiguous":
@@ -55,17 +55,17 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> jax.
 
 
 def values(array: Any, device: str) -> np.ndarray:
-    """The array's bits in the carrier of its dtype."""
+    """Returns the array's bits in the carrier of its dtype."""
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         raise WrongAnswer(f"gave {type(array).__name__}, not a concrete jax.Array")
-    wanted = jax_devices.matching_devices(device)[0]
-    if array.devices() != {wanted}:
-        raise WrongAnswer(f"gave an array on {array.devices()}, not on {wanted}")
+    expected = jax_devices.matching_devices(device)[0]
+    if array.devices() != {expected}:
+        raise WrongAnswer(f"gave an array on {array.devices()}, not on {expected}")
     return np.asarray(array).copy()
 
 
 def transformed(function: Function, how: Transform, x: jax.Array) -> Function:
-    """Through jax.jit, jax.export or jax.vmap."""
+    """Puts the function through jax.jit, jax.export or jax.vmap."""
     match how:
         case "eager":
             return function
@@ -84,12 +84,12 @@ def transformed(function: Function, how: Transform, x: jax.Array) -> Function:
 
 
 def scripted(function: Function) -> NoReturn:
-    """Never."""
+    """Raises `Unsupported`."""
     raise Unsupported("TorchScript is torch's")
 
 
 def vjp(function: Function, x: jax.Array, cotangent: jax.Array) -> tuple[Any, Any]:
-    """By `jax.vjp`, compiled together with the function."""
+    """Calls `jax.vjp`, compiled together with the function."""
 
     def both(x: jax.Array, cotangent: jax.Array) -> tuple[Any, Any]:
         y, pull = jax.vjp(function, x)
@@ -100,7 +100,7 @@ def vjp(function: Function, x: jax.Array, cotangent: jax.Array) -> tuple[Any, An
 
 
 def jvp(function: Function, x: jax.Array, tangent: jax.Array) -> tuple[Any, Any]:
-    """By `jax.jvp`, compiled together with the function."""
+    """Calls `jax.jvp`, compiled together with the function."""
     y, pushed = jax.jit(lambda x, tangent: jax.jvp(function, (x,), (tangent,)))(x, tangent)
     return y, pushed
 
@@ -108,7 +108,7 @@ def jvp(function: Function, x: jax.Array, tangent: jax.Array) -> tuple[Any, Any]
 def double(
     function: Function, x: jax.Array, cotangent: jax.Array, second: jax.Array
 ) -> tuple[Any, ...]:
-    """By `jax.vjp` of the function that `jax.vjp` gives."""
+    """Calls `jax.vjp` of the function that `jax.vjp` gives."""
 
     def all_three(x: jax.Array, cotangent: jax.Array, second: jax.Array) -> tuple[Any, ...]:
         y, pull = jax.vjp(function, x)
@@ -120,39 +120,39 @@ def double(
 
 
 def strides(array: jax.Array) -> NoReturn:
-    """Never."""
+    """Raises `Unsupported`."""
     raise Unsupported("jax arrays have no strides")
 
 
 def shares_memory(first: jax.Array, second: jax.Array) -> NoReturn:
-    """Never: nobody can write to either."""
+    """Raises `NotExercised`: JAX arrays cannot be written to."""
     raise NotExercised("jax arrays are immutable: sharing memory cannot be seen")
 
 
 def graph_nodes(function: Function, x: jax.Array, name: str) -> NoReturn:
-    """Never."""
+    """Raises `Unsupported`."""
     raise Unsupported("aten operators are torch's")
 
 
 def in_both_modes(function: Function, x: jax.Array) -> NoReturn:
-    """Never."""
+    """Raises `NotExercised`."""
     raise NotExercised("a jax function calls no torch.nn.Module")
 
 
 def grouped_pointwise(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
-    """By `lax.conv_general_dilated`."""
+    """Convolves with `lax.conv_general_dilated`."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", feature_group_count=groups, precision=jax.lax.Precision.HIGHEST
     )
 
 
 def moveaxis(x: jax.Array, source: int, destination: int) -> jax.Array:
-    """As `numpy.moveaxis`."""
+    """Moves an axis, as `numpy.moveaxis` does."""
     return jnp.moveaxis(x, source, destination)
 
 
 def refusal(error: Exception) -> Refused | None:
-    """By the words of primitives' dtype rules, and of custom derivatives."""
+    """Recognises the messages of primitives' dtype rules, and of custom derivatives."""
     words = str(error)
     if "does not accept dtype" in words or "UNIMPLEMENTED" in words:
         return "dtype"
@@ -162,14 +162,18 @@ def refusal(error: Exception) -> Refused | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """By the status that XLA has for it."""
+    """Recognises the status that XLA has for it."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def settle(device: str) -> None:
-    """Else, on a machine with a GPU, what is asked of the CPU would run there where it can."""
-    me = jax.process_index()
-    first = next(one for one in jax_devices.matching_devices(device) if one.process_index == me)
+    """Makes the device JAX's default: with a GPU, a question to the CPU would run on the GPU."""
+    process = jax.process_index()
+    first = next(
+        candidate
+        for candidate in jax_devices.matching_devices(device)
+        if candidate.process_index == process
+    )
     if first.platform != jax.default_backend():
         jax.config.update("jax_default_device", first)
     elif jax.config.jax_default_device is not None:
@@ -177,4 +181,4 @@ def settle(device: str) -> None:
 
 
 def release(device: str) -> None:
-    """Nothing: JAX is told to preallocate nothing, and its process ends with its checks."""
+    """Does nothing: JAX preallocates nothing here, and its process ends with its checks."""

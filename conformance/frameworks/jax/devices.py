@@ -1,4 +1,4 @@
-"""Which devices JAX has here, why it lacks others, and the settings that decide precision."""
+"""JAX's devices on this machine, why it lacks others, and the settings that decide precision."""
 
 import os
 from functools import cache
@@ -11,25 +11,25 @@ from conformance import frameworks
 from conformance.core.outcomes import Unsupported
 from conformance.frameworks import KINDS
 
-# What JAX calls a kind of device; others it calls as everybody does.
+# JAX's own names of kinds; its other names are the common ones.
 _PLATFORMS = {"cuda": "gpu"}
 VARIABLES = ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE", "NVIDIA_TF32_OVERRIDE")
 
 
 def prepare() -> None:
-    """Full precision, and the host as eight devices."""
+    """Sets full precision, and makes the host eight devices."""
     jax.config.update("jax_num_cpu_devices", 8)
     full_precision()
 
 
 def full_precision() -> None:
-    """64-bit types on, and products of matrices at full precision."""
+    """Turns 64-bit types on, and sets products of matrices to full precision."""
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def precision() -> dict[str, str]:
-    """The settings in force."""
+    """Returns the settings in force."""
     return {
         "jax_enable_x64": str(jax.config.jax_enable_x64),
         "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
@@ -38,7 +38,7 @@ def precision() -> dict[str, str]:
 
 
 def described() -> dict[str, str]:
-    """Every device by name, in words."""
+    """Describes every device, by name."""
     return {
         f"{kind}:{index}": _words(device)
         for kind in KINDS
@@ -48,15 +48,15 @@ def described() -> dict[str, str]:
 
 
 def all_missing() -> dict[str, str]:
-    """Why each kind that is not here is not."""
+    """Returns the reason for each kind of device that is missing."""
     return {kind: reason for kind in KINDS if (reason := missing(kind))}
 
 
 def of_kind(kind: str) -> list[Any]:
-    """Every device of a kind.
+    """Returns every device of a kind.
 
     Raises:
-        Unsupported: if there is none; it says why.
+        Unsupported: if there is none; the message says why.
     """
     if reason := missing(kind):
         raise Unsupported(reason)
@@ -64,32 +64,32 @@ def of_kind(kind: str) -> list[Any]:
 
 
 def matching_devices(device: str) -> list[Any]:
-    """Every device of a kind, or the one that is named with its index.
+    """Returns every device of a kind, or the device that is named with its index.
 
     Raises:
-        Unsupported: if there is none; it says why.
+        Unsupported: if there is none; the message says why.
     """
     return frameworks.matching_devices("jax", device, of_kind)
 
 
 def first(device: str, count: int, needed: int) -> list[Any]:
-    """So many of a kind's devices, or as many as there are.
+    """Returns so many of a kind's devices, or as many as there are.
 
     Raises:
         Unsupported: if there are fewer than are needed.
     """
-    here = matching_devices(device)[:count]
-    if len(here) < needed:
-        raise Unsupported(f"{needed} devices are asked for, {len(here)} are here")
-    return here
+    devices = matching_devices(device)[:count]
+    if len(devices) < needed:
+        raise Unsupported(f"{needed} devices are asked for, {len(devices)} are here")
+    return devices
 
 
 @cache
 def missing(kind: str) -> str:
-    """Why JAX has no device of a kind here; empty where it has."""
+    """Returns the reason why JAX has no device of a kind, or an empty text where it has."""
     try:
         jax.devices(_PLATFORMS.get(kind, kind))
-    except Exception as error:  # noqa: BLE001 - a driver fails in whatever way it likes
+    except Exception as error:  # noqa: BLE001 - A driver may fail with any exception.
         words = shorten(str(error) or type(error).__name__, 160, placeholder=" …")
         return f"jax {jax.__version__} has no {kind} here: {words}"
     return ""
@@ -108,7 +108,7 @@ def _words(device: Any) -> str:
 
 def _memory(device: Any) -> dict[str, int] | None:
     try:
-        told: dict[str, int] | None = device.memory_stats()
-    except Exception:  # noqa: BLE001 - a platform that counts nothing says so in its own way
+        statistics: dict[str, int] | None = device.memory_stats()
+    except Exception:  # noqa: BLE001 - A platform without counters may raise anything.
         return None
-    return told
+    return statistics

@@ -1,4 +1,4 @@
-"""What the suite needs of NumPy, as the other frameworks' rooms have it.
+"""The bridge to NumPy: the functions that every framework's room has.
 
-It is the shortest bridge, and the one to read first. It must not know any operation.
+This bridge is the shortest, and is best read first. It must not know any operation.
 """

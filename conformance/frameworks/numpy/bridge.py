@@ -1,4 +1,4 @@
-"""NumPy: no gradients, no transforms, any strides."""
+"""The bridge to NumPy, which has no gradients and no transforms, but any strides."""
 
 import os
 from typing import Any, NoReturn
@@ -13,17 +13,17 @@ from conformance.frameworks.layouts import laid_out
 
 
 def prepare() -> None:
-    """Nothing to set: this process's BLAS threads are set before it starts."""
+    """Sets nothing: BLAS reads its number of threads before the process starts."""
 
 
 def describe() -> Description:
-    """NumPy's version; the CPU is its only device."""
+    """Returns NumPy's version, with the CPU as its only device."""
     missing = {kind: "numpy has the CPU alone" for kind in KINDS if kind != "cpu"}
     return Description({"numpy": np.__version__}, {"cpu": f"{os.cpu_count()} cores"}, {}, missing)
 
 
 def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> np.ndarray:
-    """A copy of the values, lying as asked."""
+    """Copies the values into the layout."""
     if device != "cpu":
         raise Unsupported("numpy has the CPU alone")
     if dtype.jax is None:
@@ -32,7 +32,7 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> np.n
 
 
 def values(array: Any, device: str) -> np.ndarray:
-    """A copy of the answer."""
+    """Copies the answer."""
     del device
     if not isinstance(array, np.ndarray):
         raise WrongAnswer(f"gave {type(array).__name__}, not numpy.ndarray")
@@ -40,7 +40,7 @@ def values(array: Any, device: str) -> np.ndarray:
 
 
 def transformed(function: Function, how: Transform, x: np.ndarray) -> Function:
-    """Only the function itself."""
+    """Returns the function itself, or raises `Unsupported`."""
     del x
     if how in ("plain", "eager"):
         return function
@@ -48,7 +48,7 @@ def transformed(function: Function, how: Transform, x: np.ndarray) -> Function:
 
 
 def scripted(function: Function) -> NoReturn:
-    """Never."""
+    """Raises `Unsupported`."""
     del function
     raise Unsupported("numpy has nothing by which a function could be scripted")
 
@@ -61,27 +61,27 @@ vjp = jvp = double = _no_derivatives
 
 
 def strides(array: np.ndarray) -> tuple[int, ...]:
-    """Strides in elements."""
+    """Returns the strides in elements."""
     return tuple(step // array.itemsize for step in array.strides)
 
 
 def shares_memory(first: np.ndarray, second: np.ndarray) -> bool:
-    """Exactly, element by element."""
+    """Says exactly, element by element, whether the arrays overlap."""
     return np.shares_memory(first, second)
 
 
 def graph_nodes(function: Function, x: np.ndarray, name: str) -> NoReturn:
-    """Never."""
+    """Raises `Unsupported`."""
     raise Unsupported("numpy exports no graph")
 
 
 def in_both_modes(function: Function, x: np.ndarray) -> NoReturn:
-    """Never."""
+    """Raises `NotExercised`."""
     raise NotExercised("a numpy implementation calls no module")
 
 
 def grouped_pointwise(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
-    """By einsum over the channels of each group."""
+    """Convolves with einsum over the channels of each group."""
     samples, channels, *spatial = x.shape
     parts = x.reshape(samples, groups, channels // groups, *spatial)
     weights = kernel.reshape(groups, channels // groups, channels // groups)
@@ -89,23 +89,23 @@ def grouped_pointwise(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndar
 
 
 def moveaxis(x: np.ndarray, source: int, destination: int) -> np.ndarray:
-    """As `numpy.moveaxis`, contiguous."""
+    """Moves an axis, and makes the result contiguous."""
     return np.ascontiguousarray(np.moveaxis(x, source, destination))
 
 
 def refusal(error: Exception) -> Refused | None:
-    """Numpy says so in a TypeError of the ufunc."""
+    """Recognises the TypeError of a ufunc, which is how NumPy refuses a dtype."""
     return "dtype" if isinstance(error, TypeError) and "ufunc" in str(error) else None
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Never: there is no device but the host."""
+    """Returns False: the host is the only device."""
     return False
 
 
 def settle(device: str) -> None:
-    """Nothing: there is no other device."""
+    """Does nothing: the host is the only device."""
 
 
 def release(device: str) -> None:
-    """Nothing is kept."""
+    """Does nothing: NumPy caches no memory."""

@@ -1,4 +1,4 @@
-"""Which devices torch has here, why it lacks others, and the settings that decide precision."""
+"""torch's devices on this machine, why it lacks others, and the settings that decide precision."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ from conformance import frameworks
 from conformance.core.outcomes import Unsupported
 from conformance.frameworks import KINDS
 
-# Environment variables that decide which kernels run, and at what precision.
+# These environment variables decide which kernels run, and at what precision.
 VARIABLES = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def prepare() -> None:
-    """Full precision, and the same kernels in every run."""
+    """Sets full precision, and the same kernels in every run."""
     matmul = torch.backends.cuda.matmul
     matmul.allow_tf32 = False
     matmul.allow_fp16_reduced_precision_reduction = False
@@ -32,11 +32,12 @@ def prepare() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # quint8 cannot be filled
+    # torch cannot fill memory of quint8.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def precision() -> dict[str, str]:
-    """The settings in force."""
+    """Returns the settings in force."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     settings = {
         "float32_matmul": torch.get_float32_matmul_precision(),
@@ -53,24 +54,24 @@ def precision() -> dict[str, str]:
 
 
 def described() -> dict[str, str]:
-    """Every device by name, in words."""
+    """Describes every device, by name."""
     devices = {"cpu": platform.processor() or platform.machine()}
     for kind in KINDS[1:]:
         if not missing(kind):
-            devices |= {str(one): _words(one) for one in of_kind(kind)}
+            devices |= {str(device): _words(device) for device in of_kind(kind)}
     return devices
 
 
 def all_missing() -> dict[str, str]:
-    """Why each kind that is not here is not."""
+    """Returns the reason for each kind of device that is missing."""
     return {kind: reason for kind in KINDS if (reason := missing(kind))}
 
 
 def of_kind(kind: str) -> list[torch.device]:
-    """Every device of a kind.
+    """Returns every device of a kind.
 
     Raises:
-        Unsupported: if there is none; it says why.
+        Unsupported: if there is none; the message says why.
     """
     if kind == "cpu":
         return [torch.device("cpu")]
@@ -80,39 +81,39 @@ def of_kind(kind: str) -> list[torch.device]:
 
 
 def matching_devices(device: str) -> list[torch.device]:
-    """Every device of a kind, or the one that is named with its index.
+    """Returns every device of a kind, or the device that is named with its index.
 
     Raises:
-        Unsupported: if there is none; it says why.
+        Unsupported: if there is none; the message says why.
     """
     return frameworks.matching_devices("torch", device, of_kind)
 
 
 def choose(device: torch.device) -> None:
-    """Make a device this process's current one: `cuda` means it from now on."""
+    """Makes a device this process's current one: `cuda` means this device from now on."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
 
 @cache
 def missing(kind: str) -> str:
-    """Why torch has no device of a kind here; empty where it has."""
-    torch_here = f"torch {torch.__version__}"
+    """Returns the reason why torch has no device of a kind, or an empty text where it has."""
+    torch_version = f"torch {torch.__version__}"
     match kind:
         case "cpu":
             return ""
         case "cuda" if not torch.backends.cuda.is_built():
-            return f"{torch_here} is built without CUDA"
+            return f"{torch_version} is built without CUDA"
         case "mps" if not torch.backends.mps.is_built():
-            return f"{torch_here} is built without MPS"
+            return f"{torch_version} is built without MPS"
         case "cuda" | "mps":
             return _unusable(kind)
         case _:
-            return f"{torch_here} has no {kind} of its own"
+            return f"{torch_version} has no {kind} of its own"
 
 
 def _unusable(kind: str) -> str:
-    """Why a device that torch is built for cannot be used: its driver is asked to start."""
+    """Starts the driver of a kind that torch is built for, and returns why it cannot be used."""
     module = _module(kind)
     try:
         if kind == "cuda":
@@ -120,7 +121,7 @@ def _unusable(kind: str) -> str:
         count = module.device_count()
         if count:
             torch.zeros(1, device=kind)
-    except Exception as error:  # noqa: BLE001 - a driver fails in whatever way it likes
+    except Exception as error:  # noqa: BLE001 - A driver may fail with any exception.
         words = shorten(str(error) or type(error).__name__, 160, placeholder=" …")
         return f"torch cannot start {kind}: {words}"
     return "" if count else f"torch sees no {kind} device"
@@ -133,11 +134,11 @@ def _module(kind: str) -> Any:
 def _words(device: torch.device) -> str:
     if device.type != "cuda":
         return device.type
-    told = torch.cuda.get_device_properties(device)
+    properties = torch.cuda.get_device_properties(device)
     parts = [
-        told.name,
-        f"{told.total_memory / 2**30:.1f} GiB",
-        f"compute capability {told.major}.{told.minor}",
+        properties.name,
+        f"{properties.total_memory / 2**30:.1f} GiB",
+        f"compute capability {properties.major}.{properties.minor}",
         *_versions(),
     ]
     return ", ".join(parts)
@@ -152,11 +153,11 @@ def _versions() -> Iterator[str]:
 
 @cache
 def driver_version() -> str:
-    """The version of NVIDIA's driver; empty where nothing tells it."""
+    """Returns the version of NVIDIA's driver, or an empty text where nothing shows it."""
     try:
-        told = _DRIVER.read_text(encoding="utf-8", errors="replace")
-        if found := re.search(r"Kernel Module.*?\s(\d+(\.\d+)+)\s", told):
-            return found[1]
+        text = _DRIVER.read_text(encoding="utf-8", errors="replace")
+        if match := re.search(r"Kernel Module.*?\s(\d+(\.\d+)+)\s", text):
+            return match[1]
     except OSError:
         pass
     program = shutil.which("nvidia-smi")
@@ -164,7 +165,7 @@ def driver_version() -> str:
         return ""
     query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        completed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.partition("\n")[0].strip()
+    return completed.stdout.partition("\n")[0].strip()

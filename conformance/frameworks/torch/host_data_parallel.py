@@ -1,8 +1,8 @@
-"""`torch.nn.DataParallel` on host memory: its own code, with only the device primitives swapped.
+"""`torch.nn.DataParallel` on host memory: torch's own code with other device primitives.
 
-Without a GPU the real class passes its input straight through, and nothing is parallel. Here
-`DataParallel.forward` is inherited, and the functions that do its work (scatter, replicate,
-parallel_apply, gather) are torch's own with other globals. What is ours is what moves bytes
+Without a GPU the real class passes its input straight through, and nothing is parallel. This module
+inherits `DataParallel.forward`, and the functions that do its work (scatter, replicate,
+parallel_apply, gather) are torch's own with other globals. New are the functions that move bytes
 between devices, and the accelerator that parallel_apply asks for. A device is then an index, a
 replica a thread; all share the host's memory and its random state, so dropout is not
 deterministic.
@@ -27,7 +27,7 @@ from torch.nn.parallel.scatter_gather import gather, scatter, scatter_kwargs
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    """Every global and attribute that the code, or a function inside it, looks up by name."""
+    """Yields each global and attribute that the code, or a function inside it, looks up by name."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -37,16 +37,17 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def rebound(
     function: Callable[..., Any], attributes: Sequence[str] = (), **swapped: Any
 ) -> Callable[..., Any]:
-    """The same code, looking up the swapped names in place of its module's; `function` stays.
+    """Copies a function with the swapped names in place of its module's; `function` stays.
 
     Args:
         function: a function written in Python.
-        attributes: what it must ask of what is swapped, for the swap to reach everything.
-        swapped: its new globals by name; each must be one that it looks up now.
+        attributes: attributes of the swapped names that the function must look up, for the swap to
+            reach everything.
+        swapped: new globals by name; the function must look up each name.
 
     Raises:
-        ImportError: naming what this torch's function does not look up; a swap of that name
-            would leave the real one at work, without a word.
+        ImportError: names a global that this torch's function does not look up; a swap of that
+            name would have no effect.
     """
     used = {*_names(function.__code__)}
     missing = [name for name in (*swapped, *attributes) if name not in used]
@@ -68,7 +69,7 @@ def rebound(
 
 
 class _Scatter(torch.autograd.Function):
-    """Chunks along a dimension: the first where the input lies, the others copies."""
+    """Chunks along a dimension: the first is a view of the input, the others are copies."""
 
     @staticmethod
     def forward(
@@ -107,13 +108,13 @@ class _Gather(torch.autograd.Function):
 
 
 def _broadcast(tensors: Sequence[torch.Tensor], replicas: int) -> list[list[torch.Tensor]]:
-    """Replica 0 gets the tensors themselves, so that it alone can change them in place."""
+    """Copies tensors; replica 0 gets the originals, so that it can change them in place."""
     copies = [[tensor.detach().clone() for tensor in tensors] for _ in range(1, replicas)]
     return [list(tensors), *copies]
 
 
 class _Broadcast(torch.autograd.Function):
-    """The tensors of replica 0, then those of replica 1, ...; backward sums in that order."""
+    """The tensors of replica 0, then the tensors of replica 1, ...; backward sums in that order."""
 
     @staticmethod
     def forward(ctx: Any, devices: Sequence[int], *tensors: torch.Tensor) -> tuple[Any, ...]:
@@ -134,7 +135,7 @@ def _broadcast_coalesced_reshape(
     devices: Sequence[int],
     detach: bool = False,
 ) -> list[list[torch.Tensor]]:
-    """One list of tensors per device. Written again, since torch's imports `Broadcast` inside."""
+    """Returns a list of tensors per device; torch's own cannot serve, as it imports `Broadcast`."""
     if not tensors:
         return []
     if detach:
@@ -144,7 +145,7 @@ def _broadcast_coalesced_reshape(
 
 
 class _Accelerator:
-    """What `parallel_apply` asks of `torch.accelerator`, answered for the host."""
+    """The functions of `torch.accelerator` that `parallel_apply` calls, for the host."""
 
     @staticmethod
     def is_available() -> bool:
@@ -164,7 +165,7 @@ class _Accelerator:
 
 
 class _Torch:
-    """`torch`, with the host as its accelerator; autocast is then the host's."""
+    """`torch` with the host as its accelerator, whose autocast is then in force."""
 
     accelerator = _Accelerator
 
@@ -177,7 +178,7 @@ class _Torch:
         return getattr(torch, name)
 
 
-_ASKED = (
+_ACCELERATOR_NAMES = (
     "accelerator",
     "is_available",
     "current_accelerator",
@@ -195,17 +196,18 @@ class HostDataParallel(DataParallel):
     the outputs are concatenated along `dim`; gradients are summed into `module`.
 
     Args:
-        module: with its parameters and buffers on the CPU.
+        module: a module with its parameters and buffers on the CPU.
         replicas: how many devices to split over, at least 1.
         dim: the axis of every input tensor and of every output tensor that is split.
 
     Raises:
-        ValueError: if there would be no replica, which DataParallel takes as "pass through".
+        ValueError: if there would be no replica, for which DataParallel would pass through.
         RuntimeError: at forward, if a parameter or buffer is not on the CPU.
     """
 
     def __init__(self, module: torch.nn.Module, replicas: int, dim: int = 0) -> None:
-        torch.nn.Module.__init__(self)  # DataParallel's own would look for an accelerator
+        # DataParallel's own constructor would look for an accelerator.
+        torch.nn.Module.__init__(self)
         if replicas < 1:
             raise ValueError(f"replicas must be at least 1, not {replicas}")
         self.module = module
@@ -224,6 +226,6 @@ class HostDataParallel(DataParallel):
     )
     parallel_apply = rebound(
         DataParallel.parallel_apply,
-        parallel_apply=rebound(parallel_apply, _ASKED, torch=_Torch()),
+        parallel_apply=rebound(parallel_apply, _ACCELERATOR_NAMES, torch=_Torch()),
     )
     gather = rebound(DataParallel.gather, gather=rebound(gather, Gather=_Gather))
