@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 
 from conformance.channel_shuffle import drawn as channel_shuffle
 from conformance.gradient_mean import drawn as gradient_mean
+from conformance.proofs.fuzz.rounds import certified
 from conformance.run.case_files import read, written
 from conformance.subjects import solve
 
@@ -29,7 +30,7 @@ def test_a_drawn_shuffle_comes_back_from_its_json(case):
 
 
 @settings(few, max_examples=25)
-@given(gradient_mean.cases())
+@given(certified("gradient_mean"))
 def test_a_drawn_average_has_an_answer_and_comes_back_from_its_json(case):
     golden = solve(case)
     assert golden.answers
