@@ -11,6 +11,10 @@ from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 
 
+# A case that is asked of these names is asked of whatever is declared `batch="whole"`, too.
+WHOLE_BATCH = "*_whole_batch"
+
+
 @dataclass(frozen=True)
 class Check:
     """One implementation asked one case on one device."""
@@ -114,8 +118,14 @@ def asks(case: AnyCase, of: Implementation) -> bool:
         and (case.kind == "virtual") == (of.runs == "virtual")
         and (not case.promises or of.promise in case.promises)
         and (not case.frameworks or of.framework in case.frameworks)
-        and (not case.asked_of or any(fnmatchcase(of.name, glob) for glob in case.asked_of))
+        and (not case.asked_of or _is_named(of, case.asked_of))
     )
+
+
+def _is_named(of: Implementation, globs: Sequence[str]) -> bool:
+    if of.batch == "whole" and WHOLE_BATCH in globs:
+        return True
+    return any(fnmatchcase(of.name, glob) for glob in globs)
 
 
 def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:
