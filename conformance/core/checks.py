@@ -10,7 +10,6 @@ from conformance.core.implementations import Implementation
 from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 
-
 # A case that is asked of these names is asked of whatever is declared `batch="whole"`, too.
 WHOLE_BATCH = "*_whole_batch"
 
