@@ -10,6 +10,9 @@ from conformance.core.implementations import Implementation
 from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 
+# A case that is asked of these names is asked of whatever is declared `batch="whole"`, too.
+WHOLE_BATCH = "*_whole_batch"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -114,11 +117,14 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
         and (case.kind == "virtual") == (implementation.runs == "virtual")
         and (not case.promises or implementation.promise in case.promises)
         and (not case.frameworks or implementation.framework in case.frameworks)
-        and (
-            not case.asked_of
-            or any(fnmatchcase(implementation.name, glob) for glob in case.asked_of)
-        )
+        and (not case.asked_of or _is_named(implementation, case.asked_of))
     )
+
+
+def _is_named(implementation: Implementation, globs: Sequence[str]) -> bool:
+    if implementation.batch == "whole" and WHOLE_BATCH in globs:
+        return True
+    return any(fnmatchcase(implementation.name, glob) for glob in globs)
 
 
 def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:

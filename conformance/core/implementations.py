@@ -11,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,12 +19,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from packaging.requirements import InvalidRequirement, Requirement
+
+from conformance.core import contract
+from conformance.core.contract import CONTRACTS
 from conformance.core.outcomes import UsageError
 
 ENTRY_POINTS = "conformance.implementations"
 FRAMEWORKS = ("torch", "jax", "numpy")
 LAYOUTS = ("channels_last",)
 RUNS = ("one_process", "per_rank", "virtual")
+# The first of each is what holds where nothing is said.
+DEVICES = ("each", "one")
+BATCHES = ("shard", "whole")
+SPANS = ("processes", "process")
 # The first promise of an operation is the one that holds where none is named.
 PROMISES = {
     "channel_shuffle": ("copy", "native", "arithmetic"),
@@ -38,7 +46,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Implementation:
     """One way to do an operation: what it says of itself, and where its code is.
 
-    `origin` is a file's path or a module's name; `line` is 1-based in that file.
+    `origin` is a file's path or a module's name; `line` is 1-based in that file. The rest is as
+    `implementation` takes it.
     """
 
     operation: str
@@ -49,6 +58,10 @@ class Implementation:
     layout: str | None
     origin: str
     line: int
+    needs: tuple[str, ...] = ()
+    devices: str = DEVICES[0]
+    batch: str = BATCHES[0]
+    spans: str = SPANS[0]
 
     @property
     def id(self) -> str:
@@ -69,6 +82,10 @@ def implementation(
     promise: str | None = None,
     runs: str | None = None,
     layout: str | None = None,
+    needs: str | Sequence[str] = (),
+    devices: str | None = None,
+    batch: str | None = None,
+    spans: str | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a function to be an implementation of an operation; it is returned unchanged.
 
@@ -83,9 +100,17 @@ def implementation(
         runs: `one_process`, `per_rank`, or `virtual` (thousands of ranks in one process, on one
             device), for `gradient_mean`.
         layout: `channels_last` where x is to be (N, *spatial, C).
+        needs: packages and their versions, as in `"torch>=2.12"`; with others its checks are
+            `unsupported`.
+        devices: `one` where one device is enough for all W ranks; `each` rank has one otherwise.
+        batch: `whole` where a batch norm in training sees all ranks' samples; `shard` where it
+            sees its own rank's.
+        spans: `process` where its devices must be those of one process, as where one is enough;
+            `processes` otherwise.
 
     Raises:
-        UsageError: if any of these is not one of the words above.
+        UsageError: if any of these is not one of the words above, or the function's parameters are
+            not those of its contract in `conformance.core.contract`.
 
     >>> @implementation("channel_shuffle", framework="numpy")
     ... def nothing_moves(x, groups):
@@ -95,17 +120,24 @@ def implementation(
     """
 
     def declare(function: Function) -> Function:
-        code = inspect.unwrap(function).__code__ if hasattr(function, "__code__") else None
+        code = getattr(inspect.unwrap(function), "__code__", None)
         declared = _declared(
             operation,
-            name or function.__name__,
+            name or str(getattr(function, "__name__", "")),
             framework=framework,
             promise=promise,
             runs=runs,
             layout=layout,
+            needs=needs,
+            devices=devices,
+            batch=batch,
+            spans=spans,
             origin=code.co_filename if code else "",
             line=code.co_firstlineno if code else 0,
         )
+        signature = contract.signature_of(function)
+        if signature is not None:
+            _verify(declared, getattr(function, "__name__", declared.name), signature)
         collected = _collecting.get()
         if collected is not None:
             collected.append((declared, function))
@@ -122,6 +154,10 @@ def _declared(
     promise: str | None = None,
     runs: str | None = None,
     layout: str | None = None,
+    needs: str | Sequence[str] = (),
+    devices: str | None = None,
+    batch: str | None = None,
+    spans: str | None = None,
     origin: str,
     line: int,
 ) -> Implementation:
@@ -130,13 +166,48 @@ def _declared(
     _one_of(place, "framework", framework, FRAMEWORKS)
     promise = promise or PROMISES[operation][0]
     _one_of(place, f"promise of {operation}", promise, PROMISES[operation])
-    runs = runs or RUNS[0]
+    runs, devices = runs or RUNS[0], devices or DEVICES[0]
+    batch = batch or BATCHES[0]
+    spans = spans or ("process" if devices == "one" else SPANS[0])  # one device is one process's
     _one_of(place, "way to run", runs, RUNS)
+    _one_of(place, "devices", devices, DEVICES)
+    _one_of(place, "batch", batch, BATCHES)
+    _one_of(place, "spans", spans, SPANS)
     if layout is not None:
         _one_of(place, "layout", layout, LAYOUTS)
     if not name.isidentifier():
-        raise UsageError(f"{place}: a name is letters, digits and underscores")
-    return Implementation(operation, name, framework, promise, runs, layout, origin, line)
+        raise UsageError(f"{place}: a name is letters, digits and underscores; give one, name=…")
+    needs = (needs,) if isinstance(needs, str) else tuple(needs)
+    for need in needs:
+        try:
+            Requirement(need)
+        except InvalidRequirement as error:
+            raise UsageError(
+                f"{place}: needs {need!r} is no requirement, as in 'torch>=2.12'"
+            ) from error
+    return Implementation(
+        operation,
+        name,
+        framework,
+        promise,
+        runs,
+        layout,
+        origin,
+        line,
+        needs,
+        devices,
+        batch,
+        spans,
+    )
+
+
+def _verify(
+    declared: Implementation, function: str, signature: inspect.Signature, *, exact: bool = False
+) -> None:
+    wanted = CONTRACTS.get((declared.operation, declared.framework, declared.runs))
+    flaw = wanted and contract.misfit(wanted, function, signature, exact=exact)
+    if flaw:
+        raise UsageError(f"{declared.origin}:{declared.line}: {declared.name}: {flaw}")
 
 
 def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
@@ -158,26 +229,36 @@ def own() -> tuple[Implementation, ...]:
         declared
         for operation in PROMISES
         for path in sorted((own_folder() / operation).glob("*.py"))
-        for declared in declared_in(path)
+        for declared in declared_in(path, exact=True)
     ]
     return _without_doubles(found)
 
 
-def declared_in(path: Path) -> list[Implementation]:
-    """What the decorators of one file say, by its syntax tree: their arguments are literals."""
-    found = []
+def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
+    """What the decorators of one file say, by its syntax tree: their arguments are literals.
+
+    Args:
+        path: of the file.
+        exact: whether parameters must have the contract's names.
+    """
+    implementations = []
     for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
-        for decorator in getattr(node, "decorator_list", ()):
+        decorators = getattr(node, "decorator_list", [])
+        for number, decorator in enumerate(decorators, 1):
             if isinstance(decorator, ast.Call) and _is_ours(decorator.func):
                 operation, *rest = (ast.literal_eval(argument) for argument in decorator.args)
                 assert isinstance(node, ast.FunctionDef)
                 assert not rest, f"{path}: the decorator takes one positional argument"
                 words = {str(key.arg): ast.literal_eval(key.value) for key in decorator.keywords}
                 name = words.pop("name", None) or node.name
-                found.append(
-                    _declared(operation, name, **words, origin=str(path), line=decorator.lineno)
+                declared = _declared(
+                    operation, name, **words, origin=str(path), line=decorator.lineno
                 )
-    return found
+                # A decorator between may change the parameters, which only running it tells.
+                if exact or number == len(decorators):
+                    _verify(declared, node.name, contract.written_signature(node), exact=exact)
+                implementations.append(declared)
+    return implementations
 
 
 def _is_ours(function: ast.expr) -> bool:
@@ -227,7 +308,8 @@ def function_of(declared: Implementation) -> Callable[..., Any]:
     """
     for found, function in _load(declared.origin):
         if found.id == declared.id:
-            return function
+            wanted = CONTRACTS.get((declared.operation, declared.framework, declared.runs))
+            return contract.called_by_position(wanted, function) if wanted else function
     raise UsageError(f"{declared.origin}: {declared.name} is not there any more")
 
 

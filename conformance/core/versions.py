@@ -1,8 +1,8 @@
 """What holds from one version of a package on, or up to one: data, and never an `if` in the code.
 
-Clauses say so by `since` and `until`, and so do the entries of `impls/known.toml`;
-`impls/versions.toml` says which version has what an implementation is made of. Each names a package
-and a version, as in `since = "jax 0.8.2"`; both ends are included.
+An implementation says so by `needs` in its decorator. Clauses say so by `since` and `until`, and so
+do the entries of `impls/known.toml`; `impls/versions.toml` says what single cases are made of. Each
+names a package and a version, as in `since = "jax 0.8.2"`; both ends are included.
 """
 
 import importlib.metadata
@@ -14,6 +14,7 @@ from functools import cache
 from operator import gt, lt
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from conformance.core.checks import Check
@@ -72,6 +73,10 @@ class Need:
 
 def refusal(check: Check) -> str:
     """Why a check cannot be asked with the versions that are here; empty where it can."""
+    for requirement in map(Requirement, check.implementation.needs):
+        version = installed(requirement.name)
+        if version is not None and not requirement.specifier.contains(version, prereleases=True):
+            return f"needs {requirement}; here is {requirement.name} {version}"
     for need in needs():
         here = need.span.outside
         if here and any(fnmatchcase(check.id, glob) for glob in need.checks):

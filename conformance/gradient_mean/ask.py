@@ -1,16 +1,14 @@
 """Asks an implementation to average: gives it a rank's samples, and reads what the rank holds."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
 from textwrap import shorten
 
 import numpy as np
 
 from conformance.core.ask import Ask, loaded
 from conformance.core.dtypes import DTYPES
-from conformance.core.implementations import Implementation, own_folder
+from conformance.core.implementations import Implementation
 from conformance.core.outcomes import Answer, NotExercised, Unsupported
 from conformance.core.questions import GradientQuestion, VirtualQuestion
 from conformance.core.rank import Rank
@@ -111,13 +109,7 @@ def _call(function: Callable[..., object], ask: Ask[GradientQuestion], rank: Ran
 
 def devices_needed(implementation: Implementation, ranks: int) -> int:
     """Returns how many devices a JAX implementation cannot do without for so many ranks."""
-    return 1 if implementation.id in _one_is_enough() else ranks
-
-
-@cache
-def _one_is_enough() -> frozenset[str]:
-    entries = tomllib.loads((own_folder() / "devices.toml").read_text(encoding="utf-8"))
-    return frozenset(entries["one_is_enough"])
+    return 1 if implementation.devices == "one" else ranks
 
 
 def _check_chunks(question: GradientQuestion) -> None:

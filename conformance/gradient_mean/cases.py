@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from conformance.core.checks import WHOLE_BATCH
+from conformance.core.implementations import FRAMEWORKS, Implementation, own
 from conformance.core.questions import Case, GradientQuestion
 from conformance.gradient_mean.models import SPECTROMETER
 from conformance.gradient_mean.pairwise import covering
@@ -298,15 +300,14 @@ def _bounded() -> Iterator[GradientCase]:
     yield from _batch_norms()
 
 
-# These compute on the whole batch at once; the batch norms of other implementations see a part.
-_WHOLE_BATCH = (
-    "torch_module",
-    "jax_one_device",
-    "jax_jit_sharding",
-    "jax_set_mesh",
-    # An implementation from outside declares it by its name.
-    "*_whole_batch",
-)
+def _whole_batch() -> tuple[str, ...]:
+    """Names the implementations that a whole batch's norm is asked of, least demanding first."""
+
+    def demands(declared: Implementation) -> tuple[int, bool, int]:
+        return FRAMEWORKS.index(declared.framework), declared.devices != "one", len(declared.needs)
+
+    whole = [declared for declared in own() if declared.batch == "whole"]
+    return (*(declared.name for declared in sorted(whole, key=demands)), WHOLE_BATCH)
 
 
 def _batch_norms() -> Iterator[GradientCase]:
@@ -340,7 +341,7 @@ def _batch_norms() -> Iterator[GradientCase]:
             question=question,
             promises=("sample_mean",) if whole else ("rank_mean", "rank_sum"),
             frameworks=frameworks,
-            asked_of=_WHOLE_BATCH if whole else (),
+            asked_of=_whole_batch() if whole else (),
         )
 
 

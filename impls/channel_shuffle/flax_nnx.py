@@ -1,27 +1,21 @@
-"""Channel shuffle as a Flax NNX module."""
+"""Shuffle channels with a Flax NNX module that holds no state.
 
-import jax
+Flax has no such module; its channels lie last.
+S15: S1 with the channel axis last.
+"""
+
+from conformance import implementation
 from flax import nnx
-
-import conformance
 
 
 class ChannelShuffle(nnx.Module):
-    """Shuffle of the last axis, where NNX has the channels.
+    """Shuffle of the last axis, where NNX has the channels."""
 
-    Attributes:
-        groups: g, into how many groups the channels are divided.
-    """
-
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups):
         self.groups = groups
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Shuffle x (N, *spatial, C).
-
-        Raises:
-            ValueError: if groups is not positive or does not divide C.
-        """
+    def __call__(self, x):
+        """Shuffle x (N, *spatial, C)."""
         channels = x.shape[-1]
         if self.groups <= 0 or channels % self.groups != 0:
             raise ValueError(f"{channels} channels cannot be divided into {self.groups} groups")
@@ -29,25 +23,6 @@ class ChannelShuffle(nnx.Module):
         return parts.swapaxes(-1, -2).reshape(x.shape)
 
 
-@conformance.implementation(
-    "channel_shuffle", framework="jax", promise="copy", layout="channels_last"
-)
-def flax_nnx(x: jax.Array, groups: int) -> jax.Array:
-    """Shuffle channels with an NNX module that holds no state.
-
-    Source: S15, which is S1 with the channel axis last; Flax has no such module.
-
-    Args:
-        x: (N, *spatial, C), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, *spatial, C), x's dtype.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> flax_nnx(jax.numpy.arange(6).reshape(1, 1, 6), groups=2).ravel().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="jax", promise="copy", layout="channels_last")
+def flax_nnx(x, groups):
     return ChannelShuffle(groups)(x)

@@ -1,31 +1,16 @@
-"""Channel shuffle as one XLA gather."""
+"""Shuffle channels by one XLA gather of slices that are one channel thick.
 
-import jax
+S1: the input channel of output channel k is element k of `order`.
+https://docs.jax.dev/en/latest/_autosummary/jax.lax.gather.html
+"""
+
 import jax.numpy as jnp
+from conformance import implementation
 from jax import lax
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="jax", promise="copy")
-def jax_gather(x: jax.Array, groups: int) -> jax.Array:
-    """Shuffle channels by gathering slices that are one channel thick.
-
-    Source: S1: the input channel of output channel k is element k of `order`.
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> jax_gather(jax.numpy.arange(6).reshape(1, 6, 1), groups=2).ravel().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="jax", promise="copy")
+def jax_gather(x, groups):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,32 +1,18 @@
-"""Channel shuffle, compiled by itself."""
+"""Shuffle channels by reshape, transpose and reshape, compiled by `jax.jit` itself.
+
+The number of groups is static: each is compiled anew.
+arXiv:1707.01083 (ShuffleNet), section 3.1.
+"""
 
 from functools import partial
 
 import jax
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="jax", promise="copy")
+@implementation("channel_shuffle", framework="jax", promise="copy")
 @partial(jax.jit, static_argnames="groups")
-def jax_jit(x: jax.Array, groups: int) -> jax.Array:
-    """Shuffle channels by seeing them as (g, C/g) and flattening (C/g, g), under `jax.jit`.
-
-    Source: arXiv:1707.01083 (ShuffleNet), section 3.1.
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> jax_jit(jax.numpy.arange(6).reshape(1, 6, 1), groups=2).ravel().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+def jax_jit(x, groups):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,30 +1,15 @@
-"""Channel shuffle as a product with a permutation matrix."""
+"""Shuffle channels by multiplying them with the rows of a permutation matrix.
 
-import jax
+S1: row k is one at the input channel of output channel k. Inputs are finite: 0 · ∞ is NaN.
+https://docs.jax.dev/en/latest/_autosummary/jax.numpy.einsum.html
+"""
+
 import jax.numpy as jnp
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="jax", promise="arithmetic")
-def jax_permutation_matrix(x: jax.Array, groups: int) -> jax.Array:
-    """Shuffle channels by multiplying them with the rows of a permutation matrix.
-
-    Source: S1: row k is one at the input channel of output channel k.
-
-    Args:
-        x: (N, C, *spatial), of any dtype that einsum takes; finite.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> jax_permutation_matrix(jax.numpy.arange(6).reshape(1, 6, 1), groups=2).ravel().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="jax", promise="arithmetic")
+def jax_permutation_matrix(x, groups):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,29 +1,14 @@
-"""Channel shuffle as it is defined, channel by channel."""
+"""Shuffle channels by copying each from where the definition says.
+
+S1: out[:, k] = x[:, (k mod g)·(C/g) + ⌊k/g⌋].
+"""
 
 import numpy as np
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="numpy", promise="copy")
-def numpy_definition(x: np.ndarray, groups: int) -> np.ndarray:
-    """Shuffle channels by copying each from where the definition says.
-
-    Source: S1: out[:, k] = x[:, (k mod g)·(C/g) + ⌊k/g⌋].
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype, in memory of its own.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> numpy_definition(np.arange(6).reshape(1, 6, 1), groups=2).ravel().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="numpy", promise="copy")
+def numpy_definition(x, groups):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

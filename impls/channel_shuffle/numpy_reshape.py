@@ -1,29 +1,13 @@
-"""Channel shuffle as a reshape, a transpose and a reshape."""
+"""Shuffle channels by seeing them as (g, C/g) and flattening (C/g, g).
 
-import numpy as np
+arXiv:1707.01083 (ShuffleNet), section 3.1.
+"""
 
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation("channel_shuffle", framework="numpy", promise="copy")
-def numpy_reshape(x: np.ndarray, groups: int) -> np.ndarray:
-    """Shuffle channels by seeing them as (g, C/g) and flattening (C/g, g).
-
-    Source: arXiv:1707.01083 (ShuffleNet), section 3.1.
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype, in memory of its own.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> numpy_reshape(np.arange(6).reshape(1, 6, 1), groups=2).ravel().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="numpy", promise="copy")
+def numpy_reshape(x, groups):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,30 +1,15 @@
-"""Channel shuffle as einops patterns."""
+"""Shuffle channels by writing g and C/g as axes of their own, with einops.
+
+https://einops.rocks, `rearrange`
+"""
 
 import einops
 import torch
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="torch", promise="copy")
-def torch_einops(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Shuffle channels by writing g and C/g as axes of their own.
-
-    Source: https://einops.rocks, `rearrange`.
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype, in memory of its own.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> torch_einops(torch.arange(6).reshape(1, 6, 1), groups=2).flatten().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="torch", promise="copy")
+def torch_einops(x, groups: int):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

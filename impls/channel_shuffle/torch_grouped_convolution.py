@@ -1,30 +1,17 @@
-"""Channel shuffle as a convolution whose windows are the groups."""
+"""Shuffle channels with a one-hot kernel that steps along them from group to group.
+
+S1: at window i, filter j picks channel j of group i, which becomes channel j·g + i. Inputs are
+finite: 0 · ∞ is NaN.
+https://pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html
+"""
 
 import torch
 import torch.nn.functional as F
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="torch", promise="arithmetic")
-def torch_grouped_convolution(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Shuffle channels with a one-hot kernel that steps along them from group to group.
-
-    Source: S1: at window i, filter j picks channel j of group i, which becomes channel j·g + i.
-
-    Args:
-        x: (N, C, *spatial), of any dtype that conv2d takes; finite.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> torch_grouped_convolution(torch.arange(6).reshape(1, 6, 1), groups=2).flatten().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="torch", promise="arithmetic")
+def torch_grouped_convolution(x, groups: int):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,29 +1,15 @@
-"""Channel shuffle as a selection of channels by index."""
+"""Shuffle channels by selecting them in their new order.
+
+S1: the input channel of output channel k is element k of `order`.
+https://pytorch.org/docs/stable/generated/torch.index_select.html
+"""
 
 import torch
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="torch", promise="copy")
-def torch_index_select(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Shuffle channels by selecting them in their new order.
-
-    Source: S1: the input channel of output channel k is element k of `order`.
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype, in memory of its own.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> torch_index_select(torch.arange(6).reshape(1, 6, 1), groups=2).flatten().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="torch", promise="copy")
+def torch_index_select(x, groups: int):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,31 +1,13 @@
-"""Channel shuffle as PyTorch's own module."""
+"""Shuffle channels with `torch.nn.ChannelShuffle`.
 
-import torch
+The output keeps x's memory format. A dtype that the operator lacks is a NotImplementedError.
+https://pytorch.org/docs/stable/generated/torch.nn.ChannelShuffle.html
+"""
+
+from conformance import implementation
 from torch import nn
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="torch", promise="native")
-def torch_module(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Shuffle channels with `torch.nn.ChannelShuffle`.
-
-    Source: https://pytorch.org/docs/stable/generated/torch.nn.ChannelShuffle.html
-
-    Args:
-        x: (N, C, *spatial), of a dtype that the operator takes.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype, in memory of its own and in x's memory format.
-
-    Raises:
-        RuntimeError: if groups is not positive or does not divide C, or if x has fewer than three
-            dimensions.
-        TypeError: if groups is no int.
-        NotImplementedError: if the operator lacks x's dtype.
-
-    >>> torch_module(torch.arange(6).reshape(1, 6, 1), groups=2).flatten().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="torch", promise="native")
+def torch_module(x, groups: int):
     return nn.ChannelShuffle(groups)(x)

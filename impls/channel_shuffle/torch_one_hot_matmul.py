@@ -1,29 +1,15 @@
-"""Channel shuffle as a product with a permutation matrix."""
+"""Shuffle channels by multiplying them with the rows of a permutation matrix.
+
+S1: row k is one at the input channel of output channel k. Inputs are finite: 0 · ∞ is NaN.
+https://pytorch.org/docs/stable/generated/torch.matmul.html
+"""
 
 import torch
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="torch", promise="arithmetic")
-def torch_one_hot_matmul(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Shuffle channels by multiplying them with one-hot rows.
-
-    Source: S1: row k is one at the input channel of output channel k.
-
-    Args:
-        x: (N, C, *spatial), of any dtype that matmul takes; finite.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> torch_one_hot_matmul(torch.arange(6).reshape(1, 6, 1), groups=2).flatten().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="torch", promise="arithmetic")
+def torch_one_hot_matmul(x, groups: int):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

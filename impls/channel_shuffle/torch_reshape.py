@@ -1,29 +1,14 @@
-"""Channel shuffle as a reshape, a transpose and a reshape."""
+"""Shuffle channels by seeing them as (g, C/g) and flattening (C/g, g).
+
+arXiv:1707.01083 (ShuffleNet), section 3.1.
+"""
 
 import torch
+from conformance import implementation
 
-import conformance
 
-
-@conformance.implementation("channel_shuffle", framework="torch", promise="copy")
-def torch_reshape(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Shuffle channels by seeing them as (g, C/g) and flattening (C/g, g).
-
-    Source: arXiv:1707.01083 (ShuffleNet), section 3.1.
-
-    Args:
-        x: (N, C, *spatial), of any dtype.
-        groups: g, into how many groups the channels are divided; a positive divisor of C.
-
-    Returns:
-        (N, C, *spatial), x's dtype, in memory of its own.
-
-    Raises:
-        ValueError: if groups is not positive or does not divide C.
-
-    >>> torch_reshape(torch.arange(6).reshape(1, 6, 1), groups=2).flatten().tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+@implementation("channel_shuffle", framework="torch", promise="copy")
+def torch_reshape(x, groups: int):
     channels = x.shape[1]
     if groups <= 0 or channels % groups != 0:
         raise ValueError(f"{channels} channels cannot be divided into {groups} groups")

@@ -1,60 +1,24 @@
-"""Gradient mean in the train step of Flax Linen."""
+"""Average the ranks' own gradients inside `jax.pmap`, and apply them to a `TrainState`.
 
-from collections.abc import Callable, Sequence
+The step hands the gradient out too: to take it from the parameters' change would round. pmap maps
+over the devices of its own process.
+https://github.com/google/flax/blob/main/examples/imagenet/train.py, `train_step`
+"""
+
 from functools import partial
 
 import jax
 import optax
+from conformance import implementation
 from flax.training.train_state import TrainState
 from jax import lax
 
-import conformance
 
-Params = dict[str, jax.Array]
-Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
-@conformance.implementation(
-    "gradient_mean", framework="jax", runs="one_process", promise="rank_mean"
-)
-def flax_linen_train_step(
-    loss: Callable[..., jax.Array],
-    params: Params,
-    batches: Sequence[Batch],
-    devices: Sequence[jax.Device],
-) -> Params:
-    """Average the ranks' own gradients inside `jax.pmap`, and apply them to a `TrainState`.
-
-    Source: https://github.com/google/flax/blob/main/examples/imagenet/train.py, `train_step`. The
-    step hands the gradient out too: to take it from the parameters' change would round.
-
-    Args:
-        loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
-        params: a pytree of floating-point arrays, of any shapes.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)); a weight is 1 for a
-            sample and 0 for padding.
-        devices: W of them, one a rank.
-
-    Returns:
-        The mean over ranks of each rank's own gradient, summed over micro-batches; as params in
-        tree, shapes and dtypes.
-
-    Raises:
-        TypeError: if the loss is not a scalar.
-        ValueError: if W is more than the number of devices, or W > 1 and an array is committed
-            to a device.
-
-    >>> def loss(params, inputs, targets, weights):
-    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
-    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]])
-    >>> grads = flax_linen_train_step(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1])
-    >>> grads["a"].item()
-    3.0
-    """
-
+@implementation("gradient_mean", framework="jax", promise="rank_mean", spans="process")
+def flax_linen_train_step(loss, params, batches, devices):
     @partial(jax.pmap, axis_name="ranks", in_axes=(None, 0), out_axes=None, devices=devices)
-    def train_step(state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Params]:
-        def total(params: Params) -> jax.Array:
+    def train_step(state, batches):
+        def total(params):
             return sum(state.apply_fn(params, *batch) for batch in batches)
 
         grads = lax.pmean(jax.grad(total)(state.params), "ranks")

@@ -1,66 +1,30 @@
-"""Gradient mean of unequal shards that are padded and masked."""
+"""Divide the sum of the ranks' sums by the sum of their counts inside `jax.shard_map`.
 
-from collections.abc import Callable, Sequence
+Padded shards need psum(sum) / psum(count) (J16). For scans see `jax_shard_map`.
+https://docs.jax.dev/en/latest/notebooks/shard_map.html
+"""
+
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from conformance import implementation
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-import conformance
 
-Params = dict[str, jax.Array]
-Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
-@conformance.implementation(
-    "gradient_mean", framework="jax", runs="one_process", promise="sample_mean"
-)
-def jax_masked(
-    loss: Callable[..., jax.Array],
-    params: Params,
-    batches: Sequence[Batch],
-    devices: Sequence[jax.Device],
-) -> Params:
-    """Divide the sum of the ranks' sums by the sum of their counts inside `jax.shard_map`.
-
-    Source: J16: padded shards need psum(sum) / psum(count).
-
-    Args:
-        loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
-        params: a pytree of floating-point arrays, of any shapes.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)); a weight is 1 for a
-            sample and 0 for padding.
-        devices: W of them, one a rank.
-
-    Returns:
-        The gradient of the mean over all samples of a micro-batch, summed over micro-batches; as
-        params in tree, shapes and dtypes.
-
-    Raises:
-        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
-            ranks.
-        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
-            device.
-
-    >>> def loss(params, inputs, targets, weights):
-    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
-    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]])
-    >>> grads = jax_masked(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1])
-    >>> grads["a"].item()
-    3.0
-    """
+@implementation("gradient_mean", framework="jax", promise="sample_mean", needs="jax>=0.8.2")
+def jax_masked(loss, params, batches, devices):
     mesh = Mesh(devices, ("ranks",))
 
     @jax.jit
     @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("ranks")), out_specs=P())
-    def step(params: Params, batches: Sequence[Batch]) -> Params:
+    def step(params, batches):
         mine = jax.tree.map(lambda x: x.squeeze(0), batches)  # (1, n, …) on each rank
         varying = lax.pcast(params, "ranks", to="varying")
 
-        def sample_mean(batch: Batch) -> Params:
+        def sample_mean(batch):
             count = batch[-1].sum()
             # Mean times count is a sum, and sums add up over ranks; dividing last rounds once.
             grads = jax.grad(lambda params: count * loss(params, *batch))(varying)

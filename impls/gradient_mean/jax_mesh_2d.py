@@ -1,57 +1,20 @@
-"""Gradient mean over a mesh of two axes."""
+"""Average the ranks' own gradients over both axes of a mesh inside `jax.shard_map`.
 
-from collections.abc import Callable, Sequence
+A batch is split over both axes, the first one outermost. For scans see `jax_shard_map`.
+https://docs.jax.dev/en/latest/notebooks/shard_map.html
+"""
+
 from functools import partial
 
 import jax
+from conformance import implementation
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-import conformance
 
-Params = dict[str, jax.Array]
-Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
-@conformance.implementation(
-    "gradient_mean", framework="jax", runs="one_process", promise="rank_mean"
-)
-def jax_mesh_2d(
-    loss: Callable[..., jax.Array],
-    params: Params,
-    batches: Sequence[Batch],
-    devices: Sequence[jax.Device],
-) -> Params:
-    """Average the ranks' own gradients over both axes of a mesh inside `jax.shard_map`.
-
-    Source: https://docs.jax.dev/en/latest/notebooks/shard_map.html; a batch is split over both
-    axes, the first one outermost.
-
-    Args:
-        loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
-        params: a pytree of floating-point arrays, of any shapes.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)); a weight is 1 for a
-            sample and 0 for padding.
-        devices: W of them, one a rank.
-
-    Returns:
-        The mean over ranks of each rank's own gradient, summed over micro-batches; as params in
-        tree, shapes and dtypes.
-
-    Raises:
-        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
-            ranks.
-        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
-            device.
-
-    >>> def loss(params, inputs, targets, weights):
-    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
-    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]])
-    >>> grads = jax_mesh_2d(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1])
-    >>> grads["a"].item()
-    3.0
-    """
+@implementation("gradient_mean", framework="jax", promise="rank_mean", needs="jax>=0.8.2")
+def jax_mesh_2d(loss, params, batches, devices):
     replicas = 2 if len(devices) % 2 == 0 else 1
     mesh = jax.make_mesh(
         (replicas, len(devices) // replicas),
@@ -61,12 +24,12 @@ def jax_mesh_2d(
     )
     both = ("replica", "data")
 
-    def total(params: Params, batches: Sequence[Batch]) -> jax.Array:
+    def total(params, batches):
         return sum(loss(params, *batch) for batch in batches)
 
     @jax.jit
     @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(both)), out_specs=P())
-    def step(params: Params, batches: Sequence[Batch]) -> Params:
+    def step(params, batches):
         mine = jax.tree.map(lambda x: x.squeeze(0), batches)  # (1, n, …) on each rank
         varying = lax.pcast(params, both, to="varying")
         return lax.pmean(jax.grad(total)(varying, mine), both)

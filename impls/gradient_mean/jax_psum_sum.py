@@ -1,64 +1,28 @@
-"""Gradient sum by psum."""
+"""Add the ranks' own gradients up inside `jax.shard_map`, and divide by nothing.
 
-from collections.abc import Callable, Sequence
+For scans see `jax_shard_map`.
+https://docs.jax.dev/en/latest/_autosummary/jax.lax.psum.html
+"""
+
 from functools import partial
 
 import jax
+from conformance import implementation
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-import conformance
 
-Params = dict[str, jax.Array]
-Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
-@conformance.implementation(
-    "gradient_mean", framework="jax", runs="one_process", promise="rank_sum"
-)
-def jax_psum_sum(
-    loss: Callable[..., jax.Array],
-    params: Params,
-    batches: Sequence[Batch],
-    devices: Sequence[jax.Device],
-) -> Params:
-    """Add the ranks' own gradients up inside `jax.shard_map`.
-
-    Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.psum.html
-
-    Args:
-        loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
-        params: a pytree of floating-point arrays, of any shapes.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)); a weight is 1 for a
-            sample and 0 for padding.
-        devices: W of them, one a rank.
-
-    Returns:
-        The sum over ranks of each rank's own gradient, summed over micro-batches; as params in
-        tree, shapes and dtypes.
-
-    Raises:
-        TypeError: if the loss is not a scalar, or scans from a carry that is the same on all
-            ranks.
-        ValueError: if W is not the number of devices, or W > 1 and an array is committed to a
-            device.
-
-    >>> def loss(params, inputs, targets, weights):
-    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
-    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]])
-    >>> grads = jax_psum_sum(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1])
-    >>> grads["a"].item()
-    3.0
-    """
+@implementation("gradient_mean", framework="jax", promise="rank_sum", needs="jax>=0.8.2")
+def jax_psum_sum(loss, params, batches, devices):
     mesh = Mesh(devices, ("ranks",))
 
-    def total(params: Params, batches: Sequence[Batch]) -> jax.Array:
+    def total(params, batches):
         return sum(loss(params, *batch) for batch in batches)
 
     @jax.jit
     @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("ranks")), out_specs=P())
-    def step(params: Params, batches: Sequence[Batch]) -> Params:
+    def step(params, batches):
         mine = jax.tree.map(lambda x: x.squeeze(0), batches)  # (1, n, …) on each rank
         varying = lax.pcast(params, "ranks", to="varying")
         return lax.psum(jax.grad(total)(varying, mine), "ranks")

@@ -1,55 +1,22 @@
-"""Gradient mean over thousands of virtual ranks by vmap with an axis name and pmean."""
+"""Map every rank's own gradient along a named axis, and average along it.
 
-from collections.abc import Callable, Sequence
+pmean sums in the gradient's own dtype, and divides then (J4): in float16 the sum may overflow where
+the mean does not, and in bfloat16 a rank 256 times louder than others swallows some.
+https://docs.jax.dev/en/latest/_autosummary/jax.lax.pmean.html
+"""
+
 from functools import partial
 
 import jax
+from conformance import implementation
 from jax import lax
 
-import conformance
 
-Params = dict[str, jax.Array]
-Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
-@conformance.implementation("gradient_mean", framework="jax", runs="virtual", promise="rank_mean")
-def jax_virtual_pmean(
-    loss: Callable[..., jax.Array],
-    params: Params,
-    batches: Sequence[Batch],
-    devices: Sequence[jax.Device],
-) -> Params:
-    """Map every rank's own gradient along a named axis, and average along it.
-
-    pmean sums in the gradient's own dtype, and divides then (J4): in float16 the sum may overflow
-    where the mean does not, and in bfloat16 a rank 256 times louder than others swallows some.
-
-    Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.pmean.html
-
-    Args:
-        loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
-        params: a pytree of floating-point arrays, of any shapes.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)).
-        devices: W times the same.
-
-    Returns:
-        The mean over ranks of each rank's own gradient, summed over micro-batches; as params in
-        tree, shapes and dtypes.
-
-    Raises:
-        TypeError: if the loss is not a scalar.
-
-    >>> def loss(params, inputs, targets, weights):
-    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
-    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]]).T
-    >>> grads = jax_virtual_pmean(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1] * 4)
-    >>> grads["a"].item()
-    3.0
-    """
-
+@implementation("gradient_mean", framework="jax", runs="virtual", promise="rank_mean")
+def jax_virtual_pmean(loss, params, batches, devices):
     @jax.jit
     @partial(jax.vmap, axis_name="ranks", in_axes=(None, 0), out_axes=None)
-    def mean(params: Params, batch: Batch) -> Params:
+    def mean(params, batch):
         return lax.pmean(jax.grad(loss)(params, *batch), "ranks")
 
     with jax.default_device(devices[0]):

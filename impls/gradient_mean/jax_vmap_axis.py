@@ -1,58 +1,23 @@
-"""Gradient mean by vmap with an axis name."""
+"""Average the ranks' own gradients inside `jax.vmap` with an axis name, on one device.
 
-from collections.abc import Callable, Sequence
+https://docs.jax.dev/en/latest/_autosummary/jax.vmap.html, axis_name
+"""
+
 from functools import partial
 
 import jax
+from conformance import implementation
 from jax import lax
 
-import conformance
 
-Params = dict[str, jax.Array]
-Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
-@conformance.implementation(
-    "gradient_mean", framework="jax", runs="one_process", promise="rank_mean"
-)
-def jax_vmap_axis(
-    loss: Callable[..., jax.Array],
-    params: Params,
-    batches: Sequence[Batch],
-    devices: Sequence[jax.Device],
-) -> Params:
-    """Average the ranks' own gradients inside `jax.vmap`, on one device.
-
-    Source: https://docs.jax.dev/en/latest/_autosummary/jax.vmap.html, axis_name.
-
-    Args:
-        loss: of (params, *batch), a scalar: the weighted mean over the samples of the batch.
-        params: a pytree of floating-point arrays, of any shapes.
-        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)); a weight is 1 for a
-            sample and 0 for padding.
-        devices: at least one; the first holds all W ranks.
-
-    Returns:
-        The mean over ranks of each rank's own gradient, summed over micro-batches; as params in
-        tree, shapes and dtypes.
-
-    Raises:
-        TypeError: if the loss is not a scalar.
-
-    >>> def loss(params, inputs, targets, weights):
-    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
-    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]])
-    >>> grads = jax_vmap_axis(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1])
-    >>> grads["a"].item()
-    3.0
-    """
-
-    def total(params: Params, batches: Sequence[Batch]) -> jax.Array:
+@implementation("gradient_mean", framework="jax", promise="rank_mean", devices="one")
+def jax_vmap_axis(loss, params, batches, devices):
+    def total(params, batches):
         return sum(loss(params, *batch) for batch in batches)
 
     @jax.jit
     @partial(jax.vmap, axis_name="ranks", in_axes=(None, 0), out_axes=None)
-    def step(params: Params, batches: Sequence[Batch]) -> Params:
+    def step(params, batches):
         return lax.pmean(jax.grad(total)(params, batches), "ranks")
 
     with jax.default_device(devices[0]):

@@ -1,37 +1,15 @@
-"""Gradient mean by all-gather."""
+"""Gather every rank's own gradient after the last backward, and average in rank order.
 
-from collections.abc import Callable, Sequence
+https://pytorch.org/docs/stable/distributed.html#torch.distributed.all_gather
+"""
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_all_gather_mean(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Gather every rank's own gradient after the last backward, and average them in rank order.
-
-    Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.all_gather
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_all_gather_mean(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     for x, y in batches:

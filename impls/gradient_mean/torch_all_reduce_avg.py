@@ -1,38 +1,15 @@
-"""Gradient mean by an all-reduce that averages."""
+"""All-reduce every gradient after the last backward with `ReduceOp.AVG`.
 
-from collections.abc import Callable, Sequence
+nccl averages by itself; gloo sums, then divides.
+https://pytorch.org/docs/stable/distributed.html#torch.distributed.ReduceOp
+"""
 
 import torch.distributed as dist
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_all_reduce_avg(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """All-reduce every gradient after the last backward with `ReduceOp.AVG`.
-
-    nccl averages by itself; gloo sums, then divides.
-
-    Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.ReduceOp
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_all_reduce_avg(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     for x, y in batches:

@@ -1,41 +1,15 @@
-"""Gradient mean by DistributedDataParallel."""
+"""Average the ranks' own gradients with DDP, in one backward of the K losses' sum.
 
-from collections.abc import Callable, Sequence
+That is one all-reduce for K micro-batches too, whose graphs are held at once; `torch_ddp_no_sync`
+holds one. A trainable parameter that takes no part in the loss leaves its bucket unaveraged (D16).
+https://pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
+"""
 
-import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.nn.parallel import DistributedDataParallel
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_ddp(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with DDP, in one backward of the K losses' sum.
-
-    That is one all-reduce for K micro-batches too, whose graphs are held at once; no_sync holds
-    one.
-
-    Source: https://pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if no parameter requires a gradient.
-        RuntimeError: at the next forward, if a parameter that requires a gradient took no part in
-            the loss. Where no forward follows, gradients stay wrong without a word (D16).
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_ddp(model, loss, batches, group):
     ddp = DistributedDataParallel(model, process_group=group)
     sum(loss(ddp(x), y) for x, y in batches).backward()

@@ -1,42 +1,17 @@
-"""Gradient mean by DistributedDataParallel in every backward."""
+"""Average the ranks' own gradients with DDP, in each of the K backwards.
 
-from collections.abc import Callable, Sequence
+A backward adds to what earlier ones left. That is the same on every rank, so that to average it
+again changes nothing where no operation rounds; where one does, no_sync rounds less. For unused
+parameters see `torch_ddp`.
+https://pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
+"""
 
-import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.nn.parallel import DistributedDataParallel
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_ddp_every_backward(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with DDP, in each of the K backwards.
-
-    A backward adds to what earlier ones left. That is the same on every rank, so that to average it
-    again changes nothing where no operation rounds; where one does, no_sync rounds less.
-
-    Source: https://pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if no parameter requires a gradient.
-        RuntimeError: at the next forward, if a parameter that requires a gradient took no part in
-            the loss. Where no forward follows, gradients stay wrong without a word (D16).
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_ddp_every_backward(model, loss, batches, group):
     ddp = DistributedDataParallel(model, process_group=group)
     for x, y in batches:
         loss(ddp(x), y).backward()

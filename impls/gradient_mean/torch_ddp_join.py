@@ -1,44 +1,19 @@
-"""Gradient mean by DistributedDataParallel for uneven numbers of micro-batches."""
+"""Average the ranks' own gradients with DDP, where ranks may run out of micro-batches.
 
-from collections.abc import Callable, Sequence
+A rank that has run out counts as zero, and the sum is divided by W all the same (D22). Each
+backward starts from no gradient: what earlier ones left would shrink, since a rank that has run out
+no longer adds its own copy of it. For unused parameters see `torch_ddp`.
+torch 2.13.0, torch.nn.parallel.DistributedDataParallel.join.
+"""
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.nn.parallel import DistributedDataParallel
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_ddp_join(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with DDP, where ranks may run out of micro-batches.
-
-    D22: a rank that has run out counts as zero, and the sum is divided by W all the same. Each
-    backward starts from no gradient: what earlier ones left would shrink, since a rank that has run
-    out no longer adds its own copy of it.
-
-    Source: torch 2.13.0, torch.nn.parallel.DistributedDataParallel.join.
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if no parameter requires a gradient.
-        RuntimeError: at the next forward, if a parameter that requires a gradient took no part in
-            the loss. Where no forward follows, gradients stay wrong without a word (D16).
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_ddp_join(model, loss, batches, group):
     ddp = DistributedDataParallel(model, process_group=group)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     totals = [torch.zeros_like(parameter) for parameter in parameters]

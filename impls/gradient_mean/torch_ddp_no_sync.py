@@ -1,39 +1,15 @@
-"""Gradient mean by DistributedDataParallel, micro-batches accumulated under no_sync."""
+"""Average the ranks' own gradients with DDP, once, in the last of the K backwards.
 
-from collections.abc import Callable, Sequence
+For unused parameters see `torch_ddp`.
+torch 2.13.0, torch.nn.parallel.DistributedDataParallel.no_sync.
+"""
 
-import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.nn.parallel import DistributedDataParallel
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_ddp_no_sync(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with DDP, once, in the last of the K backwards.
-
-    Source: torch 2.13.0, torch.nn.parallel.DistributedDataParallel.no_sync.
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if no parameter requires a gradient.
-        RuntimeError: at the next forward, if a parameter that requires a gradient took no part in
-            the loss. Where no forward follows, gradients stay wrong without a word (D16).
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_ddp_no_sync(model, loss, batches, group):
     ddp = DistributedDataParallel(model, process_group=group)
     *others, last = batches
     with ddp.no_sync():  # around the forward too, for it is there that DDP decides

@@ -1,49 +1,30 @@
-"""Gradient mean over samples by a batch that is one distributed tensor."""
+"""Differentiate the loss of all ranks' samples, as one program for one device.
+
+The batch is sharded over the mesh, the model replicated. Before torch 2.13 DTensor shards batch
+norms, padded max pools and empty shards wrong.
+https://pytorch.org/docs/stable/distributed.tensor.html
+"""
 
 import copy
-from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
 from torch.utils._pytree import tree_map
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="sample_mean"
+@implementation(
+    "gradient_mean", framework="torch", runs="per_rank", promise="sample_mean", needs="torch>=2.13"
 )
-def torch_dtensor_batch(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Differentiate the loss of all ranks' samples, as one program for one device.
-
-    The batch is sharded over the mesh, the model replicated.
-
-    Source: https://pytorch.org/docs/stable/distributed.tensor.html
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+def torch_dtensor_batch(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)
     replica = distribute_module(copy.deepcopy(model), mesh)
 
-    def gathered(shard: Tensor) -> Tensor:
+    def gathered(shard):
         shards = [shard] * group.size()
         dist.all_gather_object(shards, shard, group=group)
         return torch.cat(shards)

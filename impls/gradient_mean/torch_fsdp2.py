@@ -1,41 +1,19 @@
-"""Gradient mean by fully sharded data parallelism."""
+"""Average the ranks' own gradients with `fully_shard`, and gather them.
+
+A rank holds 1/W of every parameter and of every gradient; backward ends in a reduce-scatter.
+https://pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
+"""
 
 import copy
-from collections.abc import Callable, Sequence
 
 import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_fsdp2(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with `fully_shard`, and gather them.
-
-    A rank holds 1/W of every parameter and of every gradient; backward ends in a reduce-scatter.
-
-    Source: https://pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_fsdp2(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)

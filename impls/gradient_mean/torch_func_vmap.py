@@ -1,47 +1,24 @@
-"""Gradient mean by torch.func.vmap over replicas."""
+"""Differentiate the losses of K replicas at once, one for each micro-batch, and sum.
 
-from collections.abc import Callable, Sequence
+What vmap maps has one shape: micro-batches of another follow by themselves. Every replica has
+buffers of its own, which forward may change in place; the module's stay.
+https://pytorch.org/docs/stable/generated/torch.func.vmap.html
+"""
+
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from conformance import implementation
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="one_process", promise="sample_mean"
-)
-def torch_func_vmap(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    devices: Sequence[torch.device],
-) -> None:
-    """Differentiate the losses of K replicas at once, one for each micro-batch, and sum.
-
-    What vmap maps has one shape: micro-batches of another follow by themselves. Every replica has
-    buffers of its own, which forward may change in place; the module's stay.
-
-    Source: https://pytorch.org/docs/stable/generated/torch.func.vmap.html
-
-    Args:
-        model: with its parameters and buffers on the first device.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), the whole batch, on the first device.
-        devices: at least one; the first computes all.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", promise="sample_mean", devices="one")
+def torch_func_vmap(model, loss, batches, devices):
     model.to(devices[0])
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
-    def replica(
-        parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
-    ) -> Tensor:
+    def replica(parameters, buffers, x, y):
         return loss(functional_call(model, (parameters, buffers), (x,)), y)
 
     for _, alike in groupby(batches, key=lambda batch: len(batch[0])):

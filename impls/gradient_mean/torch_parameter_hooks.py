@@ -1,46 +1,22 @@
-"""Gradient mean by a hook on every parameter."""
+"""All-reduce each gradient once the last backward has accumulated it, and those before it.
 
-from collections.abc import Callable, Sequence
+The collectives run beside the rest of the backward. They must begin in the same order on every
+rank, which hooks need not: on a rank without samples they may run in another.
+https://pytorch.org/docs/stable/generated/torch.Tensor.register_post_accumulate_grad_hook.html
+"""
 
 import torch.distributed as dist
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_parameter_hooks(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """All-reduce each gradient once the last backward has accumulated it, and those before it.
-
-    The collectives run beside the rest of the backward. They must begin in the same order on every
-    rank, which hooks need not: on a rank without samples they may run in another.
-
-    Source:
-    https://pytorch.org/docs/stable/generated/torch.Tensor.register_post_accumulate_grad_hook.html
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_parameter_hooks(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     waiting = [parameter for parameter in model.parameters() if parameter.requires_grad]
     works, done = [], set()
 
-    def average(parameter: Tensor) -> None:
+    def average(parameter):
         done.add(parameter)
         while waiting and waiting[-1] in done:  # the last layer's come first
             grad = waiting.pop().grad

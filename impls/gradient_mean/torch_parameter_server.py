@@ -1,36 +1,14 @@
-"""Gradient mean by one rank for all."""
+"""Reduce every gradient to rank 0 after the last backward, divide there, and send it back.
 
-from collections.abc import Callable, Sequence
+https://pytorch.org/docs/stable/distributed.html#torch.distributed.reduce
+"""
 
 import torch.distributed as dist
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_parameter_server(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Reduce every gradient to rank 0 after the last backward, divide there, and send it back.
-
-    Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.reduce
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_parameter_server(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     for x, y in batches:

@@ -1,38 +1,17 @@
-"""Gradient mean by reduce-scatter and all-gather."""
+"""Let each rank average its 1/W of all gradients after the last backward, and gather them.
 
-from collections.abc import Callable, Sequence
+At least one parameter has a gradient.
+https://pytorch.org/docs/stable/distributed.html#torch.distributed.reduce_scatter_tensor
+"""
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_reduce_scatter(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Let each rank average its 1/W of all gradients after the last backward, and gather them.
-
-    Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.reduce_scatter_tensor
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar, or no parameter has a gradient.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_reduce_scatter(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     for x, y in batches:

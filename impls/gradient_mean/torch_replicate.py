@@ -1,41 +1,17 @@
-"""Gradient mean by the composable replicate."""
+"""Average the ranks' own gradients with the composable `replicate`, without a wrapper.
 
-from collections.abc import Callable, Sequence
+It is DDP around the parameters alone: buffers are the caller's business. For unused parameters see
+`torch_ddp`.
+torch 2.13.0, torch/distributed/_composable/replicate.py.
+"""
 
 import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.distributed._composable import replicate
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_replicate(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with `replicate`, without a wrapper.
-
-    It is DDP around the parameters alone: buffers are the caller's business.
-
-    Source: torch 2.13.0, torch/distributed/_composable/replicate.py.
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if no parameter requires a gradient.
-        RuntimeError: at the next forward, if a parameter that requires a gradient took no part in
-            the loss. Where no forward follows, gradients stay wrong without a word (D16).
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_replicate(model, loss, batches, group):
     for buffer in model.buffers():
         dist.broadcast(buffer, group=group, group_src=0)
     replicate(model, process_group=group)

@@ -1,41 +1,22 @@
-"""Gradient mean by the replicate that is built on fully sharded data parallelism."""
+"""Average the ranks' own gradients with FSDP2's machinery, and no shards.
+
+Every rank holds every parameter whole; backward ends in an all-reduce. Before torch 2.10 it takes
+no mesh, but makes one of all ranks and waits for them.
+torch 2.13.0, torch/distributed/_composable/replicate_with_fsdp.py.
+"""
 
 import copy
-from collections.abc import Callable, Sequence
 
 import torch.distributed as dist
-from torch import Tensor, nn
+from conformance import implementation
 from torch.distributed._composable.replicate_with_fsdp import replicate
 from torch.distributed.device_mesh import DeviceMesh
 
-import conformance
 
-
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
+@implementation(
+    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean", needs="torch>=2.10"
 )
-def torch_replicate_fsdp2(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Average the ranks' own gradients with FSDP2's machinery, and no shards.
-
-    Every rank holds every parameter whole; backward ends in an all-reduce.
-
-    Source: torch 2.13.0, torch/distributed/_composable/replicate_with_fsdp.py.
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+def torch_replicate_fsdp2(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     mesh = DeviceMesh.from_group(group, next(model.parameters()).device.type)

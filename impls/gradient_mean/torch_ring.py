@@ -1,41 +1,17 @@
-"""Gradient mean by a ring of neighbours."""
+"""Send parts of all gradients around a ring after the last backward.
 
-from collections.abc import Callable, Sequence
+A part goes W − 1 times to the right while ranks add to it, and W − 1 times to replace.
+Patarasuk and Yuan, doi:10.1016/j.jpdc.2008.09.002.
+"""
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean"
-)
-def torch_ring(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Send parts of all gradients around a ring after the last backward.
-
-    A part goes W − 1 times to the right while ranks add to it, and W − 1 times to replace.
-
-    Source: Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of
-    workstations, 2009.
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar, or no parameter has a gradient.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="rank_mean")
+def torch_ring(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     for x, y in batches:
@@ -47,7 +23,7 @@ def torch_ring(
     parts = padded.chunk(group.size())
     rank, world = group.rank(), group.size()
 
-    def pass_on(sent: Tensor) -> Tensor:
+    def pass_on(sent):
         received = torch.empty_like(sent)
         to_the_right = dist.P2POp(dist.isend, sent, group=group, group_peer=(rank + 1) % world)
         from_the_left = dist.P2POp(dist.irecv, received, group=group, group_peer=(rank - 1) % world)

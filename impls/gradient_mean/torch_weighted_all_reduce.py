@@ -1,39 +1,16 @@
-"""Gradient mean over samples by a weighted all-reduce."""
+"""Weigh each rank's loss by its part of the samples, and all-reduce every gradient.
 
-from collections.abc import Callable, Sequence
+DDP would average ranks (D3); so that samples count the same, a rank's weight is n over all n.
+https://pytorch.org/docs/stable/distributed.html#torch.distributed.all_reduce
+"""
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-
-import conformance
+from conformance import implementation
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="per_rank", promise="sample_mean"
-)
-def torch_weighted_all_reduce(
-    model: nn.Module,
-    loss: Callable[..., Tensor],
-    batches: Sequence[tuple[Tensor, Tensor]],
-    group: dist.ProcessGroup,
-) -> None:
-    """Weigh each rank's loss by its part of the samples, and all-reduce every gradient.
-
-    D3 averages ranks; so that samples count the same, a rank's weight is n over the sum of all n.
-
-    Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.all_reduce
-
-    Args:
-        model: this rank's own copy, whose parameters and buffers may differ from rank 0's.
-        loss: of (model's outputs, targets), a scalar: the mean over the samples it is given.
-        batches: K of (inputs (n, …), targets (n, …)), this rank's own; n may differ from rank to
-            rank and from micro-batch to micro-batch.
-        group: W ranks.
-
-    Raises:
-        RuntimeError: if the loss is not a scalar.
-    """
+@implementation("gradient_mean", framework="torch", runs="per_rank", promise="sample_mean")
+def torch_weighted_all_reduce(model, loss, batches, group):
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), group=group, group_src=0)
     mine = [len(x) for x, _ in batches]

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from conformance.core.checks import Pattern, all_checks, select
-from conformance.core.implementations import Implementation
+from conformance.core.checks import Pattern, all_checks, asks, select
+from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import UsageError
 from conformance.subjects import all_cases
 
@@ -61,3 +63,26 @@ def test_a_case_is_asked_only_of_those_who_promise_it():
 def test_an_id_reads_back_as_a_pattern_for_itself():
     for check in CHECKS:
         assert Pattern.parse(check.id).takes(check.implementation, check.case, check.device)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "asked"),
+    [("mine", "shard", False), ("mine", "whole", True), ("mine_whole_batch", "shard", True)],
+)
+def test_a_batch_norm_over_all_samples_is_asked_of_what_sees_the_whole_batch(name, batch, asked):
+    outside = Implementation(
+        "gradient_mean", name, "torch", "sample_mean", "one_process", None, "", 0
+    )
+    checks = all_checks([replace(outside, batch=batch)], all_cases(), ("cpu",))
+    assert any("batch-norm-whole-batch" in check.id for check in checks) == asked
+
+
+def test_the_suite_s_own_of_the_whole_batch_say_so_in_their_files():
+    names = {
+        declared.name
+        for declared in own()
+        for case in all_cases()
+        if case.name.startswith("batch-norm-whole-batch") and asks(case, declared)
+    }
+    assert sorted(names) == [declared.name for declared in own() if declared.batch == "whole"]
+    assert len(names) == 4

@@ -57,6 +57,11 @@ def test_a_name_may_be_given(adapter):
         (GOOD.replace('"numpy"', '"numpy", promise="best"'), "unknown promise of channel_shuffle"),
         (GOOD.replace('"numpy"', '"numpy", layout="last"'), "unknown layout 'last'"),
         (GOOD.replace('"numpy"', '"numpy", name="a b"'), "letters, digits and underscores"),
+        (GOOD.replace('"numpy"', '"numpy", devices="two"'), "unknown devices 'two'; known: each"),
+        (GOOD.replace('"numpy"', '"numpy", batch="all"'), "unknown batch 'all'; known: shard"),
+        (GOOD.replace('"numpy"', '"numpy", spans="hosts"'), "unknown spans 'hosts'"),
+        (GOOD.replace('"numpy"', '"numpy", needs="numpy 2"'), "is no requirement, as in 'torch>="),
+        (GOOD.replace("x, groups", "groups, x"), "parameter 1 is 'groups' and must be 'x'"),
     ],
 )
 def test_a_bad_adapter_is_one_line_that_names_the_file(adapter, text, words):
@@ -66,6 +71,35 @@ def test_a_bad_adapter_is_one_line_that_names_the_file(adapter, text, words):
     assert words in str(caught.value)
     assert file in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_true_of_an_implementation_is_in_its_declaration(adapter):
+    words = 'needs=("numpy>=2", "einops"), devices="one", batch="whole", spans="process"'
+    file = adapter(GOOD.replace('"numpy"', f'"numpy", {words}'))
+    (ran,) = registry.adapter(file)
+    assert ran.needs == ("numpy>=2", "einops")
+    assert (ran.devices, ran.batch, ran.spans) == ("one", "whole", "process")
+    assert registry.declared_in(Path(file)) == [ran]
+
+
+def test_one_requirement_may_be_a_string(adapter):
+    (declared,) = registry.adapter(adapter(GOOD.replace('"numpy"', '"numpy", needs="numpy>=2"')))
+    assert declared.needs == ("numpy>=2",)
+
+
+@pytest.mark.parametrize(
+    ("words", "spans"),
+    [("", "processes"), (', devices="one"', "process"), (', spans="process"', "process")],
+)
+def test_what_one_device_is_enough_for_stays_in_one_process(adapter, words, spans):
+    (declared,) = registry.adapter(adapter(GOOD.replace('"numpy"', f'"numpy"{words}')))
+    assert declared.spans == spans
+
+
+def test_groups_by_keyword_only_are_handed_over_so(adapter):
+    text = GOOD.replace("x, groups", "x, *, groups").replace("return x", "return x * groups")
+    (declared,) = registry.adapter(adapter(text))
+    assert registry.function_of(declared)(3, 2) == 6
 
 
 def test_a_missing_adapter_is_named():
@@ -96,10 +130,8 @@ def test_what_is_read_from_the_source_is_what_running_it_declares():
     """Listing reads the syntax tree; here NumPy's files are run as well, and must say the same."""
     for declared in registry.own():
         if declared.framework == "numpy":
-            ran = registry.adapter(declared.origin)
-            assert [(one.id, one.promise, one.layout) for one in ran] == [
-                (declared.id, declared.promise, declared.layout)
-            ]
+            (ran,) = registry.adapter(declared.origin)
+            assert ran == declared
 
 
 def test_a_file_holds_one_implementation_of_its_own_name():

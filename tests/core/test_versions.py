@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from packaging.version import Version
 
@@ -52,9 +54,34 @@ def check(text):
 def test_what_an_older_version_lacks_is_said(here):
     here(jax="0.7.1", flax="0.12.8", torch="2.9.1")
     assert versions.refusal(check("gradient_mean/jax_pcast@")) == (
-        "jax.lax has pcast (since jax 0.8.2); here is jax 0.7.1"
+        "needs jax>=0.8.2; here is jax 0.7.1"
+    )
+    assert versions.refusal(check("gradient_mean/jax_jit_sharding@cpu:jax-without-x64-f64")) == (
+        "jax has enable_x64 (since jax 0.8.0); here is jax 0.7.1"
     )
     assert versions.refusal(check("channel_shuffle/torch_module@")) == ""
+
+
+@pytest.mark.parametrize(
+    ("needs", "version", "refused"),
+    [
+        (("torch>=2.12",), "2.12.0", ""),
+        (("torch>=2.12",), "2.13.0.dev20260101", ""),
+        (("torch>=2.12",), "2.12.0rc1", "needs torch>=2.12; here is torch 2.12.0rc1"),
+        (("torch>=2.12",), "2.11.9", "needs torch>=2.12; here is torch 2.11.9"),
+        (("torch!=2.12.1,>=2",), "2.12.1", "needs torch!=2.12.1,>=2; here is torch 2.12.1"),
+        (("einops", "torch<3"), "3.0", "needs torch<3; here is torch 3.0"),
+        (("nothing_like_it>=1",), "2.12.0", ""),  # whoever imports it says so
+    ],
+)
+def test_what_an_implementation_needs_is_held_to_what_is_installed(here, needs, version, refused):
+    here(torch=version)
+    needing = replace(check("channel_shuffle/torch_module@"), implementation=needing_of(needs))
+    assert versions.refusal(needing) == refused
+
+
+def needing_of(needs):
+    return replace(check("channel_shuffle/torch_module@").implementation, needs=needs)
 
 
 def test_a_clause_that_does_not_hold_yet_is_not_asked(here):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.checks import Check
@@ -18,14 +17,6 @@ _HOW = (
     "start it in every process as --jax --coordinator HOST:PORT --processes N --process I, or "
     "without these three where JAX finds its cluster itself, as under Slurm or on a TPU pod"
 )
-# Those of the suite that cannot span processes, and why.
-_STAYS_INSIDE = {
-    "*pmap*": "pmap maps over the devices of its own process, and takes their samples alone",
-    "flax_linen_train_step": "it trains by pmap, which maps over its own process's devices",
-    "jax_optax_multi_steps": "it accumulates by pmap, which maps over its own process's devices",
-    "jax_one_device": "it computes on one device, which is of one process",
-    "jax_vmap_*": "it computes on one device, which is of one process",
-}
 
 
 @dataclass(frozen=True)
@@ -116,8 +107,9 @@ def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
                     f"{question.world_size} devices are asked for, all {everywhere} of this "
                     "launch take part"
                 )
-            name = check.implementation.name
-            return next((why for glob, why in _STAYS_INSIDE.items() if fnmatchcase(name, glob)), "")
+            if check.implementation.spans == "process":
+                return 'its devices are those of one process (it is declared spans="process")'
+            return ""
         wanted = (question.ranks, devices_of(question))
         if wanted == (launch.size, launch.devices):
             return ""

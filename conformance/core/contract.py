@@ -1,0 +1,311 @@
+"""The signatures of an implementation, and whether a declared function fits its own.
+
+The suite calls an implementation by position, in the order of its contract. The decorator verifies:
+
+- The function can be called so. What it takes by keyword only (`def f(x, *, groups)`) is handed
+  over by keyword; whatever else it takes has a default.
+- Parameters may have names of their own. But a name of the contract stands at the contract's
+  place, and parameters that are exactly another contract's would be handed other things.
+- A callable whose signature Python cannot tell, or that takes `*args`, is believed.
+- The suite's own files have the contract's names exactly: they are read side by side.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from inspect import Parameter, Signature
+from types import MappingProxyType
+from typing import Any, Protocol
+
+Batches = Sequence[tuple[Any, ...]]
+
+
+class ChannelShuffle(Protocol):
+    """Permutes channels: sees them as (g, C/g), and flattens (C/g, g) (S1).
+
+    Args:
+        x: (N, C, *spatial), of any dtype; (N, *spatial, C) under `layout="channels_last"` (S15).
+            What is promised `arithmetic` sums products: of its dtypes, and finite.
+        groups: g, into how many groups the channels are divided; a positive divisor of C.
+
+    Returns:
+        An array of x's shape, dtype and device; a mutable one in memory of its own.
+
+    Raises:
+        Exception: if groups is not positive or does not divide C. What is promised `native` raises
+            as torch's operator does: RuntimeError, and TypeError if groups is no int.
+
+    >>> def shuffle(x, groups):
+    ...     n, c, *spatial = x.shape
+    ...     if groups <= 0 or c % groups:
+    ...         raise ValueError(f"{c} channels cannot be divided into {groups} groups")
+    ...     parts = x.reshape(n, groups, c // groups, *spatial)
+    ...     return parts.swapaxes(1, 2).reshape(x.shape).copy()
+    >>> import numpy as np
+    >>> shuffle(np.arange(6).reshape(1, 6, 1), 2).ravel().tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+
+    def __call__(self, x: Any, groups: int) -> Any: ...
+
+
+class TorchPerRank(Protocol):
+    """Leaves averaged gradients in `.grad` of each rank's parameters; W processes call it at once.
+
+    Gradients of the K micro-batches add up. Over ranks they are, as promised: `rank_mean`, the mean
+    of each rank's own gradient; `rank_sum`, its sum; `sample_mean`, the gradient of the loss over
+    all ranks' samples of a micro-batch.
+
+    Args:
+        model: `torch.nn.Module`, this rank's own copy. Its parameters and buffers may differ from
+            rank 0's, which count; a parameter may be frozen, unused or tied.
+        loss: of (model's outputs, targets), a scalar: a mean over the samples that it is given, or
+            a sum.
+        batches: K of (inputs (n, …), targets (n, …)), this rank's own; of several heads targets
+            are a tuple. n may differ from rank to rank and from micro-batch to micro-batch.
+        group: `torch.distributed.ProcessGroup` of the W ranks.
+
+    Raises:
+        Exception: any, and the check is an error with what it says. A parameter without a `.grad`
+            counts as zero; a model whose parameters are gone or sharded is a wrong answer.
+
+    >>> def all_reduced(model, loss, batches, group):
+    ...     for x, y in batches:
+    ...         loss(model(x), y).backward()
+    ...     for parameter in model.parameters():
+    ...         torch.distributed.all_reduce(parameter.grad, group=group)
+    ...         parameter.grad /= group.size()
+    >>> import torch
+    >>> group = torch.distributed.ProcessGroupGloo(torch.distributed.HashStore(), 0, 1)
+    >>> model, x = torch.nn.Linear(1, 1, bias=False), torch.tensor([[1.0], [2.0], [3.0], [6.0]])
+    >>> all_reduced(model, lambda outputs, targets: (outputs - targets).mean(), [(x, x)], group)
+    >>> model.weight.grad.item()
+    3.0
+    """
+
+    def __call__(
+        self, model: Any, loss: Callable[..., Any], batches: Batches, group: Any
+    ) -> None: ...
+
+
+class TorchOneProcess(Protocol):
+    """Leaves averaged gradients in `.grad` of the model's parameters; one process is all ranks.
+
+    Promises and loss are as `TorchPerRank` has them. A rank's samples are a part of a micro-batch,
+    as `torch.chunk` cuts it into W.
+
+    Args:
+        model: `torch.nn.Module`, its parameters and buffers on the first device.
+        loss: of (model's outputs, targets), a scalar.
+        batches: K of (inputs (N, …), targets (N, …)), whole, on the first device.
+        devices: W of `torch.device`, one a rank; where there are fewer, one stands for several.
+            Under `runs="virtual"` W is up to 4,096, of N/W samples each, all on the same device.
+
+    >>> def whole_batch(model, loss, batches, devices):
+    ...     for x, y in batches:
+    ...         loss(model(x), y).backward()
+    >>> import torch
+    >>> model, x = torch.nn.Linear(1, 1, bias=False), torch.tensor([[1.0], [2.0], [3.0], [6.0]])
+    >>> devices = [torch.device("cpu")] * 2
+    >>> whole_batch(model, lambda outputs, targets: (outputs - targets).mean(), [(x, x)], devices)
+    >>> model.weight.grad.item()
+    3.0
+    """
+
+    def __call__(
+        self, model: Any, loss: Callable[..., Any], batches: Batches, devices: Sequence[Any]
+    ) -> None: ...
+
+
+class JaxOneProcess(Protocol):
+    """Returns averaged gradients, a tree like params; promises are as `TorchPerRank` has them.
+
+    Args:
+        loss: of (params, inputs (n, …), targets (n, …), weights (n,)), a scalar: the weighted mean
+            over samples, or their weighted sum. It can be traced.
+        params: a dict of arrays by name, floating-point, committed to no device.
+        batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)), committed to no device;
+            of several heads targets are a tuple. A weight is 1 for a sample and 0 for padding,
+            with which shorter shards end. n may differ between micro-batches.
+        devices: W of `jax.Device`, one a rank; under `devices="one"` at least one, and under
+            `runs="virtual"` the same W times.
+
+    Returns:
+        Concrete `jax.Array`s of params' names, shapes and dtypes, whole on every device that they
+        are on, which are some of devices.
+
+    >>> def on_one_device(loss, params, batches, devices):
+    ...     def mean(params):
+    ...         ranks = jax.vmap(loss, in_axes=(None, 0, 0, 0))
+    ...         return sum(ranks(params, *batch).mean() for batch in batches)
+    ...     return jax.grad(mean)(params)
+    >>> import jax
+    >>> def loss(params, inputs, targets, weights):
+    ...     return (weights * (params["a"] * inputs - targets)).sum() / weights.sum()
+    >>> x = jax.numpy.array([[1.0, 2.0, 3.0, 6.0]])
+    >>> on_one_device(loss, {"a": x[0, 0]}, [(x, x, x**0)], jax.devices()[:1])["a"].item()
+    3.0
+    """
+
+    def __call__(
+        self, loss: Callable[..., Any], params: Any, batches: Batches, devices: Sequence[Any]
+    ) -> Any: ...
+
+
+class NumpyVirtual(Protocol):
+    """Returns averaged gradients, a dict like params, of up to 4,096 ranks in one process.
+
+    Args:
+        gradient: of (params, inputs (n, P), targets (n, 1), weights (n,)), the gradient of one
+            rank's loss, a dict like params: NumPy differentiates nothing.
+        params: floating-point arrays by name.
+        batches: K of (inputs (W, n, P), targets (W, n, 1), weights (W, n)).
+        devices: W times `"cpu"`.
+
+    Returns:
+        Arrays of params' names, shapes and dtypes.
+
+    >>> def rank_by_rank(gradient, params, batches, devices):
+    ...     ranks = [gradient(params, *rank)["a"] for batch in batches for rank in zip(*batch)]
+    ...     return {"a": sum(ranks) / len(devices)}
+    >>> import numpy as np
+    >>> def gradient(params, inputs, targets, weights):
+    ...     return {"a": (weights * inputs).sum() / weights.sum()}
+    >>> x = np.array([[1.0, 2.0, 3.0, 6.0]]).T
+    >>> rank_by_rank(gradient, {"a": x[0, 0]}, [(x, x, x**0)], ["cpu"] * 4)["a"].item()
+    3.0
+    """
+
+    def __call__(
+        self, gradient: Callable[..., Any], params: Any, batches: Batches, devices: Sequence[str]
+    ) -> Any: ...
+
+
+# The contract of (operation, framework, runs). A combination that is not here is never called.
+CONTRACTS: Mapping[tuple[str, str, str], type] = MappingProxyType(
+    {
+        ("channel_shuffle", "torch", "one_process"): ChannelShuffle,
+        ("channel_shuffle", "jax", "one_process"): ChannelShuffle,
+        ("channel_shuffle", "numpy", "one_process"): ChannelShuffle,
+        ("gradient_mean", "torch", "per_rank"): TorchPerRank,
+        ("gradient_mean", "torch", "one_process"): TorchOneProcess,
+        ("gradient_mean", "torch", "virtual"): TorchOneProcess,
+        ("gradient_mean", "jax", "one_process"): JaxOneProcess,
+        ("gradient_mean", "jax", "virtual"): JaxOneProcess,
+        ("gradient_mean", "numpy", "virtual"): NumpyVirtual,
+    }
+)
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def names_of(contract: type) -> tuple[str, ...]:
+    """Returns the parameters of a contract, in the order in which they are handed over.
+
+    >>> names_of(TorchPerRank)
+    ('model', 'loss', 'batches', 'group')
+    """
+    _, *names = inspect.signature(contract.__call__).parameters
+    return tuple(names)
+
+
+def misfit(contract: type, name: str, signature: Signature, *, exact: bool = False) -> str:
+    """Says which parameter is wrong, what it must be and what to write; empty if none is.
+
+    Args:
+        contract: one of `CONTRACTS`.
+        name: of the function.
+        signature: the function's own.
+        exact: whether names of one's own are wrong too.
+
+    >>> def swapped(groups, x): ...
+    >>> misfit(ChannelShuffle, "swapped", inspect.signature(swapped))
+    "parameter 1 is 'groups' and must be 'x': write def swapped(x, groups)"
+    """
+    wanted, parameters = names_of(contract), signature.parameters
+    remedy = f"write def {name}({', '.join(wanted)})"
+    by_keyword = _keyword_only(wanted, signature)
+    by_position = [word for word in wanted if word not in by_keyword]
+    own = [word for word, parameter in parameters.items() if parameter.kind in _BY_POSITION]
+    pairs = enumerate(zip(own, by_position, strict=False), 1)
+    differing = [(place, word, right) for place, (word, right) in pairs if word != right]
+    for (_, framework, runs), other in CONTRACTS.items():
+        if differing and tuple(own) == names_of(other):
+            place, word, right = differing[0]
+            return (
+                f"parameter {place} is {word!r} and must be {right!r}: {remedy}, or declare "
+                f"framework={framework!r}, runs={runs!r}, to which ({', '.join(own)}) belongs"
+            )
+    for place, word, right in differing:
+        if exact or word in wanted:
+            return f"parameter {place} is {word!r} and must be {right!r}: {remedy}"
+    try:
+        signature.bind(*by_position, **dict.fromkeys(by_keyword))
+    except TypeError as error:
+        own_words, words = ", ".join(parameters), ", ".join(wanted)
+        return f"({own_words}) cannot be called with ({words}), {error}: {remedy}"
+    return ""
+
+
+def signature_of(function: Callable[..., Any]) -> Signature | None:
+    """Returns the signature of a callable itself, not of what it wraps; None if nobody can tell."""
+    if hasattr(getattr(function, "__wrapped__", None), "__wrapped__"):
+        return None  # `jax.jit` says the innermost signature, which a wrapper between may change.
+    try:
+        return inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+
+
+def written_signature(function: ast.FunctionDef) -> Signature:
+    """Returns the signature that the source of a function gives it."""
+    source = function.args
+    positional = [*source.posonlyargs, *source.args]
+    without_default = len(positional) - len(source.defaults)
+    parameters = [
+        Parameter(
+            argument.arg,
+            Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if place < without_default else None,
+        )
+        for place, argument in enumerate(positional)
+    ]
+    if source.vararg is not None:
+        parameters.append(Parameter(source.vararg.arg, Parameter.VAR_POSITIONAL))
+    for argument, default in zip(source.kwonlyargs, source.kw_defaults, strict=True):
+        empty = Parameter.empty if default is None else None
+        parameters.append(Parameter(argument.arg, Parameter.KEYWORD_ONLY, default=empty))
+    if source.kwarg is not None:
+        parameters.append(Parameter(source.kwarg.arg, Parameter.VAR_KEYWORD))
+    return Signature(parameters)
+
+
+def called_by_position(contract: type, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, or one that hands over by keyword what it takes by keyword only."""
+    names = names_of(contract)
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+        if any(p.kind is Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+            signature = inspect.signature(function)  # a wrapper passes on what it is handed
+    except (TypeError, ValueError):
+        return function
+    by_keyword = _keyword_only(names, signature)
+    if not by_keyword:
+        return function
+
+    @wraps(function)
+    def called(*arguments: Any) -> Any:
+        handed = dict(zip(names, arguments, strict=True))
+        keywords = {name: handed.pop(name) for name in by_keyword}
+        return function(*handed.values(), **keywords)
+
+    return called
+
+
+def _keyword_only(names: Sequence[str], signature: Signature) -> list[str]:
+    parameters = signature.parameters
+    return [
+        name
+        for name in names
+        if name in parameters and parameters[name].kind is Parameter.KEYWORD_ONLY
+    ]
