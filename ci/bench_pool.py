@@ -83,7 +83,8 @@ def held_below(pid: int) -> float:
     """Returns the GiB that the processes below this one hold; of shared memory, their shares."""
     total = 0.0
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError, IndexError):  # A process may end meanwhile.
+        # A process may end while it is read.
+        with suppress(OSError, IndexError):
             for child in map(int, children.read_text().split()):
                 rollup = Path(f"/proc/{child}/smaps_rollup").read_text().split("Pss:")[1]
                 total += int(rollup.split()[0]) / (1 << 20) + held_below(child)

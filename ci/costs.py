@@ -21,9 +21,9 @@ ASKED = ("exact", "within-bound", "known", "fail")
 
 
 def text(files: Sequence[Path]) -> str:
-    """The file's content: to two digits, since no more of them come again.
+    """Writes the file's content, with two digits, since further digits vary from run to run.
 
-    An implementation that could not be asked keeps no time: it would read as free.
+    An implementation that could not be asked gets no time, which would look like no cost.
     """
     runs = [read(file) for file in files]
     by_owner: dict[str, list[Record]] = defaultdict(list)
@@ -32,7 +32,7 @@ def text(files: Sequence[Path]) -> str:
     packages = runs[0].header["environment"]["packages"]
     lines = [HEAD.format(packages=", ".join(f"{k} {v}" for k, v in packages.items()))]
     operation = ""
-    for declared in sorted(own(), key=lambda one: one.id):
+    for declared in sorted(own(), key=lambda implementation: implementation.id):
         records = by_owner[declared.id]
         if not any(record.status in ASKED for record in records):
             continue
@@ -45,7 +45,7 @@ def text(files: Sequence[Path]) -> str:
 
 
 def main() -> None:
-    """Read the call."""
+    """Reads the call."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+", metavar="RESULTS.jsonl")
     FILE.write_text(text(parser.parse_args().files), encoding="utf-8")

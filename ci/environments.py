@@ -1,4 +1,4 @@
-"""Virtual environments of the jobs, in build/matrix, kept from one run to the next."""
+"""Virtual environments of the jobs, in build/matrix, kept from run to run."""
 
 import hashlib
 import platform
@@ -14,53 +14,53 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "matrix"
 
 
-class CannotRun(Exception):  # noqa: N818 - it says why a job is left out
+class CannotRun(Exception):  # noqa: N818 - The message says why a job is left out.
     """This machine cannot run a job; the message says what it lacks."""
 
 
 class SetupFailed(CannotRun):
-    """It should, but a package could not be installed."""
+    """A package of a job that this machine should run could not be installed."""
 
 
 def python_of(job: Job) -> str:
-    """An interpreter of the job's version.
+    """Finds an interpreter of the job's version.
 
     Raises:
         CannotRun: if there is none.
     """
     for name in (f"python{job.python}", "python3", "python"):
         if shutil.which(name):
-            told = [name, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-            done = subprocess.run(told, capture_output=True, text=True, check=False)
-            if done.stdout.strip() == job.python:
+            call = [name, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            completed = subprocess.run(call, capture_output=True, text=True, check=False)
+            if completed.stdout.strip() == job.python:
                 return name
     raise CannotRun(f"{job.id} needs Python {job.python}, which is not here")
 
 
 def lacking(job: Job) -> str:
-    """What of this machine is not as the job needs it; empty where nothing is."""
+    """Returns what this machine lacks for the job, or an empty text."""
     if job.os and not job.os.startswith({"Linux": "ubuntu"}.get(platform.system(), "?")):
         return f"{job.os}, and this is {platform.system()}"
     if job.gpus:
-        found = 0
+        gpus = 0
         if program := shutil.which("nvidia-smi"):
-            told = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
-            found = sum(line.startswith("GPU ") for line in told.stdout.splitlines())
-        if found < job.gpus:
-            return f"{job.gpus} GPU, and nvidia-smi tells of {found}"
+            listing = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
+            gpus = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+        if gpus < job.gpus:
+            return f"{job.gpus} GPU, and nvidia-smi tells of {gpus}"
     return ""
 
 
 def without_doubles(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs that differ in more than the OS."""
-    found: dict[tuple[object, ...], Job] = {}
+    """Returns the jobs that differ in more than the OS."""
+    by_versions: dict[tuple[object, ...], Job] = {}
     for job in jobs:
-        found.setdefault(job.versions, job)
-    return list(found.values())
+        by_versions.setdefault(job.versions, job)
+    return list(by_versions.values())
 
 
 def set_up(job: Job) -> Path:
-    """The `bin` folder of the job's environment, made where it is not as it should be.
+    """Returns the `bin` folder of the job's environment, made anew where it is out of date.
 
     Raises:
         CannotRun: if the machine lacks something.
@@ -70,8 +70,8 @@ def set_up(job: Job) -> Path:
         raise CannotRun(f"{job.id} needs {lack}")
     folder = FOLDER / "environments" / job.id
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    wanted = f"{job.constraints}\n{job.extras}\n{project}"
-    stamp = hashlib.sha256(wanted.encode()).hexdigest()
+    content = f"{job.constraints}\n{job.extras}\n{project}"
+    stamp = hashlib.sha256(content.encode()).hexdigest()
     marker = folder / ".set-up"
     if marker.is_file() and marker.read_text(encoding="utf-8") == stamp:
         return folder / "bin"
@@ -82,7 +82,7 @@ def set_up(job: Job) -> Path:
     constraints = folder / "constraints.txt"
     constraints.write_text(job.constraints, encoding="utf-8")
     pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--constraint", str(constraints)]
-    # torch first and by its exact version, as in ci/run.
+    # torch is installed first and by its exact version, as in ci/run.
     torch = [f"torch=={job.packages['torch']}"] if "torch" in job.packages else []
     cuda = ["jax[cuda13]"] if job.gpus and "jax" in job.packages else []
     for wants in (torch, ["--editable", f".{job.extras}", *cuda]):
@@ -93,24 +93,24 @@ def set_up(job: Job) -> Path:
 
 
 def run(job: Job, report: Path, patterns: Sequence[str] = (), shard: str | None = None) -> int:
-    """Run a job, or one shard of it; its exit status is 0 also where checks do not conform.
+    """Runs a job, or a shard of it; the status is 0 also where checks do not conform.
 
     Raises:
-        CannotRun: as `set_up`.
+        CannotRun: if `set_up` raises it.
     """
     program = str(set_up(job) / "conformance")
     call = [program, "run", *patterns, "--device", job.device, "--report", str(report)]
-    done = subprocess.run([*call, *(["--shard", shard] if shard else [])], check=False)
-    return 0 if done.returncode == 1 else done.returncode
+    completed = subprocess.run([*call, *(["--shard", shard] if shard else [])], check=False)
+    return 0 if completed.returncode == 1 else completed.returncode
 
 
 def run_here(jobs: Sequence[Job], folder: Path, patterns: Sequence[str] = ()) -> int:
-    """Run each job that this machine can, one after the other, and merge them in DIR/report.
+    """Runs each job that this machine can run, one after another, and merges them in DIR/report.
 
     Returns:
-        2 where a job could not be set up, else what `conformance report` returns.
+        2 where a job could not be set up, else the status of `conformance report`.
     """
-    left_out, failed, there = [], [], []
+    left_out, failed, files = [], [], []
     for job in without_doubles(jobs):
         results = folder / "results" / job.id
         try:
@@ -118,7 +118,7 @@ def run_here(jobs: Sequence[Job], folder: Path, patterns: Sequence[str] = ()) ->
                 raise CannotRun(f"{job.id} needs {lack}")
             _say(f"{job.id}: {job.words}")
             if run(job, results, patterns) in (0, 3):
-                there.append(results / "results.jsonl")
+                files.append(results / "results.jsonl")
             else:
                 failed.append(f"{job.id} could not be run")
         except SetupFailed as error:
@@ -127,28 +127,28 @@ def run_here(jobs: Sequence[Job], folder: Path, patterns: Sequence[str] = ()) ->
             left_out.append(str(error))
     for words in (*left_out, *failed):
         _say(words)
-    if not there:
+    if not files:
         raise CannotRun("no job could be run here")
-    status = _report(there, folder / "report")
+    status = _report(files, folder / "report")
     return 2 if failed else status
 
 
 def merge(jobs: Sequence[Job], results: Path, report: Path) -> int:
-    """Merge what the shards of these jobs left in folders of their names, as CI brings them.
+    """Merges the results of these jobs' shards from folders of their names, as CI brings them.
 
     Returns:
-        What `conformance report` returns, and 3 where results are missing.
+        The status of `conformance report`, and 3 where results are missing.
     """
-    there, missing = [], []
+    present, missing = [], []
     for name in (job.shard(number) for job in jobs for number in range(1, job.shards + 1)):
         places = [results / folder / "results.jsonl" for folder in (name, f"results-{name}")]
-        found = [file for file in places if file.is_file()]
-        (there if found else missing).append(found[0] if found else places[0])
+        existing = [file for file in places if file.is_file()]
+        (present if existing else missing).append(existing[0] if existing else places[0])
     for file in missing:
         _say(f"there are no results of {file.parent.name}")
-    if not there:
+    if not present:
         raise CannotRun(f"{results} holds no results of any job")
-    status = _report(there, report)
+    status = _report(present, report)
     if missing and (summary := report / "summary.md").is_file():
         with summary.open("a", encoding="utf-8") as stream:
             stream.writelines(f"\n✗ There are no results of {f.parent.name}.\n" for f in missing)
@@ -156,7 +156,7 @@ def merge(jobs: Sequence[Job], results: Path, report: Path) -> int:
 
 
 def _report(files: Sequence[Path], folder: Path) -> int:
-    """`conformance report` in an environment of its own, which needs no framework."""
+    """Runs `conformance report` in an environment of its own, which needs no framework."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     reporter = Job("report", "cpu", python, os="", shards=1, packages={})
     call = [set_up(reporter) / "conformance", "report", *files, "--to", folder]

@@ -24,25 +24,25 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {"torch": "torch", "jax": "JAX"}
-# Of the environment only what decides which kernels run; nothing that could tell who ran them.
+# Only variables that decide which kernels run are kept, and none that could identify a person.
 VARIABLES = re.compile(r"(CUDA|NVIDIA|NCCL|GLOO|TORCH|PYTORCH|JAX|XLA|CUBLAS|CUDNN|OMP)_\w+")
 EPILOG = "Arguments after -- go to `conformance run`. Exit status: as of `conformance run`."
-# Not all that nvidia-smi tells: it names other people's processes.
-ASKED_OF_GPUS = "name,driver_version,memory.total,memory.used,compute_cap,mig.mode.current"
+# nvidia-smi is asked for these fields alone, since others name other people's processes.
+GPU_FIELDS = "name,driver_version,memory.total,memory.used,compute_cap,mig.mode.current"
 QUESTIONS = (
-    ["nvidia-smi", f"--query-gpu={ASKED_OF_GPUS}", "--format=csv"],
+    ["nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv"],
     ["nvidia-smi", "topo", "-m"],
     ["nvcc", "--version"],
 )
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package is here, without importing it."""
+    """Says whether a package is installed, without importing it."""
     return version(package) is not None
 
 
 def version(package: str) -> str | None:
-    """The version of a package; None where it is not here."""
+    """Returns the version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -50,7 +50,7 @@ def version(package: str) -> str | None:
 
 
 def lacking() -> str:
-    """What the suite cannot do without and is not here, in one line; empty where all is here."""
+    """Returns in one line which packages the suite needs and lacks, or an empty text."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [re.match(r"[\w-]+", text)[0] for text in project["dependencies"]]  # type: ignore[index]
     missing = [name for name in needed if not is_installed(name)]
@@ -60,19 +60,22 @@ def lacking() -> str:
 
 
 def remarks() -> Iterator[str]:
-    """What will be left out, in words."""
+    """Yields a line for each framework that will be left out."""
     for package, name in FRAMEWORKS.items():
         if not is_installed(package):
             yield f"{name} is not here: its checks will be `unsupported`"
 
 
 def environment(header: dict[str, Any] | None) -> dict[str, Any]:
-    """What this machine is, as far as it bears on results.
+    """Describes this machine, as far as it bears on results.
 
     Args:
-        header: that of results.jsonl, None where no check was asked.
+        header: the header of results.jsonl, None where no check was asked.
     """
-    packages = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
+    packages = {
+        distribution.metadata["Name"]: distribution.version
+        for distribution in importlib.metadata.distributions()
+    }
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -80,42 +83,42 @@ def environment(header: dict[str, Any] | None) -> dict[str, Any]:
         "run": (header or {}).get("environment"),
         "variables": {k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)},
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
-        "told": {" ".join(call): _told(call) for call in QUESTIONS},
+        "told": {" ".join(call): _output_of(call) for call in QUESTIONS},
     }
 
 
-def _told(call: Sequence[str]) -> str:
+def _output_of(call: Sequence[str]) -> str:
     if shutil.which(call[0]) is None:
         return "not here"
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+        completed = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return done.stdout + done.stderr
+    return completed.stdout + completed.stderr
 
 
 def ask(arguments: Sequence[str], folder: Path) -> int:
-    """`conformance run` with these arguments; what it prints is shown, and kept in summary.txt."""
+    """Runs `conformance run` with these arguments; its output is shown, and kept in summary.txt."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     settings = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "conformance", "run", *arguments, "--report", str(folder)]
     with subprocess.Popen(
         call, env={**os.environ, **settings}, stdout=subprocess.PIPE, encoding="utf-8"
     ) as running:
-        # Ctrl-C reaches the run as well, which keeps what is finished and says so: wait for it.
+        # Ctrl-C reaches the run as well, which must have time to keep what is finished.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert running.stdout is not None
-        told = []
+        lines = []
         for line in running.stdout:
             print(line, end="", flush=True)
-            told.append(line)
-    if told:
-        (folder / "summary.txt").write_text("".join(told), encoding="utf-8")
+            lines.append(line)
+    if lines:
+        (folder / "summary.txt").write_text("".join(lines), encoding="utf-8")
     return running.returncode
 
 
 def header_of(results: Path) -> dict[str, Any] | None:
-    """The first line of a results file; None where there is none."""
+    """Reads the first line of a results file, or returns None."""
     try:
         with results.open(encoding="utf-8") as stream:
             header: dict[str, Any] = json.loads(stream.readline())
@@ -125,7 +128,7 @@ def header_of(results: Path) -> dict[str, Any] | None:
 
 
 def main() -> int:
-    """Read the call."""
+    """Reads the call."""
     about = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser("ci/gpu", description=about, epilog=EPILOG)
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="which checks; or all")
@@ -133,8 +136,8 @@ def main() -> int:
         "--device", action="append", metavar="DEVICE", help="or cpu and cuda; all is what is here"
     )
     parser.add_argument("--to", type=Path, default=Path("conformance-gpu"), metavar="DIR")
-    mine, more = _split(sys.argv[1:])
-    arguments = parser.parse_args(mine)
+    own_words, more = _split(sys.argv[1:])
+    arguments = parser.parse_args(own_words)
     if lack := lacking():
         print(f"ci/gpu: {lack}", file=sys.stderr)
         return 2
@@ -142,7 +145,8 @@ def main() -> int:
         print(f"ci/gpu: {line}", file=sys.stderr)
     devices = arguments.device or ["cpu", "cuda"]
     folder: Path = arguments.to
-    (folder / "results.jsonl").unlink(missing_ok=True)  # an earlier run's is not this one's
+    # Results of an earlier run must not pass for results of this run.
+    (folder / "results.jsonl").unlink(missing_ok=True)
     chosen = [f"--device={device}" for device in devices]
     status = ask([*arguments.patterns, *chosen, *more], folder)
     header = header_of(folder / "results.jsonl")
@@ -151,17 +155,16 @@ def main() -> int:
         if "cuda" in devices:
             print("ci/gpu: --device cpu asks what can be asked without a GPU", file=sys.stderr)
         return status or 2
-    told = json.dumps(environment(header), indent=1, ensure_ascii=False)
-    (folder / "environment.json").write_text(told + "\n", encoding="utf-8")
-    shutil.rmtree(
-        folder / "cache", ignore_errors=True
-    )  # compiled code: large, and of use here alone
+    described = json.dumps(environment(header), indent=1, ensure_ascii=False)
+    (folder / "environment.json").write_text(described + "\n", encoding="utf-8")
+    # Compiled code is large, and of use on this machine alone.
+    shutil.rmtree(folder / "cache", ignore_errors=True)
     print(f"ci/gpu: send back the folder {folder}", file=sys.stderr)
     return status
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is ours, and what follows `--`."""
+    """Splits the words into the script's own, and the words after `--`."""
     place = words.index("--") if "--" in words else len(words)
     return list(words[:place]), list(words[place + 1 :])
 

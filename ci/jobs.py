@@ -1,4 +1,4 @@
-"""The jobs of ci/matrix.toml, one for each combination."""
+"""The jobs of ci/matrix.toml, a job for each combination."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ EXTRAS = ("torch", "jax")
 
 @dataclass(frozen=True)
 class Job:
-    """One environment, and into how many shards its run is divided.
+    """An environment, and into how many shards its run is divided.
 
     `id` names its folders, artifacts and shards; `os` is a hosted runner's label, empty where
     `labels` name a self-hosted one, which is there if the repository's `variable` is "true".
@@ -33,23 +33,23 @@ class Job:
 
     @property
     def versions(self) -> tuple[Any, ...]:
-        """What makes another run of it: jobs that differ in the OS alone have the same."""
+        """Returns what tells runs apart: jobs that differ in the OS alone have equal versions."""
         return (self.device, self.python, tuple(self.packages.items()), self.gpus)
 
     @property
     def words(self) -> str:
-        """What it runs on, in one line."""
-        told = [f"{name} {version}" for name, version in self.packages.items()]
-        return ", ".join([*told, f"Python {self.python}", self.os or " ".join(self.labels)])
+        """Describes what the job runs on, in one line."""
+        packages = [f"{name} {version}" for name, version in self.packages.items()]
+        return ", ".join([*packages, f"Python {self.python}", self.os or " ".join(self.labels)])
 
     @property
     def extras(self) -> str:
-        """The optional dependencies of the package that it installs: every run has its page."""
+        """Returns the extras to install: frameworks, and `report`, since every run has its page."""
         return f"[{','.join([*(name for name in EXTRAS if name in self.packages), 'report'])}]"
 
     @property
     def constraints(self) -> str:
-        """ci/constraints.txt with the versions of this job in the place of those."""
+        """Returns ci/constraints.txt with the versions of this job."""
         pins = dict(line.split("==") for line in _pins())
         pins.update(self.packages)
         if "jax" in self.packages:
@@ -57,13 +57,13 @@ class Job:
         return "".join(f"{name}=={version}\n" for name, version in pins.items())
 
     def shard(self, number: int) -> str:
-        """The name of one shard of it, 1-based: of its folder, its artifact and its CI job."""
+        """Returns the name of a shard, from 1: the name of its folder, artifact and CI job."""
         return f"{self.id}-{number}" if self.shards > 1 else self.id
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Everything that ci/matrix.toml says."""
+    """The content of ci/matrix.toml."""
 
     jobs: tuple[Job, ...]
     cpu_index: str
@@ -72,20 +72,20 @@ class Matrix:
 
     @property
     def hosted(self) -> tuple[Job, ...]:
-        """The jobs on hosted runners."""
+        """Returns the jobs on hosted runners."""
         return tuple(job for job in self.jobs if not job.labels)
 
     @property
     def own(self) -> tuple[Job, ...]:
-        """The jobs on self-hosted runners."""
+        """Returns the jobs on self-hosted runners."""
         return tuple(job for job in self.jobs if job.labels)
 
 
 def read(path: Path = MATRIX) -> Matrix:
-    """The matrix of a file.
+    """Reads the matrix of a file.
 
     Raises:
-        ValueError: naming the job, if it lacks a field or has an unknown one, or two are one.
+        ValueError: if a job lacks a field, has an unknown field or another job's name.
     """
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     jobs = tuple(job for entry in content.pop("job") for job in _jobs(entry))
@@ -95,10 +95,12 @@ def read(path: Path = MATRIX) -> Matrix:
 
 
 def _jobs(entry: dict[str, Any]) -> Iterator[Job]:
-    """One for each Python and OS; what has several values is part of the name."""
+    """Yields a job for each Python and OS; a field with several values is part of the name."""
     name = entry.pop("name")
     try:
-        packages = {one: entry.pop(one) for one in EXTRAS if one in entry} | entry.pop("with", {})
+        packages = {
+            framework: entry.pop(framework) for framework in EXTRAS if framework in entry
+        } | entry.pop("with", {})
         pythons, systems = entry.pop("python"), entry.pop("os", [""])
         labels = tuple(entry.pop("labels", ()))
         for python, system in product(pythons, systems):

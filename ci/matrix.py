@@ -26,7 +26,7 @@ TEMPLATES = ROOT / "ci" / "templates"
 
 
 def files(matrix: Matrix) -> Mapping[str, str]:
-    """Every generated file by its path from the root."""
+    """Makes every generated file, by its path from the root."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
@@ -40,25 +40,25 @@ def files(matrix: Matrix) -> Mapping[str, str]:
         variable_end_string="]]",
         block_start_string="[%",
         block_end_string="%]",
-        autoescape=False,  # noqa: S701 - YAML and shell, of our own data
+        autoescape=False,  # noqa: S701 - The output is YAML and shell, from the project's own data.
     )
     own = matrix.own
     local = {job.id for job in environments.without_doubles(matrix.hosted)}
 
-    def made(name: str, **values: object) -> str:
+    def rendered(name: str, **values: object) -> str:
         return templates.get_template(name).render(matrix=matrix, **values)
 
     built = {"cpu": _pinned(matrix), **{job.device: job for job in reversed(own)}}
     return {
-        ".github/workflows/conformance.yml": made("conformance.yml.j2"),
-        ".github/actionlint.yaml": made(
+        ".github/workflows/conformance.yml": rendered("conformance.yml.j2"),
+        ".github/actionlint.yaml": rendered(
             "actionlint.yaml.j2",
             labels=sorted({label for job in own for label in job.labels}),
             variables=[job.variable for job in own],
         ),
-        ".gitlab-ci.yml": made("gitlab-ci.yml.j2", local=local),
+        ".gitlab-ci.yml": rendered("gitlab-ci.yml.j2", local=local),
         **{
-            f"ci/containers/{device}.Dockerfile": made("Dockerfile.j2", job=job)
+            f"ci/containers/{device}.Dockerfile": rendered("Dockerfile.j2", job=job)
             for device, job in built.items()
         },
     }
@@ -69,14 +69,14 @@ def _pinned(matrix: Matrix) -> Job:
 
 
 def write(matrix: Matrix) -> None:
-    """Put the generated files into their places."""
+    """Writes the generated files to their places."""
     for name, text in files(matrix).items():
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(text, encoding="utf-8")
 
 
 def differences(matrix: Matrix) -> list[str]:
-    """The generated files that are not as they would be written."""
+    """Returns the generated files that differ from what would be written."""
     return [
         name
         for name, text in files(matrix).items()
@@ -85,17 +85,17 @@ def differences(matrix: Matrix) -> list[str]:
 
 
 def main() -> int:
-    """Read the call."""
+    """Reads the call."""
     parser = argparse.ArgumentParser(
         prog="bash ci/run matrix",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--check", action="store_true")
-    what.add_argument("--list", action="store_true")
-    what.add_argument("--local", action="store_true")
-    what.add_argument("--merge", type=Path, metavar="DIR")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true")
+    mode.add_argument("--list", action="store_true")
+    mode.add_argument("--local", action="store_true")
+    mode.add_argument("--merge", type=Path, metavar="DIR")
     parser.add_argument("--job", action="append", default=[], metavar="NAME", dest="names")
     parser.add_argument("--without", action="append", default=[], metavar="NAME")
     parser.add_argument("--shard", metavar="I/N")
@@ -106,8 +106,8 @@ def main() -> int:
     matrix = jobs.read()
     unknown = {*call.names, *call.without} - {job.id for job in matrix.jobs}
     if unknown:
-        known = ", ".join(job.id for job in matrix.jobs)
-        parser.error(f"no job is called {', '.join(sorted(unknown))}; jobs: {known}")
+        names = ", ".join(job.id for job in matrix.jobs)
+        parser.error(f"no job is called {', '.join(sorted(unknown))}; jobs: {names}")
     chosen = [
         job
         for job in matrix.jobs
@@ -131,9 +131,9 @@ def main() -> int:
         print(f"ci/run matrix: {error}", file=sys.stderr)
         return 2
     if call.check:
-        found = differences(matrix)
-        print("\n".join(f"{name} is out of date: bash ci/run matrix" for name in found))
-        return 1 if found else 0
+        outdated = differences(matrix)
+        print("\n".join(f"{name} is out of date: bash ci/run matrix" for name in outdated))
+        return 1 if outdated else 0
     write(matrix)
     return 0
 

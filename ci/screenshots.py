@@ -1,4 +1,4 @@
-"""Takes the pictures of the report's page that docs/ has, in a headless Chromium.
+"""Takes the pictures of the report's page for docs/, in a headless Chromium.
 
 python ci/screenshots.py GREEN WRONG    the report folders of a run that conforms, and of one with
                                         examples/wrong_shuffle.py and examples/wrong_gradient.py
@@ -15,18 +15,19 @@ from playwright.sync_api import Browser, sync_playwright
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CHECK = "#channel_shuffle/wrong_inverse@cpu:identity-probe-f32-c12-g3"
 HEIGHTS = {1280: 1560, 400: 1800}
-COLOURS = 256  # of a picture: text and flat areas need no more
+# Text and flat areas need no more colours.
+COLOURS = 256
 
 
 def take(browser: Browser, folder: Path, name: str, scheme: str, width: int, address: str) -> None:
-    """One picture, of the page from its top."""
+    """Takes a picture of the page from its top."""
     context = browser.new_context(
         viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=scheme
     )
-    shown = context.new_page()
-    shown.goto(f"{(folder / 'index.html').absolute().as_uri()}{address}")
-    shown.wait_for_selector("html[data-ready]")
-    picture = Image.open(io.BytesIO(shown.screenshot()))
+    page = context.new_page()
+    page.goto(f"{(folder / 'index.html').absolute().as_uri()}{address}")
+    page.wait_for_selector("html[data-ready]")
+    picture = Image.open(io.BytesIO(page.screenshot()))
     context.close()
     file = DOCS / f"report-{name}-{scheme}-{width}.png"
     picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
@@ -34,7 +35,7 @@ def take(browser: Browser, folder: Path, name: str, scheme: str, width: int, add
 
 
 def main() -> None:
-    """Every picture, or one line on how to call this."""
+    """Takes every picture, or prints how to call this script."""
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     green, wrong = map(Path, sys.argv[1:])

@@ -1,8 +1,8 @@
-"""What the cases about DataParallel and DistributedDataParallel are made of.
+"""Parts of the cases about DataParallel and DistributedDataParallel.
 
-A rank's numbers are the arguments. Where a loss is w·x, its gradient is x, so that what a case
-hands to rank r can be read off the gradients that come back. All numbers are chosen so that no
-mean rounds, unless rounding is what is asked about.
+A rank's numbers are arguments of the probe. A loss w·x has the gradient x, so that the gradients
+show which numbers rank r got. All numbers are chosen so that no mean rounds, except in cases about
+rounding.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from conformance.core.questions import BehaviourQuestion, Case
 BehaviourCase: TypeAlias = Case[BehaviourQuestion]
 Cases: TypeAlias = Iterator[BehaviourCase]
 
-# Each rank's own gradient: of two parameters, the mean of which rank 0 alone would get wrong.
-# At W = 3 they are divisible by 3, since the default path multiplies by the rounded 1/3.
+# A row is a rank's own gradient of two parameters; rank 0's own gradient is never the mean.
+# At W = 3 the sums are divisible by 3, since the default path multiplies by the rounded 1/3.
 _INTEGERS = {
     2: ((1, 6), (2, -10)),
     3: ((3, -6), (12, 9), (30, 27)),
@@ -25,10 +25,10 @@ GRADIENTS = {w: tuple(tuple(map(float, row)) for row in rows) for w, rows in _IN
 SINGLES = {w: tuple(row[0] for row in rows) for w, rows in GRADIENTS.items()}
 STARTS = {2: (5.0, 7.0), 3: (5.0, 7.0, 9.0)}
 
-# DataParallel's replicas on the host, and on several GPUs; on these alone.
+# `BOTH` runs DataParallel's replicas on the host and on several GPUs, `REAL` on GPUs alone.
 BOTH = ("torch_host_data_parallel", "torch_data_parallel")
 REAL = ("torch_data_parallel",)
-# (B, D): equal chunks, an odd rest, idle devices, fewer samples than devices, one sample.
+# Pairs (B, D) with equal chunks, an odd rest, idle devices, fewer samples than devices, one sample.
 SHAPES = ((8, 4), (9, 4), (5, 4), (3, 8), (1, 2))
 
 
@@ -61,7 +61,7 @@ def data_parallel_case(
     asked_of: tuple[str, ...] = BOTH,
     **arguments: Any,
 ) -> BehaviourCase:
-    """Makes a case; `clauses` are separated by blanks, and `data_parallel` goes before `probe`."""
+    """Makes a case; `clauses` are separated by spaces, and `data_parallel` goes before `probe`."""
     return Case(
         "gradient_mean",
         name,
@@ -74,5 +74,5 @@ def data_parallel_case(
 
 
 def sizes(batch: int, devices: int) -> dict[str, Any]:
-    """Returns the two arguments that most probes take."""
+    """Returns the two arguments of most probes."""
     return {"batch": batch, "devices": devices}

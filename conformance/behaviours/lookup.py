@@ -1,16 +1,16 @@
-"""Where a probe and its model are, by the name that stands in the goldens."""
+"""The modules of a probe and its model, by the probe's name in the goldens."""
 
 import importlib
 from collections.abc import Callable
 from typing import Any, Literal
 
 _ROOMS = ("data_parallel", "ddp", "jax")
-# The sampler serves DistributedDataParallel; its name in the goldens does not say so.
+# The sampler belongs to DistributedDataParallel, but its name in the goldens does not say so.
 _ELSEWHERE = {"sampler": "ddp.sampler"}
 
 
 def function_of(name: str, part: Literal["model", "probe"]) -> Callable[..., Any]:
-    """Import the model or the probe of a behaviour.
+    """Imports the model or the probe of a behaviour.
 
     Args:
         name: `document_subject.function`, as a `BehaviourQuestion` has it.
@@ -23,8 +23,8 @@ def function_of(name: str, part: Literal["model", "probe"]) -> Callable[..., Any
     place = _ELSEWHERE.get(subject) or _placed(subject)
     joint = "_" if "." in place else "."
     module = importlib.import_module(f"{__package__}.{place}{joint}{part}")
-    found: Callable[..., Any] = getattr(module, function)
-    return found
+    imported: Callable[..., Any] = getattr(module, function)
+    return imported
 
 
 def _placed(subject: str) -> str:

@@ -1,4 +1,4 @@
-"""What frameworks' own classes must do: a model of each probe's answer, without any framework."""
+"""Models of what frameworks' own classes must answer to each probe, without any framework."""
 
 from typing import cast
 
@@ -9,6 +9,6 @@ from conformance.core.questions import BehaviourQuestion
 
 
 def answer(question: BehaviourQuestion) -> dict[str, np.ndarray]:
-    """Return the named arrays that a framework must give, the same on every rank."""
+    """Returns the named arrays that a framework must give, the same on every rank."""
     model = function_of(question.probe, "model")
     return cast("dict[str, np.ndarray]", model(**dict(question.arguments)))

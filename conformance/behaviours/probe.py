@@ -1,8 +1,8 @@
-"""Probes: what a framework's own classes do, beside the values that they compute.
+"""Probes, which ask what a framework's own classes do beside the values that they compute.
 
 A probe is a function of a `Place` and keyword arguments. Beside each `…_probe.py` stands a
-`…_model.py` with functions of the same names, of the keyword arguments alone, which say without any
-framework what the probe must answer.
+`…_model.py` with functions of the same names, which take the keyword arguments alone and return,
+without any framework, what the probe must answer.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ Answers = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a probe runs.
+    """The place where a probe runs.
 
     Attributes:
-        implementation: the name of the implementation that is asked, which uses the class probed.
+        implementation: the name of the implementation of the check, which uses the probed class.
         device: `cpu`, `cuda`, …
-        rank: this process, from 0; `world_size` of them run the probe together.
-        group: their torch process group, where the implementation runs per rank.
+        rank: the number of this process, from 0; `world_size` processes run the probe together.
+        group: the processes' torch group, where the implementation runs per rank.
     """
 
     implementation: str
@@ -35,11 +35,11 @@ class Place:
 
 
 def run(probe: str, place: Place, arguments: Mapping[str, Any]) -> Answers:
-    """What the framework does, as named arrays; a text is an array of u8 (`dtypes.text`).
+    """Runs a probe; returns named arrays, in which a text is an array of u8 (`dtypes.text`).
 
     Args:
-        probe: its name, as the question has it.
-        place: where.
+        probe: the probe's name, as the question has it.
+        place: the place where it runs.
         arguments: the function's keyword arguments.
     """
     return cast("Answers", function_of(probe, "probe")(place, **arguments))

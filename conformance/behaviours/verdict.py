@@ -1,4 +1,4 @@
-"""The verdict on what a framework's own class did."""
+"""The verdict on the behaviour of a framework's own class."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from conformance.core.verdict import Evidence, Verdict
 
 
 def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
-    """Judges a probe's answers: every rank must say what the model of the framework says."""
+    """Judges a probe's answers: every rank must answer what the model answers."""
     del check
     digest = sha256_of_answer(answers[0].arrays)
     for rank, answer in enumerate(answers):

@@ -1,4 +1,4 @@
-"""The command line: it reads the call, and hands over."""
+"""The command line, which reads a call and passes it on to the room that does the work."""
 
 import sys
 
@@ -37,7 +37,7 @@ for _command in (
 
 
 def main() -> None:
-    """The console script: wrong input is one line and exit status 2."""
+    """Runs the console script: wrong input is one line and exit status 2."""
     try:
         commands(standalone_mode=False)
     except click.exceptions.Exit as leaving:
@@ -50,7 +50,8 @@ def main() -> None:
     except UsageError as error:
         click.echo(f"conformance: {error}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # `conformance list … | head`
+    except BrokenPipeError:
+        # The reader of a pipe may stop early, as in `conformance list … | head`.
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""A check, case, clause, mistake or implementation in words."""
+"""Explanations of checks, cases, clauses, mistakes and implementations."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -15,13 +15,13 @@ from conformance.subjects import all_cases
 
 
 def explain(name: str, adapters: Sequence[str] = ()) -> str:
-    """The words for an id, as `conformance list` prints it; a case also by its bare name.
+    """Explains an id, as `conformance list` prints it; a case also by its bare name.
 
     >>> print(explain("no-transpose").splitlines()[0])
     no-transpose, a known mistake of channel_shuffle
 
     Raises:
-        UsageError: if nothing has this id; it names the nearest.
+        UsageError: if nothing has this id; the message names the nearest.
     """
     implementations = gather(adapters)
     for clause in all_clauses():
@@ -38,28 +38,30 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
             return _implementation(declared)
     owner, at, rest = name.partition("@")
     device, _, case_name = rest.partition(":")
-    declared_here = next((one for one in implementations if one.id == owner), None)
-    asked = next(
+    owner_declared = next(
+        (implementation for implementation in implementations if implementation.id == owner), None
+    )
+    asked_case = next(
         (c for c in all_cases() if c.name == case_name and owner.startswith(c.operation)), None
     )
-    if at and declared_here is not None and asked is not None:
+    if at and owner_declared is not None and asked_case is not None:
         rerun = Run({"environment": {"adapters": list(adapters)}}, ()).rerun(name)
         return (
-            f"{name}, a check on {device}\n\n{_implementation(declared_here)}\n\n{_case(asked)}"
-            f"\n\nTo run it:\n    {rerun}"
+            f"{name}, a check on {device}\n\n{_implementation(owner_declared)}"
+            f"\n\n{_case(asked_case)}\n\nTo run it:\n    {rerun}"
         )
-    known = [
+    names = [
         *(c.id for c in all_clauses()),
         *(m.name for m in all_mistakes()),
         *(c.name for c in all_cases()),
         *(i.id for i in implementations),
     ]
-    near = get_close_matches(case_name or name, known, n=3, cutoff=0.3)
+    near = get_close_matches(case_name or name, names, n=3, cutoff=0.3)
     raise UsageError(f"nothing is called {name!r}; nearest: {', '.join(near) or 'nothing'}")
 
 
 def photographs_among(names: Sequence[str]) -> AnyCase:
-    """The first of these cases that holds photographs.
+    """Returns the first of these cases that shuffles photographs.
 
     Raises:
         UsageError: if none does.
@@ -119,9 +121,9 @@ def _mistake(mistake: Mistake[object] | PortingMistake) -> str:
     return "\n".join([*lines, *([f"    seen: {mistake.seen}"] if mistake.seen else [])])
 
 
-def _implementation(one: Implementation) -> str:
-    layout = f", channels last: {one.layout}" if one.layout else ""
+def _implementation(declared: Implementation) -> str:
+    layout = f", channels last: {declared.layout}" if declared.layout else ""
     return (
-        f"{one.id}, an implementation\n    framework {one.framework}, promise {one.promise}{layout}"
-        f"\n    {one.origin}:{one.line}"
+        f"{declared.id}, an implementation\n    framework {declared.framework}, "
+        f"promise {declared.promise}{layout}\n    {declared.origin}:{declared.line}"
     )

@@ -1,4 +1,4 @@
-"""What there is, as plain rows: each with `id` and `operation`. No framework is imported."""
+"""Lists of what the suite has, as plain rows with `id` and `operation`, without any framework."""
 
 import json
 from collections import Counter
@@ -16,13 +16,13 @@ from conformance.subjects import all_cases
 Entry = dict[str, Any]
 
 
-def entries(what: str, patterns: Sequence[str] = (), adapters: Sequence[str] = ()) -> list[Entry]:
-    """The implementations, cases, clauses, mistakes or checks that the patterns mean.
+def entries(kind: str, patterns: Sequence[str] = (), adapters: Sequence[str] = ()) -> list[Entry]:
+    """Returns the implementations, cases, clauses, mistakes or checks that match the patterns.
 
     Raises:
-        UsageError: if a pattern means nothing.
+        UsageError: if a pattern matches nothing.
     """
-    if what == "checks":
+    if kind == "checks":
         return [
             {
                 "id": check.id,
@@ -33,17 +33,17 @@ def entries(what: str, patterns: Sequence[str] = (), adapters: Sequence[str] = (
             }
             for check in select(all_checks(gather(adapters), all_cases(), ("cpu",)), patterns)
         ]
-    everything = _LISTS[what](adapters)
+    rows = _LISTS[kind](adapters)
     if not patterns:
-        return everything
+        return rows
     for text in patterns:
-        if not any(_takes(text, entry) for entry in everything):
-            raise UsageError(f"no {what} match {text!r}; `conformance list {what}` names them all")
-    return [entry for entry in everything if any(_takes(text, entry) for text in patterns)]
+        if not any(_takes(text, entry) for entry in rows):
+            raise UsageError(f"no {kind} match {text!r}; `conformance list {kind}` names them all")
+    return [entry for entry in rows if any(_takes(text, entry) for text in patterns)]
 
 
 def _takes(text: str, entry: Entry) -> bool:
-    """A pattern over check ids, or a glob over this thing's own id."""
+    """Says whether a text matches an entry, as a pattern over check ids or a glob over its id."""
     pattern = Pattern.parse(text)
     if fnmatchcase(str(entry["id"]), text) or fnmatchcase(str(entry.get("name", "")), text):
         return True
@@ -57,15 +57,15 @@ def _takes(text: str, entry: Entry) -> bool:
 def _implementations(adapters: Sequence[str]) -> list[Entry]:
     return [
         {
-            "id": one.id,
-            "operation": one.operation,
-            "name": one.name,
-            "framework": one.framework,
-            "promise": one.promise,
-            "runs": one.runs,
-            "layout": one.layout,
+            "id": implementation.id,
+            "operation": implementation.operation,
+            "name": implementation.name,
+            "framework": implementation.framework,
+            "promise": implementation.promise,
+            "runs": implementation.runs,
+            "layout": implementation.layout,
         }
-        for one in gather(adapters)
+        for implementation in gather(adapters)
     ]
 
 
@@ -124,13 +124,13 @@ _LISTS: dict[str, Callable[[Sequence[str]], list[Entry]]] = {
 
 
 def as_json(rows: Sequence[Entry]) -> str:
-    """An array of objects, one a line."""
+    """Writes an array of objects, one a line."""
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     return f"[\n{lines}\n]" if rows else "[]"
 
 
 def as_lines(rows: Sequence[Entry]) -> str:
-    """One line a row: the id, padded, and what is worth saying beside it."""
+    """Writes a line for each row: the id, padded, and a description."""
     width = max((len(row["id"]) for row in rows), default=0)
     return "\n".join(f"{row['id']:<{width}}  {_beside(row)}".rstrip() for row in rows)
 

@@ -1,4 +1,4 @@
-"""The photographs of a case, before and after the shuffle, as one picture."""
+"""A picture of a case's photographs, before and after the shuffle."""
 
 from pathlib import Path
 
@@ -8,13 +8,14 @@ from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.subjects import solve
 
-GAP = 8  # pixels between two photographs
+# So many pixels separate two photographs.
+GAP = 8
 
 
 def draw(case: AnyCase, file: Path) -> str:
-    """Write a PNG of sample 0 of such a case, three and three channels as red, green and blue.
+    """Draws sample 0 of a photograph case as PNG, three channels as red, green and blue each.
 
-    Above they stand as they come, below as they stand after the shuffle.
+    The upper row shows the input, the lower row the output of the shuffle.
 
     Returns:
         A line that says what was written.
@@ -38,7 +39,7 @@ def draw(case: AnyCase, file: Path) -> str:
 
 
 def _row(channels: np.ndarray) -> np.ndarray:
-    """(C, H, W) as C/3 colour pictures side by side, (H, width, 3)."""
+    """Joins (C, H, W) into C/3 colour pictures side by side, (H, width, 3)."""
     pictures = [np.moveaxis(channels[k : k + 3], 0, -1) for k in range(0, len(channels), 3)]
     space = np.full((pictures[0].shape[0], GAP, 3), 255, dtype=np.uint8)
     spaced = [part for picture in pictures for part in (picture, space)][:-1]

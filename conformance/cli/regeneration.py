@@ -1,4 +1,4 @@
-"""Making the goldens again, and comparing them with what is stored."""
+"""Makes the goldens again, and compares them with the stored goldens."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +18,13 @@ Say = Callable[[str], None]
 def regen(
     patterns: Sequence[str], *, check: bool, say: Say = lambda _: None, folder: Path = FOLDER
 ) -> list[str]:
-    """Make the goldens of the families that the patterns touch; write them, or only compare.
+    """Makes the goldens of the families that the patterns match; writes or only compares them.
 
     Returns:
-        One line for each file that differed from what was stored.
+        A line for each file that differs from the stored file.
 
     Raises:
-        UsageError: if a pattern means no case, or the other families' goldens cannot be kept.
+        UsageError: if a pattern matches no case, or the other families' goldens cannot be kept.
     """
     families = _families(patterns)
     chosen = [case for case in all_cases() if not patterns or _family(case) in families]
@@ -46,10 +46,10 @@ def _families(patterns: Sequence[str]) -> frozenset[str]:
     families: set[str] = set()
     for text in patterns:
         pattern = Pattern.parse(text)
-        found = {_family(case) for case in all_cases() if pattern.takes_case(case)}
-        if not found:
+        matching = {_family(case) for case in all_cases() if pattern.takes_case(case)}
+        if not matching:
             raise UsageError(f"no case matches {text!r}; `conformance list cases` names them")
-        families |= found
+        families |= matching
     return frozenset(families)
 
 
@@ -60,14 +60,14 @@ def _family(case: AnyCase) -> str:
 def _merged(
     fresh: Mapping[str, bytes], stored: Mapping[str, bytes], families: frozenset[str]
 ) -> dict[str, bytes]:
-    """The fresh families, and the others as they are stored."""
+    """Returns the fresh families, and the other families as they are stored."""
     try:
         old: dict[str, Any] = json.loads(stored[MANIFEST])
         new: dict[str, Any] = json.loads(fresh[MANIFEST])
-        kept = {
+        unchanged = {
             n: raw for n, raw in stored.items() if n.removesuffix(".safetensors") not in families
         }
-        kept.pop(MANIFEST, None)
+        unchanged.pop(MANIFEST, None)
         cases = {
             case.id: (new if _family(case) in families else old)["cases"][case.id]
             for case in all_cases()
@@ -77,5 +77,5 @@ def _merged(
             "goldens/manifest.json cannot be kept as it is; `conformance regen` without a pattern "
             "makes everything"
         ) from error
-    files = dict(sorted({**kept, **{n: r for n, r in fresh.items() if n != MANIFEST}}.items()))
+    files = dict(sorted({**unchanged, **{n: r for n, r in fresh.items() if n != MANIFEST}}.items()))
     return {**files, MANIFEST: rendered_manifest(files, cases)}

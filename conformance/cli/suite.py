@@ -101,20 +101,19 @@ def mistakes(*, as_json: bool) -> None:
     conformance mistakes --json
     """
     from conformance.cli import listing
-    from conformance.proofs import kill_matrix as killing
-    from conformance.proofs import kill_table
+    from conformance.proofs import kill_matrix, kill_table
     from conformance.proofs.bound_margins import margins
     from conformance.report.progress import counted
     from conformance.subjects import all_cases
 
-    found = killing.kills(progress=counted(len(all_cases()), say))
-    calibrated = margins(all_cases())
-    missing = killing.shortcomings(found, all_cases())
-    missing += [f"{m.mistake}: inside the bound of {m.case}" for m in calibrated if m.is_hidden]
+    kills = kill_matrix.kills(progress=counted(len(all_cases()), say))
+    bound_margins = margins(all_cases())
+    missing = kill_matrix.shortcomings(kills, all_cases())
+    missing += [f"{m.mistake}: inside the bound of {m.case}" for m in bound_margins if m.is_hidden]
     if as_json:
-        click.echo(listing.as_json(killing.as_objects(found)))
+        click.echo(listing.as_json(kill_matrix.as_objects(kills)))
     else:
-        kill_table.show(found, calibrated, Console())
+        kill_table.show(kills, bound_margins, Console())
     for line in missing:
         click.echo(line, err=True)
     sys.exit(1 if missing else 0)
@@ -159,12 +158,12 @@ def mutants(
     campaign = Campaign(
         Path(folder),
         known=known_differences(),
-        on_measured=lambda one: tell(f"{one.outcome.fate} {one.id}"),
+        on_measured=lambda mutant: tell(f"{mutant.outcome.fate} {mutant.id}"),
     )
     chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
     measured, is_whole = campaign.run(chosen, jobs, sample)
     mutated.show(measured, Console(), is_whole=is_whole)
-    if any(one.outcome.fate == "survived" for one in measured):
+    if any(mutant.outcome.fate == "survived" for mutant in measured):
         sys.exit(1)
     if not is_whole:
         sys.exit(3)
@@ -194,7 +193,8 @@ def bench(patterns: tuple[str, ...], world_sizes: tuple[str, ...], repeat: int) 
         if not fnmatchcase("worlds", pattern):
             raise UsageError(f"no benchmark matches {pattern!r}; known: worlds")
     script = bench_script()
-    sys.path.append(str(script.parent))  # Ranks import the script by its name, too.
+    # Ranks import the script by its name, too.
+    sys.path.append(str(script.parent))
     run = importlib.import_module(script.stem).run
     try:
         run(tuple(dict.fromkeys(map(int, world_sizes))), repeat)

@@ -1,4 +1,4 @@
-"""What proves that the suite sees: the kill matrix, margins of bounds, fuzz, generated mutants.
+"""Proofs that the suite catches mistakes: kill matrix, margins of bounds, fuzz, generated mutants.
 
-This room asks the suite about itself, and knows all that a run knows. No run needs it.
+This room tests the suite itself, and knows all that a run knows. No run must need it.
 """

@@ -1,4 +1,4 @@
-"""How tight the bounds are: how far the known mistakes are outside, and right answers inside."""
+"""Margins of bounds: how far outside its bound each known mistake is on every bounded case."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from conformance.gradient_mean.parts import ByRank, Gradients, Parts
 from conformance.gradient_mean.solve import solve
 from conformance.gradient_mean.verdict import promised
 
-# An answer this near to the right one, in units of roundoff, has the right value, computed
-# otherwise: no bound can tell it, and none should.
+# An answer that is this near to the right answer, in units of roundoff, has the right value,
+# computed otherwise: no bound can exclude it, and none should.
 _ROUNDING = 64
 
 
 @dataclass(frozen=True)
 class Margin:
-    """How far a mistake is outside the bound of a case, where its answer has another value.
+    """The margin by which a mistake is outside the bound of a case, where its value differs.
 
-    `error_over_bound` is the least of its answers: at most 1 means that the case lets it through.
+    `error_over_bound` is the least of the mistake's answers; if at most 1, the mistake passes.
     """
 
     mistake: str
@@ -33,12 +33,12 @@ class Margin:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the bound is so loose that the mistake passes."""
+        """Says whether the bound is so loose that the mistake passes."""
         return self.error_over_bound <= 1
 
 
 def margins(cases: Iterable[AnyCase]) -> list[Margin]:
-    """One for each mistake that gives another value on a bounded case, under each promise."""
+    """Measures each mistake that gives another value on a bounded case, under each promise."""
     bounded = (case for case in cases if case.tier == "bounded")
     return [
         margin
@@ -55,7 +55,7 @@ def _margins(case: Case[GradientQuestion], promise: str) -> Iterable[Margin]:
     unit = _ROUNDING * UNIT_ROUNDOFF[case.question.dtype]
     for mistake, alternatives in answers_of_mistakes(parts, case.question.world_size):
         ratios = [
-            max(departure(given, expected, bounds)[1] for given in by_rank)
+            max(departure(answer, expected, bounds)[1] for answer in by_rank)
             for by_rank in alternatives
             if _has_another_value(by_rank, expected, unit)
         ]
@@ -65,8 +65,8 @@ def _margins(case: Case[GradientQuestion], promise: str) -> Iterable[Margin]:
 
 def _has_another_value(by_rank: ByRank, expected: Gradients, unit: float) -> bool:
     return any(
-        np.abs(given[name].astype(np.float64) - right.astype(np.float64)).max(initial=0)
+        np.abs(answer[name].astype(np.float64) - right.astype(np.float64)).max(initial=0)
         > unit * np.abs(right.astype(np.float64)).max(initial=0)
-        for given in by_rank
+        for answer in by_rank
         for name, right in expected.items()
     )

@@ -1,4 +1,4 @@
-"""Every mistake against every case: which case kills it, and whether the answer names it."""
+"""The kill matrix: which case kills which mistake, and whether its diagnosis names the mistake."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -8,12 +8,13 @@ from typing import Any
 from conformance.core.questions import AnyCase
 from conformance.subjects import all_cases, catalogue, subject_of
 
-FAMILIES = 3  # of which a mistake must be killed by at least one case each
+# Cases of so many families must kill a mistake.
+FAMILIES = 3
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A mistake whose answer to a case is wrong; `names` are those that the answer fits."""
+    """A mistake whose answer to a case is wrong; `names` are the mistakes that fit the answer."""
 
     mistake: str
     operation: str
@@ -23,19 +24,19 @@ class Kill:
 
     @property
     def is_named(self) -> bool:
-        """Whether the answer shows this mistake and no other."""
+        """Says whether the answer shows this mistake and no other."""
         return self.names == (self.mistake,)
 
     @property
     def is_misnamed(self) -> bool:
-        """Whether the answer shows another mistake, and only that: worse than no name."""
+        """Says whether the answer shows another mistake alone, which is worse than no name."""
         return len(self.names) == 1 and not self.is_named
 
 
 def kills(
     cases: Iterable[AnyCase] | None = None, progress: Callable[[AnyCase], None] = lambda _: None
 ) -> list[Kill]:
-    """Asks every mistake every case, in terms of the definition: no framework takes part.
+    """Answers every case with every mistake, by the definition: no framework takes part.
 
     Returns one kill per mistake and case, preferably one in which the mistake is named.
     """
@@ -53,56 +54,55 @@ def kills(
 
 
 def shortcomings(
-    found: Iterable[Kill], cases: Iterable[AnyCase] = (), operation: str | None = None
+    kills: Iterable[Kill], cases: Iterable[AnyCase] = (), operation: str | None = None
 ) -> list[str]:
-    """What the suite fails to prove, one line each; empty where it proves that it would catch all.
+    """Returns a line for each thing that the suite fails to prove.
 
-    A mistake must be killed by enough families, be named by some case, and be given no other
+    A mistake must be killed by enough families, be named by some case, and never get another
     mistake's name; a case must kill a mistake or say why it cannot.
     """
-    everything = list(found)
+    all_kills = list(kills)
     lines = []
     for mistake in catalogue(operation):
-        mine = [kill for kill in everything if kill.mistake == mistake.name]
-        families = {kill.family for kill in mine}
+        own_kills = [kill for kill in all_kills if kill.mistake == mistake.name]
+        families = {kill.family for kill in own_kills}
         if len(families) < FAMILIES:
-            told = ", ".join(sorted(families)) or "none"
-            lines.append(f"{mistake.name}: killed by {len(families)} families ({told})")
-        if not any(kill.is_named for kill in mine):
+            killers = ", ".join(sorted(families)) or "none"
+            lines.append(f"{mistake.name}: killed by {len(families)} families ({killers})")
+        if not any(kill.is_named for kill in own_kills):
             lines.append(f"{mistake.name}: no case names it")
         lines += [
             f"{mistake.name}: {kill.case} gives it the name {kill.names[0]}"
-            for kill in mine
+            for kill in own_kills
             if kill.is_misnamed
         ]
-    return lines + _idlers(everything, tuple(cases))
+    return lines + _idlers(all_kills, tuple(cases))
 
 
-def _idlers(found: Sequence[Kill], cases: Sequence[AnyCase]) -> list[str]:
-    """Cases that kill nothing for no reason, or not the mistakes that they were made against."""
-    killed = {(kill.case, kill.mistake) for kill in found}
-    known = {mistake.name for mistake in catalogue()}
-    lines = [f"{case}: kills nothing" for case, why in idle(found, cases).items() if not why]
+def _idlers(kills: Sequence[Kill], cases: Sequence[AnyCase]) -> list[str]:
+    """Lists cases that kill nothing for no reason, or not the mistakes that they are against."""
+    killed = {(kill.case, kill.mistake) for kill in kills}
+    names = {mistake.name for mistake in catalogue()}
+    lines = [f"{case}: kills nothing" for case, why in idle(kills, cases).items() if not why]
     for case in cases:
         for name in case.against:
-            if name not in known:
+            if name not in names:
                 lines.append(f"{case.id}: is against {name}, which is no known mistake")
             elif (case.id, name) not in killed:
                 lines.append(f"{case.id}: is against {name}, and does not kill it")
     return lines
 
 
-def idle(found: Iterable[Kill], cases: Iterable[AnyCase]) -> dict[str, str]:
-    """Cases that kill no mistake, of those that are asked of implementations, and why none.
+def idle(kills: Iterable[Kill], cases: Iterable[AnyCase]) -> dict[str, str]:
+    """Returns the cases that kill no mistake, each with its reason, which may be empty.
 
-    A reason is empty where there is none. What is asked of a framework's own class has broken
-    classes for mistakes, in the tests.
+    Cases about a framework's own class are left out: the tests have broken classes for them.
     """
-    killing = {kill.case for kill in found}
+    killers = {kill.case for kill in kills}
     return {
         case.id: _why_idle(case)
         for case in cases
-        if case.id not in killing and case.kind != "behaviour"
+        if case.id not in killers and case.kind != "behaviour"
     }
 
 
@@ -117,33 +117,33 @@ def _why_idle(case: AnyCase) -> str:
     return "one channel has one order" if question.channels == 1 else ""
 
 
-def twins(found: Iterable[Kill]) -> list[tuple[str, str]]:
-    """Pairs of mistakes that no case tells apart: whatever kills one also fits the other."""
+def twins(kills: Iterable[Kill]) -> list[tuple[str, str]]:
+    """Returns pairs of mistakes that no case tells apart: answers of each also fit the other."""
     fits: dict[str, set[frozenset[str]]] = {}
-    for kill in found:
+    for kill in kills:
         fits.setdefault(kill.mistake, set()).add(frozenset(kill.names))
     names = sorted(fits)
     return [
         (first, second)
         for i, first in enumerate(names)
         for second in names[i + 1 :]
-        if all(second in seen for seen in fits[first])
-        and all(first in seen for seen in fits[second])
+        if all(second in names_of_kill for names_of_kill in fits[first])
+        and all(first in names_of_kill for names_of_kill in fits[second])
     ]
 
 
-def matrix(found: Iterable[Kill], operation: str) -> tuple[list[str], dict[str, Counter[str]]]:
-    """The families in the order of the cases, and for each mistake the kills by family."""
+def matrix(kills: Iterable[Kill], operation: str) -> tuple[list[str], dict[str, Counter[str]]]:
+    """Returns the families in the order of the cases, and the kills of each mistake by family."""
     rows: dict[str, Counter[str]] = {mistake.name: Counter() for mistake in catalogue(operation)}
-    for kill in found:
+    for kill in kills:
         if kill.operation == operation:
             rows[kill.mistake][kill.family] += 1
     families = list(dict.fromkeys(case.family for case in all_cases()))
     return [f for f in families if any(row[f] for row in rows.values())], rows
 
 
-def as_objects(found: Iterable[Kill]) -> list[dict[str, Any]]:
-    """One object for each (mistake, case) that kills."""
+def as_objects(kills: Iterable[Kill]) -> list[dict[str, Any]]:
+    """Returns an object for each pair of mistake and case that kills it."""
     return [
         {
             "id": kill.mistake,
@@ -152,5 +152,5 @@ def as_objects(found: Iterable[Kill]) -> list[dict[str, Any]]:
             "family": kill.family,
             "names": list(kill.names),
         }
-        for kill in found
+        for kill in kills
     ]

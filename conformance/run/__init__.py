@@ -1,4 +1,4 @@
-"""A run: its plan, its goldens, the examiner that asks each check, the results that it leaves.
+"""A run: its plan, its goldens, the examiner that asks each check, and its results.
 
-This room knows processes and subjects. It must not know what is made of a run: that is `report`.
+This room knows processes and subjects. It must not know how `report` shows a run.
 """

@@ -1,4 +1,4 @@
-"""A case as JSON, and back: how one is added to the suite, and how one from outside is asked.
+"""Cases as JSON, for cases that are added to the suite and for cases from outside.
 
 {"operation": "channel_shuffle", "name": "mine", "question": {"shape": [1, 6, 1], "groups": 2}}
 """
@@ -26,7 +26,7 @@ _NAMES = ("clauses", "promises", "frameworks", "asked_of", "against")
 
 
 def written(case: AnyCase) -> str:
-    """One line of JSON that `read` makes the case of again."""
+    """Writes a case as a line of JSON, which `read` turns into the same case."""
     entry: dict[str, Any] = {"operation": case.operation, "name": case.name}
     entry |= {word: getattr(case, word) for word in (*_WORDS, *_NAMES) if getattr(case, word)}
     if case.refusal is not None:
@@ -35,7 +35,7 @@ def written(case: AnyCase) -> str:
 
 
 def read(text: str, place: str = "case") -> AnyCase:
-    """The case that JSON describes.
+    """Reads a case from JSON.
 
     >>> question = '"question": {"shape": [1, 6, 1], "groups": 2}'
     >>> read('{"operation": "channel_shuffle", %s}' % question).question.shape
@@ -43,17 +43,17 @@ def read(text: str, place: str = "case") -> AnyCase:
 
     Args:
         text: the JSON.
-        place: what to call it in errors: a file's name.
+        place: the name of the text in errors, such as a file's name.
 
     Raises:
-        UsageError: naming the place, the field, its value and what would be right.
+        UsageError: names the place, the field, its value and what would be right.
     """
     try:
         entry = json.loads(text)
     except ValueError as error:
         raise UsageError(f"{place}: is not JSON ({error})") from error
-    known = ("operation", "name", "question", "refusal", *_WORDS, *_NAMES)
-    _check_fields(entry, known, place)
+    allowed = ("operation", "name", "question", "refusal", *_WORDS, *_NAMES)
+    _check_fields(entry, allowed, place)
     operation = entry.get("operation")
     if operation not in _QUESTIONS:
         raise UsageError(f"{place}: operation is {operation!r}; known: {', '.join(_QUESTIONS)}")
@@ -77,7 +77,7 @@ def read(text: str, place: str = "case") -> AnyCase:
 
 
 def _nonsense(case: AnyCase) -> str:
-    """What makes a question one that nobody can ask or answer; empty where nothing does."""
+    """Returns why a question cannot be asked or answered, or an empty text."""
     question = case.question
     if question.dtype not in DTYPES:
         return f"dtype is {question.dtype!r}; known: {', '.join(DTYPES)}"
@@ -87,13 +87,14 @@ def _nonsense(case: AnyCase) -> str:
         return f"fill is {question.fill!r}; known: {', '.join(FILLS)}"
     if (len(question.shape) < 2 and case.refusal is None) or min(question.shape, default=-1) < 0:
         return f"shape is {list(question.shape)}; (N, C, *spatial) is meant, none of them below 0"
-    divided = (question.groups, *question.then)
+    group_counts = (question.groups, *question.then)
     if case.refusal is None and any(
-        type(groups) is not int or groups < 1 or question.channels % groups for groups in divided
+        type(groups) is not int or groups < 1 or question.channels % groups
+        for groups in group_counts
     ):
-        told = " and then ".join(map(str, divided))
+        divisors = " and then ".join(map(str, group_counts))
         return (
-            f"{question.channels} channels in {told} groups have no answer; where an error is "
+            f"{question.channels} channels in {divisors} groups have no answer; where an error is "
             'right, say which: "refusal": {"type": "RuntimeError"}'
         )
     return ""
@@ -113,16 +114,16 @@ def _nonsense_of_gradients(question: GradientQuestion) -> str:
     return ""
 
 
-def _check_fields(entry: Any, known: tuple[str, ...], place: str) -> None:
+def _check_fields(entry: Any, allowed: tuple[str, ...], place: str) -> None:
     if not isinstance(entry, Mapping):
-        raise UsageError(f"{place} is {entry!r:.60}; an object is meant, with {', '.join(known)}")
-    unknown = next((name for name in entry if name not in known), None)
+        raise UsageError(f"{place} is {entry!r:.60}; an object is meant, with {', '.join(allowed)}")
+    unknown = next((name for name in entry if name not in allowed), None)
     if unknown is not None:
-        raise UsageError(f"{place}: unknown field {unknown!r}; known: {', '.join(known)}")
+        raise UsageError(f"{place}: unknown field {unknown!r}; known: {', '.join(allowed)}")
 
 
 def _question(kind: type[Any], entry: Any, place: str) -> Any:
-    """An instance of a dataclass of plain data."""
+    """Makes an instance of a dataclass of plain data."""
     own = {field.name for field in fields(kind)}
     hints = {name: hint for name, hint in get_type_hints(kind).items() if name in own}
     _check_fields(entry, tuple(hints), place)
@@ -137,7 +138,7 @@ def _question(kind: type[Any], entry: Any, place: str) -> Any:
 
 
 def _as(hint: Any, value: Any, place: str) -> Any:
-    """The value, if it is of this type; lists become tuples."""
+    """Returns the value if it is of this type; lists become tuples."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal and value in arguments:
         return value

@@ -1,7 +1,7 @@
-"""What a check costs, from the seconds of a recorded run, and the division of a run into shards.
+"""Costs of checks, from the seconds of a recorded run, and the division of a run into shards.
 
 `costs.toml` holds the mean seconds of a check of each implementation; `python ci/costs.py` makes it
-of a results file. An implementation that is not in it is taken to cost what its siblings do.
+from a results file. An implementation that it lacks is taken to cost as much as its siblings.
 """
 
 import tomllib
@@ -16,13 +16,13 @@ from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import UsageError
 
 FILE = Path(__file__).parent / "costs.toml"
-# A longer part of a shard would keep one of two slots busy while the other has nothing left.
+# A longer part of a shard would keep one of two slots busy while the other is idle.
 LONGEST = 0.6
 
 
 @cache
 def recorded() -> Mapping[str, float]:
-    """Mean seconds of a check, by `operation/implementation`."""
+    """Returns the mean seconds of a check, by `operation/implementation`."""
     tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["seconds"]
     return {
         f"{operation}/{name}": float(seconds)
@@ -33,26 +33,26 @@ def recorded() -> Mapping[str, float]:
 
 @cache
 def seconds_of(declared: Implementation) -> float:
-    """About how long one check of it takes; for one not recorded, the median of its siblings."""
-    known = recorded()
-    if declared.id in known:
-        return known[declared.id]
+    """Estimates the seconds of a check; without a record, by the median of its siblings."""
+    costs = recorded()
+    if declared.id in costs:
+        return costs[declared.id]
     of_a_kind = (declared.operation, declared.framework)
     siblings = [
-        known[one.id]
-        for one in own()
-        if one.id in known and (one.operation, one.framework) == of_a_kind
+        costs[sibling.id]
+        for sibling in own()
+        if sibling.id in costs and (sibling.operation, sibling.framework) == of_a_kind
     ]
-    return median(siblings or known.values())
+    return median(siblings or costs.values())
 
 
 def seconds(checks: Iterable[Check]) -> float:
-    """About how long these take, one after the other."""
+    """Estimates the seconds of these checks, one after another."""
     return sum(seconds_of(check.implementation) for check in checks)
 
 
 def groups_of(checks: Sequence[Check]) -> list[list[Check]]:
-    """The checks of each implementation on each device together, the dearest groups first."""
+    """Groups the checks by implementation and device, the groups that take longest first."""
     by_owner: dict[tuple[str, str], list[Check]] = {}
     for check in checks:
         by_owner.setdefault((check.implementation.id, check.device), []).append(check)
@@ -60,13 +60,13 @@ def groups_of(checks: Sequence[Check]) -> list[list[Check]]:
 
 
 def shard_of(checks: Sequence[Check], shard: str) -> list[Check]:
-    """The I-th of N parts that take about as long, in the order of the checks.
+    """Returns the I-th of N parts that take about as long, in the order of the checks.
 
-    An implementation stays in one part, where what it compiled is used again, unless it would be
-    most of it. The same checks are divided in the same way on every machine.
+    An implementation stays in one part, where its compiled code is used again, unless it would be
+    most of the part. The same checks are divided in the same way on every machine.
 
     Raises:
-        UsageError: if it is not I/N with 1 ≤ I ≤ N.
+        UsageError: if the shard is not I/N with 1 ≤ I ≤ N.
     """
     index, _, count = shard.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
@@ -75,16 +75,16 @@ def shard_of(checks: Sequence[Check], shard: str) -> list[Check]:
     longest = LONGEST * seconds(checks) / number
     parts = [part for group in groups_of(checks) for part in _parts(group, longest)]
     loads = [0.0] * number
-    mine: set[str] = set()
+    own_ids: set[str] = set()
     for part in sorted(parts, key=seconds, reverse=True):
-        least = loads.index(min(loads))
-        loads[least] += seconds(part)
-        if least == int(index) - 1:
-            mine.update(check.id for check in part)
-    return [check for check in checks if check.id in mine]
+        lightest = loads.index(min(loads))
+        loads[lightest] += seconds(part)
+        if lightest == int(index) - 1:
+            own_ids.update(check.id for check in part)
+    return [check for check in checks if check.id in own_ids]
 
 
 def _parts(group: Sequence[Check], longest: float) -> list[Sequence[Check]]:
-    """A group in as many parts as it takes, each with some of every family."""
+    """Divides a group into as many parts as it takes, each with some checks of every family."""
     count = min(len(group), max(1, ceil(seconds(group) / longest)))
     return [group[first::count] for first in range(count)]

@@ -1,4 +1,4 @@
-"""Devices by name, and what of them is on this machine, as the frameworks say."""
+"""Devices by name, and which of them this machine has, as the frameworks describe it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,14 @@ from conformance.core.formats import Bits
 from conformance.core.outcomes import UsageError
 from conformance.frameworks import KINDS, Description
 
-DEVICES = KINDS  # what can be named; a kind means every device of it
+# A kind of device means every device of the kind.
+DEVICES = KINDS
 ALL = "all"
 _NAME = re.compile(r"(?P<kind>[a-z]+)(:(?P<index>\d+))?")
 
 
 def kind_of(device: str) -> str:
-    """The kind of a device.
+    """Returns the kind of a device.
 
     >>> kind_of("cuda:1")
     'cuda'
@@ -24,78 +25,79 @@ def kind_of(device: str) -> str:
 
 
 def named(devices: Sequence[str]) -> tuple[str, ...]:
-    """The devices that a call names, each once; `all` is one of every kind.
+    """Returns the devices of a call, each once; `all` stands for every kind.
 
     >>> named(["cuda:1", "all"])
     ('cuda:1', 'cpu', 'cuda', 'tpu', 'mps')
 
     Raises:
-        UsageError: for a name that no device can have.
+        UsageError: if no device can have the name.
     """
-    found: list[str] = []
+    names: list[str] = []
     for device in devices:
         match = _NAME.fullmatch(device)
         if device == ALL:
-            found += DEVICES
+            names += DEVICES
         elif match and match["kind"] in DEVICES and not (match["index"] and match["kind"] == "cpu"):
-            found.append(device)
+            names.append(device)
         else:
-            known = f"{', '.join(DEVICES)}, {ALL}; of several GPUs one is cuda:N"
-            raise UsageError(f"unknown device {device!r}; known: {known}")
-    return tuple(dict.fromkeys(found))
+            known_names = f"{', '.join(DEVICES)}, {ALL}; of several GPUs one is cuda:N"
+            raise UsageError(f"unknown device {device!r}; known: {known_names}")
+    return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What each framework that is installed says of this machine."""
+    """This machine, as each installed framework describes it."""
 
     described: Mapping[str, Description] = field(default_factory=dict)
 
     def lacks(self, framework: str, device: str) -> str:
-        """Why a framework has no such device here; empty where it has, or says nothing."""
-        one = self.described.get(framework)
-        if one is None or _among(one, device):
+        """Returns why a framework lacks a device; empty where it has it, or has no description."""
+        description = self.described.get(framework)
+        if description is None or _among(description, device):
             return ""
         kind = kind_of(device)
-        if reason := one.missing.get(kind):
+        if reason := description.missing.get(kind):
             return reason
-        count = len(_among(one, kind))
+        count = len(_among(description, kind))
         return f"{framework} sees {count} {kind} device{'s' * (count != 1)}: there is no {device}"
 
     def require(self, device: str) -> None:
-        """Have a device.
+        """Requires a device.
 
         Raises:
-            UsageError: if no framework has it; it says what there is, and why not this.
+            UsageError: if no framework has it; the message says which devices there are, and why
+                this one is missing.
         """
-        if any(_among(one, device) for one in self.described.values()):
+        if any(_among(description, device) for description in self.described.values()):
             return
-        there: dict[str, list[str]] = {}
-        for framework, one in self.described.items():
-            for name in one.devices:
-                frameworks = there.setdefault("cpu" if kind_of(name) == "cpu" else name, [])
-                frameworks += [framework] * (framework not in frameworks)
-        told = ", ".join(f"{name} ({', '.join(by)})" for name, by in there.items())
+        frameworks_of: dict[str, list[str]] = {}
+        for framework, description in self.described.items():
+            for name in description.devices:
+                owners = frameworks_of.setdefault("cpu" if kind_of(name) == "cpu" else name, [])
+                owners += [framework] * (framework not in owners)
+        listed = ", ".join(f"{name} ({', '.join(by)})" for name, by in frameworks_of.items())
         reasons = [self.lacks(framework, device) for framework in self.described]
-        raise UsageError("; ".join([f"no device {device} here", f"there is {told}", *reasons]))
+        raise UsageError("; ".join([f"no device {device} here", f"there is {listed}", *reasons]))
 
     def matmul_bits(self, framework: str, device: str, dtype: str) -> Bits | None:
-        """The bits that every such device was measured to keep in a product of matrices."""
-        one = self.described.get(framework)
-        if one is None:
+        """Returns the fewest bits that such a device was measured to keep in matrix products."""
+        description = self.described.get(framework)
+        if description is None:
             return None
-        found = [
+        measured = [
             bits[dtype]
-            for name, bits in one.matmul_bits.items()
+            for name, bits in description.matmul_bits.items()
             if device in (name, kind_of(name)) and dtype in bits
         ]
-        return reduce(Bits.fewest, found) if found else None
+        return reduce(Bits.fewest, measured) if measured else None
 
 
-# Nothing is known yet: so nothing is lacking either.
+# A machine without any description lacks no device.
 NOWHERE = Machine()
 
 
-def _among(one: Description, device: str) -> list[str]:
-    """The names that a framework has for a device, or for those of a kind."""
-    return [name for name in one.devices if device in (name, kind_of(name))]
+def _among(description: Description, device: str) -> list[str]:
+    """Returns the names that a framework has for a device, or for the devices of a kind."""
+    return [name for name in description.devices if device in (name, kind_of(name))]

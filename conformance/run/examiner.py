@@ -36,7 +36,7 @@ MOST_RANKS = 8
 
 
 class Goldens(Protocol):
-    """Where the right answers are."""
+    """The source of the right answers."""
 
     def of(self, case: AnyCase) -> Golden:
         """Returns the inputs and the right answer of a case."""
@@ -45,12 +45,12 @@ class Goldens(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A check that can be asked: with what, and what must come back.
+    """A check that can be asked, with its inputs and its right answer.
 
     Attributes:
-        check: what is asked.
+        check: the check.
         golden: the right answer, with the bounds that hold on the check's device.
-        inputs: the tensors to ask with, also where the golden keeps hashes alone.
+        inputs: the input tensors, also where the golden consists of hashes alone.
     """
 
     check: Check
@@ -59,13 +59,13 @@ class Prepared:
 
     @property
     def ask(self) -> Ask[Any]:
-        """The question as a rank's process is sent it."""
+        """Returns the question as it is sent to a rank's process."""
         check = self.check
         return Ask(check.implementation, check.case.question, self.inputs, check.device)
 
 
 class Examiner:
-    """Asks checks in processes that are made when first needed, and kept; for one thread alone."""
+    """An examiner, which asks checks in processes that it keeps; for one thread alone."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class Examiner:
             goldens: the right answers.
             known: differences that do not count.
             timeout: seconds that one check may take.
-            cache: a folder for compiled code; the frameworks' own choice where there is none.
-            machine: what is known of the devices: checks on those that it lacks are unsupported,
-                and its precision widens bounds.
+            cache: a folder for compiled code; by default the frameworks choose one.
+            machine: the devices: checks on missing devices are unsupported, and the measured
+                precision widens bounds.
         """
         self._machine = machine
         self._goldens, self._known, self._timeout = goldens, known, timeout
@@ -102,7 +102,7 @@ class Examiner:
         return self.judge(prepared, outcomes), seconds
 
     def prepare(self, check: Check) -> Prepared | Verdict:
-        """Returns what a check is asked with, or the verdict where it cannot be asked here."""
+        """Returns the check with its inputs and golden, or a verdict where it cannot be asked."""
         framework, device = check.implementation.framework, check.device
         reason = "" if is_installed(framework) else f"{framework} is not installed"
         if reason := reason or self._machine.lacks(framework, device) or refusal(check):
@@ -122,13 +122,13 @@ class Examiner:
         return Prepared(check, golden, golden.inputs or solve(check.case).inputs)
 
     def judge(self, prepared: Prepared, outcomes: Sequence[Outcome]) -> Verdict:
-        """Returns the verdict on what the ranks of a check gave."""
+        """Returns the verdict on the outcomes of a check's ranks."""
         return judge(prepared.check, prepared.golden, outcomes, self._known)
 
     def look_around(self, frameworks: Iterable[str]) -> Machine:
-        """Asks these frameworks about themselves and this machine, and keeps what they say.
+        """Asks frameworks to describe themselves and this machine, and keeps the descriptions.
 
-        One that is not installed, or does not start, says nothing.
+        A framework that is not installed, or does not start, has none.
         """
         described = {}
         for framework in filter(is_installed, frameworks):
@@ -140,7 +140,7 @@ class Examiner:
         return self._machine
 
     def close(self) -> None:
-        """Ends all processes; a check that another thread waits for comes back as a crash."""
+        """Ends all processes; a check for which another thread waits becomes a crash."""
         for world in self._worlds.values():
             world.close()
 
@@ -159,7 +159,7 @@ class Examiner:
                         MOST_RANKS, prepare, self._environment, device or "cpu"
                     )
                 case _ if name.startswith(PROCESSES):
-                    # Its processes set their number of devices before anything else.
+                    # A JAX process must set its number of devices before it does anything else.
                     devices = int(kind.removeprefix(PROCESSES))
                     world = JaxProcesses(devices=devices, environment=self._environment)
                 case _:
@@ -172,12 +172,12 @@ RANKS, PROCESSES = "torch-ranks", "jax-processes-"
 
 
 def takes_ranks(check: Check) -> bool:
-    """Says whether a check is asked of torch ranks."""
+    """Says whether a check needs torch ranks."""
     return check.implementation.runs == "per_rank"
 
 
 def world_of(check: Check) -> str:
-    """Names the world in which a check is asked; ranks on GPUs are joined in another way."""
+    """Returns the name of a check's world; ranks on GPUs use another backend than on the CPU."""
     if takes_ranks(check):
         return RANKS if check.device == "cpu" else f"{RANKS}@{check.device}"
     if check.implementation.framework == "jax" and check.ranks > 1:
@@ -186,15 +186,15 @@ def world_of(check: Check) -> str:
 
 
 def environment_of(cache: Path | None) -> dict[str, str]:
-    """Returns what is set where the user has not: quiet frameworks that share, and caches."""
+    """Returns environment variables; a value that the user has set stays."""
     environment = {
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         # torch and JAX share a GPU: JAX would take three quarters of it at its first array.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # Whether there is a GPU is asked without CUDA, which a forked process could not use again.
+        # torch must look for a GPU without CUDA, which a forked process could not use again.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        # torch's deterministic algorithms need it.
+        # torch's deterministic algorithms need this setting.
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
     if cache is not None:

@@ -1,4 +1,4 @@
-"""Goldens on disk: safetensors files and a manifest, written whole and read with suspicion.
+"""Goldens on disk: safetensors files and a manifest, written whole and verified when read.
 
 The format, for programs in any language, is described in `docs/goldens.md`.
 """
@@ -28,23 +28,24 @@ MANIFEST = "manifest.json"
 FOLDER = Path(__file__).parents[1] / "goldens"
 
 
-_KEPT = 512  # All implementations are asked the same drawn cases, one after another.
+# All implementations are asked the same drawn cases, one after another.
+_CACHED = 512
 
-made = lru_cache(maxsize=_KEPT)(solve)
+solved = lru_cache(maxsize=_CACHED)(solve)
 
 
 class OnTheFly:
-    """The right answers to cases that no suite has: each is made when it is drawn, and kept."""
+    """The right answers to cases outside the suite, each solved once and cached."""
 
     def of(self, case: AnyCase) -> Golden:
         """Returns the golden of a case."""
-        return made(case)
+        return solved(case)
 
 
 def dtype_of(array: np.ndarray, case: AnyCase) -> Dtype:
-    """The element type of one of a case's arrays: the question's own where its carrier fits."""
-    asked = DTYPES.get(getattr(case.question, "dtype", ""))
-    return asked if asked and array.dtype == asked.carrier else of_numpy(array.dtype)
+    """Returns the dtype of an array of a case: the question's own where its carrier fits."""
+    own = DTYPES.get(getattr(case.question, "dtype", ""))
+    return own if own and array.dtype == own.carrier else of_numpy(array.dtype)
 
 
 # Writing
@@ -53,7 +54,7 @@ def dtype_of(array: np.ndarray, case: AnyCase) -> Dtype:
 def render(
     cases: Iterable[AnyCase], progress: Callable[[AnyCase], None] = lambda _: None
 ) -> dict[str, bytes]:
-    """Every file of the goldens folder, by name: the same bytes on every machine."""
+    """Makes every file of the goldens folder, by name: the same bytes on every machine."""
     tensors: dict[str, dict[str, np.ndarray]] = {}
     entries: dict[str, Any] = {}
     for case in cases:
@@ -80,7 +81,7 @@ def render(
 
 
 def rendered_manifest(files: Mapping[str, bytes], entries: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes, for these files and these entries of cases."""
+    """Writes the manifest for these files and these entries of cases."""
     described = {
         name: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
         for name, raw in files.items()
@@ -89,7 +90,7 @@ def rendered_manifest(files: Mapping[str, bytes], entries: Mapping[str, Any]) ->
 
 
 def _manifest_bytes(described: Mapping[str, Any], entries: Mapping[str, Any]) -> bytes:
-    """One line a case, so that a change of one is a change of one line."""
+    """Writes one line a case, so that a change of a case is a change of a line."""
     cases = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
         for name, entry in entries.items()
@@ -121,9 +122,9 @@ def _entries(
 
 
 def _stored(array: np.ndarray, dtype: Dtype) -> np.ndarray:
-    """The array as safetensors has types for it: a complex number is a last axis of two parts.
+    """Converts an array to a type of safetensors: a complex number becomes an axis of two parts.
 
-    Always C-contiguous: the writer takes a strided array's buffer as it lies, without a word.
+    The result is C-contiguous: the writer would silently take a strided array's buffer as it lies.
     """
     contiguous = np.ascontiguousarray(array).reshape(array.shape)
     if dtype.parts == 1:
@@ -133,10 +134,10 @@ def _stored(array: np.ndarray, dtype: Dtype) -> np.ndarray:
 
 
 def write(files: Mapping[str, bytes], folder: Path = FOLDER) -> None:
-    """Put a complete set of files in the place of the old one; a kill leaves one of them whole.
+    """Replaces the old set of files by a complete new set; a kill leaves one of the sets whole.
 
-    The new set is written beside the old one and takes its name; readers fall back to the old
-    one's second name in the instant between.
+    The new set is written beside the old set and takes its name; in the instant between, readers
+    fall back to the second name of the old set.
     """
     fresh, old = _beside(folder, "new"), _beside(folder, "old")
     for leftover in (fresh, old) if folder.is_dir() else (fresh,):
@@ -153,8 +154,8 @@ def write(files: Mapping[str, bytes], folder: Path = FOLDER) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _beside(folder: Path, which: str) -> Path:
-    return folder.with_name(f".{folder.name}-{which}")
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(f".{folder.name}-{suffix}")
 
 
 # Reading
@@ -165,10 +166,10 @@ class Goldens:
     """A verified set of goldens.
 
     Attributes:
-        sha256: of the manifest, and so of everything.
+        sha256: the hash of the manifest, and so of all goldens.
         by_case: the goldens by the id of their case.
-        by_operation: of each operation the SHA-256 of what the manifest says of its cases, which
-            stays as it is where another operation gets a case.
+        by_operation: the SHA-256 of each operation's entries in the manifest, which a new case of
+            another operation does not change.
     """
 
     sha256: str
@@ -176,13 +177,13 @@ class Goldens:
     by_operation: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, case: AnyCase) -> Golden:
-        """The golden of a case of the suite, or one made now for a case from outside it."""
+        """Returns the golden of a case of the suite, or solves a case from outside."""
         golden = self.by_case.get(case.id)
         return golden if golden is not None else solve(case)
 
 
 def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
-    """The bytes of every file in the folder, by name.
+    """Reads every file in the folder, by name.
 
     Raises:
         UsageError: if there is no such folder.
@@ -194,10 +195,10 @@ def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
 
 
 def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
-    """Read and verify every golden before any check runs.
+    """Reads and verifies every golden before any check runs.
 
     Raises:
-        UsageError: naming the first file, tensor or case that is damaged, missing, extra or edited.
+        UsageError: names the first file, tensor or case that is damaged, missing, extra or edited.
     """
     files = read_files(folder)
     manifest = _manifest(files)
@@ -233,8 +234,8 @@ def _by_operation(entries: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _spoilt(name: str, what: str) -> UsageError:
-    return UsageError(f"goldens/{name} {what}; `conformance regen` mends it")
+def _spoilt(name: str, damage: str) -> UsageError:
+    return UsageError(f"goldens/{name} {damage}; `conformance regen` mends it")
 
 
 def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -256,16 +257,16 @@ def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
 def _tensors(name: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> dict[str, Any]:
     if name not in files:
         raise _spoilt(name, "is missing")
-    raw, told = files[name], manifest["files"][name]
-    if len(raw) != told["bytes"]:
-        raise _spoilt(name, f"has {len(raw)} bytes, not {told['bytes']}: truncated or grown")
-    if hashlib.sha256(raw).hexdigest() != told["sha256"]:
+    raw, entry = files[name], manifest["files"][name]
+    if len(raw) != entry["bytes"]:
+        raise _spoilt(name, f"has {len(raw)} bytes, not {entry['bytes']}: truncated or grown")
+    if hashlib.sha256(raw).hexdigest() != entry["sha256"]:
         raise _spoilt(name, "is damaged or edited: its SHA-256 is not the manifest's")
     return dict(safetensors.deserialize(raw))  # type: ignore[no-untyped-call]
 
 
 def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
-    asked = {
+    expected = {
         "operation": case.operation,
         "family": case.family,
         "clauses": list(case.clauses),
@@ -276,32 +277,35 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
         "refusal": vars(case.refusal) if case.refusal else None,
         "tier": case.tier,
     }
-    for key, value in asked.items():
+    for key, value in expected.items():
         if entry.get(key) != value:
             raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
 
 
 def _golden(case: AnyCase, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
     if case.on_the_fly:
-        hashes = {name: told["sha256"] for name, told in entry["answers"].items()}
+        hashes = {name: array_entry["sha256"] for name, array_entry in entry["answers"].items()}
         return Golden({}, {}, hashes=hashes)
     inputs, answers, bounds = (
-        {name: _array(case, name, told, tensors) for name, told in entry[part].items()}
+        {
+            name: _array(case, name, array_entry, tensors)
+            for name, array_entry in entry[part].items()
+        }
         for part in ("inputs", "answers", "bounds")
     )
     return Golden(inputs, answers, bounds, certificate=entry["certificate"])
 
 
 def _array(
-    case: AnyCase, name: str, told: Mapping[str, Any], tensors: Mapping[str, Any]
+    case: AnyCase, name: str, entry: Mapping[str, Any], tensors: Mapping[str, Any]
 ) -> np.ndarray:
-    stored = tensors.get(told["file"], {}).get(told["tensor"])
+    stored = tensors.get(entry["file"], {}).get(entry["tensor"])
     if stored is None:
-        # The file is whole, its hash says so: the manifest is what was edited.
-        raise _spoilt(MANIFEST, f"is edited: {told['file']} has no tensor {told['tensor']}")
-    array = np.frombuffer(stored["data"], dtype=DTYPES[told["dtype"]].carrier).reshape(
-        told["shape"]
+        # The hash of the file is right, so the manifest was edited.
+        raise _spoilt(MANIFEST, f"is edited: {entry['file']} has no tensor {entry['tensor']}")
+    array = np.frombuffer(stored["data"], dtype=DTYPES[entry["dtype"]].carrier).reshape(
+        entry["shape"]
     )
-    if sha256_of(array) != told["sha256"]:
+    if sha256_of(array) != entry["sha256"]:
         raise _spoilt(MANIFEST, f"is edited: SHA-256 of {name} of {case.id}")
     return array

@@ -1,4 +1,4 @@
-"""Differences that are known: dated entries of `impls/known.toml`, with an upstream reference."""
+"""Known differences: dated entries of `impls/known.toml`, with an upstream reference."""
 
 import tomllib
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from conformance.core.outcomes import UsageError
 
 @dataclass(frozen=True)
 class Known:
-    """One entry: the checks that differ, since when that is known, what differs, and the issue.
+    """An entry: the checks that differ, the date of the entry, what differs, and the issue.
 
     `checks` are shell globs over check ids. `since` and `until` are the first and the last version
-    that differs, as in `torch 2.12`; empty where all that are supported do.
+    that differs, as in `torch 2.12`; empty where all supported versions differ.
     """
 
     checks: tuple[str, ...]
@@ -27,10 +27,10 @@ class Known:
 
 
 def read(path: Path) -> tuple[Known, ...]:
-    """The entries of a file; none where there is no file.
+    """Reads the entries of a file; without a file there are none.
 
     Raises:
-        UsageError: naming the file, if it is not TOML of this form.
+        UsageError: if the file is not TOML of this form; the message names the file.
     """
     if not path.is_file():
         return ()
@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[Known, ...]:
 
 
 def entry_for(check_id: str, entries: Sequence[Known]) -> Known | None:
-    """The first entry that means this check."""
+    """Returns the first entry that matches a check, or None."""
     return next((e for e in entries if any(fnmatchcase(check_id, glob) for glob in e.checks)), None)
 
 

@@ -1,4 +1,4 @@
-"""What a run will ask: everything that can be wrong with a call is found here, before any check."""
+"""The plan of a run, in which every error of a call is found before any check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from conformance.subjects import all_cases, solve
 
 @dataclass(frozen=True)
 class Plan:
-    """The checks of a run in the order in which they are asked, and what they are judged by.
+    """The checks of a run in the order in which they are asked, and the goldens.
 
-    Of a shard, I/N, `checks` are its own, and `whole` those of all N together. Of `devices` those
-    that are `required` must be here; checks on others are unsupported where they are not.
+    In a shard I/N, `checks` are its own checks, and `whole` are the checks of all N shards. Those
+    `devices` that are `required` must be here; checks on other missing devices are unsupported.
     """
 
     checks: tuple[Check, ...]
@@ -39,12 +39,12 @@ class Plan:
 
     @property
     def frameworks(self) -> tuple[str, ...]:
-        """The frameworks that the checks need, by name; every shard names those of all."""
+        """Returns the names of the frameworks that the checks need, equal in every shard."""
         return tuple(sorted({check.implementation.framework for check in self._whole}))
 
     @property
     def digest(self) -> str:
-        """What shards of one run have in common: SHA-256 of the ids of all their checks."""
+        """Returns the SHA-256 of the ids of all checks, which shards of a run have in common."""
         return sha256("\n".join(sorted(check.id for check in self._whole)).encode()).hexdigest()
 
     @property
@@ -59,29 +59,29 @@ def make_plan(
     shard: str | None = None,
     outside: Sequence[str] = (),
 ) -> Plan:
-    """Choose the checks and verify the goldens.
+    """Chooses the checks and verifies the goldens.
 
     Args:
-        patterns: which checks; all where there is none.
-        devices: on which devices; `all` is one of each kind that there is.
-        adapters: code from outside.
-        shard: I/N, which part of them.
-        outside: cases from outside, files or JSON; where there are any, only they are asked.
+        patterns: patterns of checks; without any, all checks are meant.
+        devices: names of devices; `all` stands for one of each kind that there is.
+        adapters: files or modules from outside.
+        shard: the part I/N of the checks to ask.
+        outside: cases from outside, files or JSON; where there are any, only these are asked.
 
     Raises:
         UsageError: for an unknown pattern, device or shard, a bad adapter, case or golden.
     """
-    wanted = _known_devices(devices, patterns)
+    device_names = _known_devices(devices, patterns)
     cases = all_cases()
-    asked = [outside_case(text) for text in outside] or cases
-    checks = select(all_checks(gather(adapters), asked, wanted), patterns)
+    cases_to_ask = [outside_case(text) for text in outside] or cases
+    checks = select(all_checks(gather(adapters), cases_to_ask, device_names), patterns)
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
         load(cases),
         known_differences(),
         tuple(adapters),
-        wanted,
+        device_names,
         _known_devices([device for device in devices if device != ALL], patterns),
         shard,
         tuple(checks),
@@ -91,26 +91,29 @@ def make_plan(
 def make_players(
     patterns: Sequence[str] = (), devices: Sequence[str] = ("cpu",), adapters: Sequence[str] = ()
 ) -> list[tuple[Implementation, str]]:
-    """Choose whom to ask drawn cases, and on which device.
+    """Chooses implementations, each with a device, to be asked drawn cases.
 
     Raises:
-        UsageError: for a pattern that means nobody or names a case, an unknown device, a bad
+        UsageError: for a pattern that matches none or names a case, an unknown device, a bad
             adapter.
     """
-    told = next((text for text in patterns if Pattern.parse(text).case != "*"), None)
-    if told is not None:
-        raise UsageError(f"{told!r} names cases, and fuzz draws its own: leave out what follows :")
+    with_case = next((text for text in patterns if Pattern.parse(text).case != "*"), None)
+    if with_case is not None:
+        raise UsageError(
+            f"{with_case!r} names cases, and fuzz draws its own: leave out what follows :"
+        )
     checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
     players = [
         (check.implementation, check.device)
         for check in select(checks, patterns)
-        if check.implementation.runs != "virtual"  # what is drawn has few ranks
+        # Drawn cases have few ranks.
+        if check.implementation.runs != "virtual"
     ]
     return list(dict.fromkeys(players))
 
 
 def known_differences() -> tuple[Known, ...]:
-    """What is on record to differ, in the versions that are installed."""
+    """Returns the entries of known differences that hold for the installed versions."""
     return tuple(
         entry
         for entry in read_known(own_folder() / "known.toml")
@@ -119,10 +122,10 @@ def known_differences() -> tuple[Known, ...]:
 
 
 def outside_case(text: str) -> AnyCase:
-    """A case from a file, or from JSON where it begins with a brace.
+    """Reads a case from a file, or from JSON where the text begins with a brace.
 
     Raises:
-        UsageError: naming the file and what is wrong with it.
+        UsageError: names the file and what is wrong with it.
     """
     try:
         is_inline = text.lstrip().startswith("{")
@@ -141,6 +144,6 @@ def _known_devices(devices: Sequence[str], patterns: Sequence[str]) -> tuple[str
 
 
 def _devices_of(patterns: Sequence[str]) -> list[str]:
-    """Devices that a pattern names outright: `…@cuda:…` needs no --device beside it."""
-    told = [Pattern.parse(pattern).device for pattern in patterns]
-    return [device for device in told if kind_of(device) in DEVICES]
+    """Returns devices that a pattern names outright: `…@cuda:…` needs no --device beside it."""
+    devices = [Pattern.parse(pattern).device for pattern in patterns]
+    return [device for device in devices if kind_of(device) in DEVICES]

@@ -1,4 +1,4 @@
-"""Runs a plan: a few threads, each with worlds of its own; one writer."""
+"""Runs a plan with a few threads, each with worlds of its own, and a single writer."""
 
 import platform
 import queue
@@ -33,16 +33,16 @@ def run(
     on_start: Callable[[Mapping[str, Any]], None] = lambda _: None,
     on_record: Listener = lambda _: None,
 ) -> Run:
-    """Ask every check of the plan and write DIR/results.jsonl as the verdicts come.
+    """Asks every check of the plan and writes DIR/results.jsonl as the verdicts come.
 
-    A run that Ctrl-C or `fail_fast` ended has no footer; what was finished is in it and on disk.
+    A run that Ctrl-C or `fail_fast` ended has no footer; its finished checks are on disk.
 
     Args:
         plan: the checks.
         folder: the report folder; nothing is written anywhere else.
         jobs: how many checks are asked at the same time.
         timeout: seconds for one check.
-        fail_fast: stop at the first check that does not conform.
+        fail_fast: whether to stop at the first check that does not conform.
         on_start: called with the header.
         on_record: called with each check as it ends, in this thread.
 
@@ -76,8 +76,8 @@ def _examiner(plan: Plan, timeout: float, folder: Path, machine: Machine = NOWHE
 
 
 def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
-    """The first line of a results file."""
-    here = machine.described
+    """Makes the first line of a results file."""
+    descriptions = machine.described
     return {
         "suite": conformance.__version__,
         "started": started,
@@ -87,9 +87,19 @@ def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "system": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
-            "devices": {name: dict(one.devices) for name, one in here.items()},
-            "packages": {k: v for one in here.values() for k, v in one.packages.items()},
-            "precision": {k: v for one in here.values() for k, v in one.precision.items()},
+            "devices": {
+                name: dict(description.devices) for name, description in descriptions.items()
+            },
+            "packages": {
+                k: v
+                for description in descriptions.values()
+                for k, v in description.packages.items()
+            },
+            "precision": {
+                k: v
+                for description in descriptions.values()
+                for k, v in description.precision.items()
+            },
             "adapters": list(plan.adapters),
         },
         "format": results.FORMAT,
@@ -106,8 +116,8 @@ def _ask_all(
     *,
     fail_fast: bool,
 ) -> bool:
-    """Whether every check was asked. The threads ask; this thread alone writes."""
-    # Eight ranks fill two cores: one slot alone asks of them, and then helps with the rest.
+    """Asks in threads and writes in this thread; says whether every check was asked."""
+    # Eight ranks fill two cores: a single slot asks ranks, and then helps with the rest.
     ranks: _Groups = queue.SimpleQueue()
     rest: _Groups = queue.SimpleQueue()
     for group in groups:
@@ -130,7 +140,8 @@ def _ask_all(
             match finished.get():
                 case None:
                     working -= 1
-                case BaseException() as error:  # a defect of ours, not of an implementation
+                case BaseException() as error:
+                    # This is a defect of the suite, not of an implementation.
                     raise error
                 case record:
                     writer.add(record)
@@ -161,7 +172,7 @@ def _work(
                             return
                         verdict, seconds = examiner.examine(check)
                         finished.put(record_of(check, verdict, seconds))
-    except BaseException as error:  # noqa: BLE001 - handed to the thread that can report it
+    except BaseException as error:  # noqa: BLE001 - The main thread reports it.
         error.add_note("".join(traceback.format_exception(error)))
         finished.put(error)
     finally:

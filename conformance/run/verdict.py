@@ -1,4 +1,4 @@
-"""From what came back to a status and a reason in words."""
+"""The verdict on a check: a status, and a reason in words, from the outcomes of its ranks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from conformance.subjects import subject_of
 def judge(
     check: Check, golden: Golden, outcomes: Sequence[Outcome], known: Sequence[Known] = ()
 ) -> Verdict:
-    """Returns the verdict on the outcomes of one check, one of each rank."""
+    """Returns the verdict on the outcomes of a check's ranks."""
     verdict = _judge(check, golden, outcomes)
     entry = entry_for(check.id, known)
     if entry is None or verdict.status in ASIDE:

@@ -1,4 +1,4 @@
-"""Cases for a test of one's own: what goes in, and whether what comes out is right.
+"""Golden cases for a project's own tests: inputs, and a verdict on the answer.
 
 >>> from conformance.testing.golden_cases import golden_cases
 >>> [case] = golden_cases("channel_shuffle:identity-probe-f32-c6-g2")
@@ -38,9 +38,9 @@ from conformance.subjects import all_cases, solve
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """One question that a test of yours may ask, with its right answer.
+    """A question that a test may ask, with its right answer.
 
-    Those of channel shuffle are plain shuffles; those of gradient mean have parameters, inputs and
+    Cases of channel shuffle are plain shuffles; cases of gradient mean have parameters, inputs and
     targets, as `docs/goldens.md` says.
     """
 
@@ -48,7 +48,7 @@ class GoldenCase:
 
     @property
     def id(self) -> str:
-        """`operation:name`."""
+        """Returns `operation:name`."""
         return self.case.id
 
     def __str__(self) -> str:
@@ -56,57 +56,57 @@ class GoldenCase:
 
     @property
     def groups(self) -> int:
-        """Of channel shuffle, g."""
+        """Returns g, of a case of channel shuffle."""
         return int(self.case.question.groups)
 
     @property
     def question(self) -> Any:
-        """What is asked, field by field."""
+        """Returns the question, whose fields say what the case asks."""
         return self.case.question
 
     @property
     def inputs(self) -> Mapping[str, np.ndarray]:
-        """All inputs by name; of gradient mean `parameter/NAME`, `inputs/k` and `targets/k`."""
+        """Returns inputs by name; of gradient mean `parameter/NAME`, `inputs/k`, `targets/k`."""
         return self._golden.inputs
 
     @property
     def expected(self) -> Mapping[str, np.ndarray]:
-        """The right answers by name."""
+        """Returns the right answers by name."""
         return self._golden.answers
 
     def input(self, framework: str = "torch", device: str = "cpu") -> Any:
-        """Of channel shuffle, x (N, C, *spatial) as an array of numpy, torch or jax.
+        """Returns x (N, C, *spatial) of channel shuffle, as an array of numpy, torch or jax.
 
         Raises:
             Unsupported: if the framework has no such dtype or layout.
         """
-        mine, question = bridge(framework), self.case.question
+        framework_bridge, question = bridge(framework), self.case.question
         values = self.inputs["input"]
-        x = mine.array(values, DTYPES[question.dtype], question.layout, device)
+        x = framework_bridge.array(values, DTYPES[question.dtype], question.layout, device)
         if framework == "jax" and x.dtype != values.dtype:
             raise Unsupported(f"jax makes {x.dtype} of {values.dtype}: set jax_enable_x64")
         return x
 
     def verify(self, answer: Any, promise: str = "") -> None:
-        """Returns where the answer is right, and raises where it is not.
+        """Raises an error where the answer is wrong.
 
-        A bounded case is held to the bounds of the array's own device: where products of matrices
-        keep fewer bits than the dtype has, as with TF32, the bounds are as much wider.
+        A bounded case has the bounds of the array's own device: where products of matrices keep
+        fewer bits than the dtype has, as with TF32, the bounds are as much wider.
 
         Args:
-            answer: of channel shuffle the output, an array of any framework; of gradient mean the
-                gradients by name of the parameter, or by rank a sequence of those.
-            promise: of gradient mean what they should be, `rank_mean`, `sample_mean` or `rank_sum`.
+            answer: for channel shuffle the output, an array of any framework; for gradient mean
+                the gradients by name of the parameter, or a sequence of such dicts, one per rank.
+            promise: for gradient mean the promise: `rank_mean`, `sample_mean` or `rank_sum`.
 
         Raises:
-            AssertionError: in the words of the suite: where it differs, and which known mistake it
-                looks like.
+            AssertionError: if the answer is wrong; the message says where it differs, and which
+                known mistake it shows.
             NotExercised: if the array's device keeps so few bits that there is no bound.
         """
         by_rank = answer if isinstance(answer, list | tuple) else [answer]
         operation = self.case.operation
         framework, device = _home(next(iter(_arrays(by_rank[0])), None))
-        asked = Implementation(
+        implementation = Implementation(
             operation,
             "given",
             framework,
@@ -118,7 +118,7 @@ class GoldenCase:
         )
         machine = _machine(framework) if self.case.tier == "bounded" else NOWHERE
         examiner = Examiner(_Single(self._golden), machine=machine)
-        prepared = examiner.prepare(Check(asked, self.case, device))
+        prepared = examiner.prepare(Check(implementation, self.case, device))
         if isinstance(prepared, Verdict):
             raise NotExercised(f"{self.id}: {prepared.reason}")
         verdict = examiner.judge(prepared, [Answer(self._named(arrays)) for arrays in by_rank])
@@ -137,22 +137,22 @@ class GoldenCase:
 
 
 def golden_cases(*patterns: str) -> list[GoldenCase]:
-    """The cases that these shell globs over `operation:name` mean, of those that a test may ask.
+    """Returns the cases that match these shell globs over `operation:name`, and suit a test.
 
     Raises:
-        UsageError: if one means none; it names the nearest.
+        UsageError: if a glob matches none; the message names the nearest.
     """
     askable = [GoldenCase(case) for case in all_cases() if _is_askable(case)]
     chosen: dict[str, GoldenCase] = {}
     for pattern in patterns:
-        found = {case.id: case for case in askable if fnmatchcase(case.id, pattern)}
-        if not found:
+        matching = {case.id: case for case in askable if fnmatchcase(case.id, pattern)}
+        if not matching:
             near = get_close_matches(pattern, [case.id for case in askable], n=3, cutoff=0.3)
             raise UsageError(
                 f"no golden case matches {pattern!r}, which is OPERATION:CASE; "
                 f"nearest: {', '.join(near) or 'none'}"
             )
-        chosen |= found
+        chosen |= matching
     return list(chosen.values())
 
 
@@ -175,7 +175,7 @@ def _is_askable(case: AnyCase) -> bool:
 
 @dataclass(frozen=True)
 class _Single:
-    """The golden of one case, for an examiner that judges and asks nobody."""
+    """The golden of one case, for an examiner that only judges."""
 
     golden: Golden
 
@@ -185,7 +185,7 @@ class _Single:
 
 
 def _machine(framework: str) -> Machine:
-    """Measures what the framework keeps in products of matrices, under this process's settings."""
+    """Measures the bits that products of matrices keep, under this process's settings."""
     if framework == "numpy":
         return NOWHERE
     return Machine({framework: bridge(framework).describe()})

@@ -1,9 +1,9 @@
-"""`pytest --conformance[=PATTERN]`: one pytest item a check, in any project.
+"""The plugin for `pytest --conformance[=PATTERN]`: a pytest item for each check, in any project.
 
-The check's id is the item's node id, so `-k`, `-x`, `-n`, `--collect-only`, `--lf` and JUnit do
-what they always do. And a test that takes `conformance_case` is asked the cases that its marker
-`conformance_cases`, or else the ini option of this name, means. The module imports nothing of the
-suite until one of these is there.
+The check's id is the item's node id, so `-k`, `-x`, `-n`, `--collect-only`, `--lf` and JUnit work
+as usual. A test that takes `conformance_case` is called with the cases of its marker
+`conformance_cases`, or else of the ini option of this name. The module imports nothing of the
+suite until a project uses it.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ _ADAPTERS: "pytest.StashKey[tuple[str, ...]]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options, of the command line and of the project's configuration."""
+    """Adds the options of the command line and of the project's configuration."""
     group = parser.getgroup("conformance", "channel shuffle and gradient averaging")
     group.addoption(
         "--conformance",
@@ -48,14 +48,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Registers the marker."""
     config.addinivalue_line(
         "markers", f"{MARKER}(*patterns): the cases, as OPERATION:CASE, that conformance_case takes"
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One call of a test that takes `conformance_case` for each case."""
+    """Calls a test that takes `conformance_case` once for each case."""
     if "conformance_case" not in metafunc.fixturenames:
         return
     marks = metafunc.definition.iter_markers(MARKER)
@@ -70,17 +70,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             "nor the ini option of this name says which, as in channel_shuffle:identity-probe*"
         )
     try:
-        found = golden_cases(*patterns)
+        cases = golden_cases(*patterns)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
-    metafunc.parametrize("conformance_case", found, ids=str)
+    metafunc.parametrize("conformance_case", cases, ids=str)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k and -m choose among the items
+# The checks must be there before -k and -m choose among the items.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Add the checks that the patterns mean."""
+    """Adds the checks that match the patterns."""
     patterns = config.getoption("--conformance") or config.getini("conformance")
     if not patterns:
         return
@@ -115,7 +116,7 @@ def _seconds(text: str) -> float:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the worlds."""
+    """Closes the worlds."""
     examiner = config.stash.get(_EXAMINER, None)
     if examiner is not None:
         examiner.close()
@@ -125,24 +126,24 @@ class Nonconforming(Exception):  # noqa: N818
     """A verdict that counts against conformance."""
 
     def __init__(self, verdict: "Verdict") -> None:
-        """Keep the verdict; its reason is the message."""
+        """Takes a verdict, whose reason becomes the message."""
         super().__init__(f"{verdict.status}: {verdict.reason}")
 
 
 class CheckItem(pytest.Item):
-    """One check."""
+    """A check as a pytest item."""
 
     check: "Check"
 
     @classmethod
     def of(cls, session: pytest.Session, check: "Check") -> "CheckItem":
-        """The item of a check."""
+        """Makes the item of a check."""
         item: CheckItem = cls.from_parent(session, name=check.id, nodeid=check.id)
         item.check = check
         return item
 
     def runtest(self) -> None:
-        """Ask, judge, and pass, fail or skip."""
+        """Asks and judges the check; passes, fails or skips the item."""
         from conformance.core.verdict import ASIDE, NOT_CONFORMING
 
         verdict, _ = self.config.stash[_EXAMINER].examine(self.check)
@@ -153,7 +154,7 @@ class CheckItem(pytest.Item):
             raise Nonconforming(verdict)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_: Any, **__: Any) -> str:
-        """The words of the suite, and the line that reruns just this check."""
+        """Returns the reason of the verdict, and the line that reruns this check."""
         from conformance.run.results import Run
 
         if not isinstance(excinfo.value, Nonconforming):
@@ -163,6 +164,6 @@ class CheckItem(pytest.Item):
         return f"{excinfo.value}\n{rerun}"
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """The implementation's own line."""
+        """Returns the line of the implementation."""
         implementation = self.check.implementation
         return Path(implementation.origin), implementation.line - 1, self.check.id

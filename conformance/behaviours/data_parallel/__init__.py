@@ -1,4 +1,4 @@
-"""What `torch.nn.DataParallel` does, clause by clause: cases, models and probes side by side.
+"""Behaviours of `torch.nn.DataParallel`, clause by clause: cases, models and probes side by side.
 
-It knows the clauses P1 to P15. It must not know DistributedDataParallel or JAX.
+This room knows the clauses P and PA. It must not know DistributedDataParallel or JAX.
 """

@@ -1,4 +1,4 @@
-"""What the article says of `torch.nn.DataParallel`, sentence by sentence, where it is right."""
+"""A model of `torch.nn.DataParallel` as the article describes it, where the article is right."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from conformance.core.dtypes import text
 
 
 def container(*, batch: int, devices: int) -> Answers:
-    """The module that it was given, under the name `module`, and its one parameter."""
+    """Holds its module under the name `module`, and the module's parameter."""
     return {
         "replicas": np.array(len(chunk_lengths(batch, devices))),
         "is_module": np.array(True),
@@ -20,7 +20,7 @@ def container(*, batch: int, devices: int) -> Answers:
 
 
 def threads(*, batch: int, devices: int) -> Answers:
-    """A thread for each replica; a single one runs in the caller's."""
+    """Takes a thread for each replica; a single replica runs in the caller's thread."""
     replicas = len(chunk_lengths(batch, devices))
     return {
         "replicas": np.array(replicas),
@@ -34,7 +34,7 @@ def threads(*, batch: int, devices: int) -> Answers:
 
 
 def rows_seen(*, batch: int, devices: int) -> Answers:
-    """Sample b in the chunk that it falls in, and nowhere else."""
+    """Puts sample b into its chunk alone."""
     parts = chunks(np.eye(batch, dtype=np.int64), devices)
     return {"seen": np.stack([part.sum(0) for part in parts])}
 
@@ -46,9 +46,9 @@ def constructed(
     device_ids: Sequence[int | str] | None = None,
     output_device: int | None = None,
 ) -> Answers:
-    """The devices that were asked for, in that order, or all; the first for what is not said."""
-    asked = range(here) if device_ids is None else device_ids
-    chosen = np.array([int(str(device).rpartition(":")[2]) for device in asked])
+    """Takes the devices of the call in their order, or all; the first device is the default."""
+    requested = range(here) if device_ids is None else device_ids
+    chosen = np.array([int(str(device).rpartition(":")[2]) for device in requested])
     target = chosen[0] if output_device is None else np.int64(output_device)
     return {
         "parameters": text("module device_ids output_device dim"),
@@ -64,7 +64,7 @@ def constructed(
 
 
 def example(*, batch: int, devices: int, given_on: str) -> Answers:
-    """Each chunk through the network, and the outputs one after the other."""
+    """Runs each chunk through the network, and concatenates the outputs."""
     del given_on
 
     def filled(*shape: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def example(*, batch: int, devices: int, given_on: str) -> Answers:
 
 
 def same_gradient(*, batch: int, devices: int) -> Answers:
-    """The mean over samples; the mean of the chunks' means is the same where these are equal."""
+    """Averages over samples; the mean of the chunks' means is equal for equal chunks."""
     samples = 2520 * counting(batch).astype(np.float64)
     parts = chunks(samples, devices)
     of_ranks = np.mean([part.mean() for part in parts])
@@ -99,7 +99,7 @@ def same_gradient(*, batch: int, devices: int) -> Answers:
 
 
 def no_deprecation(*, batch: int, devices: int) -> Answers:
-    """It works, and says nothing."""
+    """Computes a gradient without any warning."""
     return {
         "replicas": np.array(len(chunk_lengths(batch, devices))),
         "devices": np.array(devices),
@@ -110,16 +110,16 @@ def no_deprecation(*, batch: int, devices: int) -> Answers:
 
 
 def both_classes(*, batch: int, devices: int) -> Answers:
-    """Threads of the caller's process; both classes are modules, and take one first."""
-    ran = threads(batch=batch, devices=devices)
+    """Has threads in the caller's process; both classes are modules, and take a module first."""
+    observed = threads(batch=batch, devices=devices)
     return {
-        **{key: ran[key] for key in ("replicas", "threads", "callers_processes", "together")},
+        **{key: observed[key] for key in ("replicas", "threads", "callers_processes", "together")},
         "are_modules": np.array([True, True]),
         "take": text("module module"),
     }
 
 
 def not_a_module(*, batch: int, devices: int) -> Answers:
-    """Forward looks for the parameters."""
+    """Raises an error in forward, which looks for the parameters."""
     del batch, devices
     return {"raised": text("AttributeError"), "says": np.array(True)}

@@ -1,4 +1,4 @@
-"""`torch.nn.DataParallel` as the article has it: the container, its parameters, its example."""
+"""Probes `torch.nn.DataParallel` as the article has it: container, parameters, example."""
 
 import os
 import re
@@ -28,11 +28,12 @@ from conformance.core.dtypes import text
 from conformance.core.outcomes import NotExercised
 from conformance.frameworks.torch.host_data_parallel import rebound
 
-PATIENCE_S = 10.0  # in which replicas that run together have met
+# Replicas that run together meet within so many seconds.
+PATIENCE_S = 10.0
 
 
 def container(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA1: what the container holds, before and after it was used."""
+    """Asks what the container holds, before and after a forward (PA1)."""
     where = devices_of(place, devices)
     module = Weighted((1,), lambda self, x: x * self.weight)
     net = where.parallel(module)
@@ -47,11 +48,11 @@ def container(place: Place, *, batch: int, devices: int) -> Answers:
 
 
 def threads(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA2, PA16: the replicas wait for each other, which they can only where all run at once."""
+    """Lets the replicas wait for each other, which needs all to run at once (PA2, PA16)."""
     where = devices_of(place, devices)
     x = where.counting(batch)
     meeting = threading.Barrier(len(x.chunk(devices)))
-    seen: list[tuple[Any, int, int, int, bool]] = []
+    records: list[tuple[Any, int, int, int, bool]] = []
 
     def note(self: nn.Module, x: Tensor) -> Tensor:
         try:
@@ -60,15 +61,15 @@ def threads(place: Place, *, batch: int, devices: int) -> Answers:
         except threading.BrokenBarrierError:
             met = False
         thread, weight = threading.current_thread(), self.weight
-        seen.append((thread, os.getpid(), weight.numel(), weight.data_ptr(), met))
+        records.append((thread, os.getpid(), weight.numel(), weight.data_ptr(), met))
         return x
 
     where.parallel(Weighted((4, 3), note))(x)
-    of, processes, elements, memories, met = zip(*seen, strict=True)
+    threads_of, processes, elements, memories, met = zip(*records, strict=True)
     return {
-        "replicas": np.array(len(seen)),
-        "threads": np.array(len(set(of))),
-        "callers_threads": np.array(of.count(threading.current_thread())),
+        "replicas": np.array(len(records)),
+        "threads": np.array(len(set(threads_of))),
+        "callers_threads": np.array(threads_of.count(threading.current_thread())),
         "callers_processes": np.array(processes.count(os.getpid())),
         "elements": integers(elements),
         "memories": np.array(len(set(memories))),
@@ -77,7 +78,7 @@ def threads(place: Place, *, batch: int, devices: int) -> Answers:
 
 
 def rows_seen(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA4: for replica r, in device order, which samples it was given."""
+    """Asks of every replica, in device order, which samples it got (PA4)."""
     where = devices_of(place, devices)
 
     def marks(_self: nn.Module, x: Tensor) -> Tensor:
@@ -88,13 +89,13 @@ def rows_seen(place: Place, *, batch: int, devices: int) -> Answers:
 
 
 def _by_torchs_constructor(place: Place, module: nn.Module, here: int, **options: Any) -> Any:
-    """A net by the constructor of the real class; on the host, which is told of `here` devices."""
-    asked = options.get("device_ids") or range(here)
+    """Calls the constructor of the real class; on the host it finds `here` devices."""
+    requested = options.get("device_ids") or range(here)
     if place.implementation != data_parallel.HOST:
-        devices_of(place, max(map(_index, asked)) + 1)
-        found = torch.accelerator.device_count()
-        if options.get("device_ids") is None and found != here:
-            raise NotExercised(f"wants {here} accelerators exactly, and here are {found}")
+        devices_of(place, max(map(_index, requested)) + 1)
+        count = torch.accelerator.device_count()
+        if options.get("device_ids") is None and count != here:
+            raise NotExercised(f"wants {here} accelerators exactly, and here are {count}")
         return DataParallel(module, **options)
     devices_of(place, here)
     constructor = rebound(
@@ -103,8 +104,8 @@ def _by_torchs_constructor(place: Place, module: nn.Module, here: int, **options
         _get_all_device_indices=lambda: list(range(here)),
         _check_balance=lambda _: None,
     )
-    made = type("Made", (data_parallel.HOST_CLASS,), {"__init__": constructor})
-    return made(module, **options)
+    host_class = type("Made", (data_parallel.HOST_CLASS,), {"__init__": constructor})
+    return host_class(module, **options)
 
 
 def _index(device: int | str) -> int:
@@ -119,16 +120,16 @@ def constructed(
     device_ids: Sequence[int | str] | None = None,
     output_device: int | None = None,
 ) -> Answers:
-    """P9, PA3, PA6, PA10 to PA12: what the constructor is told, and what forward makes of it.
+    """Asks how constructor and forward use the device arguments (P9, PA3, PA6, PA10 to PA12).
 
-    A device given as a text is handed over as a torch.device of that index.
+    A device that is a text is passed as a torch.device of its index.
     """
     kind = "cuda" if place.implementation == data_parallel.HOST else torch.device(place.device).type
     options: dict[str, Any] = {}
     if device_ids is not None:
         options["device_ids"] = [
-            torch.device(kind, _index(given)) if isinstance(given, str) else given
-            for given in device_ids
+            torch.device(kind, _index(device)) if isinstance(device, str) else device
+            for device in device_ids
         ]
     if output_device is not None:
         options["output_device"] = output_device
@@ -156,7 +157,8 @@ def constructed(
 
     net.replicate, net.gather = replicating, gathering
     if place.implementation == data_parallel.HOST:
-        net.src_device_obj = torch.device("cpu")  # where the module is, whatever the device
+        # The module is on the host, whatever its device is called.
+        net.src_device_obj = torch.device("cpu")
     output = net(torch.arange(batch, device=net.module.to(net.src_device_obj).weight.device) + 1.0)
     on = output.device.index
     return {
@@ -168,19 +170,19 @@ def constructed(
 
 
 def _wanted_on(net: Any, batch: int) -> int:
-    """The index of the device that forward names when the module is on the CPU; −1 for none."""
+    """Returns the index of the device that forward names for a module on the CPU, or −1."""
     try:
         net(torch.ones(batch))
     except RuntimeError as error:
-        found = re.search(r"on device \w+:(\d+) \(device_ids\[0\]\)", str(error))
-        return int(found[1]) if found else -1
+        match = re.search(r"on device \w+:(\d+) \(device_ids\[0\]\)", str(error))
+        return int(match[1]) if match else -1
     return -1
 
 
 def example(place: Place, *, batch: int, devices: int, given_on: str) -> Answers:
-    """PA13, PA14: a small network over the devices beside the same network alone.
+    """Runs a small network over the devices, and beside it the network alone (PA13, PA14).
 
-    The input lies on the CPU, or on the first or the last device.
+    The input is on the CPU, or on the first or the last device.
     """
     where = devices_of(place, devices)
     layers = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -188,7 +190,7 @@ def example(place: Place, *, batch: int, devices: int, given_on: str) -> Answers
         steps = torch.arange(float(parameter.numel())).reshape(parameter.shape)
         parameter.data = steps * 5 % 7 - 3
     sizes: list[int] = []
-    layers.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape[0]))
+    layers.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[0]))
     net = where.parallel(layers)
     x = where.counting(batch, 3) % 5 - 2
     last = torch.device(where.kind, devices - 1) if where.kind != "cpu" else where.first
@@ -204,76 +206,79 @@ def example(place: Place, *, batch: int, devices: int, given_on: str) -> Answers
 
 
 def same_gradient(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA5, PA7: of a mean loss, beside the module's alone and the mean that DDP's ranks would take.
+    """Compares a mean loss's gradient with the module's alone and with DDP's mean (PA5, PA7).
 
-    A rank of DDP has the gradient of its own shard's mean loss, here by the module alone; what the
-    ranks hold is the mean of those (D2, D3).
+    A rank of DDP has the gradient of its own shard's mean loss, which the module alone computes
+    here; the ranks hold the mean of these gradients (D2, D3).
     """
     where = devices_of(place, devices)
     module = Weighted((1,), lambda self, x: x * self.weight)
-    x = 2520 * where.counting(batch)  # divisible by every length: no mean rounds
+    # 2520 is divisible by every length, so that no mean rounds.
+    x = 2520 * where.counting(batch)
 
     def gradient(net: nn.Module, part: Tensor) -> np.ndarray:
         module.weight.grad = None
         net(part).mean().backward()
         return numbers(module.weight.grad)
 
-    found = gradient(where.parallel(module), x)
+    parallel_gradient = gradient(where.parallel(module), x)
     replicas = len(module.log)
     of_ranks = np.mean([gradient(module, part) for part in x.chunk(devices)], axis=0)
     advice = "It is recommended to use :class:`~torch.nn.parallel.DistributedDataParallel`"
     return {
         "replicas": np.array(replicas),
-        "gradient": found,
-        "as_alone": np.array(np.array_equal(found, gradient(module, x))),
-        "as_ranks": np.array(np.array_equal(found, of_ranks)),
+        "gradient": parallel_gradient,
+        "as_alone": np.array(np.array_equal(parallel_gradient, gradient(module, x))),
+        "as_ranks": np.array(np.array_equal(parallel_gradient, of_ranks)),
         "advised": np.array(advice in " ".join((DataParallel.__doc__ or "").split())),
     }
 
 
 def no_deprecation(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA15: construction, forward and backward still work, and nothing is called deprecated."""
+    """Constructs, runs forward and backward, and counts deprecations (PA15)."""
     where = devices_of(place, devices)
     module = Weighted((1,), lambda self, x: x * self.weight)
     old = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
-    with warned() as given:
+    with warned() as caught:
         chosen = list(range(devices))
-        made = _by_torchs_constructor(place, module.to(where.first), devices, device_ids=chosen)
+        net = _by_torchs_constructor(place, module.to(where.first), devices, device_ids=chosen)
         where.parallel(module)(where.counting(batch)).sum().backward()
-    told = [w for w in given if issubclass(w.category, old) or "deprecat" in str(w.message)]
+    deprecations = [
+        w for w in caught if issubclass(w.category, old) or "deprecat" in str(w.message)
+    ]
     return {
         "replicas": np.array(len(module.log)),
-        "devices": np.array(len(made.device_ids)),
+        "devices": np.array(len(net.device_ids)),
         "gradient": numbers(module.weight.grad),
-        "deprecations": np.array(len(told)),
+        "deprecations": np.array(len(deprecations)),
         "marked": np.array(hasattr(DataParallel, "__deprecated__")),
     }
 
 
 def both_classes(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA16: modules around a module, of which this one runs replicas as threads of one process."""
-    ran = threads(place, batch=batch, devices=devices)
+    """Asks what both classes have in common, and how this one runs replicas (PA16)."""
+    observed = threads(place, batch=batch, devices=devices)
     both = (DataParallel, DistributedDataParallel)
     return {
-        **{key: ran[key] for key in ("replicas", "threads", "callers_processes", "together")},
-        "are_modules": np.array([issubclass(one, nn.Module) for one in both]),
-        "take": text(" ".join(next(iter(signature(one).parameters)) for one in both)),
+        **{key: observed[key] for key in ("replicas", "threads", "callers_processes", "together")},
+        "are_modules": np.array([issubclass(cls, nn.Module) for cls in both]),
+        "take": text(" ".join(next(iter(signature(cls).parameters)) for cls in both)),
     }
 
 
 def not_a_module(place: Place, *, batch: int, devices: int) -> Answers:
-    """PA10: a function where a module is wanted; on an accelerator too the error is forward's."""
+    """Passes a function as module; forward refuses it, on an accelerator too (PA10)."""
     where = devices_of(place, devices)
 
-    class Given:
-        def to(self, _device: torch.device) -> "Given":
+    class NoModule:
+        def to(self, _device: torch.device) -> "NoModule":
             return self
 
         def __call__(self, x: Tensor) -> Tensor:
             return x
 
     try:
-        output = where.parallel(Given())(where.counting(batch))
+        output = where.parallel(NoModule())(where.counting(batch))
     except AttributeError as error:
         return refused(error, "has no attribute 'parameters'")
     return {"output": numbers(output)}

@@ -1,7 +1,7 @@
-"""P and PA: what `torch.nn.DataParallel` does, of its own class and of the one on the host.
+"""Cases about `torch.nn.DataParallel` (P, PA), for torch's own class and the class on the host.
 
-Without accelerators the real class runs nothing in parallel, and is not exercised; only what P1
-says of such a machine is asked of it there.
+Without accelerators the real class runs nothing in parallel and is not exercised, except by the
+cases of P1, which is about such a machine.
 """
 
 from typing import Any
@@ -19,8 +19,8 @@ from conformance.behaviours.data_parallel import training_cases as data_parallel
 
 
 def _passing_through() -> Cases:
-    """P1, P2: where nothing is parallel."""
-    for word, asked, dim in (
+    """Asks P1 and P2, where nothing is parallel."""
+    for word, device_ids, dim in (
         ("all", None, 0),
         ("one", (0,), 0),
         ("three", (0, 1, 2), 0),
@@ -33,7 +33,7 @@ def _passing_through() -> Cases:
             ".pass_through",
             REAL,
             batch=4,
-            asked=asked,
+            asked=device_ids,
             dim=dim,
         )
     for returns, batch in (("tensor", 5), ("scalar", 5), ("object", 1)):
@@ -48,7 +48,7 @@ def _passing_through() -> Cases:
 
 
 def _places() -> Cases:
-    """P8, P9, PA6, PA10 to PA14: which device holds what."""
+    """Asks which device holds what (P8, P9, PA6, PA10 to PA14)."""
     for what, devices in (("parameter", 2), ("buffer", 2), ("parameter", 3)):
         yield data_parallel_case(
             f"dp-misplaced-{what}-d{devices}",
@@ -99,7 +99,7 @@ def _places() -> Cases:
 
 
 def _outputs() -> Cases:
-    """P9: what is gathered."""
+    """Asks how outputs are gathered (P9)."""
     for shape, devices, dim in (
         ((9, 2), 4, 0),
         ((5, 3, 2), 2, 0),
@@ -150,7 +150,7 @@ def _outputs() -> Cases:
 
 
 def _as_the_article_says() -> Cases:
-    """PA1, PA2, PA15, PA16: a container, threads, and no word against it."""
+    """Asks PA1, PA2, PA15 and PA16: a container, threads, and no deprecation."""
     for batch, devices in SHAPES:
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"
@@ -198,5 +198,5 @@ FAMILIES = (
 
 
 def cases() -> tuple[BehaviourCase, ...]:
-    """Every case of P and PA."""
+    """Returns every case of P and PA."""
     return tuple(case for family in FAMILIES for case in family())

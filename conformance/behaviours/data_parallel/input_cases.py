@@ -1,4 +1,4 @@
-"""P3 to P7: what `torch.nn.DataParallel` makes of its inputs."""
+"""Cases on the inputs of `torch.nn.DataParallel` (P3 to P7)."""
 
 from itertools import product
 from typing import Any
@@ -7,7 +7,7 @@ from conformance.behaviours.case_parts import SHAPES, BehaviourCase, Cases, data
 
 
 def _chunks() -> Cases:
-    """P3, P4, PA3, PA4: which samples go where."""
+    """Asks which samples go to which replica (P3, P4, PA3, PA4)."""
     for batch, devices in (
         *product((1, 2, 3, 4, 5, 8, 9), (2, 3, 4, 8)),
         (9, 1),
@@ -51,7 +51,7 @@ def _scattered(
 
 
 def _containers() -> Cases:
-    """P4, P5: what is split, and what is shared."""
+    """Asks which arguments are split and which are shared (P4, P5)."""
     nested: tuple[tuple[str, Any], ...] = (
         ("tuple", ("tuple", 5, 5)),
         ("list", ("list", 5, ("list", 5))),
@@ -117,7 +117,7 @@ def _containers() -> Cases:
 
 
 def _unequal() -> Cases:
-    """P6: tensors that split into different numbers of chunks."""
+    """Passes tensors that split into different numbers of chunks (P6), and 0-d tensors (P7)."""
     for first, second, devices in (
         (5, 1, 2),
         (1, 5, 2),

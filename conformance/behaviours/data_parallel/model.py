@@ -1,7 +1,7 @@
-"""What `torch.nn.DataParallel` scatters and gathers, as a model of its pieces.
+"""A model of what `torch.nn.DataParallel` scatters and gathers.
 
-A structure is a tensor by its length, an `object`, a `scalar` (0-d), `none`, or a container: the
-name of its type and its items. Tensor number k, from 0 and depth first, holds 100·k + 1, ….
+A structure is a tensor, as its length, or an `object`, a `scalar` (0-d), `none`, or a container, as
+the name of its type and its items. Tensor number k, from 0 and depth first, holds 100·k + 1, ….
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ Answers = dict[str, np.ndarray]
 
 
 def chunk_lengths(length: int, devices: int) -> list[int]:
-    """⌈B/D⌉ each, and the last the rest; an empty tensor is D empty chunks.
+    """Returns ⌈B/D⌉ for each chunk, and the rest for the last; an empty tensor is D empty chunks.
 
     >>> chunk_lengths(9, 4), chunk_lengths(5, 4), chunk_lengths(3, 8), chunk_lengths(0, 2)
     ([3, 3, 3], [2, 2, 1], [1, 1, 1], [0, 0])
@@ -30,18 +30,18 @@ def chunk_lengths(length: int, devices: int) -> list[int]:
 
 
 def chunks(samples: np.ndarray, devices: int, dim: int = 0) -> list[np.ndarray]:
-    """The array in these chunks along `dim`."""
+    """Splits the array into these chunks along `dim`."""
     ends = np.cumsum(chunk_lengths(samples.shape[dim], devices))[:-1]
     return np.split(samples, ends, axis=dim)
 
 
 def counting(*shape: int) -> np.ndarray:
-    """1, 2, 3, … in f32."""
+    """Returns 1, 2, 3, … in f32."""
     return np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 def pass_through(*, batch: int, asked: tuple[int, ...] | None, dim: int) -> Answers:
-    """One call of the module itself with the input itself, whatever was asked for."""
+    """Calls the module itself with the input itself once, whatever devices are requested."""
     del asked, dim
     return {
         "device_ids": np.array([], dtype=np.int64),
@@ -55,7 +55,7 @@ def pass_through(*, batch: int, asked: tuple[int, ...] | None, dim: int) -> Answ
 
 
 def one_device(*, batch: int, returns: str) -> Answers:
-    """One call of the module itself; what it returns is not looked at."""
+    """Calls the module itself once, and does not look at its output."""
     del returns
     return {
         "sizes": np.array([batch]),
@@ -67,7 +67,7 @@ def one_device(*, batch: int, returns: str) -> Answers:
 
 
 def chunk_sizes(*, batch: int, devices: int, dim: int = 0) -> Answers:
-    """The same of every input along any dimension."""
+    """Splits every input in the same way along any dimension."""
     del dim
     sizes = np.array(chunk_lengths(batch, devices), dtype=np.int64)
     return {
@@ -93,7 +93,7 @@ def _joined(name: str, parts: tuple[str, ...]) -> str:
 
 
 def _pieces(structure: Structure, devices: int, leaf: Iterator[int]) -> list[str]:
-    """What each replica gets: a container has as many pieces as the item that has fewest."""
+    """Returns what each replica gets: a container has as many pieces as its shortest item."""
     match structure:
         case int(length):
             first = 100 * next(leaf) + 1
@@ -114,41 +114,43 @@ def scattered(
     positional: tuple[Structure, ...] = (),
     named: tuple[Structure, ...] = (),
 ) -> Answers:
-    """Both kinds of arguments in pieces; the fewer are padded with nothing, or are too few."""
+    """Splits both kinds of arguments; missing pieces become nothing, or are an error."""
     leaf = count()
     try:
-        given = _pieces(("tuple", *positional), devices, leaf) if positional else []
+        arguments = _pieces(("tuple", *positional), devices, leaf) if positional else []
         keywords = _pieces(("dict", *named), devices, leaf) if named else []
     except _CannotSplitError:
         return {"raised": text("RuntimeError"), "says": np.array(True)}
-    if len(given) < len(keywords):
-        if positional:  # the first replica without them cannot be called
+    if len(arguments) < len(keywords):
+        if positional:
+            # The first replica without positional arguments cannot be called.
             return {
                 "raised": text("TypeError"),
                 "says": np.array(True),
-                "in_replica": np.array(len(given)),
+                "in_replica": np.array(len(arguments)),
             }
-        given = ["nothing"] * len(keywords)
-    elif len(keywords) < len(positional):  # not: than the pieces of the positional arguments
-        keywords += ["nothing"] * (len(given) - len(keywords))
-    if len(given) != len(keywords):
+        arguments = ["nothing"] * len(keywords)
+    elif len(keywords) < len(positional):
+        # torch compares with the number of positional arguments, not of their pieces.
+        keywords += ["nothing"] * (len(arguments) - len(keywords))
+    if len(arguments) != len(keywords):
         return {
             "raised": text("AssertionError"),
             "says": np.array(True),
-            "counts": np.array([len(given), len(keywords)]),
+            "counts": np.array([len(arguments), len(keywords)]),
         }
     return {
-        "replicas": np.array(len(given)),
+        "replicas": np.array(len(arguments)),
         "warnings": np.array(0),
         **{
-            f"replica/{device}": text(f"{arguments} {by_name}")
-            for device, (arguments, by_name) in enumerate(zip(given, keywords, strict=True))
+            f"replica/{device}": text(f"{by_position} {by_name}")
+            for device, (by_position, by_name) in enumerate(zip(arguments, keywords, strict=True))
         },
     }
 
 
 def misplaced(*, devices: int, what: str) -> Answers:
-    """The same error at either forward, and none when the tensor is back."""
+    """Raises the same error at either forward, and none when the tensor is back."""
     del what
     answers = {
         f"{attempt}/{key}": np.array(True)
@@ -161,13 +163,13 @@ def misplaced(*, devices: int, what: str) -> Answers:
 
 
 def concatenated(*, shape: tuple[int, ...], devices: int, dim: int) -> Answers:
-    """The chunks, each with its length added, in their order along `dim`."""
+    """Concatenates the chunks, each with its length added, in their order along `dim`."""
     parts = [part + part.shape[dim] for part in chunks(counting(*shape), devices, dim)]
     return {"output": np.concatenate(parts, axis=dim), "on_first": np.array(True)}
 
 
 def returned(*, batch: int, devices: int, structure: Structure) -> Answers:
-    """The structure, of tensors as long as the batch."""
+    """Returns the structure, with tensors as long as the batch."""
     leaf = count()
 
     def build(part: Structure) -> str:
@@ -184,7 +186,7 @@ def returned(*, batch: int, devices: int, structure: Structure) -> Answers:
 
 
 def scalars(*, batch: int, devices: int, dim: int) -> Answers:
-    """One sum per chunk; element r of the vector is pulled back to every sample of chunk r."""
+    """Sums each chunk; element r of the vector is pulled back to every sample of chunk r."""
     if dim:
         return {"raised": text("IndexError"), "says": np.array(True)}
     parts = chunks(counting(batch), devices)

@@ -1,8 +1,8 @@
-"""`torch.nn.DataParallel`: where its devices come from, what it scatters and what it gathers.
+"""Probes `torch.nn.DataParallel`: its devices, what it scatters and what it gathers.
 
-An answer shows how many replicas ran, so that a run in which nothing was parallel is another one.
-Replicas are threads: they append to lists, which is atomic, and what is told of each of them is
-brought into device order by what is gathered.
+An answer shows how many replicas ran, so that a run in which nothing was parallel differs. Replicas
+are threads: they append to lists, which is atomic, and the gathered output brings their records
+into device order.
 """
 
 import re
@@ -26,9 +26,10 @@ from conformance.core.outcomes import NotExercised, Unsupported
 from conformance.frameworks.torch.host_data_parallel import HostDataParallel
 
 HOST, REAL = "torch_host_data_parallel", "torch_data_parallel"
-HOST_CLASS: type[Any] = HostDataParallel  # a test puts a broken one here
+# A test replaces this class by a broken one.
+HOST_CLASS: type[Any] = HostDataParallel
 
-# A tensor by its length, an `object`, a `scalar` (0-d), `none`, or a container: type and items.
+# A tensor, as its length, or an `object`, a `scalar` (0-d), `none`, or a container: type and items.
 Structure: TypeAlias = "int | str | tuple[Structure, ...]"
 
 
@@ -40,46 +41,46 @@ class Pair(NamedTuple):
 
 
 class Call(nn.Module):
-    """A module that calls a function with itself and its inputs; its replicas call the same one."""
+    """A module that calls a function with itself and its inputs, as its replicas do."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """What the function returns."""
+        """Returns what the function returns."""
         return self.function(self, *inputs, **named)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices over which the class under test splits: `kind` is their type, `cpu` the host."""
+    """The devices over which the class under test splits; `kind` is their type, `cpu` the host."""
 
     kind: str
     number: int
 
     @property
     def first(self) -> torch.device:
-        """The one that holds the module."""
+        """Returns the device that holds the module."""
         return torch.device("cpu") if self.kind == "cpu" else torch.device(self.kind, 0)
 
     def parallel(self, module: nn.Module, **options: Any) -> Any:
-        """The class under test around the module, which is on the first device then."""
+        """Wraps the module in the class under test, and moves it to the first device."""
         if self.kind == "cpu":
             return HOST_CLASS(module, self.number, **options)
         return DataParallel(module.to(self.first), list(range(self.number)), **options)
 
     def counting(self, *shape: int) -> Tensor:
-        """1, 2, 3, … in f32, on the first device."""
+        """Returns 1, 2, 3, … in f32, on the first device."""
         return torch.arange(1.0, 1 + np.prod(shape), device=self.first).reshape(shape)
 
 
 def devices_of(place: Place, number: int) -> Devices:
-    """The devices of the implementation's class.
+    """Returns the devices of the implementation's class.
 
     Raises:
         NotExercised: if there are too few accelerators for the real class.
-        Unsupported: if the host's class is asked on an accelerator.
+        Unsupported: if the check asks the host's class on an accelerator.
     """
     kind = torch.device(place.device).type
     if place.implementation == HOST:
@@ -90,98 +91,103 @@ def devices_of(place: Place, number: int) -> Devices:
         raise ValueError(f"{place.implementation} uses neither class that is probed here")
     if kind == "cpu":
         raise NotExercised("on the CPU torch.nn.DataParallel passes through: nothing is parallel")
-    here = torch.accelerator.device_count() if kind != "mps" else 0
-    if here < number:
-        raise NotExercised(f"needs {number} accelerators, and here are {here}")
+    available = torch.accelerator.device_count() if kind != "mps" else 0
+    if available < number:
+        raise NotExercised(f"needs {number} accelerators, and here are {available}")
     return Devices(kind, number)
 
 
 def numbers(tensor: Tensor) -> np.ndarray:
-    """The tensor's values, in memory of their own."""
+    """Copies the tensor's values to NumPy."""
     return np.array(tensor.detach().cpu().numpy())
 
 
 def integers(values: Sequence[int]) -> np.ndarray:
-    """As i64."""
+    """Makes an array of i64."""
     return np.array(values, dtype=np.int64)
 
 
 def refused(error: Exception, words: str) -> dict[str, np.ndarray]:
-    """The error's type, and whether its message holds the words that are promised."""
+    """Returns the error's type, and whether its message has the promised words."""
     return {"raised": text(type(error).__name__), "says": np.array(words in str(error))}
 
 
 @contextmanager
 def warned() -> Iterator[list[warnings.WarningMessage]]:
-    """The warnings that are given inside, of every thread; none is printed."""
-    with warnings.catch_warnings(record=True) as given:
+    """Records the warnings of every thread, and prints none."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield given
+        yield caught
 
 
 def _one_each(x: Tensor, value: int) -> Tensor:
-    """A number, in a shape in which it is gathered in device order along any dimension."""
+    """Makes a number of a shape that is gathered in device order along any dimension."""
     return x.new_full([1] * x.dim(), value)
 
 
-# Where the devices come from
+# The devices.
 
 
 def pass_through(place: Place, *, batch: int, asked: tuple[int, ...] | None, dim: int) -> Answers:
-    """P1: the real class on a machine without an accelerator."""
+    """Runs the real class on a machine without an accelerator (P1)."""
     if place.implementation != REAL or torch.accelerator.is_available():
         raise NotExercised("asks what the real class does without an accelerator, and one is here")
-    seen: list[tuple[Any, Any, Tensor]] = []
+    calls: list[tuple[Any, Any, Tensor]] = []
 
     def note(self: nn.Module, x: Tensor) -> Tensor:
-        seen.append((self, threading.current_thread(), x))
+        calls.append((self, threading.current_thread(), x))
         return x + 1
 
     module, x = Call(note), torch.ones(batch, 2)
-    with warned() as given:
+    with warned() as caught:
         net = DataParallel(module, None if asked is None else list(asked), dim=dim)
         output = net(x)
     return {
         "device_ids": integers(net.device_ids),
-        "calls": np.array(len(seen)),
-        "module_itself": np.array([called is module for called, _, _ in seen]),
-        "callers_thread": np.array([of is threading.current_thread() for _, of, _ in seen]),
-        "input_itself": np.array([given is x for _, _, given in seen]),
+        "calls": np.array(len(calls)),
+        "module_itself": np.array([called is module for called, _, _ in calls]),
+        "callers_thread": np.array(
+            [thread is threading.current_thread() for _, thread, _ in calls]
+        ),
+        "input_itself": np.array([passed is x for _, _, passed in calls]),
         "output": numbers(output),
-        "warnings": np.array(len(given)),
+        "warnings": np.array(len(caught)),
     }
 
 
 def one_device(place: Place, *, batch: int, returns: str) -> Answers:
-    """P2: what is returned may be of a type that could not be gathered."""
+    """Runs a single device, where an output may have a type that cannot be gathered (P2)."""
     where = devices_of(place, 1)
-    seen: list[tuple[Any, Any, int]] = []
-    made = {"tensor": where.counting(3), "scalar": where.counting(1)[0], "object": object()}
+    calls: list[tuple[Any, Any, int]] = []
+    outputs = {"tensor": where.counting(3), "scalar": where.counting(1)[0], "object": object()}
 
     def note(self: nn.Module, x: Tensor) -> Any:
-        seen.append((self, threading.current_thread(), x.shape[0]))
-        return made[returns]
+        calls.append((self, threading.current_thread(), x.shape[0]))
+        return outputs[returns]
 
     module = Call(note)
     net = where.parallel(module)
-    with warned() as given:
+    with warned() as caught:
         output = net(where.counting(batch, 2))
     return {
-        "sizes": integers([size for _, _, size in seen]),
-        "module_itself": np.array([called is module for called, _, _ in seen]),
-        "callers_thread": np.array([of is threading.current_thread() for _, of, _ in seen]),
-        "output_itself": np.array(output is made[returns]),
-        "warnings": np.array(len(given)),
+        "sizes": integers([size for _, _, size in calls]),
+        "module_itself": np.array([called is module for called, _, _ in calls]),
+        "callers_thread": np.array(
+            [thread is threading.current_thread() for _, thread, _ in calls]
+        ),
+        "output_itself": np.array(output is outputs[returns]),
+        "warnings": np.array(len(caught)),
     }
 
 
-# What is scattered
+# The scattered inputs.
 
 
 def chunk_sizes(place: Place, *, batch: int, devices: int, dim: int = 0) -> Answers:
-    """P3, P4: along `dim`, of an input by position and of one by name; gathered, so in order."""
+    """Gathers the chunks' sizes, of inputs by position and by name along `dim` (P3, P4)."""
     where = devices_of(place, devices)
-    options = {"dim": dim} if dim else {}  # the default is 0
+    # The default of `dim` is 0.
+    options = {"dim": dim} if dim else {}
     first = where.counting(*(2,) * dim, batch, 3)
     second = where.counting(*(2,) * dim, batch)
     replicas: list[nn.Module] = []
@@ -190,17 +196,17 @@ def chunk_sizes(place: Place, *, batch: int, devices: int, dim: int = 0) -> Answ
         replicas.append(self)
         return _one_each(x, x.shape[dim]), _one_each(x, y.shape[dim])
 
-    one, other = where.parallel(Call(sizes), **options)(first, y=second)
+    sizes_by_position, sizes_by_name = where.parallel(Call(sizes), **options)(first, y=second)
     return {
-        "sizes": numbers(one.flatten()).astype(np.int64),
-        "sizes_by_name": numbers(other.flatten()).astype(np.int64),
+        "sizes": numbers(sizes_by_position.flatten()).astype(np.int64),
+        "sizes_by_name": numbers(sizes_by_name.flatten()).astype(np.int64),
         "replicas": np.array(len(set(map(id, replicas)))),
         "idle": np.array(devices - len(replicas)),
     }
 
 
 def _built(structure: Structure, where: Devices, leaf: Iterator[int]) -> Any:
-    """The object: tensor number k holds 100·k + 1, 100·k + 2, …."""
+    """Builds the object; tensor number k holds 100·k + 1, 100·k + 2, …."""
     match structure:
         case int(length):
             start = 100 * next(leaf)
@@ -227,17 +233,17 @@ def _contained(name: Structure, parts: list[Any]) -> Any:
     return parts
 
 
-def _described(given: Any, original: Any) -> str:
-    """What a replica was given, in words: a tensor by its first and last value."""
-    if isinstance(given, Tensor):
-        return f"{given[0]:g}..{given[-1]:g}" if len(given) else "empty"
-    if isinstance(given, dict) and given:
-        inner = (f"{key}: {_described(part, original[key])}" for key, part in given.items())
-    elif isinstance(given, tuple | list) and given:
-        inner = (_described(*both) for both in zip(given, original, strict=True))
+def _described(argument: Any, original: Any) -> str:
+    """Describes an argument of a replica; a tensor by its first and last value."""
+    if isinstance(argument, Tensor):
+        return f"{argument[0]:g}..{argument[-1]:g}" if len(argument) else "empty"
+    if isinstance(argument, dict) and argument:
+        inner = (f"{key}: {_described(part, original[key])}" for key, part in argument.items())
+    elif isinstance(argument, tuple | list) and argument:
+        inner = (_described(*both) for both in zip(argument, original, strict=True))
     else:
-        return "itself" if given is original else f"another {type(given).__name__}"
-    return f"{type(given).__name__}({', '.join(inner)})"
+        return "itself" if argument is original else f"another {type(argument).__name__}"
+    return f"{type(argument).__name__}({', '.join(inner)})"
 
 
 def scattered(
@@ -247,7 +253,7 @@ def scattered(
     positional: tuple[Structure, ...] = (),
     named: tuple[Structure, ...] = (),
 ) -> Answers:
-    """P3 to P7: what every replica is called with, or the error; the names are a, b, …."""
+    """Describes the arguments of every replica, or the error; names are a, b, … (P3 to P7)."""
     where = devices_of(place, devices)
     leaf = count()
     inputs = tuple(_built(structure, where, leaf) for structure in positional)
@@ -255,17 +261,17 @@ def scattered(
         name: _built(structure, where, leaf)
         for name, structure in zip(ascii_lowercase, named, strict=False)
     }
-    seen: list[str] = []
+    descriptions: list[str] = []
     lock = threading.Lock()
 
-    def note(given: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+    def note(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
         words = " ".join(
             _described(*both) if both[0] else "nothing"
-            for both in ((given, inputs), (keywords, by_name))
+            for both in ((arguments, inputs), (keywords, by_name))
         )
         with lock:
-            seen.append(words)
-            return torch.tensor([len(seen) - 1], device=where.kind)
+            descriptions.append(words)
+            return torch.tensor([len(descriptions) - 1], device=where.kind)
 
     def needs_first(_self: nn.Module, first: Any, *others: Any, **keywords: Any) -> Tensor:
         return note((first, *others), keywords)
@@ -275,29 +281,29 @@ def scattered(
 
     net = where.parallel(Call(needs_first if positional else needs_nothing))
     try:
-        with warned() as given:
+        with warned() as caught:
             order = net(*inputs, **by_name).tolist()
     except TypeError as error:
-        found = re.search(r"in replica (\d+)", str(error))
+        match = re.search(r"in replica (\d+)", str(error))
         words = "missing 1 required positional argument: 'first'"
-        return {**refused(error, words), "in_replica": np.array(int(found[1]) if found else -1)}
+        return {**refused(error, words), "in_replica": np.array(int(match[1]) if match else -1)}
     except AssertionError as error:
-        found = re.search(
+        match = re.search(
             r"modules (\d+) is not equal to the number of kwargs_tup (\d+)", str(error)
         )
-        counts = [int(number) for number in found.groups()] if found else []
+        counts = [int(number) for number in match.groups()] if match else []
         return {**refused(error, "kwargs_tup"), "counts": integers(counts)}
     except RuntimeError as error:
         return refused(error, "at least a 1-dimensional tensor")
     return {
         "replicas": np.array(len(order)),
-        "warnings": np.array(len(given)),
-        **{f"replica/{device}": text(seen[number]) for device, number in enumerate(order)},
+        "warnings": np.array(len(caught)),
+        **{f"replica/{device}": text(descriptions[number]) for device, number in enumerate(order)},
     }
 
 
 def misplaced(place: Place, *, devices: int, what: str) -> Answers:
-    """P8: one parameter or buffer of a submodule elsewhere, two forwards, then back again."""
+    """Moves a parameter or buffer elsewhere, runs two forwards, and moves it back (P8)."""
     where = devices_of(place, devices)
     net = where.parallel(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2, momentum=None)))
     norm, x = net.module[1], where.counting(2 * devices, 2)
@@ -310,18 +316,18 @@ def misplaced(place: Place, *, devices: int, what: str) -> Answers:
         try:
             net(x)
         except RuntimeError as error:
-            said = refused(error, f"on device {where.first} (device_ids[0])")
-            answers |= {f"{attempt}/{key}": value for key, value in said.items()}
+            fields = refused(error, f"on device {where.first} (device_ids[0])")
+            answers |= {f"{attempt}/{key}": value for key, value in fields.items()}
             answers[f"{attempt}/names_other"] = np.array("on device: meta" in str(error))
     setattr(norm, name, right)
     return {**answers, "size_when_right": np.array(net(x).shape[0])}
 
 
-# What is gathered
+# The gathered outputs.
 
 
 def concatenated(place: Place, *, shape: tuple[int, ...], devices: int, dim: int) -> Answers:
-    """P9: every replica adds the length of its chunk, so that the seams show."""
+    """Adds the length of its chunk in every replica, so that the seams show (P9)."""
     where = devices_of(place, devices)
     net = where.parallel(Call(lambda _self, x: x + x.shape[dim]), dim=dim)
     output = net(where.counting(*shape))
@@ -329,7 +335,7 @@ def concatenated(place: Place, *, shape: tuple[int, ...], devices: int, dim: int
 
 
 def returned(place: Place, *, batch: int, devices: int, structure: Structure) -> Answers:
-    """P9: a container of tensors, of which number k is the chunk plus 100·k."""
+    """Returns a container of tensors, of which number k is the chunk plus 100·k (P9)."""
     where = devices_of(place, devices)
     replicas: list[nn.Module] = []
 
@@ -352,12 +358,12 @@ def returned(place: Place, *, batch: int, devices: int, structure: Structure) ->
 
 
 def scalars(place: Place, *, batch: int, devices: int, dim: int) -> Answers:
-    """P9: 0-d outputs, and the gradient that comes back through the vector of them."""
+    """Returns 0-d outputs, and pulls a gradient back through the vector of them (P9)."""
     where = devices_of(place, devices)
     net = where.parallel(Call(lambda _self, x: x.sum()), dim=dim)
     x = where.counting(*(1,) * dim, batch).requires_grad_()
     try:
-        with warned() as given:
+        with warned() as caught:
             output = net(x)
     except IndexError as error:
         return refused(error, "dimension")
@@ -365,6 +371,6 @@ def scalars(place: Place, *, batch: int, devices: int, dim: int) -> Answers:
     return {
         "output": numbers(output),
         "gradient": numbers(x.grad),
-        "warnings": np.array(len(given)),
-        "says": np.array(all("all input tensors were scalars" in str(w.message) for w in given)),
+        "warnings": np.array(len(caught)),
+        "says": np.array(all("all input tensors were scalars" in str(w.message) for w in caught)),
     }

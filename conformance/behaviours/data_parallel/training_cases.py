@@ -1,4 +1,4 @@
-"""P10 to P16, PA5 and PA7 to PA9: what `torch.nn.DataParallel` leaves of a training step."""
+"""Cases on training with `torch.nn.DataParallel` (P10 to P16, PA5, PA7 to PA9)."""
 
 from itertools import product
 
@@ -6,7 +6,7 @@ from conformance.behaviours.case_parts import REAL, SHAPES, Cases, data_parallel
 
 
 def _gradients() -> Cases:
-    """P10, P14, P16, PA5, PA7: what is left in the parameters."""
+    """Asks which gradients the parameters hold (P10, P14, P16, PA5, PA7)."""
     for batch, devices in SHAPES:
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"
@@ -24,7 +24,7 @@ def _gradients() -> Cases:
             "_training.tied_weight",
             **size,
         )
-    # Chunks and numbers of replicas whose reciprocals do not round a mean.
+    # For these chunks and numbers of replicas no mean rounds.
     for (batch, devices), inside in product(
         ((3, 2), (5, 2), (9, 2), (8, 4), (6, 2)), (False, True)
     ):
@@ -60,7 +60,7 @@ def _gradients() -> Cases:
 
 
 def _replicas() -> Cases:
-    """P11 to P13, P15: what a replica is, and what is left of it."""
+    """Asks what a replica is, and what of it stays in the module (P11 to P13, P15)."""
     for batch, devices in (*SHAPES, (5, 1)):
         size = sizes(batch, devices)
         ending = f"b{batch}-d{devices}"

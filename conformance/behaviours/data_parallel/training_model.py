@@ -1,4 +1,4 @@
-"""What `torch.nn.DataParallel` leaves of a training step: sums over chunks, replica 0's share."""
+"""A model of training with `torch.nn.DataParallel`: sums over chunks, replica 0's share."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from conformance.core.dtypes import text
 
 
 def summed_gradients(*, batch: int, devices: int) -> Answers:
-    """Σ over the chunks of each chunk's own gradient; w is 1, 2, 3."""
+    """Sums the chunks' own gradients; w is 1, 2, 3."""
     parts = zip(chunks(counting(batch, 3), devices), chunks(counting(batch), devices), strict=True)
     own = [(part * count[:, None]).sum(0) for part, count in parts]
     gradient = np.sum(own, axis=0, dtype=np.float32)
@@ -20,7 +20,7 @@ def summed_gradients(*, batch: int, devices: int) -> Answers:
 
 
 def tied_weight(*, batch: int, devices: int) -> Answers:
-    """Each of two uses gives w·Σ b·x in each chunk, with w = 2."""
+    """Sums w·Σ b·x for each of two uses in each chunk, with w = 2."""
     uses = [2 * (part * part).sum() for part in chunks(counting(batch), devices) for _ in range(2)]
     return {
         "replicas": np.array(len(uses) // 2),
@@ -30,7 +30,7 @@ def tied_weight(*, batch: int, devices: int) -> Answers:
 
 
 def attributes(*, batch: int, devices: int) -> Answers:
-    """Two forwards; only where the module itself is called does it remember them."""
+    """Counts two forwards, which the module keeps only where it is called itself."""
     replicas = len(chunk_lengths(batch, devices))
     return {
         "calls": np.array(2 * replicas),
@@ -40,14 +40,14 @@ def attributes(*, batch: int, devices: int) -> Answers:
 
 
 def buffers(*, batch: int, devices: int, in_place: bool) -> Answers:
-    """What was added in place in chunk 0."""
+    """Keeps what was added in place in chunk 0."""
     parts = chunks(counting(batch), devices)
-    kept = parts[0].sum() if in_place or devices == 1 else 0
-    return {"replicas": np.array(len(parts)), "total": np.array(kept, dtype=np.float32)}
+    total = parts[0].sum() if in_place or devices == 1 else 0
+    return {"replicas": np.array(len(parts)), "total": np.array(total, dtype=np.float32)}
 
 
 def running_statistics(*, devices: int, momentum: float) -> Answers:
-    """Those of chunk 0, moved by the momentum from 0 and 1; the variance is the unbiased one."""
+    """Moves the statistics from 0 and 1 to those of chunk 0, with the unbiased variance."""
     parts = chunks(2 * counting(2 * devices, 3), devices)
     mean, variance = parts[0].mean(0), parts[0].var(0, ddof=1)
     return {
@@ -59,7 +59,7 @@ def running_statistics(*, devices: int, momentum: float) -> Answers:
 
 
 def hooks(*, batch: int, devices: int) -> Answers:
-    """Each kind once for each chunk."""
+    """Runs each kind of hook once for each chunk."""
     replicas = len(chunk_lengths(batch, devices))
     once = np.ones(replicas, dtype=np.int64)
     kinds = ("before", "after", "back_before", "back")
@@ -67,7 +67,7 @@ def hooks(*, batch: int, devices: int) -> Answers:
 
 
 def replica_weights(*, batch: int, devices: int) -> Answers:
-    """No parameter, no leaf and no penalty in a replica; w is 1, so the penalty would give 2·B."""
+    """Finds no parameter, leaf or penalty in a replica; w is 1, so a penalty would give 2·B."""
     replicas = len(chunk_lengths(batch, devices))
     alone = devices == 1
     gradient = counting(batch).sum() + (2 * batch if alone else 0)
@@ -80,7 +80,7 @@ def replica_weights(*, batch: int, devices: int) -> Answers:
 
 
 def mean_loss(*, batch: int, devices: int, inside: bool) -> Answers:
-    """The mean over samples, or the mean over chunks of their means; w is 1, so loss = gradient."""
+    """Averages over samples, or over the chunks' means; w is 1, so that loss = gradient."""
     parts = chunks(2520 * counting(batch).astype(np.float64), devices)
     means = [part.mean() for part in parts] if inside else np.concatenate(parts)
     loss = np.array(np.mean(means), dtype=np.float32)
@@ -88,13 +88,13 @@ def mean_loss(*, batch: int, devices: int, inside: bool) -> Answers:
 
 
 def state_keys(*, devices: int, names: tuple[str, ...]) -> Answers:
-    """`module.` before every name."""
+    """Puts `module.` before every name."""
     del devices
     return {"keys": text("\n".join(sorted(f"module.{name}" for name in names)))}
 
 
 def small_batch(*, batch: int, devices: int) -> Answers:
-    """The sum over all samples, one by one."""
+    """Sums over all samples one by one."""
     parts = chunks(counting(batch, 2), devices)
     return {
         "sizes": np.array(sorted(len(part) for part in parts)),

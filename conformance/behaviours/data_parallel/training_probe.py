@@ -1,4 +1,4 @@
-"""`torch.nn.DataParallel` in training: gradients, buffers, hooks, and what a replica is."""
+"""Probes `torch.nn.DataParallel` in training: gradients, buffers, hooks and replicas."""
 
 import threading
 from collections.abc import Callable
@@ -16,41 +16,42 @@ from conformance.core.outcomes import NotExercised
 
 
 class Weighted(nn.Module):
-    """A weight of `shape` that holds 1, 2, …, a function of the module and its input, and a log."""
+    """A module with a weight 1, 2, …, a function of the module and its input, and a log."""
 
     def __init__(self, shape: tuple[int, ...], function: Callable[..., Tensor]) -> None:
         super().__init__()
         start = torch.arange(1.0, 1 + np.prod(shape)).reshape(shape)
         self.weight = nn.Parameter(start)
         self.function = function
-        self.log: list[Any] = []  # a replica has the same list
+        # A replica has the same list.
+        self.log: list[Any] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """The function's value; `log` gets the length of the chunk."""
+        """Returns the function's value; `log` gets the length of the chunk."""
         self.log.append(x.shape[0])
         return self.function(self, x)
 
 
 def summed_gradients(place: Place, *, batch: int, devices: int) -> Answers:
-    """P10: sample b counts b + 1 times; a second backward adds the same again."""
+    """Counts sample b b + 1 times; a second backward adds the same again (P10)."""
     where = devices_of(place, devices)
     module = Weighted((3,), lambda self, x: (x * self.weight).sum(1))
     net = where.parallel(module)
     x = where.counting(batch, 3).requires_grad_()
     net(x).backward(where.counting(batch))
-    once, at_input = numbers(module.weight.grad), numbers(x.grad)
+    once, input_gradient = numbers(module.weight.grad), numbers(x.grad)
     replicas = len(module.log)
     net(x).backward(where.counting(batch))
     return {
         "replicas": np.array(replicas),
         "gradient": once,
-        "input_gradient": at_input,
+        "input_gradient": input_gradient,
         "twice": numbers(module.weight.grad),
     }
 
 
 def tied_weight(place: Place, *, batch: int, devices: int) -> Answers:
-    """P10: one weight, 2, under two names; the loss is Σ b·w·w·x."""
+    """Uses a weight, 2, under two names; the loss is Σ b·w·w·x (P10)."""
     where = devices_of(place, devices)
     first, second = (Weighted((1,), lambda self, x: x * self.weight) for _ in range(2))
     first.weight = second.weight = nn.Parameter(torch.tensor([2.0]))
@@ -65,14 +66,14 @@ def tied_weight(place: Place, *, batch: int, devices: int) -> Answers:
 
 
 def attributes(place: Place, *, batch: int, devices: int) -> Answers:
-    """P11: one attribute counted up, one that is new."""
+    """Counts up an attribute, and sets a new attribute, in forward (P11)."""
     where = devices_of(place, devices)
-    seen: list[int] = []
+    calls: list[int] = []
 
     def note(self: Any, x: Tensor) -> Tensor:
         self.counter += 1
         self.fresh = x
-        seen.append(x.shape[0])
+        calls.append(x.shape[0])
         return x
 
     module = Call(note)
@@ -81,19 +82,19 @@ def attributes(place: Place, *, batch: int, devices: int) -> Answers:
     net(where.counting(batch))
     net(where.counting(batch))
     return {
-        "calls": np.array(len(seen)),
+        "calls": np.array(len(calls)),
         "counter": np.array(module.counter),
         "has_the_new_one": np.array(hasattr(module, "fresh")),
     }
 
 
 def buffers(place: Place, *, batch: int, devices: int, in_place: bool) -> Answers:
-    """P11: a buffer to which the sum of the chunk is added, in place or by a new tensor."""
+    """Adds the sum of the chunk to a buffer, in place or by a new tensor (P11)."""
     where = devices_of(place, devices)
-    seen: list[int] = []
+    sizes: list[int] = []
 
     def note(self: Any, x: Tensor) -> Tensor:
-        seen.append(x.shape[0])
+        sizes.append(x.shape[0])
         if in_place:
             self.total.add_(x.sum())
         else:
@@ -103,18 +104,18 @@ def buffers(place: Place, *, batch: int, devices: int, in_place: bool) -> Answer
     module = Call(note)
     module.register_buffer("total", torch.zeros(()))
     where.parallel(module)(where.counting(batch))
-    return {"replicas": np.array(len(seen)), "total": numbers(module.total)}
+    return {"replicas": np.array(len(sizes)), "total": numbers(module.total)}
 
 
 def running_statistics(place: Place, *, devices: int, momentum: float) -> Answers:
-    """P11, PA8: two samples a device, so that mean and variance are exact."""
+    """Runs a batch norm with two samples a device: its statistics are exact (P11, PA8)."""
     where = devices_of(place, devices)
     module = nn.BatchNorm1d(3, momentum=momentum)
-    seen: list[int] = []
-    module.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[0]))
+    sizes: list[int] = []
+    module.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[0]))
     where.parallel(module)(2 * where.counting(2 * devices, 3))
     return {
-        "replicas": np.array(len(seen)),
+        "replicas": np.array(len(sizes)),
         "running_mean": numbers(module.running_mean),
         "running_var": numbers(module.running_var),
         "num_batches_tracked": numbers(module.num_batches_tracked),
@@ -122,10 +123,10 @@ def running_statistics(place: Place, *, devices: int, momentum: float) -> Answer
 
 
 def hooks(place: Place, *, batch: int, devices: int) -> Answers:
-    """P12, PA9: how often each hook ran for each chunk, which is known by its first value.
+    """Counts how often each hook ran for each chunk, by the chunk's first value (P12, PA9).
 
     The hooks are on a submodule; sample b is b + 1, and so is its cotangent, so that a backward
-    hook too can tell whose it is.
+    hook also shows its chunk.
     """
     where = devices_of(place, devices)
     child = Weighted((1,), lambda self, x: x * self.weight)
@@ -136,32 +137,35 @@ def hooks(place: Place, *, batch: int, devices: int) -> Answers:
         with lock:
             ran[kind].append(tensors[0].flatten()[0].item())
 
-    child.register_forward_pre_hook(lambda _, given: note("before", given))
-    child.register_forward_hook(lambda _, given, _output: note("after", given))
+    child.register_forward_pre_hook(lambda _, inputs: note("before", inputs))
+    child.register_forward_hook(lambda _, inputs, _output: note("after", inputs))
     child.register_full_backward_pre_hook(lambda _, cotangents: note("back_before", cotangents))
     child.register_full_backward_hook(lambda _, _inputs, cotangents: note("back", cotangents))
     x = where.counting(batch).requires_grad_()
     where.parallel(nn.Sequential(child))(x).backward(where.counting(batch))
     firsts = [chunk[0].item() for chunk in where.counting(batch).chunk(devices)]
     return {
-        **{kind: integers([found.count(first) for first in firsts]) for kind, found in ran.items()},
-        "in_all": integers([len(found) for found in ran.values()]),
+        **{
+            kind: integers([values.count(first) for first in firsts])
+            for kind, values in ran.items()
+        },
+        "in_all": integers([len(values) for values in ran.values()]),
     }
 
 
 def replica_weights(place: Place, *, batch: int, devices: int) -> Answers:
-    """P13: forward adds Σ p² of its parameters() to every output, where it finds any."""
+    """Adds Σ p² of its parameters() to every output, in a replica that has some (P13)."""
     where = devices_of(place, devices)
-    seen: list[tuple[int, bool, bool]] = []
+    records: list[tuple[int, bool, bool]] = []
 
     def penalised(self: nn.Module, x: Tensor) -> Tensor:
         parameters = list(self.parameters())
-        seen.append((len(parameters), self.weight.is_leaf, self.weight.requires_grad))
+        records.append((len(parameters), self.weight.is_leaf, self.weight.requires_grad))
         return x * self.weight + sum((p * p).sum() for p in parameters)
 
     module = Weighted((1,), penalised)
     where.parallel(module)(where.counting(batch)).sum().backward()
-    parameters, leaves, trained = zip(*seen, strict=True)
+    parameters, leaves, trained = zip(*records, strict=True)
     return {
         "parameters": integers(parameters),
         "leaves": np.array(leaves),
@@ -171,7 +175,7 @@ def replica_weights(place: Place, *, batch: int, devices: int) -> Answers:
 
 
 def mean_loss(place: Place, *, batch: int, devices: int, inside: bool) -> Answers:
-    """P14: the mean of w·x; 2520 is divisible by every length, so that no mean rounds."""
+    """Averages w·x; 2520 is divisible by every length, so that no mean rounds (P14)."""
     where = devices_of(place, devices)
 
     def loss_or_output(self: nn.Module, x: Tensor) -> Tensor:
@@ -189,7 +193,7 @@ def mean_loss(place: Place, *, batch: int, devices: int, inside: bool) -> Answer
 
 
 def state_keys(place: Place, *, devices: int, names: tuple[str, ...]) -> Answers:
-    """P15: of a module with a parameter or buffer of each name; 0 devices is passing through."""
+    """Lists the state's keys of a module with these names; 0 devices pass through (P15)."""
     module = nn.Module()
     for index, name in enumerate(names):
         *path, last = name.split(".")
@@ -212,7 +216,7 @@ def state_keys(place: Place, *, devices: int, names: tuple[str, ...]) -> Answers
 
 
 def small_batch(place: Place, *, batch: int, devices: int) -> Answers:
-    """P16: the gradient beside that of the module alone, and the documentation's own advice."""
+    """Compares the gradient with the module's alone, and reads torch's advice (P16)."""
     where = devices_of(place, devices)
     module = Weighted((2,), lambda self, x: (x * self.weight).sum(1))
     where.parallel(module)(where.counting(batch, 2)).sum().backward()

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel and DistributedSampler do: cases, models and probes side by side.
+"""Behaviours of DistributedDataParallel and DistributedSampler: cases, models and probes.
 
-It knows the clauses D1 to D22. It must not know DataParallel or JAX.
+This room knows the clauses D and DA. It must not know DataParallel's own clauses, nor JAX.
 """

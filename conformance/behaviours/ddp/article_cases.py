@@ -1,16 +1,16 @@
-"""What the article that started the project says of DistributedDataParallel: DA1 to DA19."""
+"""Cases on the article's sentences about DistributedDataParallel (DA1 to DA19)."""
 
 from collections.abc import Iterator
 
 from conformance.behaviours.case_parts import GRADIENTS, SINGLES, STARTS, BehaviourCase, ddp_case
 
-# What each rank's loader holds where every rank is given the same, (B, F).
+# Every rank's loader holds this batch, (B, F), or its own batch of those below.
 _BATCH = ((1.0, 8.0), (2.0, -3.0), (5.0, 7.0), (4.0, 0.0))
 _OWN_BATCHES = {
     2: (((1.0, 8.0), (3.0, 4.0)), ((5.0, -6.0), (7.0, 2.0))),
     3: (((3.0, 6.0), (9.0, 0.0)), ((12.0, 6.0), (0.0, 6.0)), ((21.0, -6.0), (9.0, 24.0))),
 }
-# DDP's constructor, argument by argument; `none` gives none.
+# The arguments of DDP's constructor; `none` passes no argument.
 _OPTIONS = (
     "none",
     "forward_sync_buffers",
@@ -127,7 +127,7 @@ def _devices() -> Iterator[BehaviourCase]:
 
 
 def _documentation() -> Iterator[BehaviourCase]:
-    said = {
+    sentences = {
         "one-process-per-gpu": (
             "DA6",
             "DistributedDataParallel",
@@ -171,7 +171,7 @@ def _documentation() -> Iterator[BehaviourCase]:
             ),
         ),
     }
-    for word, (clause, of, words) in said.items():
+    for word, (clause, of, words) in sentences.items():
         yield ddp_case(
             f"documentation-{word}",
             f"torch's own documentation of {of} says so.",
@@ -313,7 +313,7 @@ def _data_parallel() -> Iterator[BehaviourCase]:
             ranks,
             world_size=ranks,
         )
-    # (groups, out, in) a convolution: 4 channels in 2 groups, 6 shuffled, and 2 in 2 groups.
+    # Weights are (groups, out, in): 4 channels in 2 groups, 6 shuffled channels, and 2 in 2 groups.
     first = (((1.0, -1.0), (2.0, 1.0), (0.0, 1.0)), ((1.0, 2.0), (-1.0, 1.0), (3.0, 0.0)))
     second = (((1.0, -2.0, 1.0),), ((2.0, 1.0, -1.0),))
     images = (

@@ -1,4 +1,4 @@
-"""What the article that started the project says of DistributedDataParallel, as it is."""
+"""A model of the article's sentences about DistributedDataParallel, put right."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from conformance.behaviours.ddp.parts_model import Rows, exactly, mean, on_every
 
 
 def documented(*, of: str, words: Sequence[str]) -> dict[str, np.ndarray]:
-    """The docstring says all of the words."""
+    """Finds all of the words in the docstring."""
     del of
     return {"says": np.ones(len(words), bool)}
 
 
 def homes() -> dict[str, np.ndarray]:
-    """ChannelShuffle, DataParallel and DistributedDataParallel, in this order."""
+    """Says where ChannelShuffle, DataParallel and DistributedDataParallel live, in this order."""
     return {
         "are_modules": np.array([True, True, True]),
         "in_nn": np.array([True, True, False]),
@@ -24,46 +24,46 @@ def homes() -> dict[str, np.ndarray]:
 
 
 def inputs_seen(*, batches: Sequence[Rows], options: Sequence[str]) -> dict[str, np.ndarray]:
-    """Each rank sees the batch that it was given, all of it."""
-    given = np.array(batches, np.float64)
-    averaged = mean(given.mean(1))
+    """Lets each rank see its whole batch."""
+    array = np.array(batches, np.float64)
+    averaged = mean(array.mean(1))
     answers = {}
     for option in options:
-        answers[f"{option}/seen"] = exactly(given)
+        answers[f"{option}/seen"] = exactly(array)
         answers[f"{option}/gradients"] = averaged
     return answers
 
 
 def sampled(*, samples: Sequence[float], world_size: int) -> dict[str, np.ndarray]:
-    """Rank r has every W-th sample from r; of equal parts, the mean of means is the mean."""
+    """Gives rank r every W-th sample from r; for equal parts the mean of means is the mean."""
     parts = exactly(np.array(samples).reshape(-1, world_size).T)
     return {"parts": parts, "gradients": exactly(np.full((world_size, 1), np.mean(samples)))}
 
 
 def loop(*, dataset: Rows, mended: bool, world_size: int) -> dict[str, np.ndarray]:
-    """The mean of each batch, added up from step to step unless gradients are cleared."""
-    each = np.array([np.mean(batch) for batch in dataset])
-    held = each if mended else np.cumsum(each)
+    """Averages each batch, and adds gradients up from step to step unless they are cleared."""
+    means = np.array([np.mean(batch) for batch in dataset])
+    gradients = means if mended else np.cumsum(means)
     seen = [[x for batch in dataset for x in batch[rank::world_size]] for rank in range(world_size)]
-    everything = [x for batch in dataset for x in batch]
+    all_samples = [x for batch in dataset for x in batch]
     return {
-        "seen": exactly(np.array(seen if mended else [everything] * world_size)),
-        "gradients": exactly(held),
-        "weights": exactly(1 - np.cumsum(held) / 2),
+        "seen": exactly(np.array(seen if mended else [all_samples] * world_size)),
+        "gradients": exactly(gradients),
+        "weights": exactly(1 - np.cumsum(gradients) / 2),
     }
 
 
 def beside_data_parallel(*, samples: Sequence[float], world_size: int) -> dict[str, np.ndarray]:
-    """The mean over the samples, both times."""
+    """Averages over the samples, with both classes."""
     both = exactly(np.full((world_size, 1), np.mean(samples)))
     return {"distributed_data_parallel": both, "data_parallel": both}
 
 
 def reduction(*, inputs: Sequence[float]) -> dict[str, np.ndarray]:
-    """DDP leaves the mean, and DataParallel the sum, of gradients that are the inputs.
+    """Takes the mean with DDP, and the sum with DataParallel, of gradients that are the inputs.
 
-    Each rank adds its input to its buffer in a forward; before the second forward that buffer is
-    its own, for the first was under no_sync(), and before the third it is rank 0's.
+    Each rank adds its input to its buffer in a forward; before the second forward the buffer is
+    its own, since the first was under no_sync(), and before the third it is rank 0's.
     """
     own = np.array(inputs)[:, None]
     averaged = mean(own)
@@ -78,7 +78,7 @@ def reduction(*, inputs: Sequence[float]) -> dict[str, np.ndarray]:
 
 
 def spans(*, world_size: int) -> dict[str, np.ndarray]:
-    """As many replicas: in one process, or each in its own."""
+    """Runs as many replicas: in one process, or each in its own."""
     return {
         "replicas": np.array([world_size, world_size]),
         "processes": np.array([1, world_size]),
@@ -89,7 +89,7 @@ def spans(*, world_size: int) -> dict[str, np.ndarray]:
 def shuffled_network(
     *, samples: Rows, first: Sequence[Rows], second: Sequence[Rows]
 ) -> dict[str, np.ndarray]:
-    """The chain rule by hand: y = B·S·relu(A·x), where S takes channel (j, i) from (i, j)."""
+    """Applies the chain rule: y = B·S·relu(A·x), where S takes channel (j, i) from (i, j)."""
     x = np.array(samples, np.float64)
     a, b = (np.array(weight, np.float64) for weight in (first, second))
     n, (groups, out, within) = len(x), a.shape
@@ -103,7 +103,7 @@ def shuffled_network(
     to_a = np.einsum("ngo,ngi->goi", back * (before > 0), split) / n
     answers = {}
     for way in ("one_device", "data_parallel", "distributed_data_parallel"):
-        # torch has the outputs of all groups on one axis, and an axis for the kernel
+        # torch has the outputs of all groups on the same axis, and an axis for the kernel.
         answers[f"{way}/first"] = exactly(to_a.reshape(-1, a.shape[2], 1))
         answers[f"{way}/second"] = exactly(to_b.reshape(-1, b.shape[2], 1))
     return answers

@@ -1,4 +1,4 @@
-"""What the article that started the project says of DistributedDataParallel."""
+"""Probes DistributedDataParallel as the article describes it."""
 
 import inspect
 import os
@@ -30,14 +30,14 @@ _DOCUMENTED = {
 
 
 def documented(place: Place, *, of: str, words: Sequence[str]) -> Answers:
-    """Whether torch's docstring of a class says each of the words, in any line breaks."""
+    """Says whether torch's docstring of a class has each of the words, in any line breaks."""
     del place
-    said = " ".join(str(_DOCUMENTED[of].__doc__).split())
-    return {"says": np.array([phrase in said for phrase in words])}
+    docstring = " ".join(str(_DOCUMENTED[of].__doc__).split())
+    return {"says": np.array([phrase in docstring for phrase in words])}
 
 
 def homes(place: Place) -> Answers:
-    """Where in torch the article's three modules live."""
+    """Returns where in torch the article's three modules live."""
     del place
     three = [nn.ChannelShuffle, nn.DataParallel, DistributedDataParallel]
     names = [cls.__name__ for cls in three]
@@ -63,18 +63,18 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def inputs_seen(place: Place, *, batches: Sequence[Rows], options: Sequence[str]) -> Answers:
-    """The input that each rank's module is given, (W, B, F), with each option of the constructor.
+    """Returns the input of each rank's module, (W, B, F), with each option of the constructor.
 
-    Rank r gives DDP the batch `batches[r]`, (B, F); where that is everybody's, it is the whole
-    batch. An option that this torch does not know is one that cannot send inputs either.
+    Rank r passes the batch `batches[r]`, (B, F), to DDP. An option that this torch does not know
+    cannot send inputs anywhere, and is left out.
     """
     batch = tensor(place, batches[place.rank])
-    known = inspect.signature(DistributedDataParallel).parameters
+    parameters = inspect.signature(DistributedDataParallel).parameters
     answers = {}
     for option in options:
         module = Line(batch.shape[-1])
-        given = _OPTIONS[option] if option in known else {}
-        ddp = parallel(place, module, **given)
+        arguments = _OPTIONS[option] if option in parameters else {}
+        ddp = parallel(place, module, **arguments)
         ddp(batch).mean().backward()
         answers[f"{option}/seen"] = everyone(place, module.seen[0])
         answers[f"{option}/gradients"] = everyone(place, module.weight.grad)
@@ -82,9 +82,9 @@ def inputs_seen(place: Place, *, batches: Sequence[Rows], options: Sequence[str]
 
 
 def sampled(place: Place, *, samples: Sequence[float], world_size: int) -> Answers:
-    """The same code on every rank, with the part of the samples that DistributedSampler gives it.
+    """Runs the same code on every rank, with its part of the samples by DistributedSampler.
 
-    Told are the parts, (W, n), and the gradient of the mean that each rank holds, (W, 1).
+    The answers are the parts, (W, n), and the gradient of the mean on each rank, (W, 1).
     """
     sampler = DistributedSampler(
         samples,
@@ -102,9 +102,9 @@ def sampled(place: Place, *, samples: Sequence[float], world_size: int) -> Answe
 
 
 def loop(place: Place, *, dataset: Rows, mended: bool, world_size: int) -> Answers:
-    """The article's training loop, over a data set of batches, with SGD of rate 1/2.
+    """Runs the article's training loop over a data set of batches, with SGD of rate 1/2.
 
-    As it stands, every rank runs through the whole of it and nothing clears gradients; mended,
+    As printed, every rank trains on the whole data set and nothing clears gradients; mended,
     rank r takes every W-th sample of a batch from r, and gradients are cleared.
     """
     module = Line()
@@ -112,10 +112,10 @@ def loop(place: Place, *, dataset: Rows, mended: bool, world_size: int) -> Answe
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.5)
     gradients, weights = [], []
     for batch in dataset:
-        mine = batch[place.rank :: world_size] if mended else batch
+        samples = batch[place.rank :: world_size] if mended else batch
         if mended:
             optimizer.zero_grad()
-        ddp(tensor(place, mine).unsqueeze(-1)).mean().backward()
+        ddp(tensor(place, samples).unsqueeze(-1)).mean().backward()
         optimizer.step()
         gradients.append(array(module.weight.grad))
         weights.append(array(module.weight))
@@ -127,17 +127,17 @@ def loop(place: Place, *, dataset: Rows, mended: bool, world_size: int) -> Answe
 
 
 def beside_data_parallel(place: Place, *, samples: Sequence[float], world_size: int) -> Answers:
-    """The gradient of the mean over equal shards, by DDP and by DataParallel of W replicas."""
+    """Averages over equal shards, with DDP and with DataParallel of W replicas."""
     n = len(samples) // world_size
     whole = torch.tensor(samples).unsqueeze(-1)
-    ours = Line()
-    ddp = parallel(place, ours)
+    in_ddp = Line()
+    ddp = parallel(place, in_ddp)
     ddp(tensor(place, samples[place.rank * n :][:n]).unsqueeze(-1)).mean().backward()
-    theirs = Line()
-    HostDataParallel(theirs, world_size)(whole).mean().backward()
+    in_data_parallel = Line()
+    HostDataParallel(in_data_parallel, world_size)(whole).mean().backward()
     return {
-        "distributed_data_parallel": everyone(place, ours.weight.grad),
-        "data_parallel": everyone(place, theirs.weight.grad),
+        "distributed_data_parallel": everyone(place, in_ddp.weight.grad),
+        "data_parallel": everyone(place, in_data_parallel.weight.grad),
     }
 
 
@@ -150,17 +150,17 @@ class _Counting(Line):
         self.found: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 1) → (n,)."""
+        """Maps (n, 1) to (n,)."""
         self.found.append(self.count.clone())
         self.count += x.sum()
         return super().forward(x)
 
 
 def reduction(place: Place, *, inputs: Sequence[float]) -> Answers:
-    """Each rank's own gradient, what DDP makes of them, and what DataParallel does.
+    """Returns each rank's own gradient, and the gradients of DDP and of DataParallel.
 
-    Then a step of SGD of rate 1/2: each rank's parameter, its buffer, which has counted its own
-    input in both forwards, and what the next forward finds in it.
+    A step of SGD of rate 1/2 follows: the answers are each rank's parameter, its buffer, which
+    counted the rank's own input in both forwards, and the buffer in the next forward.
     """
     x = tensor(place, [[inputs[place.rank]]])
     module = _Counting()
@@ -172,17 +172,17 @@ def reduction(place: Place, *, inputs: Sequence[float]) -> Answers:
     ddp(x).sum().backward()
     reduced = everyone(place, module.weight.grad)
     torch.optim.SGD(ddp.parameters(), lr=0.5).step()
-    left = everyone(place, module.count)
+    counted = everyone(place, module.count)
     ddp(x)
-    theirs = Line()
-    replicas = HostDataParallel(theirs, place.world_size)
+    in_data_parallel = Line()
+    replicas = HostDataParallel(in_data_parallel, place.world_size)
     replicas(torch.tensor(inputs).unsqueeze(-1)).sum().backward()
     return {
         "own": own,
         "distributed_data_parallel": reduced,
-        "data_parallel": everyone(place, theirs.weight.grad),
+        "data_parallel": everyone(place, in_data_parallel.weight.grad),
         "parameters": everyone(place, module.weight),
-        "buffers": left,
+        "buffers": counted,
         "buffers_found": everyone(place, module.found[-1]),
     }
 
@@ -195,21 +195,23 @@ class _WhereIRun(Line):
         self.processes: list[int] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 1) → (n,)."""
+        """Maps (n, 1) to (n,)."""
         self.processes.append(os.getpid())
         return super().forward(x)
 
 
 def spans(place: Place, *, world_size: int) -> Answers:
-    """In how many processes W replicas run, and whether a class can be told of a process group."""
+    """Counts the processes of W replicas, and says whether a class takes a process group."""
     x = torch.ones(world_size, 1)
-    theirs, ours = _WhereIRun(), _WhereIRun()
-    HostDataParallel(theirs, world_size)(x)
-    parallel(place, ours)(x[:1].to(place.device))
-    everywhere = [process for mine in objects(place, ours.processes) for process in mine]
+    in_data_parallel, in_ddp = _WhereIRun(), _WhereIRun()
+    HostDataParallel(in_data_parallel, world_size)(x)
+    parallel(place, in_ddp)(x[:1].to(place.device))
+    all_processes = [
+        process for processes in objects(place, in_ddp.processes) for process in processes
+    ]
     return {
-        "replicas": np.array([len(theirs.processes), len(everywhere)]),
-        "processes": np.array([len(set(theirs.processes)), len(set(everywhere))]),
+        "replicas": np.array([len(in_data_parallel.processes), len(all_processes)]),
+        "processes": np.array([len(set(in_data_parallel.processes)), len(set(all_processes))]),
         "takes_a_group": np.array(
             [
                 "process_group" in inspect.signature(cls).parameters
@@ -235,7 +237,7 @@ class _Shuffled(nn.Module):
             self.second.weight.copy_(second.reshape(self.second.weight.shape))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C) → (N, C')."""
+        """Maps (N, C) to (N, C')."""
         y: torch.Tensor = self.second(self.shuffle(torch.relu(self.first(x.unsqueeze(-1)))))
         return y.squeeze(-1)
 
@@ -243,15 +245,15 @@ class _Shuffled(nn.Module):
 def shuffled_network(
     place: Place, *, samples: Rows, first: Sequence[Rows], second: Sequence[Rows]
 ) -> Answers:
-    """Gradients of a network with a channel shuffle, on one device and by both classes.
+    """Trains a network with a channel shuffle, on one device and with both classes.
 
     The loss is the mean over the samples (N, C) of half the squares of the outputs, summed.
 
     Args:
-        place: where.
+        place: the place where the probe runs.
         samples: (N, C).
-        first: the weight of the first convolution, (groups, out, in) a group.
-        second: that of the second.
+        first: the weight of the first convolution, (groups, out, in).
+        second: the weight of the second convolution.
     """
     n = len(samples) // place.world_size
     answers = {}

@@ -1,12 +1,12 @@
-"""What DistributedDataParallel makes of gradients, and when it does not: D1 to D31."""
+"""Cases on how DistributedDataParallel averages gradients (D1 to D31)."""
 
 from collections.abc import Iterator
 from itertools import product
 
 from conformance.behaviours.case_parts import GRADIENTS, SINGLES, STARTS, BehaviourCase, ddp_case
 
-# In f64 and in any order of addition, ×fl(1/3) and ÷3 leave other bits of the mean of each column,
-# and ÷3 after the addition others again of the last.
+# In f64 and in any order of addition, ×fl(1/3) and ÷3 give different bits of each column's mean,
+# and ÷3 after the addition gives yet other bits of the last column.
 _DIVIDED = {
     2: ((7.0, 2.0, 7.0), (7.0, 3.0, 9.0)),
     3: ((7.0, 2.0, 7.0), (7.0, 3.0, 9.0), (7.0, 7.0, 10.0)),
@@ -196,7 +196,7 @@ def _bypassing() -> Iterator[BehaviourCase]:
             inside=inside,
         )
     for ranks in (2, 3):
-        # Micro-batch k of rank r has 1 + (k + r) mod 2 samples, whose mean is W·(1 + r + 2k).
+        # Micro-batch k of rank r has 1 + (k + r) mod 2 samples with the mean W·(1 + r + 2k).
         batches = tuple(
             tuple(
                 tuple(float(ranks * (1 + r + 2 * k + s)) for s in ((0,), (-1, 1))[(k + r) % 2])

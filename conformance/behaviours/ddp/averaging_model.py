@@ -1,4 +1,4 @@
-"""What DistributedDataParallel leaves in `.grad`: the mean over the ranks, and how it rounds."""
+"""A model of DistributedDataParallel's `.grad`: the mean over the ranks, and how it rounds."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from conformance.core.dtypes import text
 
 
 def mean(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The sum over the ranks, divided by their number."""
+    """Sums over the ranks, and divides by their number."""
     return {"gradients": ddp_parts.mean(gradients)}
 
 
 def same_bits(*, features: int, bucket_cap_mb: float = 25.0) -> dict[str, np.ndarray]:
-    """Of three parameters, whatever their size and however they are put in buckets."""
+    """Finds equal bits of three parameters, whatever their size and buckets."""
     del features, bucket_cap_mb
     return {"own_agree": np.zeros(3, bool), "averaged_agree": np.ones(3, bool)}
 
@@ -24,28 +24,28 @@ def same_bits(*, features: int, bucket_cap_mb: float = 25.0) -> dict[str, np.nda
 def unequal_shards(
     *, shards: Sequence[Sequence[float]], reduction: str = "mean"
 ) -> dict[str, np.ndarray]:
-    """Each rank reduces its shard; then ranks are averaged."""
+    """Reduces each rank's shard, then averages the ranks."""
     reduce = np.mean if reduction == "mean" else np.sum
     own = [float(reduce(shard)) for shard in shards]
     return {"gradient": exactly([sum(own) / len(own)])}
 
 
 def scaling(*, gradients: Rows, path: str, steps: int) -> dict[str, np.ndarray]:
-    """Each gradient is multiplied by the rounded 1/W, or divided by W, and then they are added."""
+    """Multiplies each gradient by the rounded 1/W, or divides it by W, and then adds."""
     own = np.array(gradients, np.float64)
     multiplied = added_in_any_order(own * (1 / len(own)))
     divided = added_in_any_order(own / len(own))
-    held = []
+    bits = []
     for step in range(steps):
-        # `.grad` is a view of the bucket once the first step has made it one, and while it lives.
+        # The first step makes `.grad` a view of the bucket, which it stays while it lives.
         is_a_view = path == "bucket-view-zeroed" and step > 0
         divides = is_a_view or path.startswith(("batched-copy", "builtin-hook"))
-        held.append(divided if divides else multiplied)
-    return {"gradients": np.stack(held)}
+        bits.append(divided if divides else multiplied)
+    return {"gradients": np.stack(bits)}
 
 
 def tied(*, uses: Rows) -> dict[str, np.ndarray]:
-    """One parameter, whose gradient on a rank is the sum over its uses there."""
+    """Has a single parameter, whose gradient on a rank is the sum over its uses there."""
     return {
         "parameters": np.array(1),
         "gradients": ddp_parts.mean(np.array(uses).sum(1, keepdims=True)),
@@ -56,7 +56,7 @@ def tied(*, uses: Rows) -> dict[str, np.ndarray]:
 def repeated_steps(
     *, features: int, steps: int, rounds: bool, world_size: int
 ) -> dict[str, np.ndarray]:
-    """From the second step on the order of addition stays; of two numbers there is only one."""
+    """Keeps the order of addition from the second step on; two numbers have only one order."""
     del features
     answers = {"repeats_second": np.ones(steps - 1, bool)}
     if not rounds or world_size == 2:
@@ -65,34 +65,34 @@ def repeated_steps(
 
 
 def bucket_orders(*, used: str, steps: int) -> dict[str, np.ndarray]:
-    """First as registered, here by the alphabet; then as gradients come, the last used first."""
+    """Orders as registered, by the alphabet; then as gradients come, the last used first."""
     return {"orders": text(" ".join(["".join(sorted(used))] + [used[::-1]] * (steps - 1)))}
 
 
 def subgroup(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The mean over the group alone."""
+    """Averages over the group alone."""
     return mean(gradients=gradients)
 
 
 def default_group(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The mean over all."""
+    """Averages over all ranks."""
     return {"is_the_world": np.array(True), **mean(gradients=gradients)}
 
 
 def default_is_the_world() -> dict[str, np.ndarray]:
-    """All ranks there are."""
+    """Takes all ranks."""
     return {"is_the_world": np.array(True)}
 
 
 def nodes(*, gradients: Rows, nodes: Sequence[int]) -> dict[str, np.ndarray]:
-    """The mean over the ranks, wherever they are."""
+    """Averages over the ranks, wherever they are."""
     del nodes
     return mean(gradients=gradients)
 
 
 def orders(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The same mean each time, which must not round."""
+    """Returns the same mean each time, which must not round."""
     ranks = len(gradients)
     added_in_any_order(np.array(gradients, np.float32))
-    one = ddp_parts.mean(gradients)[0]
-    return {"gradients": np.stack([one] * (1 + math.factorial(ranks)))}
+    averaged = ddp_parts.mean(gradients)[0]
+    return {"gradients": np.stack([averaged] * (1 + math.factorial(ranks)))}

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel leaves in `.grad`: the mean over the ranks, and how it rounds."""
+"""Probes DistributedDataParallel's `.grad`: the mean over the ranks, and how it rounds."""
 
 import itertools
 import os
@@ -27,16 +27,16 @@ from conformance.core.outcomes import NotExercised
 
 
 def mean(place: Place, *, gradients: Rows) -> Answers:
-    """What each rank holds, (W, F), where rank r's own gradient is `gradients[r]`."""
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    """Returns what each rank holds, (W, F), where rank r's own gradient is `gradients[r]`."""
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {"gradients": everyone(place, module.weight.grad)}
 
 
 def same_bits(place: Place, *, features: int, bucket_cap_mb: float = 25.0) -> Answers:
-    """Whether the ranks' gradients are the same bits, of data on which sums round."""
+    """Says whether the ranks' gradients have equal bits, on data where sums round."""
     module = nn.Sequential(*(Line(features) for _ in range(3)))
     ddp = parallel(place, _Sum(module), bucket_cap_mb=bucket_cap_mb)
     x = _rounding(place, features)
@@ -52,7 +52,7 @@ def same_bits(place: Place, *, features: int, bucket_cap_mb: float = 25.0) -> An
 def unequal_shards(
     place: Place, *, shards: Sequence[Sequence[float]], reduction: str = "mean"
 ) -> Answers:
-    """The gradient (1,) where rank r has the samples `shards[r]`, and the loss is w·x."""
+    """Returns the gradient (1,) of w·x, where rank r has the samples `shards[r]`."""
     module = Line()
     ddp = parallel(place, module)
     y = ddp(tensor(place, shards[place.rank]).unsqueeze(-1))
@@ -72,7 +72,7 @@ _PATHS: dict[str, tuple[dict[str, bool], str]] = {
 
 
 def scaling(place: Place, *, gradients: Rows, path: str, steps: int) -> Answers:
-    """The bits of the mean in each of several steps, (steps, F) in f64, by one of DDP's paths."""
+    """Returns the mean's bits in each of several steps, (steps, F) in f64, on a path of DDP."""
     options, between = _PATHS[path]
     for option in options:
         knows(option)
@@ -81,16 +81,16 @@ def scaling(place: Place, *, gradients: Rows, path: str, steps: int) -> Answers:
     ddp = parallel(place, module, **options)
     if path.startswith("builtin-hook"):
         ddp._register_builtin_comm_hook(dist.BuiltinCommHookType.ALLREDUCE)
-    held = []
+    bits = []
     for _ in range(steps):
         ddp.zero_grad(set_to_none=between == "none")
         ddp(x).sum().backward()
-        held.append(array(module.weight.grad))
-    return {"gradients": np.stack(held)}
+        bits.append(array(module.weight.grad))
+    return {"gradients": np.stack(bits)}
 
 
 class _Tied(nn.Module):
-    """Two layers that share one weight, each with its own input."""
+    """Two layers that share a weight, each with its own input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,13 +99,13 @@ class _Tied(nn.Module):
         self.second.weight = self.first.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(2,) → a scalar."""
+        """Maps (2,) to a scalar."""
         y: torch.Tensor = (self.first(x[:1]) + self.second(x[1:])).sum()
         return y
 
 
 def tied(place: Place, *, uses: Rows) -> Answers:
-    """The gradient of a weight that two layers share; rank r uses it with the two `uses[r]`."""
+    """Returns the gradient of a weight that two layers share; rank r's inputs are `uses[r]`."""
     module = _Tied()
     ddp = parallel(place, module)
     ddp(tensor(place, uses[place.rank])).backward()
@@ -117,20 +117,20 @@ def tied(place: Place, *, uses: Rows) -> Answers:
 
 
 class _Sum(nn.Module):
-    """The sum of what several lines make of one input."""
+    """The sum of several lines' outputs for the same input."""
 
     def __init__(self, lines: nn.Module) -> None:
         super().__init__()
         self.lines = lines
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, F) → a scalar."""
+        """Maps (n, F) to a scalar."""
         y: torch.Tensor = torch.stack([line(x) for line in self.lines]).sum()
         return y
 
 
 def _rounding(place: Place, features: int) -> torch.Tensor:
-    """A sample (1, F) of fractions that no binary number is."""
+    """Makes a sample (1, F) of fractions that no binary number equals."""
     bottom = torch.arange(features) * 7 + place.rank * 11 + 3
     return (1 / bottom.double()).to(torch.float32).unsqueeze(0).to(place.device)
 
@@ -138,10 +138,10 @@ def _rounding(place: Place, features: int) -> torch.Tensor:
 def repeated_steps(
     place: Place, *, features: int, steps: int, rounds: bool, world_size: int
 ) -> Answers:
-    """Whether each step on the same data leaves the bits of the first, and of the second.
+    """Says whether each step on the same data repeats the bits of the first, and of the second.
 
     Args:
-        place: where.
+        place: the place where the probe runs.
         features: how many parameters there are.
         steps: how many steps.
         rounds: whether sums over the ranks round on the data.
@@ -152,19 +152,19 @@ def repeated_steps(
         x = tensor(place, [[world_size * (f + place.rank) for f in range(features)]])
     module = Line(features)
     ddp = parallel(place, module)
-    held = []
+    all_bits = []
     for _ in range(steps):
         ddp.zero_grad()
         ddp(x).sum().backward()
-        held.append(array(module.weight.grad).tobytes())
-    answers = {"repeats_second": np.array([bits == held[1] for bits in held[1:]])}
+        all_bits.append(array(module.weight.grad).tobytes())
+    answers = {"repeats_second": np.array([bits == all_bits[1] for bits in all_bits[1:]])}
     if not rounds or world_size == 2:
-        answers["repeats_first"] = np.array([bits == held[0] for bits in held])
+        answers["repeats_first"] = np.array([bits == all_bits[0] for bits in all_bits])
     return answers
 
 
 class _Chain(nn.Module):
-    """Three parameters, multiplied on in an order of their own."""
+    """Three parameters, by which the input is multiplied in an order."""
 
     def __init__(self, order: str) -> None:
         super().__init__()
@@ -173,25 +173,26 @@ class _Chain(nn.Module):
         self.order = order
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(1,) → a scalar."""
+        """Maps (1,) to a scalar."""
         for name in self.order:
             x = x * getattr(self, name)
         return x.sum()
 
 
 def bucket_orders(place: Place, *, used: str, steps: int) -> Answers:
-    """The order of the parameters in the one bucket, step by step, as a hook is shown it."""
+    """Returns the order of the parameters in the only bucket, step by step, as a hook gets it."""
     module = _Chain(used)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     ddp = parallel(place, module)
     orders = []
 
     def look(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future:
-        orders.append("".join(names[id(one)] for one in bucket.parameters()))
+        orders.append("".join(names[id(parameter)] for parameter in bucket.parameters()))
         work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
         return work.get_future().then(lambda future: future.value()[0])
 
-    look.__annotations__.clear()  # DDP compares them with its own, generic one
+    # DDP would compare the annotations with its own, generic type.
+    look.__annotations__.clear()
     ddp.register_comm_hook(place.group, look)
     for _ in range(steps):
         ddp.zero_grad()
@@ -200,10 +201,10 @@ def bucket_orders(place: Place, *, used: str, steps: int) -> Answers:
 
 
 def subgroup(place: Place, *, gradients: Rows) -> Answers:
-    """The mean over a group of fewer ranks than there are.
+    """Averages over a group of fewer ranks than there are.
 
     Raises:
-        NotExercised: the group is the whole world.
+        NotExercised: if the group is the whole world.
     """
     if dist.get_world_size() == place.world_size:
         raise NotExercised("every rank there is takes part, so that no group is smaller")
@@ -211,17 +212,17 @@ def subgroup(place: Place, *, gradients: Rows) -> Answers:
 
 
 def default_group(place: Place, *, gradients: Rows) -> Answers:
-    """The mean where no group is named.
+    """Averages without naming a group.
 
     Raises:
-        NotExercised: not every rank there is takes part.
+        NotExercised: if not every rank takes part.
     """
     if dist.get_world_size() != place.world_size:
         raise NotExercised("the default group has ranks that do not take part")
-    mine = gradients[place.rank]
-    module = Line(len(mine)).to(place.device)
+    own = gradients[place.rank]
+    module = Line(len(own)).to(place.device)
     ddp = DistributedDataParallel(module)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {
         "is_the_world": np.array(ddp.process_group is dist.group.WORLD),
         "gradients": everyone(place, module.weight.grad),
@@ -229,53 +230,53 @@ def default_group(place: Place, *, gradients: Rows) -> Answers:
 
 
 def default_is_the_world(place: Place) -> Answers:
-    """Which group DDP takes where none is named; nothing is sent, so that any ranks may ask."""
+    """Returns DDP's default group; nothing is sent, so that any ranks may ask."""
     ddp = DistributedDataParallel(Line().to(place.device), init_sync=False)
     return {"is_the_world": np.array(ddp.process_group is dist.group.WORLD)}
 
 
 @contextmanager
 def _on_nodes(place: Place, nodes: Sequence[int]) -> Iterator[None]:
-    """What torchrun tells a rank of where it is."""
-    mine = nodes[place.rank]
-    told = {
+    """Sets the environment variables by which torchrun describes a rank's node."""
+    node = nodes[place.rank]
+    variables = {
         "RANK": place.rank,
         "WORLD_SIZE": place.world_size,
-        "GROUP_RANK": mine,
-        "LOCAL_RANK": nodes[: place.rank].count(mine),
-        "LOCAL_WORLD_SIZE": nodes.count(mine),
+        "GROUP_RANK": node,
+        "LOCAL_RANK": nodes[: place.rank].count(node),
+        "LOCAL_WORLD_SIZE": nodes.count(node),
     }
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update({name: str(value) for name, value in told.items()})
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update({name: str(value) for name, value in variables.items()})
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def nodes(place: Place, *, gradients: Rows, nodes: Sequence[int]) -> Answers:
-    """The gradients where rank r is told that it is on node `nodes[r]`."""
+    """Averages where rank r's environment says that it is on node `nodes[r]`."""
     with _on_nodes(place, nodes):
         return mean(place, gradients=gradients)
 
 
 def orders(place: Place, *, gradients: Rows) -> Answers:
-    """The mean as the group's backend adds, and with every order of the ranks: (1 + W!, F)."""
-    mine = gradients[place.rank]
-    held = []
+    """Averages as the group's backend adds, and with every order of the ranks: (1 + W!, F)."""
+    own = gradients[place.rank]
+    means = []
     for order in (None, *itertools.permutations(range(place.world_size))):
-        module = Line(len(mine))
+        module = Line(len(own))
         ddp = parallel(place, module)
         if order is not None:
             ddp.register_comm_hook((place, order), _add_in_order)
-        ddp(tensor(place, [mine])).sum().backward()
-        held.append(array(module.weight.grad))
-    return {"gradients": np.stack(held)}
+        ddp(tensor(place, [own])).sum().backward()
+        means.append(array(module.weight.grad))
+    return {"gradients": np.stack(means)}
 
 
 def _add_in_order(state, bucket):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Another backend, which brings every rank's bucket here and adds them in the order told."""
+    """Replaces the backend: gathers every rank's bucket, and adds them in the order of `state`."""
     place, order = state
     shares = everyone(place, bucket.buffer())
     total = shares[order[0]].copy()

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does with buffers, and with batch normalisation over the ranks."""
+"""A model of DistributedDataParallel's buffers, and of batch normalisation over the ranks."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ def before_forward(
     after: str = "",
     option: str = "",
 ) -> dict[str, np.ndarray]:
-    """Rank 0's buffer where it is copied; every rank's own elsewhere.
+    """Returns rank 0's buffer where DDP copies it, and every rank's own elsewhere.
 
-    It is copied at construction, and before a forward in whatever mode, unless the forward before
-    had nothing to synchronise. Either switch turns off the copy before a forward, and the old one
-    that at construction too.
+    DDP copies it at construction, and before a forward in any mode, unless the previous forward
+    had nothing to synchronise. Either option turns off the copy before a forward, and the older
+    option also the copy at construction.
     """
     del mode
     when_built = option != "broadcast_buffers"
@@ -40,7 +40,7 @@ def _copied(values: Sequence[float]) -> np.ndarray:
 
 
 def sync_batch_norm(*, how: str) -> dict[str, np.ndarray]:
-    """Refused, in training and inside DDP alike."""
+    """Refuses, in training and inside DDP alike."""
     del how
     return refused("ValueError")
 
@@ -48,5 +48,5 @@ def sync_batch_norm(*, how: str) -> dict[str, np.ndarray]:
 def sync_batch_norm_eval(
     *, inputs: Sequence[Sequence[float]], mean: float, variance: float
 ) -> dict[str, np.ndarray]:
-    """(x − μ)/σ."""
+    """Returns (x − μ)/σ."""
     return {"outputs": exactly((np.array(inputs) - mean) / np.sqrt(variance))}

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does with buffers, and with batch normalisation over the ranks."""
+"""Probes DistributedDataParallel's buffers, and batch normalisation over the ranks."""
 
 import warnings
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class _Remembering(Line):
         self.state_seen: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 1) → (n,)."""
+        """Maps (n, 1) to (n,)."""
         self.state_seen = self.state.clone()
         return super().forward(x)
 
@@ -43,24 +43,25 @@ def before_forward(
     after: str = "",
     option: str = "",
 ) -> Answers:
-    """A buffer of every rank, (W, 1): when DDP is built, and as a forward finds it.
+    """Returns a buffer of every rank, (W, 1): when DDP is built, and as a forward finds it.
 
     Args:
-        place: where.
-        starts: what rank r begins with.
-        later: what it sets its buffer to before the forward that is looked at.
+        place: the place where the probe runs.
+        starts: the start value of rank r.
+        later: the value to which rank r sets its buffer before the last forward.
         mode: train or eval.
-        after: the context of a forward before that: no_sync, no_grad, or none and no forward.
+        after: the context of a forward before the last: no_sync, no_grad, or empty for no forward.
         option: a constructor argument that is set to False.
     """
     module = _Remembering(starts[place.rank])
     if option:
         knows(option)
-    knows("forward_sync_buffers")  # where it is unknown, broadcast_buffers is not deprecated
-    with warnings.catch_warnings(record=True) as heard:
+    # Where torch does not know this option, broadcast_buffers is not deprecated.
+    knows("forward_sync_buffers")
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ddp = parallel(place, module, **({option: False} if option else {}))
-    deprecated = [one for one in heard if issubclass(one.category, FutureWarning)]
+    deprecated = [warning for warning in caught if issubclass(warning.category, FutureWarning)]
     built = everyone(place, module.state)
     ddp.train(mode == "train")
     x = tensor(place, [[1.0]])
@@ -81,7 +82,7 @@ def before_forward(
 
 
 def sync_batch_norm(place: Place, *, how: str) -> Answers:
-    """What becomes of SyncBatchNorm on the CPU: in training, or inside DDP."""
+    """Runs SyncBatchNorm on the CPU, in training or inside DDP, and returns its refusal."""
     on_the_cpu(place)
     layer = nn.SyncBatchNorm(2, process_group=place.group)
     if how == "training":
@@ -98,7 +99,7 @@ def sync_batch_norm(place: Place, *, how: str) -> Answers:
 def sync_batch_norm_eval(
     place: Place, *, inputs: Sequence[Sequence[float]], mean: float, variance: float
 ) -> Answers:
-    """SyncBatchNorm on the CPU in eval mode, with these running statistics and eps = 0."""
+    """Runs SyncBatchNorm on the CPU in eval mode, with these statistics and eps = 0."""
     on_the_cpu(place)
     layer = nn.SyncBatchNorm(len(inputs[0]), eps=0.0, process_group=place.group).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel averages only if it is asked in the right way."""
+"""A model of calls by which DistributedDataParallel does or does not average."""
 
 from collections.abc import Sequence
 
@@ -16,23 +16,23 @@ from conformance.core.dtypes import text
 
 
 def no_sync(*, gradients: Rows, inside: Sequence[str]) -> dict[str, np.ndarray]:
-    """It is the forward that decides."""
+    """Averages, except where the forward is inside the context manager."""
     return {"gradients": exactly(np.array(gradients)) if "forward" in inside else mean(gradients)}
 
 
 def micro_batches(*, batches: Sequence[Sequence[Sequence[float]]]) -> dict[str, np.ndarray]:
-    """The mean over the ranks of the sum over the micro-batches of their means."""
+    """Averages over the ranks the sum over the micro-batches of their means."""
     own = [[sum(float(np.mean(batch)) for batch in rank)] for rank in batches]
     return {"gradients": mean(own)}
 
 
 def past_the_wrapper(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """Each rank's own, without a word."""
+    """Leaves each rank its own gradient, without a warning."""
     return {"gradients": exactly(np.array(gradients)), "warnings": np.array(0)}
 
 
 def autograd_grad(*, gradients: Rows, after_backward: bool) -> dict[str, np.ndarray]:
-    """Each rank's own is returned, and `.grad` stays what an earlier backward left."""
+    """Returns each rank's own gradient; `.grad` stays what an earlier backward left."""
     nothing = on_every_rank(NO_GRADIENT, len(gradients))
     return {
         "returned": exactly(np.array(gradients)),
@@ -41,7 +41,7 @@ def autograd_grad(*, gradients: Rows, after_backward: bool) -> dict[str, np.ndar
 
 
 def unused(*, gradients: Sequence[float]) -> dict[str, np.ndarray]:
-    """The bucket waits for b, so that a is never averaged; the next forward finds out."""
+    """Waits with the bucket for b, so that a is never averaged; the next forward raises."""
     return {
         "warnings": np.array(0),
         "used": exactly(np.array(gradients)[:, None]),
@@ -53,23 +53,23 @@ def unused(*, gradients: Sequence[float]) -> dict[str, np.ndarray]:
 def find_unused(
     *, gradients: Sequence[float], user: int, old: float | None = None
 ) -> dict[str, np.ndarray]:
-    """The mean, in which a rank that did not use a parameter counts as zero; nothing for c."""
+    """Averages, counting zero for a rank that did not use a parameter; c keeps its gradient."""
     own = np.array(gradients)[:, None]
-    kept = NO_GRADIENT if old is None else exactly([old])
+    unchanged = NO_GRADIENT if old is None else exactly([old])
     used = (np.arange(len(own)) == user)[:, None]
-    return {"a": mean(own), "b": mean(own * used), "c": on_every_rank(kept, len(own))}
+    return {"a": mean(own), "b": mean(own * used), "c": on_every_rank(unchanged, len(own))}
 
 
 def static_graph(
     *, gradients: Sequence[float], steps: Sequence[str], stops: int
 ) -> dict[str, np.ndarray]:
-    """The first step says what is used.
+    """Takes the parameters of the first step for the parameters of all.
 
-    A step that uses more raises in its backward. One that uses less waits for the rest: its
+    A step that uses more raises in its backward. A step that uses less waits for the rest: its
     gradients are not averaged, and the next forward raises.
 
     Raises:
-        ValueError: if `stops` is not where such steps stop.
+        ValueError: if such steps do not stop at `stops`.
     """
     own = np.array(gradients)[:, None]
     nothing = on_every_rank(NO_GRADIENT, len(own))
@@ -84,6 +84,6 @@ def static_graph(
             return {**answers, "where": text(where), **refused("RuntimeError")}
         waiting = bool(set(steps[0]) - set(used))
         for name in "ab":
-            held = exactly(own) if waiting else mean(own)
-            answers[f"step{step}/{name}"] = held if name in used else nothing
+            values = exactly(own) if waiting else mean(own)
+            answers[f"step{step}/{name}"] = values if name in used else nothing
     return answers

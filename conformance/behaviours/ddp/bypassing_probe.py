@@ -1,4 +1,4 @@
-"""What DistributedDataParallel averages only if it is asked in the right way."""
+"""Probes calls by which DistributedDataParallel does or does not average."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ from conformance.core.dtypes import text
 
 
 def no_sync(place: Place, *, gradients: Rows, inside: Sequence[str]) -> Answers:
-    """What each rank holds, (W, F), where no_sync holds the forward, the backward or both."""
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    """Returns what each rank holds, (W, F), with no_sync around forward, backward or both."""
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
     with ddp.no_sync() if "forward" in inside else nullcontext():
-        y = ddp(tensor(place, [mine]))
+        y = ddp(tensor(place, [own]))
     with ddp.no_sync() if "backward" in inside else nullcontext():
         y.sum().backward()
     return {"gradients": everyone(place, module.weight.grad)}
 
 
 def micro_batches(place: Place, *, batches: Sequence[Sequence[Sequence[float]]]) -> Answers:
-    """The gradient of K micro-batches, all but the last under no_sync(); rank r's are `batches[r]`.
+    """Accumulates K micro-batches, all but the last under no_sync(); rank r's are `batches[r]`.
 
     The loss is the mean over the samples of a micro-batch.
     """
@@ -48,27 +48,27 @@ def micro_batches(place: Place, *, batches: Sequence[Sequence[Sequence[float]]])
 
 
 def past_the_wrapper(place: Place, *, gradients: Rows) -> Answers:
-    """What each rank holds after a forward through `.module`, and how many warnings it heard."""
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    """Runs a forward through `.module`; returns each rank's gradient, and a count of warnings."""
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ddp.module(tensor(place, [mine])).sum().backward()
+        ddp.module(tensor(place, [own])).sum().backward()
     return {
         "gradients": everyone(place, module.weight.grad),
-        "warnings": np.array(len(heard)),
+        "warnings": np.array(len(caught)),
     }
 
 
 def autograd_grad(place: Place, *, gradients: Rows, after_backward: bool) -> Answers:
-    """What torch.autograd.grad returns, and what `.grad` then is: of each rank."""
-    mine = tensor(place, [gradients[place.rank]])
-    module = Line(mine.shape[-1])
+    """Returns what torch.autograd.grad returns, and `.grad` after it, of each rank."""
+    x = tensor(place, [gradients[place.rank]])
+    module = Line(x.shape[-1])
     ddp = parallel(place, module)
     if after_backward:
-        ddp(mine).sum().backward()
-    (returned,) = torch.autograd.grad(ddp(mine).sum(), module.weight)
+        ddp(x).sum().backward()
+    (returned,) = torch.autograd.grad(ddp(x).sum(), module.weight)
     return {
         "returned": everyone(place, returned),
         "held": everyone(place, module.weight.grad),
@@ -80,15 +80,15 @@ _CHANGED = "training graph has changed in this iteration"
 
 
 def unused(place: Place, *, gradients: Sequence[float]) -> Answers:
-    """A step in which the parameter b takes no part, and the forward after it."""
+    """Takes a step in which the parameter b takes no part, and runs the next forward."""
     module = Choice("ab")
     ddp = parallel(place, module)
     x = tensor(place, [gradients[place.rank]])
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ddp(x, "a").sum().backward()
     return {
-        "warnings": np.array(len(heard)),
+        "warnings": np.array(len(caught)),
         "used": everyone(place, module.a.grad),
         "unused": everyone(place, module.b.grad),
         **refusal(lambda: ddp(x, "ab"), RuntimeError, _UNFINISHED),
@@ -98,9 +98,9 @@ def unused(place: Place, *, gradients: Sequence[float]) -> Answers:
 def find_unused(
     place: Place, *, gradients: Sequence[float], user: int, old: float | None = None
 ) -> Answers:
-    """What each rank holds of a, which all ranks use, b, which only `user` does, and c.
+    """Returns each rank's gradients: all ranks use a, only the rank `user` uses b, and none uses c.
 
-    No rank uses c, whose `.grad` is `old` before.
+    The `.grad` of c is `old` before.
     """
     module = Choice("abc")
     ddp = parallel(place, module, find_unused_parameters=True)
@@ -114,10 +114,10 @@ def find_unused(
 def static_graph(
     place: Place, *, gradients: Sequence[float], steps: Sequence[str], stops: int
 ) -> Answers:
-    """What becomes of steps that use these parameters of a and b, with static_graph=True.
+    """Takes steps that use these parameters of a and b, with static_graph=True.
 
-    Every step until `stops` must end without a word; what each rank then holds is `step<k>/<name>`.
-    That step is told by where it raised: in its forward or its backward.
+    Every step until `stops` must end without an error; each rank's gradients are
+    `step<k>/<name>`. Of step `stops` the answers say where it raised: in forward or backward.
     """
     module = Choice("ab")
     ddp = parallel(place, module, static_graph=True)
@@ -134,10 +134,10 @@ def static_graph(
 
 
 def _stopped(ddp: torch.nn.Module, x: torch.Tensor, used: str) -> Answers:
-    """Where a step raised, and whether its words say why."""
+    """Returns where a step raised, and whether its message says why."""
     outputs: list[torch.Tensor] = []
-    told = refusal(lambda: outputs.append(ddp(x, used)), RuntimeError, _CHANGED)
+    in_forward = refusal(lambda: outputs.append(ddp(x, used)), RuntimeError, _CHANGED)
     if not outputs:
-        return {"where": text("forward"), **told}
-    told = refusal(lambda: outputs[0].sum().backward(), RuntimeError, _CHANGED)
-    return {"where": text("backward"), **told}
+        return {"where": text("forward"), **in_forward}
+    in_backward = refusal(lambda: outputs[0].sum().backward(), RuntimeError, _CHANGED)
+    return {"where": text("backward"), **in_backward}

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does, beside the averages: a case or more a clause."""
+"""All cases about DistributedDataParallel and DistributedSampler: a case or more a clause."""
 
 from conformance.behaviours.case_parts import BehaviourCase
 from conformance.behaviours.ddp import article_cases as ddp_article
@@ -7,6 +7,6 @@ from conformance.behaviours.ddp import other_cases as ddp_around
 
 
 def cases() -> tuple[BehaviourCase, ...]:
-    """Every case about DistributedDataParallel and DistributedSampler."""
+    """Returns every case about DistributedDataParallel and DistributedSampler."""
     families = (*ddp_averages.FAMILIES, *ddp_around.FAMILIES, *ddp_article.FAMILIES)
     return tuple(case for family in families for case in family())

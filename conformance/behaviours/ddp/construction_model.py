@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does, and what it refuses, when it is constructed."""
+"""A model of DistributedDataParallel's constructor, and of what it refuses."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from conformance.core.dtypes import text
 
 
 def initial_values(*, starts: Sequence[float], init_sync: bool = True) -> dict[str, np.ndarray]:
-    """Rank 0's parameter and buffer, once; then each rank's parameter goes its own way."""
+    """Copies rank 0's parameter and buffer once; later changes stay apart."""
     own = np.array(starts)[:, None]
     built = np.broadcast_to(own[0], own.shape) if init_sync else own
     return {
@@ -20,7 +20,7 @@ def initial_values(*, starts: Sequence[float], init_sync: bool = True) -> dict[s
 
 
 def replicas(*, starts: Sequence[float], gradients: Rows, steps: int) -> dict[str, np.ndarray]:
-    """Ranks that hold the same bits, and add the same update, hold the same bits."""
+    """Keeps equal bits on all ranks, which add the same update to the same bits."""
     del gradients
     return {
         "apart_before": np.array(len(set(starts)) > 1),
@@ -29,7 +29,7 @@ def replicas(*, starts: Sequence[float], gradients: Rows, steps: int) -> dict[st
 
 
 def without_gradient(*, module: str) -> dict[str, np.ndarray]:
-    """Refused, unless something is to be trained."""
+    """Refuses a module without any trainable parameter."""
     trained = {"frozen": 0, "channel-shuffle": 0, "trained": 2}[module]
     return refused("nothing" if trained else "RuntimeError")
 
@@ -37,13 +37,13 @@ def without_gradient(*, module: str) -> dict[str, np.ndarray]:
 def devices(
     *, device_ids: Sequence[int] | None = None, output_device: int | None = None
 ) -> dict[str, np.ndarray]:
-    """A module on the CPU takes no device; what is false, like 0 alone, passes without a word."""
-    told = refused("ValueError" if device_ids or output_device else "nothing")
-    return {**told, "warnings": np.array(0)}
+    """Refuses a device for a module on the CPU, except a false value such as 0."""
+    outcome = refused("ValueError" if device_ids or output_device else "nothing")
+    return {**outcome, "warnings": np.array(0)}
 
 
 def placing(*, inputs: Rows) -> dict[str, np.ndarray]:
-    """The weights are 1: an output is the sum of the inputs, its gradient the inputs."""
+    """Sums the inputs, since all weights are 1; the gradients are the inputs."""
     own = exactly(np.array(inputs))
     return {
         **refused("ValueError"),
@@ -55,12 +55,12 @@ def placing(*, inputs: Rows) -> dict[str, np.ndarray]:
 
 
 def current_devices(*, world_size: int) -> dict[str, np.ndarray]:
-    """Device 0 in each process."""
+    """Returns device 0 for each process."""
     return {"devices": np.zeros(world_size, np.int64)}
 
 
 def gpu_module() -> dict[str, np.ndarray]:
-    """The one device there is, for the input, which DDP brings there, and for the output."""
+    """Returns device 0, to which DDP brings the input, and where the output is."""
     return {
         "device_ids": np.array([0]),
         "output_device": np.array(0),
@@ -69,7 +69,7 @@ def gpu_module() -> dict[str, np.ndarray]:
 
 
 def container(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The module that it was given, averaged over the group that it was given."""
+    """Holds its module, and averages over its group."""
     return {
         "is_a_module": np.array(True),
         "same_module": np.array(True),
@@ -82,22 +82,22 @@ def container(*, gradients: Rows) -> dict[str, np.ndarray]:
 
 
 def by_keyword(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The mean."""
+    """Averages."""
     return {"gradient": mean(gradients)}
 
 
 def before_init() -> dict[str, np.ndarray]:
-    """Refused."""
+    """Refuses."""
     return refused("ValueError")
 
 
 def nccl_refused() -> dict[str, np.ndarray]:
-    """Refused."""
+    """Refuses."""
     return refused("RuntimeError")
 
 
 def processes(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """A process for each rank; gloo joins them."""
+    """Has a process for each rank, which gloo joins."""
     return {
         "processes": np.array(len(gradients)),
         "backend": text("gloo"),

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does, and what it refuses, when it is constructed."""
+"""Probes DistributedDataParallel's constructor, and what it refuses."""
 
 import inspect
 import os
@@ -33,7 +33,7 @@ _NO_DEVICE = "only work with single-device/multiple-device GPU modules or CPU mo
 
 
 def initial_values(place: Place, *, starts: Sequence[float], init_sync: bool = True) -> Answers:
-    """A parameter and a buffer of every rank, built and after each rank changed its parameter.
+    """Returns a parameter and a buffer of every rank, built and after a change of the parameter.
 
     Rank r begins with `starts[r]`, and adds r to its parameter once DDP is built; a step follows.
     """
@@ -52,26 +52,26 @@ def initial_values(place: Place, *, starts: Sequence[float], init_sync: bool = T
 
 
 def replicas(place: Place, *, starts: Sequence[float], gradients: Rows, steps: int) -> Answers:
-    """Whether the ranks hold the same bits when built, and after each step of Adam.
+    """Says whether the ranks hold equal bits when built, and after each step of Adam.
 
     Rank r begins with `starts[r]` and has the gradient `gradients[r]`.
     """
-    mine = gradients[place.rank]
-    module = Line(len(mine), starts[place.rank]).to(place.device)
+    own = gradients[place.rank]
+    module = Line(len(own), starts[place.rank]).to(place.device)
     apart = not alike(place, module.weight)
     ddp = parallel(place, module)
     agree = [alike(place, module.weight)]
     adam = torch.optim.Adam(ddp.parameters(), lr=0.1)
     for _ in range(steps):
         adam.zero_grad()
-        ddp(tensor(place, [mine])).sum().backward()
+        ddp(tensor(place, [own])).sum().backward()
         adam.step()
         agree.append(alike(place, module.weight))
     return {"apart_before": np.array(apart), "agree": np.array(agree)}
 
 
 def without_gradient(place: Place, *, module: str) -> Answers:
-    """A module in which no parameter requires a gradient."""
+    """Constructs DDP with a module in which no parameter, or some, requires a gradient."""
     modules = {
         "frozen": nn.Linear(2, 1).requires_grad_(requires_grad=False),
         "channel-shuffle": nn.ChannelShuffle(2),
@@ -83,39 +83,39 @@ def without_gradient(place: Place, *, module: str) -> Answers:
 def devices(
     place: Place, *, device_ids: Sequence[int] | None = None, output_device: int | None = None
 ) -> Answers:
-    """A module on the CPU with these `device_ids`, or this `output_device`; and all warnings."""
+    """Constructs DDP of a module on the CPU with these devices, and counts warnings."""
     on_the_cpu(place)
     ids = device_ids if device_ids is None else list(device_ids)
     several = ids is not None and len(ids) > 1
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        told = refusal(
+        outcome = refusal(
             lambda: parallel(place, nn.Linear(2, 1), device_ids=ids, output_device=output_device),
             ValueError,
             _ONE_DEVICE if several else _NO_DEVICE,
         )
-    return {**told, "warnings": np.array(len(heard))}
+    return {**outcome, "warnings": np.array(len(caught))}
 
 
 def placing(place: Place, *, inputs: Rows) -> Answers:
-    """What DDP does with a CPU module's device: refuses another, and leaves the module there.
+    """Asks where DDP leaves a module on the CPU, and whether it refuses another device.
 
     Each rank then runs its own input forward, and backward without synchronising: (W,) outputs
     and (W, F) gradients.
     """
     on_the_cpu(place)
-    mine = inputs[place.rank]
-    module = Line(len(mine))
-    before = module.weight.device, module.weight.data_ptr()
+    own = inputs[place.rank]
+    module = Line(len(own))
+    previous = module.weight.device, module.weight.data_ptr()
     refused = refusal(
         lambda: parallel(place, module, device_ids=[0]),
         ValueError,
         _NO_DEVICE,
     )
     ddp = parallel(place, module)
-    stays = before == (module.weight.device, module.weight.data_ptr())
+    stays = previous == (module.weight.device, module.weight.data_ptr())
     with ddp.no_sync():
-        output = ddp(tensor(place, [mine]))
+        output = ddp(tensor(place, [own]))
         output.sum().backward()
     return {
         **refused,
@@ -127,7 +127,7 @@ def placing(place: Place, *, inputs: Rows) -> Answers:
 
 
 def current_devices(place: Place, *, world_size: int) -> Answers:
-    """`torch.cuda.current_device()` in a thread of each of W processes, where none was chosen.
+    """Returns `torch.cuda.current_device()` of a new thread in each of W processes.
 
     Raises:
         NotExercised: on another device than CUDA's.
@@ -137,13 +137,14 @@ def current_devices(place: Place, *, world_size: int) -> Answers:
         raise NotExercised("this asks which of the CUDA devices is the current one")
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as fresh:  # a device is chosen for one thread alone
-        mine = fresh.submit(torch.cuda.current_device).result()
-    return {"devices": np.array(objects(place, mine), np.int64)}
+    # The choice of a device holds for one thread alone.
+    with ThreadPoolExecutor(1) as new_thread:
+        device = new_thread.submit(torch.cuda.current_device).result()
+    return {"devices": np.array(objects(place, device), np.int64)}
 
 
 def gpu_module(place: Place) -> Answers:
-    """A module on the first GPU with `device_ids=[0]`, and where its output then lies.
+    """Puts a module on the first GPU with `device_ids=[0]`, and returns the output's device.
 
     Raises:
         NotExercised: on another device than CUDA's.
@@ -160,11 +161,11 @@ def gpu_module(place: Place) -> Answers:
 
 
 def container(place: Place, *, gradients: Rows) -> Answers:
-    """What DDP is, and what its attribute and its argument `module` are."""
-    mine = gradients[place.rank]
-    module = Line(len(mine)).to(place.device)
+    """Asks what DDP is, and what its attribute and its argument `module` are."""
+    own = gradients[place.rank]
+    module = Line(len(own)).to(place.device)
     ddp = parallel(place, module)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     parameters = list(inspect.signature(DistributedDataParallel).parameters.values())
     return {
         "is_a_module": np.array(isinstance(ddp, nn.Module)),
@@ -173,23 +174,23 @@ def container(place: Place, *, gradients: Rows) -> Answers:
         "same_group": np.array(ddp.process_group is place.group),
         "first_argument": text(parameters[0].name),
         "required_arguments": np.array(
-            sum(one.default is inspect.Parameter.empty for one in parameters)
+            sum(parameter.default is inspect.Parameter.empty for parameter in parameters)
         ),
         "gradient": everyone(place, module.weight.grad),
     }
 
 
 def by_keyword(place: Place, *, gradients: Rows) -> Answers:
-    """The gradient of the module handed over as `module=`."""
-    mine = gradients[place.rank]
-    module = Line(len(mine)).to(place.device)
+    """Passes the module as `module=`, and returns the gradient."""
+    own = gradients[place.rank]
+    module = Line(len(own)).to(place.device)
     ddp = DistributedDataParallel(module=module, process_group=place.group)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {"gradient": everyone(place, module.weight.grad)}
 
 
 def before_init(place: Place) -> Answers:
-    """Construction in a process that has not called `init_process_group`."""
+    """Constructs DDP in a process that has not called `init_process_group`."""
     module = nn.Linear(2, 1).to(place.device)
     with uninitialised():
         return refusal(
@@ -198,10 +199,10 @@ def before_init(place: Place) -> Answers:
 
 
 def nccl_refused(place: Place) -> Answers:
-    """`init_process_group("nccl")` where torch is built without it.
+    """Calls `init_process_group("nccl")` where torch is built without NCCL.
 
     Raises:
-        NotExercised: this build has it.
+        NotExercised: if this build has NCCL.
     """
     if dist.is_nccl_available():
         raise NotExercised("this torch is built with NCCL")
@@ -215,12 +216,12 @@ def nccl_refused(place: Place) -> Answers:
 
 
 def processes(place: Place, *, gradients: Rows) -> Answers:
-    """How many processes the ranks are, what joins them, and the gradient they end up with."""
+    """Counts the ranks' processes, and returns their backend and the gradient."""
     on_the_cpu(place)
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {
         "processes": np.array(len(set(objects(place, os.getpid())))),
         "backend": text(str(dist.get_backend(place.group))),

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does with communication hooks."""
+"""A model of DistributedDataParallel's communication hooks."""
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +14,7 @@ from conformance.behaviours.ddp.parts_model import (
 
 
 def allreduce(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """Each gradient is divided by W, and then they are added."""
+    """Divides each gradient by W, and then adds."""
     own = np.array(gradients, np.float64)
     return {
         "gradient": added_in_any_order(own / len(own)),
@@ -23,7 +23,7 @@ def allreduce(*, gradients: Rows) -> dict[str, np.ndarray]:
 
 
 def summing(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The hook is shown each rank's own gradients, and what it leaves is what stays."""
+    """Shows the hook each rank's own gradients, and keeps what the hook leaves."""
     own = np.array(gradients, np.float64)
     return {
         "shown": exactly(own),
@@ -32,13 +32,13 @@ def summing(*, gradients: Rows) -> dict[str, np.ndarray]:
 
 
 def second(*, first_builtin: bool, second_builtin: bool) -> dict[str, np.ndarray]:
-    """Refused, of whatever kinds the two are."""
+    """Refuses, of whatever kinds the two hooks are."""
     del first_builtin, second_builtin
     return refused("RuntimeError")
 
 
 def fp16(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """Cast, then divided, then added: all in f16."""
+    """Casts, then divides, then adds, all in f16."""
     with np.errstate(over="ignore", under="ignore"):
         own = np.array(gradients, np.float32).astype(np.float16)
         shares = own / np.float16(len(own))
@@ -47,13 +47,13 @@ def fp16(*, gradients: Rows) -> dict[str, np.ndarray]:
 
 
 def bf16_refused(*, wrapped: bool) -> dict[str, np.ndarray]:
-    """Refused, with a hook inside or alone."""
+    """Refuses, with a hook inside or alone."""
     del wrapped
     return refused("TypeError")
 
 
 def bf16_renamed(*, gradients: Rows) -> dict[str, np.ndarray]:
-    """The mean of data that bf16 holds."""
+    """Averages data that bf16 holds."""
     own = np.array(gradients)
     if not np.array_equal(own.astype(ml_dtypes.bfloat16).astype(np.float64), own):
         raise ValueError(f"bf16 does not hold {own.tolist()}")

@@ -1,4 +1,4 @@
-"""What DistributedDataParallel does with communication hooks."""
+"""Probes DistributedDataParallel's communication hooks."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _ONCE = "can only be called once"
 
 
 def allreduce(place: Place, *, gradients: Rows) -> Answers:
-    """The bits of the mean by allreduce_hook, (F,) in f64, and what its docstring says of them."""
+    """Averages with allreduce_hook, (F,) in f64, and reads its docstring."""
     x = tensor(place, [gradients[place.rank]], torch.float64)
     module = Line(x.shape[-1], dtype=torch.float64)
     ddp = parallel(place, module)
@@ -37,9 +37,9 @@ def allreduce(place: Place, *, gradients: Rows) -> Answers:
 
 
 def summing(place: Place, *, gradients: Rows) -> Answers:
-    """What a hook is shown on each rank, and what is left where it only sums."""
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    """Registers a hook that only sums; returns what it gets on each rank, and the gradients."""
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
     shown: list[torch.Tensor] = []
 
@@ -49,7 +49,7 @@ def summing(place: Place, *, gradients: Rows) -> Answers:
         return work.get_future().then(lambda future: future.value()[0])
 
     ddp.register_comm_hook(place.group, hook)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {
         "shown": everyone(place, torch.cat(shown)),
         "gradients": everyone(place, module.weight.grad),
@@ -57,7 +57,7 @@ def summing(place: Place, *, gradients: Rows) -> Answers:
 
 
 def second(place: Place, *, first_builtin: bool, second_builtin: bool) -> Answers:
-    """What comes of a second registration."""
+    """Registers a second hook."""
     ddp = parallel(place, Line())
 
     def register(*, builtin: bool) -> None:
@@ -71,27 +71,27 @@ def second(place: Place, *, first_builtin: bool, second_builtin: bool) -> Answer
 
 
 def fp16(place: Place, *, gradients: Rows) -> Answers:
-    """What fp16_compress_hook leaves of f32 gradients, on each rank."""
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    """Returns the gradients of fp16_compress_hook for f32 gradients, on each rank."""
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
     ddp.register_comm_hook(place.group, default_hooks.fp16_compress_hook)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {"gradients": everyone(place, module.weight.grad)}
 
 
 def _takes_bf16() -> bool:
-    """Whether this build is one whose DDP takes a hook of that name."""
+    """Says whether DDP of this build takes a hook of that name."""
     gpu = torch.version.cuda is not None or torch.version.hip is not None
     nccl = gpu and dist.is_nccl_available() and torch.cuda.nccl.version() >= (2, 10)
     return nccl or (dist.is_xccl_available() and torch.xpu.is_available())
 
 
 def bf16_refused(place: Place, *, wrapped: bool) -> Answers:
-    """The registration of bf16_compress_hook, or of a hook in bf16_compress_wrapper.
+    """Registers bf16_compress_hook, or a hook in bf16_compress_wrapper.
 
     Raises:
-        NotExercised: this build takes it.
+        NotExercised: if this build takes the hook.
     """
     if _takes_bf16():
         raise NotExercised("this torch is built with NCCL 2.10 or XCCL, and takes the hook")
@@ -107,14 +107,14 @@ def bf16_refused(place: Place, *, wrapped: bool) -> Answers:
 
 
 def bf16_renamed(place: Place, *, gradients: Rows) -> Answers:
-    """What bf16_compress_hook leaves under another name, on each rank."""
-    mine = gradients[place.rank]
-    module = Line(len(mine))
+    """Returns the gradients of bf16_compress_hook under another name, on each rank."""
+    own = gradients[place.rank]
+    module = Line(len(own))
     ddp = parallel(place, module)
 
     def another_name(group, bucket):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         return default_hooks.bf16_compress_hook(group, bucket)
 
     ddp.register_comm_hook(place.group, another_name)
-    ddp(tensor(place, [mine])).sum().backward()
+    ddp(tensor(place, [own])).sum().backward()
     return {"gradients": everyone(place, module.weight.grad)}

@@ -1,4 +1,4 @@
-"""What is around DistributedDataParallel's averages: hooks, buffers, training, the sampler."""
+"""Cases on DistributedDataParallel's hooks, buffers and training, and on the sampler."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -32,8 +32,8 @@ def _hooks() -> Iterator[BehaviourCase]:
             first_builtin=first,
             second_builtin=second,
         )
-    # 70000, and then 1e-8, on one rank alone; what f16 holds; and 65504, its greatest number.
-    big, small, held, greatest = (
+    # 70000 and 1e-8 are on one rank alone; f16 holds the third row; 65504 is f16's greatest number.
+    big, small, representable, greatest = (
         (7e4, 0.0, 0.0),
         (1e-8, 0.0, 0.0),
         (6.0, 12.0, 24.0),
@@ -47,7 +47,7 @@ def _hooks() -> Iterator[BehaviourCase]:
             "ddp_hooks.fp16",
             ranks,
             gradients=tuple(
-                zip(*(row[:ranks] for row in (big, small, held, greatest)), strict=True)
+                zip(*(row[:ranks] for row in (big, small, representable, greatest)), strict=True)
             ),
         )
     for wrapped in (False, True):

@@ -1,4 +1,4 @@
-"""What the models of DistributedDataParallel are made of."""
+"""Parts of the models of DistributedDataParallel."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ NO_GRADIENT = np.zeros(0, np.float32)
 
 
 def exactly(values: np.ndarray | Sequence[float]) -> np.ndarray:
-    """The numbers in f32.
+    """Returns the numbers in f32.
 
     Raises:
-        ValueError: if one is not a number of f32: then an order of summation would show.
+        ValueError: if f32 does not hold a number: then an order of summation would show.
     """
     wide = np.asarray(values, np.float64)
     narrow = wide.astype(np.float32)
@@ -25,23 +25,23 @@ def exactly(values: np.ndarray | Sequence[float]) -> np.ndarray:
 
 
 def on_every_rank(values: np.ndarray, ranks: int) -> np.ndarray:
-    """The same for each rank: (W, …)."""
+    """Repeats the values for each rank: (W, …)."""
     return np.stack([values] * ranks)
 
 
 def mean(gradients: np.ndarray | Rows) -> np.ndarray:
-    """What all of W ranks hold, (W, F), where their own gradients are (W, F)."""
+    """Returns what all of W ranks hold, (W, F), where their own gradients are (W, F)."""
     own = np.asarray(gradients, np.float64)
     return exactly(on_every_rank(own.sum(0) / len(own), len(own)))
 
 
 def refused(kind: str) -> dict[str, np.ndarray]:
-    """An error of this type, in the words that are promised; `nothing` where none comes."""
+    """Returns the answers for an error of this type with the promised words, or for `nothing`."""
     return {"raised": text(kind), "says": np.array(kind != "nothing")}
 
 
 def added_in_any_order(shares: np.ndarray) -> np.ndarray:
-    """The sum over the first axis, rounded after each addition.
+    """Sums over the first axis, and rounds after each addition.
 
     Raises:
         ValueError: if the order shows: then no bits can be promised.

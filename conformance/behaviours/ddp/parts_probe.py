@@ -1,4 +1,4 @@
-"""What the probes of DistributedDataParallel are made of."""
+"""Parts of the probes of DistributedDataParallel."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -34,14 +34,14 @@ class Line(nn.Module):
         self.seen: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, F) → (n,)."""
+        """Maps (n, F) to (n,)."""
         self.seen.append(x.detach().clone())
         y: torch.Tensor = (x * self.weight).sum(-1)
         return y
 
 
 class Choice(nn.Module):
-    """(a + b + …)·x, of as many of its parameters as each forward names; all (1,)."""
+    """(a + b + …)·x, of the parameters that a forward names; all are (1,)."""
 
     def __init__(self, names: str) -> None:
         super().__init__()
@@ -49,57 +49,57 @@ class Choice(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.ones(1)))
 
     def forward(self, x: torch.Tensor, used: str) -> torch.Tensor:
-        """(n,) and the letters of the parameters to use → (n,)."""
+        """Maps (n,), with the letters of the parameters to use, to (n,)."""
         y: torch.Tensor = sum(getattr(self, name) * x for name in used)
         return y
 
 
 def parallel(place: Place, module: nn.Module, **options: Any) -> Any:
-    """DistributedDataParallel of the module, moved to the place's device, over its group.
+    """Wraps the module in DistributedDataParallel, on the place's device and over its group.
 
-    It must be held until the backward: where it is gone by then, nothing is averaged.
+    The caller must hold the result until the backward: without it nothing is averaged.
     """
     moved = module.to(place.device)
     return DistributedDataParallel(moved, process_group=place.group, **options)
 
 
 def tensor(place: Place, values: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """These numbers, on the place's device."""
+    """Makes a tensor on the place's device."""
     return torch.tensor(values, dtype=dtype, device=place.device)
 
 
-def array(given: torch.Tensor | None) -> np.ndarray:
-    """The tensor's elements; an empty array for the gradient that is None."""
-    if given is None:
+def array(values: torch.Tensor | None) -> np.ndarray:
+    """Copies the tensor's elements; a gradient that is None becomes an empty array."""
+    if values is None:
         return np.zeros(0, np.float32)
-    return given.detach().cpu().numpy().copy()
+    return values.detach().cpu().numpy().copy()
 
 
-def everyone(place: Place, given: torch.Tensor | None) -> np.ndarray:
-    """What each rank gave, (W, …), on every rank."""
-    return np.stack(objects(place, array(given)))
+def everyone(place: Place, values: torch.Tensor | None) -> np.ndarray:
+    """Gathers every rank's tensor, (W, …), on every rank."""
+    return np.stack(objects(place, array(values)))
 
 
-def objects(place: Place, given: Any) -> list[Any]:
-    """What each rank gave, in order, on every rank."""
+def objects(place: Place, item: Any) -> list[Any]:
+    """Gathers every rank's object, in order, on every rank."""
     collected: list[Any] = [None] * place.world_size
-    dist.all_gather_object(collected, given, group=place.group)
+    dist.all_gather_object(collected, item, group=place.group)
     return collected
 
 
-def alike(place: Place, given: torch.Tensor) -> bool:
-    """Whether every rank gave the same bits."""
-    first, *others = (whole.tobytes() for whole in objects(place, array(given)))
+def alike(place: Place, values: torch.Tensor) -> bool:
+    """Says whether every rank has equal bits."""
+    first, *others = (whole.tobytes() for whole in objects(place, array(values)))
     return all(other == first for other in others)
 
 
 def refusal(attempt: Callable[[], object], kind: type[Exception], words: str) -> dict[str, Any]:
-    """What became of an attempt: the type of its error, and whether that says the words.
+    """Calls an attempt; returns the type of its error, and whether the message has the words.
 
     Args:
-        attempt: what must fail.
-        kind: the error that is promised; any other passes through.
-        words: what its message must hold.
+        attempt: the call that must fail.
+        kind: the promised error; any other error passes through.
+        words: the words that the message must have.
     """
     try:
         attempt()
@@ -109,17 +109,17 @@ def refusal(attempt: Callable[[], object], kind: type[Exception], words: str) ->
 
 
 def knows(option: str) -> None:
-    """Go no further where this torch's DistributedDataParallel has no such argument.
+    """Requires that this torch's DistributedDataParallel has an argument.
 
     Raises:
-        Unsupported: it has none.
+        Unsupported: if it has no such argument.
     """
     if option not in inspect.signature(nn.parallel.DistributedDataParallel).parameters:
         raise Unsupported(f"DistributedDataParallel of torch {torch.__version__} has no {option}")
 
 
 def on_the_cpu(place: Place) -> None:
-    """Go no further on another device: the case asks about a module on the CPU.
+    """Requires the CPU, since the case asks about a module there.
 
     Raises:
         NotExercised: on another device.
@@ -130,7 +130,7 @@ def on_the_cpu(place: Place) -> None:
 
 @contextmanager
 def uninitialised() -> Iterator[None]:
-    """For a while, this process has never called `init_process_group`; the groups live on."""
+    """Makes this process look as if it had never called `init_process_group`, for a while."""
     from torch.distributed import distributed_c10d as c10d
 
     world, groups = c10d._world, c10d._world.group_count
@@ -139,4 +139,5 @@ def uninitialised() -> Iterator[None]:
         yield
     finally:
         c10d._world = world
-        world.group_count = groups  # names of later groups count on, alike in all ranks
+        # The names of later groups count on from here, equally in all ranks.
+        world.group_count = groups

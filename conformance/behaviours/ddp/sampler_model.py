@@ -1,4 +1,4 @@
-"""What DistributedSampler gives each rank."""
+"""A model of DistributedSampler's samples for each rank."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _order(samples: int, replicas: int, *, drop_last: bool) -> list[int]:
-    """The list that ranks take turns on: its head again until they come out even, or cut."""
+    """Returns the list that ranks divide: with its head repeated, or cut, to a multiple of W."""
     if drop_last:
         return list(range(samples - samples % replicas))
     length = -(-samples // replicas) * replicas
@@ -14,7 +14,7 @@ def _order(samples: int, replicas: int, *, drop_last: bool) -> list[int]:
 
 
 def shares(*, samples: int, replicas: int, drop_last: bool = False) -> dict[str, np.ndarray]:
-    """Rank r takes every W-th from r."""
+    """Gives rank r every W-th sample from r."""
     order = np.array(_order(samples, replicas, drop_last=drop_last), np.int64)
     return {
         "shares": order.reshape(-1, replicas).T,
@@ -24,7 +24,7 @@ def shares(*, samples: int, replicas: int, drop_last: bool = False) -> dict[str,
 
 
 def shuffled(*, samples: int, replicas: int, drop_last: bool = False) -> dict[str, np.ndarray]:
-    """As many, of a list in another order."""
+    """Gives as many samples, of a list in another order."""
     order = _order(samples, replicas, drop_last=drop_last)
     return {
         "shape": np.array([replicas, len(order) // replicas]),
@@ -35,7 +35,7 @@ def shuffled(*, samples: int, replicas: int, drop_last: bool = False) -> dict[st
 
 
 def epochs(*, samples: int, replicas: int, epochs: int, set_epoch: bool) -> dict[str, np.ndarray]:
-    """The same order throughout, unless each epoch is told its number."""
+    """Keeps the same order, unless each epoch sets its number."""
     del samples
     same = [not set_epoch or epoch == 0 for epoch in range(epochs)]
     return {"same_order": np.array([same] * replicas)}

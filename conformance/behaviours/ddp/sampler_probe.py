@@ -1,4 +1,4 @@
-"""What DistributedSampler gives each rank; it needs no process group where it is told the ranks."""
+"""Probes DistributedSampler, which needs no process group if its arguments name the ranks."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from conformance.behaviours.probe import Answers, Place
 
 
 def _samplers(samples: int, replicas: int, **options: Any) -> list[Any]:
-    """One sampler a rank, of a data set of so many samples."""
+    """Makes a sampler for each rank, of a data set of so many samples."""
     return [
         DistributedSampler(range(samples), num_replicas=replicas, rank=rank, **options)
         for rank in range(replicas)
@@ -17,29 +17,29 @@ def _samplers(samples: int, replicas: int, **options: Any) -> list[Any]:
 
 
 def shares(place: Place, *, samples: int, replicas: int, drop_last: bool = False) -> Answers:
-    """Which samples each rank is given, (W, n), and how often each sample is used."""
+    """Returns each rank's samples, (W, n), and how often each sample is used."""
     del place
     samplers = _samplers(samples, replicas, shuffle=False, drop_last=drop_last)
-    given = np.array([list(sampler) for sampler in samplers], np.int64).reshape(replicas, -1)
+    by_rank = np.array([list(sampler) for sampler in samplers], np.int64).reshape(replicas, -1)
     return {
-        "shares": given,
+        "shares": by_rank,
         "lengths": np.array([len(sampler) for sampler in samplers]),
-        "uses": np.bincount(given.ravel(), minlength=samples),
+        "uses": np.bincount(by_rank.ravel(), minlength=samples),
     }
 
 
 def shuffled(place: Place, *, samples: int, replicas: int, drop_last: bool = False) -> Answers:
-    """What of a shuffled list the ranks are given, taking turns: the list, and then its head again.
+    """Asks how the ranks divide a shuffled list: the list, and then its head again.
 
-    The order itself is of torch's random numbers; told is what the promise says of any order.
+    The order comes from torch's random numbers; the answers hold for any order.
     """
     del place
     samplers = _samplers(samples, replicas, shuffle=True, drop_last=drop_last)
-    given = np.array([list(sampler) for sampler in samplers], np.int64)
-    order = given.T.ravel()
+    by_rank = np.array([list(sampler) for sampler in samplers], np.int64)
+    order = by_rank.T.ravel()
     distinct = order[:samples]
     return {
-        "shape": np.array(given.shape),
+        "shape": np.array(by_rank.shape),
         "in_order": np.array((distinct == np.sort(distinct)).all()),
         "distinct": np.array(len(set(distinct.tolist()))),
         "repeats_the_head": np.array((order[samples:] == order[: len(order[samples:])]).all()),
@@ -47,7 +47,7 @@ def shuffled(place: Place, *, samples: int, replicas: int, drop_last: bool = Fal
 
 
 def epochs(place: Place, *, samples: int, replicas: int, epochs: int, set_epoch: bool) -> Answers:
-    """Whether each epoch has the order of the first, on every rank: (W, epochs)."""
+    """Says whether each epoch has the order of the first, on every rank: (W, epochs)."""
     del place
     same = []
     for sampler in _samplers(samples, replicas, shuffle=True):

@@ -1,15 +1,15 @@
-"""What follows from averaged gradients in training: join(), and averaging models instead."""
+"""A model of training: join(), and averaging models in the place of gradients."""
 
 import numpy as np
 
 from conformance.behaviours.ddp.parts_model import Rows, exactly
 
-# As the probe has it: the paths are told apart by whether they end this near to each other.
+# The probe has the same value: two paths are equal if they end this near to each other.
 NEAR = 1e-3
 
 
 def join(*, inputs: Rows, by_initial: bool = True) -> dict[str, np.ndarray]:
-    """The sum over the ranks still active, divided by the initial W or by how many they are."""
+    """Sums over the ranks still active, and divides by the initial W or by their number."""
     ranks = len(inputs)
     gradients = np.full((max(map(len, inputs)), ranks), np.nan)
     for step in range(len(gradients)):
@@ -29,7 +29,7 @@ class _Updates:
         self.second: np.ndarray | float = 0.0
 
     def __call__(self, gradient: np.ndarray) -> np.ndarray:
-        """What is added to the parameters."""
+        """Returns the update of the parameters."""
         self.steps += 1
         if self.name == "sgd":
             return -0.5 * gradient
@@ -51,10 +51,10 @@ def models_or_gradients(
     clip: float | None = None,
     exact: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Both ways, computed in f64.
+    """Computes both ways in f64.
 
     Raises:
-        ValueError: if they end too near to tell whether they are near in f32.
+        ValueError: if they end too near to each other to be told apart in f32.
     """
     own = np.array(gradients, np.float64)
 
@@ -69,15 +69,15 @@ def models_or_gradients(
         by_gradients = by_gradients + updates(clipped(own.mean(0)))
 
     by_models = np.ones(own.shape[1])
-    each = [_Updates(optimizer) for _ in own]
+    updates_by_rank = [_Updates(optimizer) for _ in own]
     for _ in range(steps):
         moved = [
             by_models + update(clipped(gradient))
-            for update, gradient in zip(each, own, strict=True)
+            for update, gradient in zip(updates_by_rank, own, strict=True)
         ]
         by_models = np.mean(moved, axis=0)
         if restart:
-            each = [_Updates(optimizer) for _ in own]
+            updates_by_rank = [_Updates(optimizer) for _ in own]
 
     apart = float(np.abs(by_gradients - by_models).max())
     if NEAR / 100 < apart < NEAR * 100:

@@ -1,4 +1,4 @@
-"""What follows from averaged gradients in training: join(), and averaging models instead."""
+"""Probes training: join(), and averaging models in the place of gradients."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,21 +11,21 @@ from conformance.behaviours.probe import Answers, Place
 
 
 def join(place: Place, *, inputs: Rows, by_initial: bool = True) -> Answers:
-    """The gradient of each step on each rank, (K, W); NaN where a rank had run out of inputs.
+    """Returns the gradient of each step and rank, (K, W), NaN where a rank had no more inputs.
 
     Rank r has the inputs `inputs[r]`, one a step.
     """
     module = Line()
     ddp = parallel(place, module)
-    held = []
+    own_gradients = []
     with ddp.join(divide_by_initial_world_size=by_initial):
         for x in inputs[place.rank]:
             ddp.zero_grad()
             ddp(tensor(place, [[x]])).sum().backward()
-            held.append(array(module.weight.grad)[0])
+            own_gradients.append(array(module.weight.grad)[0])
     steps = max(map(len, inputs))
     gradients = np.full((steps, place.world_size), np.nan, np.float32)
-    for rank, numbers in enumerate(objects(place, held)):
+    for rank, numbers in enumerate(objects(place, own_gradients)):
         gradients[: len(numbers), rank] = numbers
     return {"gradients": gradients}
 
@@ -36,7 +36,7 @@ _OPTIMIZERS: dict[str, Optimizer] = {
     "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.5, momentum=0.5),
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.5),
 }
-# The least of the differences that must show is 100 times as large.
+# The least difference that must show is 100 times as large.
 NEAR = 1e-3
 
 
@@ -50,16 +50,16 @@ def models_or_gradients(
     clip: float | None = None,
     exact: bool = False,
 ) -> Answers:
-    """Parameters by DDP, and by averaging the models after each step: whether they are near.
+    """Trains with DDP, and by averaging the models after each step; says whether both end near.
 
     Args:
-        place: where.
-        gradients: rank r's own, (F,), in every step.
-        steps: how many.
+        place: the place where the probe runs.
+        gradients: rank r's own gradient, (F,), in every step.
+        steps: how many steps.
         optimizer: sgd, momentum or adam.
         restart: whether the optimizer begins anew after each averaging of models.
         clip: the norm to clip to, before the step.
-        exact: whether the parameters themselves are told, of data where nothing rounds.
+        exact: whether to return the parameters themselves, for data where nothing rounds.
     """
     x = tensor(place, [gradients[place.rank]])
     make = _OPTIMIZERS[optimizer]

@@ -1,4 +1,4 @@
-"""What JAX's arrays, shardings and processes do: cases, models and probes side by side.
+"""Behaviours of JAX's arrays, shardings and processes: cases, models and probes side by side.
 
-It knows the clauses J1 onwards. It must not know torch.
+This room knows the clauses J. It must not know torch.
 """

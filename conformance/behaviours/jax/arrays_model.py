@@ -1,4 +1,4 @@
-"""What JAX must do to arrays: batches on several devices, keys, donated arrays, 64 bits."""
+"""A model of JAX's arrays: batches on several devices, keys, donated arrays, 64 bits."""
 
 import numpy as np
 
@@ -14,18 +14,18 @@ def _refused(name: str, kind: str) -> Answers:
 
 
 def _mean(count: int) -> np.ndarray:
-    """The gradient of the mean over all samples: exact, as every sample divides by the count."""
+    """Returns the gradient of the mean over all samples, which the count divides exactly."""
     return (multiples(count) / np.float32(count)).sum(axis=0)
 
 
 def sharded_batch(*, devices: int, count: int) -> Answers:
-    """J11."""
+    """Averages over all samples, however the batch is sharded (J11)."""
     assert count % devices == 0
     return dict.fromkeys(("device_put", "in_shardings", "constraint"), _mean(count))
 
 
 def indivisible_batch(*, devices: int, count: int) -> Answers:
-    """J11."""
+    """Refuses an indivisible batch, except for a constraint inside jit (J11)."""
     assert count % devices
     answers = {"constraint": _mean(count)}
     for name in ("device_put", "in_shardings", "constraint-outside-jit"):
@@ -34,7 +34,7 @@ def indivisible_batch(*, devices: int, count: int) -> Answers:
 
 
 def same_key(*, devices: int) -> Answers:
-    """J12."""
+    """Draws equal noise from an equal key, and different noise with the index folded in (J12)."""
     answers: Answers = {}
     for mode in _MODES:
         answers[f"same/{mode}/different"] = np.array(1)
@@ -44,32 +44,32 @@ def same_key(*, devices: int) -> Answers:
 
 
 def donated(*, devices: int) -> Answers:
-    """J13."""
-    given = multiples(devices)
+    """Deletes a donated array (J13)."""
+    array = multiples(devices)
     return {
-        "output": given + 1,
+        "output": array + 1,
         "donated/deleted": np.array(True),
         "kept/deleted": np.array(False),
-        "kept": given,
+        "kept": array,
         **_refused("computing", "RuntimeError"),
         **_refused("reading", "RuntimeError"),
     }
 
 
 def donated_in_vain() -> Answers:
-    """J13."""
-    given = multiples(4)
+    """Keeps an array whose memory no output can take, and warns (J13)."""
+    array = multiples(4)
     return {
-        "output": given.sum(axis=0),
+        "output": array.sum(axis=0),
         "donated/deleted": np.array(False),
-        "donated": given,
+        "donated": array,
         "warned": text("UserWarning"),
         "says": np.array([True]),
     }
 
 
 def without_x64(*, dtype: str) -> Answers:
-    """J14: f64 is rounded to the nearest f32, and of an i64 the lower half stays."""
+    """Rounds an f64 to the nearest f32, and keeps the lower half of an i64 (J14)."""
     wide, narrow = _rounded() if dtype == "f64" else _cut()
     answers: Answers = {}
     for name in ("asarray", "device_put", "python-type", "named"):
@@ -96,7 +96,7 @@ def _cut() -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_x64_python_int() -> Answers:
-    """J14."""
+    """Refuses a Python int that 32 bits do not hold (J14)."""
     return {
         "raised": text("OverflowError"),
         "says": np.array(True),

@@ -1,4 +1,4 @@
-"""What JAX does to arrays: how they lie on devices, what keys make, what is deleted, how wide."""
+"""Probes JAX's arrays: shardings, keys, donated arrays and 64 bits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def _mean(parameters: Any, batch: Any) -> Any:
 
 
 def _ways_to_shard(place: Place, devices: int) -> dict[str, Callable[[Any], Any]]:
-    """The gradient of the mean of a batch that is sharded in three ways."""
+    """Returns three ways to shard a batch, each with the gradient of the batch's mean."""
     mesh = Mesh(devices_of(place, devices), (AXIS,))
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
@@ -48,13 +48,13 @@ def _ways_to_shard(place: Place, devices: int) -> dict[str, Callable[[Any], Any]
 
 
 def sharded_batch(place: Place, *, devices: int, count: int) -> Answers:
-    """J11: the gradient of the mean over a batch, however it came to be sharded."""
+    """Returns the gradient of a batch's mean, for each way to shard the batch (J11)."""
     ways = _ways_to_shard(place, devices)
     return {name: np.asarray(way(multiples(count))) for name, way in ways.items()}
 
 
 def indivisible_batch(place: Place, *, devices: int, count: int) -> Answers:
-    """J11: the same of a batch that the devices do not divide, and a constraint outside jit."""
+    """Shards a batch that the devices do not divide, also by a constraint outside jit (J11)."""
     ways = _ways_to_shard(place, devices)
     batch = multiples(count)
     answers = {"constraint": np.asarray(ways.pop("constraint")(batch))}
@@ -74,7 +74,7 @@ def indivisible_batch(place: Place, *, devices: int, count: int) -> Answers:
 
 
 def same_key(place: Place, *, devices: int) -> Answers:
-    """J12: how many different noises one key makes on the shards, and whose they are."""
+    """Counts the different noises that a key gives on the shards, and says whose they are (J12)."""
     chosen = devices_of(place, devices)
     with jax.default_device(chosen[0]):
         key = np.asarray(jax.random.key_data(jax.random.key(7)))
@@ -104,18 +104,22 @@ def same_key(place: Place, *, devices: int) -> Answers:
 
 
 def donated(place: Place, *, devices: int) -> Answers:
-    """J13: an array on these devices after a jit took it, as donated or not."""
+    """Passes an array on these devices to jit, donated or not (J13)."""
     split = NamedSharding(Mesh(devices_of(place, devices), (AXIS,)), P(AXIS))
-    given, kept = (jax.device_put(multiples(devices), split) for _ in range(2))
-    output = jax.jit(lambda x: x + 1, donate_argnums=0)(given)
-    jax.jit(lambda x: x + 1)(kept)
-    computing, computing_says = refusal(RuntimeError, "Array has been deleted", lambda: given + 1)
-    reading, reading_says = refusal(RuntimeError, "Array has been deleted", np.asarray, given)
+    donated_array, other_array = (jax.device_put(multiples(devices), split) for _ in range(2))
+    output = jax.jit(lambda x: x + 1, donate_argnums=0)(donated_array)
+    jax.jit(lambda x: x + 1)(other_array)
+    computing, computing_says = refusal(
+        RuntimeError, "Array has been deleted", lambda: donated_array + 1
+    )
+    reading, reading_says = refusal(
+        RuntimeError, "Array has been deleted", np.asarray, donated_array
+    )
     return {
         "output": np.asarray(output),
-        "donated/deleted": np.array(given.is_deleted()),
-        "kept/deleted": np.array(kept.is_deleted()),
-        "kept": np.asarray(kept),
+        "donated/deleted": np.array(donated_array.is_deleted()),
+        "kept/deleted": np.array(other_array.is_deleted()),
+        "kept": np.asarray(other_array),
         "computing/raised": computing,
         "computing/says": computing_says,
         "reading/raised": reading,
@@ -124,14 +128,14 @@ def donated(place: Place, *, devices: int) -> Answers:
 
 
 def donated_in_vain(place: Place) -> Answers:
-    """J13: an array that is donated to a jit whose output is smaller."""
-    given = jax.device_put(multiples(4), devices_of(place, 1)[0])
+    """Donates an array to a jit whose output is smaller (J13)."""
+    array = jax.device_put(multiples(4), devices_of(place, 1)[0])
     total = jax.jit(lambda x: x.sum(0), donate_argnums=0)
-    output, warned = heard(lambda: np.asarray(total(given)))
+    output, warned = heard(lambda: np.asarray(total(array)))
     return {
         "output": output,
-        "donated/deleted": np.array(given.is_deleted()),
-        "donated": np.asarray(given),
+        "donated/deleted": np.array(array.is_deleted()),
+        "donated": np.asarray(array),
         "warned": categories(warned),
         "says": np.array(["donated buffers were not usable" in str(w.message) for w in warned]),
     }
@@ -144,7 +148,7 @@ _WIDE = {
 
 
 def without_x64(place: Place, *, dtype: str) -> Answers:
-    """J14: what becomes of 64 bits where x64 is off, as it is by default, and where it is on."""
+    """Converts 64 bits with x64 off, which is the default, and on (J14)."""
     device = devices_of(place, 1)[0]
     wide = _WIDE[dtype]
     python_type = float if dtype == "f64" else int
@@ -160,7 +164,7 @@ def without_x64(place: Place, *, dtype: str) -> Answers:
             for name, way in ways.items():
                 array, warned = heard(way)
                 head = f"{name}/x64" if is_on else name
-                says = [_TRUNCATED in str(one.message) for one in warned]
+                says = [_TRUNCATED in str(warning.message) for warning in warned]
                 answers |= {
                     head: np.asarray(array),
                     f"{head}/warned": categories(warned),
@@ -170,7 +174,7 @@ def without_x64(place: Place, *, dtype: str) -> Answers:
 
 
 def without_x64_python_int(place: Place) -> Answers:
-    """J14: a Python int too wide for 32 bits, with x64 off and on."""
+    """Converts a Python int that is too wide for 32 bits, with x64 off and on (J14)."""
     device = devices_of(place, 1)[0]
     with jax.enable_x64(False), jax.default_device(device):
         raised, says = refusal(OverflowError, "out of bounds for int32", jnp.asarray, [2**33])

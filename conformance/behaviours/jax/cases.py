@@ -1,4 +1,4 @@
-"""What JAX's own transformations do to a gradient, shard by shard: one case or more a clause."""
+"""Cases on what JAX's own transformations do to a gradient: a case or more a clause."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -9,28 +9,28 @@ from conformance.core.questions import BehaviourQuestion, Case
 
 BehaviourCase = Case[BehaviourQuestion]
 
-# Powers of two, whose reciprocals are exact, and 3, whose reciprocal is not.
+# The reciprocals of powers of two are exact, and the reciprocal of 3 is not.
 WORLDS = (2, 3, 4, 8)
 PARAMETERS = np.array([3, 5, 7], dtype=np.float32)
 _DIRECTION = np.array([1, -2, 4], dtype=np.float32)
-# Samples on each shard in turn, and in all as many as divide without rounding.
+# Each shard has so many samples, and their total divides without rounding.
 _COUNTS = {2: (3, 1), 3: (3, 1, 4), 4: (3, 1, 2, 2), 8: (3, 1, 2, 2, 1, 3, 2, 2)}
 
 
 def multiples(count: int) -> np.ndarray:
-    """What each of `count` samples or shards holds, (count, 3).
+    """Makes `count` samples or shards, (count, 3).
 
-    Element i is count·(i + 1) times one direction: divided by the count it is an integer still.
-    Where the loss is a product with the parameters, it is the gradient.
+    Row i is count·(i + 1) times a direction, which stays an integer when divided by the count.
+    Where the loss is a product with the parameters, the row is the gradient.
     """
     return count * np.arange(1, count + 1, dtype=np.float32)[:, None] * _DIRECTION
 
 
 def padded_shards(devices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unequal shards made equally long: the samples (W, n, 3) and their weights (W, n).
+    """Pads unequal shards to the same length: the samples (W, n, 3) and their weights (W, n).
 
-    A weight is 1 for a sample and 0 for padding, which is not zero itself: a mask that is missing
-    shows also where nothing is divided.
+    A weight is 1 for a sample and 0 for padding. The padding itself is not zero, so that a missing
+    mask shows even where nothing is divided.
     """
     counts = np.array(_COUNTS[devices])
     longest = int(counts.max())
@@ -40,7 +40,7 @@ def padded_shards(devices: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cases() -> tuple[BehaviourCase, ...]:
-    """Every case about JAX."""
+    """Returns every case about JAX."""
     return tuple(
         case for family in (_pmap, _gradients, _unequal, _sharded, _arrays) for case in family()
     )
@@ -61,7 +61,7 @@ def _case(
 
 
 def _pmap() -> Iterator[BehaviourCase]:
-    """J1 to J4: what pmap and pmean are."""
+    """Asks what pmap and pmean are (J1 to J4)."""
     for devices in WORLDS:
         yield _case(
             f"pmap-leading-axis-w{devices}",
@@ -108,8 +108,8 @@ def _pmap() -> Iterator[BehaviourCase]:
 
 
 def _gradients() -> Iterator[BehaviourCase]:
-    """J5 to J10: whose gradient it is, with and without the check of what varies."""
-    asked = (
+    """Asks whose gradient it is, with and without the check of what varies (J5 to J10)."""
+    rows = (
         (
             "checked-gradient",
             "With check_vma=True the gradient of replicated parameters is the sum over shards.",
@@ -159,14 +159,14 @@ def _gradients() -> Iterator[BehaviourCase]:
             "jax_grad_outside",
         ),
     )
-    for name, about, clause, asked_of in asked:
+    for name, about, clause, asked_of in rows:
         for devices in WORLDS:
             probe = f"jax_parallel.{name.replace('-', '_')}"
             yield _case(f"{name}-w{devices}", about, clause, probe, asked_of, devices=devices)
 
 
 def _unequal() -> Iterator[BehaviourCase]:
-    """J16: shards that are padded and masked."""
+    """Pads and masks shards (J16)."""
     for devices in WORLDS:
         yield _case(
             f"unequal-shards-w{devices}",
@@ -188,7 +188,7 @@ def _unequal() -> Iterator[BehaviourCase]:
 
 
 def _sharded() -> Iterator[BehaviourCase]:
-    """J11: jit of arrays that lie on several devices."""
+    """Runs jit on arrays that lie on several devices (J11)."""
     for devices, count in ((2, 8), (3, 6), (4, 8), (8, 16)):
         yield _case(
             f"sharded-batch-w{devices}-n{count}",
@@ -212,7 +212,7 @@ def _sharded() -> Iterator[BehaviourCase]:
 
 
 def _arrays() -> Iterator[BehaviourCase]:
-    """J12 to J14: keys, donated arrays, and 64 bits."""
+    """Asks about keys, donated arrays and 64 bits (J12 to J14)."""
     for devices in (3, 8):
         yield _case(
             f"same-key-w{devices}",

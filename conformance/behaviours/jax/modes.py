@@ -1,4 +1,4 @@
-"""One step on every shard, in JAX's three ways to run one, and what JAX says meanwhile."""
+"""Runs a step on every shard, in JAX's three ways, and records JAX's warnings."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,14 +15,15 @@ from conformance.frameworks.jax import devices as jax_devices
 
 Mode = Literal["pmap", "checked", "unchecked"]
 MODES: tuple[Mode, ...] = ("pmap", "checked", "unchecked")
-UNCHECKED: tuple[Mode, ...] = ("pmap", "unchecked")  # in which a gradient is the shard's own
+# In these modes a gradient is the shard's own.
+UNCHECKED: tuple[Mode, ...] = ("pmap", "unchecked")
 AXIS = "shards"
 Step = Callable[[Any, Any], Any]
 Value = TypeVar("Value")
 
 
 def devices_of(place: Place, count: int) -> list[Any]:
-    """The first `count` devices of the platform that is asked.
+    """Returns the first `count` devices of the check's platform.
 
     Raises:
         Unsupported: if there are fewer.
@@ -33,20 +34,20 @@ def devices_of(place: Place, count: int) -> list[Any]:
 def each(
     step: Step, mode: Mode, devices: Sequence[Any], parameters: Any, shards: Any
 ) -> np.ndarray:
-    """What `step(parameters, shard)` gives on each shard, stacked: (W, …).
+    """Returns `step(parameters, shard)` of each shard, stacked: (W, …).
 
     Args:
-        step: what is run on every shard; collectives go over `AXIS`.
-        mode: by pmap, or by shard_map with or without its check of what varies.
-        devices: W of them.
-        parameters: the same on every shard.
-        shards: arrays of W along their first axis.
+        step: the function to run on every shard; its collectives go over `AXIS`.
+        mode: pmap, or shard_map with or without its check of what varies.
+        devices: W devices.
+        parameters: the parameters, the same on every shard.
+        shards: arrays with W along their first axis.
     """
     if mode == "pmap":
         run = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), devices=devices)
     else:
         run = _shard_map(
-            lambda parameters, mine: step(parameters, mine)[None], mode, devices, P(AXIS)
+            lambda parameters, shard: step(parameters, shard)[None], mode, devices, P(AXIS)
         )
     return np.asarray(run(parameters, shards))
 
@@ -54,12 +55,12 @@ def each(
 def replicated(
     step: Step, mode: Mode, devices: Sequence[Any], parameters: Any, shards: Any
 ) -> np.ndarray:
-    """As `each`; but declared to be the same on all shards, and returned once."""
+    """Runs a step as `each` does, but declares its value to be equal on all shards."""
     return np.asarray(replicated_step(step, mode, devices)(parameters, shards))
 
 
 def replicated_step(step: Step, mode: Mode, devices: Sequence[Any]) -> Step:
-    """What `replicated` calls."""
+    """Returns the function that `replicated` calls."""
     if mode == "pmap":
         mapped: Step = jax.pmap(
             step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices
@@ -87,28 +88,30 @@ def _shard_map(step: Step, mode: Mode, devices: Sequence[Any], out_specs: Any) -
 def heard(
     call: Callable[..., Value], *arguments: Any
 ) -> tuple[Value, list[warnings.WarningMessage]]:
-    """What a call gives, and the warnings about what it does: not that it is deprecated."""
+    """Returns the value of a call, and its warnings, except for deprecations."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = call(*arguments)
-    return value, [one for one in caught if not issubclass(one.category, DeprecationWarning)]
+    return value, [
+        warning for warning in caught if not issubclass(warning.category, DeprecationWarning)
+    ]
 
 
 def categories(warned: Sequence[warnings.WarningMessage]) -> np.ndarray:
-    """The types of what was heard; a text is never empty."""
-    return text(" ".join(one.category.__name__ for one in warned) or "silence")
+    """Returns the types of warnings in a text, which is never empty."""
+    return text(" ".join(warning.category.__name__ for warning in warned) or "silence")
 
 
 def refusal(
     kind: type[Exception], words: str, call: Callable[..., object], *arguments: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How a call is refused: the error's type, and whether its message holds the words.
+    """Returns how a call is refused: the error's type, and whether its message has the words.
 
     Args:
-        kind: the errors that count as that; others propagate.
-        words: what is looked for in the message.
-        call: what is to be refused.
-        arguments: those of the call.
+        kind: the errors that count as a refusal; other errors propagate.
+        words: the words to find in the message.
+        call: the call that must be refused.
+        arguments: the arguments of the call.
     """
     try:
         call(*arguments)

@@ -1,8 +1,8 @@
-"""Whose gradient it must be: a model of pmap, pmean and shard_map, shard by shard.
+"""A model of pmap, pmean and shard_map: which gradient each shard must have.
 
-A model of a psum'd or pmean'd loss needs one thing to be known of JAX: what comes back through a
-collective. Where what varies is checked, to parameters that all shards share comes the sum of what
-the shards send; else each shard keeps its own, and a psum sends a psum back.
+A model of a psum'd or pmean'd loss needs to know how JAX pulls a cotangent back through a
+collective. With the check of what varies, parameters that all shards share get the sum of the
+shards' cotangents; without it each shard keeps its own cotangent, and a psum pulls back by a psum.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ _UNCHECKED = ("pmap", "unchecked")
 
 
 def _psum(values: np.ndarray) -> np.ndarray:
-    """On every shard the sum of what the shards hold."""
+    """Sums over the shards, on every shard."""
     return np.broadcast_to(values.sum(axis=0), values.shape).copy()
 
 
@@ -25,10 +25,10 @@ def _pmean(values: np.ndarray) -> np.ndarray:
 
 
 def _through(mode: str, own: np.ndarray, loss: str) -> np.ndarray:
-    """The gradient on each shard of its own loss, or of a psum'd or pmean'd one.
+    """Returns the gradient on each shard of its own loss, or of a psum'd or pmean'd loss.
 
     Args:
-        mode: how the gradient is taken.
+        mode: the way to run a step.
         own: the gradients of the shards' own losses, (W, …).
         loss: `own`, `psum` or `pmean`.
     """
@@ -44,12 +44,12 @@ def _refused(name: str, kind: str) -> Answers:
 
 
 def _indivisible(count: int, devices: int) -> str:
-    """How pmap refuses an axis: it is sharded first, and only then squeezed."""
+    """Returns the error for an axis that pmap cannot shard, or shards and cannot squeeze."""
     return "IndivisibleError" if count % devices else "ValueError"
 
 
 def pmap_leading_axis(*, devices: int) -> Answers:
-    """J1."""
+    """Uses as many devices as the leading axis is long (J1)."""
     lengths = np.arange(1, devices + 1)
     return {
         "devices": lengths,
@@ -60,7 +60,7 @@ def pmap_leading_axis(*, devices: int) -> Answers:
 
 
 def pmap_unequal_axes(*, devices: int) -> Answers:
-    """J2."""
+    """Refuses leading axes of different lengths (J2)."""
     lengths = {"second-shorter": (devices, devices - 1), "first-shorter": (1, devices)}
     answers: Answers = {}
     for name, (first, second) in lengths.items():
@@ -70,7 +70,7 @@ def pmap_unequal_axes(*, devices: int) -> Answers:
 
 
 def pmap_is_shard_map(*, devices: int) -> Answers:
-    """J3."""
+    """Is a jit of an unchecked shard_map (J3)."""
     del devices
     return {
         "jaxpr": text("jit shard_map"),
@@ -81,7 +81,7 @@ def pmap_is_shard_map(*, devices: int) -> Answers:
 
 
 def pmean_is_psum_divided(*, devices: int) -> Answers:
-    """J4."""
+    """Divides a psum by the number of shards (J4)."""
     answers: Answers = {}
     for mode in _MODES:
         answers[f"{mode}/operations"] = text("psum div")
@@ -90,29 +90,29 @@ def pmean_is_psum_divided(*, devices: int) -> Answers:
 
 
 def pmean_rounding(*, devices: int, dtype: str) -> Answers:
-    """J4: a product with the rounded reciprocal; the quotient itself where W is a power of two."""
+    """Multiplies by the rounded reciprocal; it is the quotient where W is a power of two (J4)."""
     numbers = np.arange(1, 301, dtype=DTYPES[dtype].carrier)
-    one, world = numbers.dtype.type(1), numbers.dtype.type(devices)
-    product = numbers * (one / world)
+    unit, world = numbers.dtype.type(1), numbers.dtype.type(devices)
+    product = numbers * (unit / world)
     ways = (*_MODES, "vmap", "eager-division", "jit-division")
     unlike = np.array(int((product != numbers / world).sum()))
     return {**dict.fromkeys(ways, product), "unlike-quotient": unlike}
 
 
 def checked_gradient(*, devices: int) -> Answers:
-    """J5."""
+    """Sums the shards' gradients (J5)."""
     return {"gradient": _through("checked", multiples(devices), "own")}
 
 
 def checked_gradient_reduced_again(*, devices: int) -> Answers:
-    """J6."""
+    """Averages or sums that sum again, without a warning (J6)."""
     summed = _through("checked", multiples(devices), "own")
     answers = {"pmean": _pmean(summed), "psum": _psum(summed)}
     return answers | {f"{name}/silent": np.array(True) for name in answers}
 
 
 def averaged_in_every_mode(*, devices: int) -> Answers:
-    """J7: parameters that vary have each shard's own gradient, checked or not."""
+    """Averages: parameters that vary have each shard's own gradient, checked or not (J7)."""
     own = multiples(devices)
     answers: Answers = {}
     for mode in _MODES:
@@ -122,17 +122,17 @@ def averaged_in_every_mode(*, devices: int) -> Answers:
 
 
 def averaged_loss_alone(*, devices: int) -> Answers:
-    """J7."""
+    """Averages with the check alone (J7)."""
     return {mode: _through(mode, multiples(devices), "pmean") for mode in _MODES}
 
 
 def own_gradient(*, devices: int) -> Answers:
-    """J8."""
+    """Returns each shard's own gradient without the check (J8)."""
     return {mode: _through(mode, multiples(devices), "own") for mode in _UNCHECKED}
 
 
 def declared_replicated(*, devices: int) -> Answers:
-    """J8: what is taken for the same on all shards is read off the first."""
+    """Takes the first shard's value for a value that is declared equal on all shards (J8)."""
     answers = _refused("checked", "ValueError")
     for mode in _UNCHECKED:
         answers[mode] = _through(mode, multiples(devices), "own")[0]
@@ -141,12 +141,12 @@ def declared_replicated(*, devices: int) -> Answers:
 
 
 def summed_loss(*, devices: int) -> Answers:
-    """J9."""
+    """Returns W times each shard's own gradient, or with the check the sum (J9)."""
     return {mode: _through(mode, multiples(devices), "psum") for mode in _MODES}
 
 
 def gradient_outside(*, devices: int) -> Answers:
-    """J10: the gradient of the mean or of the sum of the shards' losses."""
+    """Returns the gradient of the mean or of the sum of the shards' losses (J10)."""
     own = multiples(devices)
     right = {"mean": _pmean(own)[0], "sum": _psum(own)[0], "per-shard": _pmean(own)[0]}
     modes = ("checked", "unchecked")
@@ -154,13 +154,13 @@ def gradient_outside(*, devices: int) -> Answers:
 
 
 def unequal_shards(*, devices: int) -> Answers:
-    """J16."""
+    """Refuses shards of different lengths (J16)."""
     del devices
     return _refused("checked", "ValueError") | _refused("unchecked", "ValueError")
 
 
 def masked_shards(*, devices: int) -> Answers:
-    """J16."""
+    """Returns three averages of padded shards (J16)."""
     samples, weights = padded_shards(devices)
     sums = (weights[..., None] * samples).sum(axis=1)
     counts = weights.sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""Whose gradient it is: pmap, pmean, and gradients inside and outside of shard_map.
+"""Probes pmap, pmean, and gradients inside and outside of shard_map.
 
-The loss is the product of the parameters and what a shard holds, so that a shard's own gradient is
-what it holds. The answers are named after the three ways to run it (`jax_modes.MODES`).
+The loss is the product of the parameters and the shard, so that a shard's own gradient is the
+shard. The answers are named after the three ways to run a step (`modes.MODES`).
 """
 
 from collections.abc import Iterator
@@ -33,23 +33,23 @@ from conformance.core.dtypes import DTYPES, bits_of, text
 from conformance.core.outcomes import Unsupported
 
 
-def _own(parameters: Any, mine: Any) -> Any:
-    return (parameters * mine).sum()
+def _own(parameters: Any, shard: Any) -> Any:
+    return (parameters * shard).sum()
 
 
-def _pmean_of_own(parameters: Any, mine: Any) -> Any:
-    return lax.pmean(_own(parameters, mine), AXIS)
+def _pmean_of_own(parameters: Any, shard: Any) -> Any:
+    return lax.pmean(_own(parameters, shard), AXIS)
 
 
-def _psum_of_own(parameters: Any, mine: Any) -> Any:
-    return lax.psum(_own(parameters, mine), AXIS)
+def _psum_of_own(parameters: Any, shard: Any) -> Any:
+    return lax.psum(_own(parameters, shard), AXIS)
 
 
 _own_gradient = jax.grad(_own)
 
 
 def pmap_leading_axis(place: Place, *, devices: int) -> Answers:
-    """J1: how many devices take part, and how a longer axis is refused."""
+    """Counts the devices that take part, and asks how a longer axis is refused (J1)."""
     chosen = devices_of(place, devices)
     count = jax.pmap(lambda _: lax.psum(1, AXIS), axis_name=AXIS, devices=chosen)
 
@@ -74,7 +74,7 @@ def pmap_leading_axis(place: Place, *, devices: int) -> Answers:
 
 
 def pmap_unequal_axes(place: Place, *, devices: int) -> Answers:
-    """J2: how leading axes of different lengths are refused; the first argument's length counts."""
+    """Asks how leading axes of different lengths are refused; the first length counts (J2)."""
     chosen = devices_of(place, devices)
     lengths = {"second-shorter": (devices, devices - 1), "first-shorter": (1, devices)}
     answers: dict[str, np.ndarray] = {}
@@ -91,16 +91,16 @@ def pmap_unequal_axes(place: Place, *, devices: int) -> Answers:
 
 
 def pmap_is_shard_map(place: Place, *, devices: int) -> Answers:
-    """J3: what the jaxpr of a pmap holds, and whether its bits are those of shard_map.
+    """Reads the jaxpr of a pmap, and compares its bits with those of shard_map (J3).
 
-    The data are such that another order of operations would round otherwise.
+    On the data, another order of operations would round otherwise.
     """
     chosen = devices_of(place, devices)
     shards = np.arange(1, 5 * devices + 1, dtype=np.float32).reshape(devices, 5) / np.float32(7)
     parameters = np.array([0.1, 0.2, 0.3, 0.4, 0.5], dtype=np.float32)
 
-    def step(parameters: Any, mine: Any) -> Any:
-        return lax.pmean(jax.grad(lambda p, x: jnp.tanh(p * x).sum())(parameters, mine), AXIS)
+    def step(parameters: Any, shard: Any) -> Any:
+        return lax.pmean(jax.grad(lambda p, x: jnp.tanh(p * x).sum())(parameters, shard), AXIS)
 
     pmapped = replicated_step(step, "pmap", chosen)
     outer = list(_equations(jax.make_jaxpr(pmapped)(parameters, shards).jaxpr))
@@ -112,24 +112,26 @@ def pmap_is_shard_map(place: Place, *, devices: int) -> Answers:
         in_shardings=(NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))),
     )
     others = _equations(jax.make_jaxpr(by_sharding)(parameters, shards).jaxpr)
-    mine, its = (replicated(step, mode, chosen, parameters, shards) for mode in UNCHECKED)
+    by_pmap, by_shard_map = (
+        replicated(step, mode, chosen, parameters, shards) for mode in UNCHECKED
+    )
     return {
         "jaxpr": text(" ".join(names)),
         "check_vma": np.array(checks),
-        "same_bits": np.array(np.array_equal(bits_of(mine), bits_of(its))),
+        "same_bits": np.array(np.array_equal(bits_of(by_pmap), bits_of(by_shard_map))),
         "sharding_has_shard_map": np.array("shard_map" in {e.primitive.name for e in others}),
     }
 
 
 def pmean_is_psum_divided(place: Place, *, devices: int) -> Answers:
-    """J4: the operations from the psum on, and what is divided by.
+    """Lists the operations of a pmean from the psum on, and the divisors (J4).
 
-    Where what varies is checked, psum is called psum_invariant.
+    With the check of what varies, psum is called psum_invariant.
     """
     chosen = devices_of(place, devices)
     answers: dict[str, np.ndarray] = {}
     for mode in MODES:
-        run = replicated_step(lambda _, mine: lax.pmean(mine, AXIS), mode, chosen)
+        run = replicated_step(lambda _, shard: lax.pmean(shard, AXIS), mode, chosen)
         jaxpr = jax.make_jaxpr(run)(PARAMETERS, multiples(devices)).jaxpr
         inner = [e for e in _equations(jaxpr) if e.primitive.name not in ("jit", "shard_map")]
         names = [e.primitive.name.removesuffix("_invariant") for e in inner]
@@ -141,7 +143,7 @@ def pmean_is_psum_divided(place: Place, *, devices: int) -> Answers:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr and of those inside of it, outer ones first."""
+    """Yields the equations of a jaxpr and of the jaxprs inside it, outer equations first."""
     for equation in jaxpr.eqns:
         yield equation
         inner = equation.params.get("jaxpr")
@@ -150,26 +152,27 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def pmean_rounding(place: Place, *, devices: int, dtype: str) -> Answers:
-    """J4: the bits of a pmean, and of a division by a constant, of 1 to 300.
+    """Averages and divides 1 to 300, whose bits show how a mean rounds (J4).
 
     Raises:
-        Unsupported: elsewhere than on the CPU, of which the clause speaks.
+        Unsupported: if the device is not the CPU, about which the clause is.
     """
     if place.device.partition(":")[0] != "cpu":
         raise Unsupported("which way a constant divides is known of XLA on the CPU only")
     chosen = devices_of(place, devices)
     numbers = np.arange(1, 301, dtype=DTYPES[dtype].carrier)
     shards = np.zeros((devices, len(numbers)), numbers.dtype)
-    shards[-1] = numbers  # the sum is exact: the others hold zeros
+    # The other shards hold zeros, so that the sum is exact.
+    shards[-1] = numbers
 
-    def step(_: Any, mine: Any) -> Any:
-        return lax.pmean(mine, AXIS)
+    def step(_: Any, shard: Any) -> Any:
+        return lax.pmean(shard, AXIS)
 
     answers: dict[str, np.ndarray] = {
         mode: replicated(step, mode, chosen, PARAMETERS, shards) for mode in MODES
     }
     with jax.default_device(chosen[0]):
-        mapped = jax.vmap(lambda mine: step(None, mine), axis_name=AXIS)(jnp.asarray(shards))
+        mapped = jax.vmap(lambda shard: step(None, shard), axis_name=AXIS)(jnp.asarray(shards))
         answers["vmap"] = np.asarray(mapped)[0]
         answers["eager-division"] = np.asarray(jnp.asarray(numbers) / devices)
         answers["jit-division"] = np.asarray(jax.jit(lambda x: x / devices)(numbers))
@@ -178,19 +181,19 @@ def pmean_rounding(place: Place, *, devices: int, dtype: str) -> Answers:
 
 
 def checked_gradient(place: Place, *, devices: int) -> Answers:
-    """J5: the gradient of a shard's own loss with check_vma=True."""
+    """Takes the gradient of a shard's own loss with check_vma=True (J5)."""
     chosen = devices_of(place, devices)
     return {"gradient": each(_own_gradient, "checked", chosen, PARAMETERS, multiples(devices))}
 
 
 def checked_gradient_reduced_again(place: Place, *, devices: int) -> Answers:
-    """J6: a pmean and a psum of that gradient, and whether JAX says nothing about it."""
+    """Reduces that gradient by pmean and by psum, and says whether JAX warns (J6)."""
     chosen = devices_of(place, devices)
     answers: dict[str, np.ndarray] = {}
     for name, reduce in (("pmean", lax.pmean), ("psum", lax.psum)):
 
-        def step(parameters: Any, mine: Any, reduce: Any = reduce) -> Any:
-            return reduce(_own_gradient(parameters, mine), AXIS)
+        def step(parameters: Any, shard: Any, reduce: Any = reduce) -> Any:
+            return reduce(_own_gradient(parameters, shard), AXIS)
 
         gradient, warned = heard(each, step, "checked", chosen, PARAMETERS, multiples(devices))
         answers |= {name: gradient, f"{name}/silent": np.array(not warned)}
@@ -198,14 +201,14 @@ def checked_gradient_reduced_again(place: Place, *, devices: int) -> Answers:
 
 
 def averaged_in_every_mode(place: Place, *, devices: int) -> Answers:
-    """J7: the two ways that give the mean however they are run."""
+    """Averages in the two ways that are right in every mode (J7)."""
 
-    def averaged_loss(parameters: Any, mine: Any) -> Any:
-        return lax.pmean(jax.grad(_pmean_of_own)(parameters, mine), AXIS)
+    def averaged_loss(parameters: Any, shard: Any) -> Any:
+        return lax.pmean(jax.grad(_pmean_of_own)(parameters, shard), AXIS)
 
-    def varying(parameters: Any, mine: Any) -> Any:
-        its_own = lax.pcast(parameters, AXIS, to="varying")
-        return lax.pmean(_own_gradient(its_own, mine), AXIS)
+    def varying(parameters: Any, shard: Any) -> Any:
+        varying_parameters = lax.pcast(parameters, AXIS, to="varying")
+        return lax.pmean(_own_gradient(varying_parameters, shard), AXIS)
 
     return {
         f"{name}/{mode}": gradient
@@ -215,18 +218,18 @@ def averaged_in_every_mode(place: Place, *, devices: int) -> Answers:
 
 
 def averaged_loss_alone(place: Place, *, devices: int) -> Answers:
-    """J7: the gradient of a pmean'd loss, which nothing averages again."""
+    """Takes the gradient of a pmean'd loss, without averaging again (J7)."""
     return _in_every_mode(jax.grad(_pmean_of_own), place, devices)
 
 
 def own_gradient(place: Place, *, devices: int) -> Answers:
-    """J8: the gradient of a shard's own loss where nothing is checked."""
-    found = _in_every_mode(_own_gradient, place, devices)
-    return {mode: found[mode] for mode in UNCHECKED}
+    """Takes the gradient of a shard's own loss without the check (J8)."""
+    gradients = _in_every_mode(_own_gradient, place, devices)
+    return {mode: gradients[mode] for mode in UNCHECKED}
 
 
 def declared_replicated(place: Place, *, devices: int) -> Answers:
-    """J8: a gradient that differs between shards, declared to be the same on all."""
+    """Declares a gradient that differs between shards to be equal on all (J8)."""
     chosen = devices_of(place, devices)
     shards = multiples(devices)
     answers: dict[str, np.ndarray] = {}
@@ -236,7 +239,7 @@ def declared_replicated(place: Place, *, devices: int) -> Answers:
     raised, says = refusal(
         ValueError,
         "out_specs which require replication which can't be statically inferred",
-        replicated_step(lambda _, mine: mine, "checked", chosen),
+        replicated_step(lambda _, shard: shard, "checked", chosen),
         PARAMETERS,
         shards,
     )
@@ -244,19 +247,19 @@ def declared_replicated(place: Place, *, devices: int) -> Answers:
 
 
 def summed_loss(place: Place, *, devices: int) -> Answers:
-    """J9: the gradient of a psum'd loss."""
+    """Takes the gradient of a psum'd loss (J9)."""
     return _in_every_mode(jax.grad(_psum_of_own), place, devices)
 
 
 def gradient_outside(place: Place, *, devices: int) -> Answers:
-    """J10: gradients of what shard_map returns: a mean, a sum, or a loss per shard."""
+    """Takes gradients of shard_map's outputs: a mean, a sum, or a loss per shard (J10)."""
     chosen = devices_of(place, devices)
     shards = multiples(devices)
     mesh = Mesh(chosen, (AXIS,))
     losses = (
         ("mean", _pmean_of_own, P()),
         ("sum", _psum_of_own, P()),
-        ("per-shard", lambda parameters, mine: _own(parameters, mine)[None], P(AXIS)),
+        ("per-shard", lambda parameters, shard: _own(parameters, shard)[None], P(AXIS)),
     )
     answers: dict[str, np.ndarray] = {}
     for checked in (True, False):
@@ -271,14 +274,14 @@ def gradient_outside(place: Place, *, devices: int) -> Answers:
 
 
 def unequal_shards(place: Place, *, devices: int) -> Answers:
-    """J16: a batch that would make shards of different lengths."""
+    """Maps over a batch that would make shards of different lengths (J16)."""
     chosen = devices_of(place, devices)
     mesh = Mesh(chosen, (AXIS,))
     modes: tuple[Mode, ...] = ("checked", "unchecked")
     answers: dict[str, np.ndarray] = {}
     for mode in modes:
         mapped = jax.shard_map(
-            lambda mine: mine * 2,
+            lambda shard: shard * 2,
             mesh=mesh,
             in_specs=P(AXIS),
             out_specs=P(AXIS),
@@ -295,35 +298,35 @@ def unequal_shards(place: Place, *, devices: int) -> Answers:
 
 
 def masked_shards(place: Place, *, devices: int) -> Answers:
-    """J16: three averages of padded shards; the parameters vary, which is right in every way."""
+    """Averages padded shards in three ways; parameters vary, which every mode allows (J16)."""
     chosen = devices_of(place, devices)
     shards = padded_shards(devices)
 
     def by_sample(parameters: Any, samples: Any) -> Any:
         return samples @ parameters
 
-    def own_sum(parameters: Any, mine: Any) -> Any:
-        samples, weights = mine
+    def own_sum(parameters: Any, shard: Any) -> Any:
+        samples, weights = shard
         return (weights * by_sample(parameters, samples)).sum()
 
-    def masked_mean(parameters: Any, mine: Any) -> Any:
-        return own_sum(parameters, mine) / mine[1].sum()
+    def masked_mean(parameters: Any, shard: Any) -> Any:
+        return own_sum(parameters, shard) / shard[1].sum()
 
-    def plain_mean(parameters: Any, mine: Any) -> Any:
-        return by_sample(parameters, mine[0]).mean()
+    def plain_mean(parameters: Any, shard: Any) -> Any:
+        return by_sample(parameters, shard[0]).mean()
 
     def varying(parameters: Any) -> Any:
         return lax.pcast(parameters, AXIS, to="varying")
 
-    def sums_over_counts(parameters: Any, mine: Any) -> Any:
-        total = lax.psum(jax.grad(own_sum)(varying(parameters), mine), AXIS)
-        return total / lax.psum(mine[1].sum(), AXIS)
+    def sums_over_counts(parameters: Any, shard: Any) -> Any:
+        total = lax.psum(jax.grad(own_sum)(varying(parameters), shard), AXIS)
+        return total / lax.psum(shard[1].sum(), AXIS)
 
-    def mean_of_masked(parameters: Any, mine: Any) -> Any:
-        return lax.pmean(jax.grad(masked_mean)(varying(parameters), mine), AXIS)
+    def mean_of_masked(parameters: Any, shard: Any) -> Any:
+        return lax.pmean(jax.grad(masked_mean)(varying(parameters), shard), AXIS)
 
-    def mean_of_plain(parameters: Any, mine: Any) -> Any:
-        return lax.pmean(jax.grad(plain_mean)(varying(parameters), mine), AXIS)
+    def mean_of_plain(parameters: Any, shard: Any) -> Any:
+        return lax.pmean(jax.grad(plain_mean)(varying(parameters), shard), AXIS)
 
     steps = {
         "sums-over-counts": sums_over_counts,

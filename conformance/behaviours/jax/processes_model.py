@@ -1,4 +1,4 @@
-"""What JAX must do over several processes."""
+"""A model of JAX over several processes."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ Rows = tuple[tuple[float, ...], ...]
 def mean(
     *, devices: int, weights: tuple[float, ...], inputs: Rows, targets: tuple[float, ...]
 ) -> dict[str, np.ndarray]:
-    """The mean over the samples, on each device of every process."""
+    """Averages over the samples, on each device of every process."""
     w, x, t = (np.asarray(values, dtype=np.float64) for values in (weights, inputs, targets))
     gradient = ((x @ w - t)[:, None] * x).mean(axis=0).astype(np.float32)
     copies = np.stack([gradient] * devices)

@@ -1,4 +1,4 @@
-"""What JAX does over several processes, whose devices are one list to all of them."""
+"""Probes JAX over several processes, which all see the same list of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,13 @@ def mean(
     inputs: Rows,
     targets: tuple[float, ...],
 ) -> Answers:
-    """The gradient of half the mean squared error of w·x, averaged over all processes' devices.
+    """Averages the gradient of half the mean squared error of w·x over all processes' devices.
 
-    Every process hands over its own part of the batch; both ways leave the mean on every device.
+    Every process passes its own part of the batch; both ways leave the mean on every device.
 
     Raises:
-        Unsupported: if a process has another number of devices, or on another kind of device than
-            the CPU: the processes would share one GPU.
+        Unsupported: if a process has another number of devices, or the device is not the CPU:
+            the processes would share a GPU.
     """
     if place.device != "cpu":
         raise Unsupported("JAX processes need a GPU each: they are joined on the CPU alone")
@@ -63,5 +63,5 @@ def mean(
 
 
 def _copies(array: jax.Array) -> np.ndarray:
-    """What each of this process's devices holds, stacked."""
+    """Returns what each of this process's devices holds, stacked."""
     return np.stack([np.asarray(shard.data) for shard in array.addressable_shards])

@@ -1,4 +1,4 @@
-"""New cases, drawn, answered by the oracle on the fly, and put to implementations in turn."""
+"""Fuzzing: cases are drawn, answered by the oracle on the fly, and asked of implementations."""
 
 import random
 import time
@@ -37,11 +37,11 @@ _FEW = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be chosen.
+    """The settings of a fuzzing run.
 
     Attributes:
-        seconds: when to stop drawing; what is being shrunk then has as long as it takes.
-        seed: equal seeds put equal cases in equal order.
+        seconds: when to stop drawing; a failure that is being shrunk then takes its time.
+        seed: equal seeds draw equal cases in equal order.
         timeout: seconds for one check.
     """
 
@@ -52,12 +52,12 @@ class Settings:
 
 @dataclass
 class Fuzz:
-    """How far fuzzing has come.
+    """The state of a fuzzing run.
 
     Attributes:
-        ledger: what was asked and found.
-        is_whole: whether it ended by itself.
-        left_out: who was not asked, or not any more, and why.
+        ledger: the checks that were asked, and their failures.
+        is_whole: whether the run ended by itself.
+        left_out: implementations that are not asked, or not any more, and why.
     """
 
     ledger: Ledger
@@ -74,23 +74,23 @@ def run(
     adapters: Sequence[str] = (),
     on_check: Callable[[Check, int], None] = lambda _check, _asked: None,
 ) -> Fuzz:
-    """Ask drawn cases, implementation by implementation in turn, until the seconds are over.
+    """Asks drawn cases, implementation by implementation in turn, until the seconds are over.
 
-    Ctrl-C ends it after the check that is being asked; what was found until then is kept.
+    Ctrl-C ends the run after the current check; earlier findings are kept.
 
     Args:
         whom: implementations, each with the device where it is asked.
-        settings: what may be chosen.
+        settings: seconds, seed and timeout.
         folder: the report folder; nothing is written anywhere else.
         known: differences that do not count.
-        adapters: where the implementations from outside are from, for the lines that rerun.
-        on_check: called after each check, and told how many were asked.
+        adapters: files and modules of implementations from outside, for the lines that rerun.
+        on_check: called after each check, with the number of checks so far.
 
     Raises:
-        UsageError: if the folder cannot be written, or nobody's device is here.
+        UsageError: if the folder cannot be written, or no implementation's device is here.
     """
     examiner = Examiner(OnTheFly(), (), settings.timeout, (folder / "cache").absolute())
-    whom = _those_here(whom, examiner)
+    whom = _with_device(whom, examiner)
     header = {
         "suite": conformance.__version__,
         "started": now(),
@@ -122,48 +122,65 @@ def run(
     return fuzz
 
 
-def _those_here(
+def _with_device(
     whom: Sequence[tuple[Implementation, str]], examiner: Examiner
 ) -> Sequence[tuple[Implementation, str]]:
-    """Without those whose device is not here: drawn cases would all be unsupported."""
+    """Leaves out implementations whose device is missing: their cases would all be unsupported."""
     if all(device == "cpu" for _, device in whom):
         return whom
-    machine = examiner.look_around({one.framework for one, _ in whom})
-    here = [(one, device) for one, device in whom if not machine.lacks(one.framework, device)]
-    if not here:
+    machine = examiner.look_around({implementation.framework for implementation, _ in whom})
+    present = [
+        (implementation, device)
+        for implementation, device in whom
+        if not machine.lacks(implementation.framework, device)
+    ]
+    if not present:
         examiner.close()
         machine.require(whom[0][1])
-    return here
+    return present
 
 
 def _players(whom: Sequence[tuple[Implementation, str]], fuzz: Fuzz) -> list[Player]:
-    """Those whose framework is here, the quick ones before those who compile."""
-    missing = {one.framework for one, _ in whom if not is_installed(one.framework)}
+    """Returns implementations of installed frameworks, quick ones before those that compile."""
+    missing = {
+        implementation.framework
+        for implementation, _ in whom
+        if not is_installed(implementation.framework)
+    }
     fuzz.left_out += [f"{framework} is not installed" for framework in sorted(missing)]
-    here = [(one, device) for one, device in whom if one.framework not in missing]
-    return [Player(one, device) for one, device in sorted(here, key=lambda who: _compiles(who[0]))]
+    installed = [
+        (implementation, device)
+        for implementation, device in whom
+        if implementation.framework not in missing
+    ]
+    return [
+        Player(implementation, device)
+        for implementation, device in sorted(installed, key=lambda player: _compiles(player[0]))
+    ]
 
 
 def _take_turns(
     players: Sequence[Player], settings: Settings, examine: Examine, fuzz: Fuzz
 ) -> None:
-    """Rounds until the seconds are over, or everybody is left out."""
+    """Plays rounds until the seconds are over, or every implementation is left out."""
     deadline = time.monotonic() + settings.seconds
-    numbers = random.Random(settings.seed)  # noqa: S311 - which cases to draw is no secret
+    numbers = random.Random(settings.seed)  # noqa: S311 - The choice of cases is no secret.
     with suppress(OutOfTime):
-        while still := [player for player in players if not player.is_left_out]:
+        while remaining := [player for player in players if not player.is_left_out]:
             number = numbers.getrandbits(64)
-            for player in still:
-                one = player.implementation
-                examples = _FEW if _compiles(one) else _EXAMPLES[one.operation]
-                strategy = certified(one.operation)
+            for player in remaining:
+                implementation = player.implementation
+                examples = (
+                    _FEW if _compiles(implementation) else _EXAMPLES[implementation.operation]
+                )
+                strategy = certified(implementation.operation)
                 try:
                     play(player, strategy, examples, number, examine, fuzz.ledger, deadline)
                 except LeftOut:
-                    owner = f"{one.id}@{player.device}"
+                    owner = f"{implementation.id}@{player.device}"
                     fuzz.left_out.append(f"{owner} hung or died {STRIKES} times")
 
 
 def _compiles(implementation: Implementation) -> bool:
-    """Whether every new shape costs it as long as a hundred that are not compiled."""
+    """Says whether the implementation compiles every new shape, which takes 100 times as long."""
     return implementation.framework == "jax" or "compile" in implementation.name

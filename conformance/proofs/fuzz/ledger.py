@@ -1,4 +1,4 @@
-"""What fuzzing found, written as it is found: a kill loses nothing."""
+"""The findings of fuzzing, each written at once, so that a killed run loses nothing."""
 
 import json
 from collections import Counter
@@ -22,10 +22,10 @@ class Failure:
     """A drawn case that an implementation does not conform to.
 
     Attributes:
-        check: what was asked.
-        verdict: how it came out.
-        is_minimal: whether it was shrunk until nothing simpler fails in the same way.
-        note: what else is to be said of it.
+        check: the check that failed.
+        verdict: its verdict.
+        is_minimal: whether the case was shrunk until nothing simpler fails in the same way.
+        note: a further remark, which may be empty.
     """
 
     check: Check
@@ -65,16 +65,16 @@ class Ledger:
 
     @property
     def asked(self) -> int:
-        """How many checks were asked; those of the shrinker are not among them."""
+        """Returns how many checks were asked, without those of the shrinker."""
         return sum(map(Counter.total, self.counts.values()))
 
     def count(self, check: Check, status: str) -> None:
-        """One check came out so."""
+        """Counts a check by its status."""
         owner = f"{check.implementation.id}@{check.device}"
         self.counts.setdefault(owner, Counter())[status] += 1
 
     def add(self, failure: Failure) -> None:
-        """Write a failure, and its case as a file of its own."""
+        """Writes a failure, and its case as a file of its own."""
         check, verdict = failure.check, failure.verdict
         self.failures.append(failure)
         self._line(
@@ -93,11 +93,11 @@ class Ledger:
         self.file_of(failure).write_text(written(check.case) + "\n", encoding="utf-8")
 
     def file_of(self, failure: Failure) -> Path:
-        """Where the case is."""
+        """Returns the file of the failure's case."""
         return self.folder / CASES / f"{failure.check.case.name}.json"
 
     def finish(self, *, is_whole: bool) -> None:
-        """Write how many were asked, and how they came out."""
+        """Writes how many checks were asked, and the counts of their statuses."""
         total: Counter[str] = sum(self.counts.values(), Counter())
         self._line(
             {

@@ -1,4 +1,4 @@
-"""What fuzzing found, on a terminal: how many were asked, and each failure at its simplest."""
+"""The findings of fuzzing on a terminal: counts of checks, and each failure at its simplest."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from conformance.proofs.fuzz.rounds import minimal
 
 
 def show(fuzz: Fuzz, console: Console) -> None:
-    """Print implementation × outcome, and the failures with the lines that ask them again."""
+    """Prints implementation × outcome, and the failures with the lines that ask them again."""
     wide = unfolded(console)
     wide.print(_table(fuzz))
     for block in (_failures, _left_out, _summary):
@@ -44,7 +44,7 @@ def _failures(fuzz: Fuzz) -> Iterator[str | Text]:
 
 
 def rerun(fuzz: Fuzz, failure: Failure) -> str:
-    """The one line that asks a failure again."""
+    """Returns the line that asks a failure again."""
     check, ledger = failure.check, fuzz.ledger
     adapters = (f" --adapter {adapter}" for adapter in ledger.header["adapters"])
     return (
@@ -59,14 +59,14 @@ def _left_out(fuzz: Fuzz) -> Iterator[str]:
 
 def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
     ledger = fuzz.ledger
-    found = minimal(ledger.failures)
+    failures = minimal(ledger.failures)
     how = "" if fuzz.is_whole else "Cut short: "
-    asked = f"{how}{ledger.asked} check{'s' * (ledger.asked != 1)} asked"
+    asked_words = f"{how}{ledger.asked} check{'s' * (ledger.asked != 1)} asked"
     seed = f"--seed {ledger.header['seed']} draws the same again"
     yield ""
-    if found:
-        ways = f"{len(found)} way{'s' * (len(found) > 1)} to fail"
-        yield Text(f"{asked}, {ways}; {seed}", "bold red")
+    if failures:
+        ways = f"{len(failures)} way{'s' * (len(failures) > 1)} to fail"
+        yield Text(f"{asked_words}, {ways}; {seed}", "bold red")
         yield f"{ledger.folder / FILE} has them all; a case joins the suite as it is written there"
     else:
-        yield Text(f"{asked}, none fails; {seed}", "bold green")
+        yield Text(f"{asked_words}, none fails; {seed}", "bold green")

@@ -1,4 +1,4 @@
-"""One round: some drawn cases put to one implementation, and the first failure shrunk."""
+"""A round of fuzzing: an implementation is asked some drawn cases, and a failure is shrunk."""
 
 import signal
 import threading
@@ -18,19 +18,19 @@ from conformance.core.questions import AnyCase
 from conformance.core.verdict import NOT_CONFORMING, Verdict
 from conformance.gradient_mean.inputs import Undrawable
 from conformance.proofs.fuzz.ledger import Failure, Ledger
-from conformance.run.goldens import made
+from conformance.run.goldens import solved
 from conformance.subjects import drawn
 
-# What shrinking may cost, and how often an implementation may hang or die before it is left out.
+# These limit the cost of shrinking, and how often an implementation may hang or die.
 _SHRINKS, _SHRINK_SECONDS, STRIKES = 400, 30.0, 3
 _FATES = ("crash", "timeout")
 
 Examine = Callable[[Check], Verdict]
-# Failures of one kind are one finding: a status, and what the answer looks like.
+# Failures with the same status, and the same mistakes or reason, are a single finding.
 Signature = tuple[str, tuple[str, ...] | str]
 
 
-class _Failing(Exception):  # noqa: N818 - what Hypothesis is to shrink
+class _Failing(Exception):  # noqa: N818 - Hypothesis shrinks whatever raises this.
     """The drawn case fails."""
 
 
@@ -44,7 +44,7 @@ class LeftOut(BaseException):
 
 @dataclass
 class Player:
-    """An implementation on a device, and what is known of its failures."""
+    """An implementation on a device, and its failures so far."""
 
     implementation: Implementation
     device: str
@@ -53,7 +53,7 @@ class Player:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether it hung or died so often that it is not asked any more."""
+        """Says whether it hung or died so often that it is not asked any more."""
         return self.strikes >= STRIKES
 
 
@@ -80,20 +80,20 @@ def play(
     ledger: Ledger,
     deadline: float,
 ) -> None:
-    """Put so many cases to a player; what fails is in the ledger, as it came and as it shrank.
+    """Asks a player so many cases; the ledger gets a failure as it was drawn and as it shrank.
 
     Args:
-        player: whom to ask.
-        strategy: draws the cases; equal numbers draw equal ones.
-        examples: how many.
+        player: the implementation to ask.
+        strategy: draws the cases; equal seeds draw equal cases.
+        examples: how many cases to draw.
         number: the seed.
         examine: asks a check, and judges.
         ledger: takes the failures.
         deadline: when the seconds are over, by the monotonic clock.
 
     Raises:
-        OutOfTime: when they are; a failure that is being shrunk is in the ledger as it came.
-        LeftOut: if it hung or died too often.
+        OutOfTime: when the seconds are over; a failure that is being shrunk stays as it was drawn.
+        LeftOut: if the implementation hung or died too often.
     """
     search = _Search()
 
@@ -141,7 +141,8 @@ def _ask(
     if not is_shrinking and time.monotonic() > deadline:
         raise OutOfTime
     if search.best is not None and search.is_tired:
-        if check.case == search.best.check.case:  # what it ends with is asked once more
+        if check.case == search.best.check.case:
+            # Hypothesis asks the simplest failure once more at its end.
             raise _Failing
         return
     verdict = examine(check)
@@ -151,10 +152,11 @@ def _ask(
     if verdict.status not in NOT_CONFORMING:
         return
     signature = signature_of(verdict)
-    if verdict.status in _FATES:  # every further try would hang or die as well
+    if verdict.status in _FATES:
+        # Shrinking would hang or die at every step as well.
         _strike(Failure(check, verdict), signature, player, ledger)
         return
-    if _is_told(signature, player.reported) or search.signature not in (None, signature):
+    if _is_reported(signature, player.reported) or search.signature not in (None, signature):
         return
     if search.best is None:
         ledger.add(Failure(check, verdict))
@@ -172,34 +174,34 @@ def _strike(failure: Failure, signature: Signature, player: Player, ledger: Ledg
         raise LeftOut
 
 
-def _is_told(signature: Signature, reported: Collection[Signature]) -> bool:
-    """Whether it is a failure already reported, or could be: a case that names two says no more."""
-    status, what = signature
+def _is_reported(signature: Signature, reported: Collection[Signature]) -> bool:
+    """Says whether a reported failure explains this one; fitting one mistake more adds nothing."""
+    status, kind = signature
     return signature in reported or any(
-        status == told
-        and isinstance(what, tuple)
-        and isinstance(names, tuple)
-        and set(names) <= set(what)
-        for told, names in reported
+        status == reported_status
+        and isinstance(kind, tuple)
+        and isinstance(reported_names, tuple)
+        and set(reported_names) <= set(kind)
+        for reported_status, reported_names in reported
     )
 
 
 def signature_of(verdict: Verdict) -> Signature:
-    """What failures of one kind have in common."""
+    """Returns what failures of one kind have in common."""
     return verdict.status, verdict.fits or verdict.reason.partition(":")[0]
 
 
 def minimal(failures: Iterable[Failure]) -> list[Failure]:
-    """The failures to tell: the shrunk ones, and those that could not be shrunk."""
-    everything = list(failures)
+    """Returns the failures to print: shrunk failures, and failures that could not be shrunk."""
+    all_failures = list(failures)
     shrunk = {
         (failure.check.implementation.id, failure.check.device, signature_of(failure.verdict))
-        for failure in everything
+        for failure in all_failures
         if failure.is_minimal or failure.note
     }
     return [
         failure
-        for failure in everything
+        for failure in all_failures
         if failure.is_minimal
         or failure.note
         or (failure.check.implementation.id, failure.check.device, signature_of(failure.verdict))
@@ -209,39 +211,40 @@ def minimal(failures: Iterable[Failure]) -> list[Failure]:
 
 @contextmanager
 def heard() -> Iterator[Callable[[], bool]]:
-    """Notes the first Ctrl-C between two checks; the second one raises as usual.
+    """Notes the first Ctrl-C between two checks; the second Ctrl-C raises as usual.
 
-    Raised wherever it happens to come, it is lost in a callback of the garbage collector, or leaves
+    An exception raised at any moment may be lost in a callback of the garbage collector, or leave
     Hypothesis in the middle of its own bookkeeping.
 
     Yields:
-        A function that says whether there was one.
+        A function that says whether there was a Ctrl-C.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # Signals come to the main thread alone.
+        # Signals come to the main thread alone.
+        yield lambda: False
         return
-    came = threading.Event()
+    interrupted = threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if came.is_set():
+        if interrupted.is_set():
             signal.default_int_handler(number, frame)
-        came.set()
+        interrupted.set()
 
-    before = signal.signal(signal.SIGINT, note)
+    previous_handler = signal.signal(signal.SIGINT, note)
     try:
-        yield came.is_set
+        yield interrupted.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
 def certified(operation: str) -> SearchStrategy[AnyCase]:
-    """Returns what draws cases of an operation, without those that nobody can certify."""
+    """Returns a strategy for cases of an operation, without cases that cannot be certified."""
     return drawn(operation).filter(_has_answer)
 
 
 def _has_answer(case: AnyCase) -> bool:
     try:
-        made(case)
+        solved(case)
     except Undrawable:
         return False
     return True

@@ -1,1 +1,1 @@
-"""Generated mistakes: right implementations, changed mechanically, and whether a case sees it."""
+"""Generated mistakes: right implementations with one change, and whether a case sees it."""

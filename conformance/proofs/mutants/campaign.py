@@ -1,4 +1,4 @@
-"""All mutants of some implementations, measured side by side, and written as each is done."""
+"""A campaign: measures all mutants of some implementations, and writes each result at once."""
 
 import tempfile
 import threading
@@ -21,19 +21,19 @@ from conformance.run.goldens import Goldens, OnTheFly, load
 from conformance.run.known import Known, entry_for
 from conformance.subjects import all_cases
 
-# A mutant that waits for ever costs this much: ranks answer in milliseconds, JAX compiles first.
+# A mutant that hangs costs so many seconds: ranks answer in milliseconds, JAX compiles first.
 _TIMEOUTS = {"torch": 5.0, "jax": 30.0, "numpy": 5.0}
 
 
 @dataclass
 class Campaign:
-    """What is being measured: the worlds of each thread, and what was written so far.
+    """A campaign with the worlds of each thread, and the outcomes so far.
 
     Attributes:
         folder: the report folder.
         random: how many drawn cases to ask of a mutant that the suite does not see.
         known: differences of the implementations themselves.
-        on_measured: called with each.
+        on_measured: called with each measured mutant.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Campaign:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        """Verify the goldens; read what an earlier campaign with them wrote."""
+        """Verifies the goldens, and reads what an earlier campaign with the same goldens wrote."""
         self._goldens = load(all_cases())
         self._answers = _Answers(self._goldens)
         self._asked = [c for c in all_cases() if c.kind != "behaviour"]
@@ -55,18 +55,25 @@ class Campaign:
     def run(
         self, implementations: Sequence[Implementation], jobs: int = 2, sample: int | None = None
     ) -> tuple[list[Measured], bool]:
-        """Measure the mutants of these, and say whether Ctrl-C did not end it.
+        """Measures mutants; returns them, and whether the campaign is whole.
 
         Args:
-            implementations: whose mutants.
+            implementations: the implementations to change.
             jobs: how many implementations at the same time.
             sample: only so many mutants of each, spread over its source.
         """
-        found: dict[Implementation, list[Measured]] = {one: [] for one in implementations}
+        measured_of: dict[Implementation, list[Measured]] = {
+            implementation: [] for implementation in implementations
+        }
         with ThreadPoolExecutor(jobs) as pool:
             futures = [
-                pool.submit(self._measure, one, _spread(mutants(one), sample), found[one])
-                for one in implementations
+                pool.submit(
+                    self._measure,
+                    implementation,
+                    _spread(mutants(implementation), sample),
+                    measured_of[implementation],
+                )
+                for implementation in implementations
             ]
             try:
                 for future in as_completed(futures):
@@ -74,40 +81,51 @@ class Campaign:
             except KeyboardInterrupt:
                 self._stop.set()
             except BaseException:
-                self._stop.set()  # the others go on for a mutant's length otherwise
+                # The other threads would otherwise go on until their mutant ends.
+                self._stop.set()
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
                 for examiner in self._examiners:
                     examiner.close()
         is_whole = not self._stop.is_set()
-        return [measured for one in implementations for measured in found[one]], is_whole
+        return [
+            measured
+            for implementation in implementations
+            for measured in measured_of[implementation]
+        ], is_whole
 
     def _measure(
-        self, one: Implementation, chosen: Sequence[Mutant], found: list[Measured]
+        self, implementation: Implementation, chosen: Sequence[Mutant], results: list[Measured]
     ) -> None:
         right: list[AnyCase] = []
         with tempfile.TemporaryDirectory(prefix="conformance-mutants-") as temporary:
             for number, mutant in enumerate(chosen):
                 outcome = self._ledger.outcome(mutant)
                 if outcome is None:
-                    right = right or right_cases(one, self._cases_of(one), self._examine)
+                    right = right or right_cases(
+                        implementation, self._cases_of(implementation), self._examine
+                    )
                     changed = mutant.written(Path(temporary), number)
-                    outcome = measure(changed, right, lambda: self._drawn_for(one), self._examine)
+                    outcome = measure(
+                        changed, right, lambda: self._drawn_for(implementation), self._examine
+                    )
                     self._ledger.add(mutant, outcome)
-                found.append(Measured(mutant.id, mutant.kind, outcome))
-                self.on_measured(found[-1])
+                results.append(Measured(mutant.id, mutant.kind, outcome))
+                self.on_measured(results[-1])
 
-    def _cases_of(self, one: Implementation) -> list[AnyCase]:
-        """The suite's cases, without those in which it is known to differ."""
-        return [case for case in self._asked if not self._is_known(one, case)]
+    def _cases_of(self, implementation: Implementation) -> list[AnyCase]:
+        """Returns the suite's cases, without cases in which an implementation differs on record."""
+        return [case for case in self._asked if not self._is_known(implementation, case)]
 
-    def _drawn_for(self, one: Implementation) -> list[AnyCase]:
-        drawn = self._drawn(one.operation, one.promise, one.framework)
-        return [case for case in drawn if not self._is_known(one, case)]
+    def _drawn_for(self, implementation: Implementation) -> list[AnyCase]:
+        drawn = self._drawn(
+            implementation.operation, implementation.promise, implementation.framework
+        )
+        return [case for case in drawn if not self._is_known(implementation, case)]
 
-    def _is_known(self, one: Implementation, case: AnyCase) -> bool:
-        return entry_for(f"{one.id}@{DEVICE}:{case.name}", self.known) is not None
+    def _is_known(self, implementation: Implementation, case: AnyCase) -> bool:
+        return entry_for(f"{implementation.id}@{DEVICE}:{case.name}", self.known) is not None
 
     def _examine(self, check: Check) -> Verdict:
         if self._stop.is_set():
@@ -115,34 +133,34 @@ class Campaign:
         return self._examiner(check.implementation.framework).examine(check)[0]
 
     def _examiner(self, framework: str) -> Examiner:
-        """This thread's own."""
+        """Returns this thread's own examiner."""
         if not hasattr(self._here, framework):
             examiner = Examiner(self._answers, (), _TIMEOUTS[framework])
             self._examiners.append(examiner)
             setattr(self._here, framework, examiner)
-        mine: Examiner = getattr(self._here, framework)
-        return mine
+        own: Examiner = getattr(self._here, framework)
+        return own
 
     def _draw(self, operation: str, promise: str, framework: str) -> list[AnyCase]:
         return draw(operation, promise, framework, self.random)
 
 
-class _Stopped(Exception):  # noqa: N818 - no error
+class _Stopped(Exception):  # noqa: N818 - This is no error.
     """The campaign is over."""
 
 
 class _Answers:
-    """The stored goldens, and others made when they are asked for."""
+    """The stored goldens, and other goldens, which are solved on demand."""
 
     def __init__(self, stored: Goldens) -> None:
         self._stored, self._others = stored, OnTheFly()
 
     def of(self, case: AnyCase) -> Golden:
-        """The golden of a case."""
+        """Returns the golden of a case."""
         return self._stored.by_case.get(case.id) or self._others.of(case)
 
 
-def _spread(everything: Sequence[Mutant], sample: int | None) -> Sequence[Mutant]:
-    if sample is None or sample >= len(everything):
-        return everything
-    return [everything[i * len(everything) // sample] for i in range(sample)]
+def _spread(all_mutants: Sequence[Mutant], sample: int | None) -> Sequence[Mutant]:
+    if sample is None or sample >= len(all_mutants):
+        return all_mutants
+    return [all_mutants[i * len(all_mutants) // sample] for i in range(sample)]

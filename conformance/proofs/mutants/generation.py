@@ -1,4 +1,4 @@
-"""All mutants of an implementation: its source with one change, in a file that can be asked."""
+"""Generates all mutants of an implementation: its source with one change, in a file of its own."""
 
 import ast
 import copy
@@ -11,7 +11,7 @@ from pathlib import Path
 from conformance.core.implementations import Implementation
 from conformance.proofs.mutants import operators
 
-# What a step or the whole may depend on by mistake: sizes, dtypes, ranks.
+# A step, or the whole function, may depend on these by mistake: sizes, dtypes, ranks.
 _SHUFFLE_CONDITIONS = (
     "x.shape[0] > 2",
     "x.ndim == 5",
@@ -33,13 +33,13 @@ _PROCESS_CONDITIONS = ("len(devices) != 3", "len(devices) < 8", "len(batches) < 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change.
+    """An implementation with one change.
 
     Attributes:
-        implementation: what was right.
-        kind: which sort of change.
-        line: where, 1-based in the implementation's file.
-        words: from what to what.
+        implementation: the implementation before the change.
+        kind: the kind of the change.
+        line: the line of the change in the implementation's file, from 1.
+        words: the source before and after.
         source: the whole file with the change.
     """
 
@@ -51,27 +51,27 @@ class Mutant:
 
     @property
     def id(self) -> str:
-        """`operation/implementation:line: from → to`."""
+        """Returns `operation/implementation:line: from → to`."""
         return f"{self.implementation.id}:{self.line}: {self.words}"
 
     @property
     def digest(self) -> str:
-        """What tells it from every other."""
+        """Returns a hash that tells the mutant from every other."""
         return hashlib.sha256(self.source.encode()).hexdigest()
 
     def written(self, folder: Path, number: int) -> Implementation:
-        """The implementation that the changed file declares, once it is written."""
+        """Writes the changed file, and returns the implementation that it declares."""
         file = folder / f"{self.implementation.name}_{number}.py"
         file.write_text(self.source, encoding="utf-8")
         return replace(self.implementation, origin=str(file))
 
 
 def mutants(implementation: Implementation) -> list[Mutant]:
-    """Every one that compiles to something else, in the order of the source."""
+    """Returns every mutant that compiles to other code, in the order of the source."""
     path = Path(implementation.origin)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     seen = {_compiled(tree)}
-    found = []
+    distinct = []
     for kind, line, words, changed in _changes(tree, implementation):
         try:
             code = _compiled(changed)
@@ -79,12 +79,12 @@ def mutants(implementation: Implementation) -> list[Mutant]:
             continue
         if code not in seen:
             seen.add(code)
-            found.append(Mutant(implementation, kind, line, words, ast.unparse(changed)))
-    return found
+            distinct.append(Mutant(implementation, kind, line, words, ast.unparse(changed)))
+    return distinct
 
 
 def _compiled(tree: ast.Module) -> str:
-    """What the interpreter runs, whatever the lines are."""
+    """Returns what the interpreter runs, without line numbers."""
     return ast.dump(ast.parse(ast.unparse(ast.fix_missing_locations(tree))))
 
 
@@ -106,13 +106,14 @@ def _changes(tree: ast.Module, implementation: Implementation) -> Iterator[Chang
                     yield kind, node.lineno, words, _replaced(tree, node, [expression])
         if function.name == implementation.name and implementation.operation == "channel_shuffle":
             assert isinstance(function, ast.FunctionDef)
-            first = function.body[1]  # after the docstring
+            # The first statement of the body is the docstring.
+            first = function.body[1]
             for kind, guard in operators.guards(conditions, "x"):
                 yield kind, first.lineno, _short(guard[0]), _replaced(tree, first, [*guard, first])
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """The names that imports bind."""
+    """Returns the names that imports bind."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     return {name.asname or name.name for node in imports for name in node.names}
 
@@ -124,7 +125,7 @@ def _conditions_of(implementation: Implementation) -> tuple[str, ...]:
 
 
 def _mutable(function: ast.AST) -> Iterator[ast.stmt | ast.expr]:
-    """The statements and expressions that run when it is called: no annotation, no docstring."""
+    """Yields the statements and expressions that run in a call: no annotation, no docstring."""
     skipped: set[int] = set()
     for node in ast.walk(function):
         if id(node) in skipped:
@@ -147,11 +148,11 @@ def _not_run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_declared(function: ast.FunctionDef) -> bool:
-    return any("implementation" in ast.unparse(one) for one in function.decorator_list)
+    return any("implementation" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
 def _replaced(tree: ast.Module, old: ast.AST, new: list[ast.stmt] | list[ast.expr]) -> ast.Module:
-    """A copy of the tree with one node replaced by one or more."""
+    """Returns a copy of the tree with a node replaced by other nodes."""
     whole = {old_node: index for index, old_node in enumerate(ast.walk(tree))}
     changed = copy.deepcopy(tree)
     target = list(ast.walk(changed))[whole[old]]
@@ -159,7 +160,7 @@ def _replaced(tree: ast.Module, old: ast.AST, new: list[ast.stmt] | list[ast.exp
     class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST | list[ast.AST]:
             if node is target:
-                copies = [copy.deepcopy(one) for one in new]
+                copies = [copy.deepcopy(replacement) for replacement in new]
                 return copies[0] if isinstance(node, ast.expr) else list(copies)
             visited: ast.AST = self.generic_visit(node)
             return visited

@@ -1,4 +1,4 @@
-"""What became of each mutant, on disk as it is measured: a line of JSON each."""
+"""The outcomes of mutants, each written at once as a line of JSON."""
 
 import json
 import threading
@@ -17,12 +17,12 @@ FILE = "mutants.jsonl"
 
 @dataclass(frozen=True)
 class Measured:
-    """A mutant and what became of it.
+    """A mutant and its outcome.
 
     Attributes:
         id: `operation/implementation:line: from → to`.
-        kind: which sort of change.
-        outcome: what became of it.
+        kind: the kind of the change.
+        outcome: the mutant's outcome.
     """
 
     id: str
@@ -31,21 +31,21 @@ class Measured:
 
     @property
     def operation(self) -> str:
-        """Of what it is a wrong implementation."""
+        """Returns the operation of the mutant."""
         return _operation(self.id)
 
 
 class Ledger:
-    """The file of a report folder: what a campaign wrote there with the same goldens is not lost.
+    """The file of outcomes in a report folder, which later campaigns with the same goldens reuse.
 
-    A mutant is known by its source, so that what did not change need not be measured again.
+    A mutant is identified by its source, so that an unchanged mutant is not measured again.
     """
 
     def __init__(self, folder: Path, suites: Mapping[str, str]) -> None:
-        """Read what is there; `suites` has the SHA-256 of each operation's goldens.
+        """Reads the file; `suites` has the SHA-256 of each operation's goldens.
 
         Raises:
-            UsageError: if the folder cannot be written or the file is not what is written there.
+            UsageError: if the folder cannot be written, or the file was written by something else.
         """
         self._file, self._suites = writable(folder) / FILE, suites
         self._lock = threading.Lock()
@@ -57,11 +57,11 @@ class Ledger:
         }
 
     def outcome(self, mutant: Mutant) -> Outcome | None:
-        """What became of it, where that is known."""
+        """Returns the outcome of a mutant that is in the file, or None."""
         return self._known.get(mutant.digest)
 
     def add(self, mutant: Mutant, outcome: Outcome) -> None:
-        """Write it at once."""
+        """Writes an outcome at once."""
         line = {
             "suite": self._suites[_operation(mutant.id)],
             "mutant": mutant.digest,
@@ -74,10 +74,10 @@ class Ledger:
 
 
 def read(folder: Path) -> list[Measured]:
-    """All that was measured of each operation with the goldens that its last line names.
+    """Reads the outcomes of each operation with the goldens that its last line names.
 
     Raises:
-        UsageError: if there is no such file, or it is not what is written there.
+        UsageError: if there is no such file, or it was written by something else.
     """
     entries = list(_entries(folder / FILE))
     last = {_operation(str(entry["id"])): entry["suite"] for entry in entries}
@@ -93,7 +93,7 @@ def _operation(mutant: str) -> str:
 
 
 def _entries(file: Path) -> Iterator[dict[str, str | int]]:
-    """The lines, but for one that a killed process did not end."""
+    """Yields the entries of the file, without a last line that a killed process did not end."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         yield from (json.loads(line) for line in lines if line.endswith("\n"))
@@ -102,13 +102,13 @@ def _entries(file: Path) -> Iterator[dict[str, str | int]]:
 
 
 def _measured(entry: dict[str, str | int]) -> Measured:
-    told = {name: entry[name] for name in ("fate", "case", "status", "mistake", "asked")}
-    return Measured(str(entry["id"]), str(entry["kind"]), Outcome(**told))  # type: ignore[arg-type]
+    fields = {name: entry[name] for name in ("fate", "case", "status", "mistake", "asked")}
+    return Measured(str(entry["id"]), str(entry["kind"]), Outcome(**fields))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Counts of mutants by what became of them.
+    """Counts of mutants by fate.
 
     >>> Score(made=10, stillborn=4, killed=3, equivalent=2, survived=1).share
     0.75
@@ -122,12 +122,12 @@ class Score:
 
     @property
     def share(self) -> float:
-        """Of those that answer and answer wrong, the share that the suite sees."""
+        """Returns the share that the suite sees, of the mutants that answer and answer wrong."""
         return self.killed / (self.killed + self.survived or 1)
 
 
 def score(measured: Iterable[Measured]) -> Score:
-    """Counts what became of mutants."""
+    """Counts the fates of mutants."""
     fates = Counter(mutant.outcome.fate for mutant in measured)
     return Score(
         fates.total(),

@@ -1,4 +1,4 @@
-"""Putting the cases to a mutant until one sees it; and what to think of one that none sees."""
+"""Measures a mutant: asks it cases until one fails, and classifies a mutant that fails none."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,21 @@ Examine = Callable[[Check], Verdict]
 Drawn = Callable[[], Sequence[AnyCase]]
 Fate = Literal["stillborn", "killed", "equivalent", "survived"]
 DEVICE = "cpu"
-RANDOM = 1000  # drawn cases on which an equivalent mutant gives the right answers
+# A mutant that is right in so many drawn cases is called equivalent.
+RANDOM = 1000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant.
+    """The outcome of a mutant.
 
     Attributes:
         fate: `stillborn` where it raised on the very first case, `killed` where a later case, or
-            a wrong answer to the first, shows it, `equivalent` where neither the suite nor so many
-            drawn cases do, `survived` where a drawn case does and the suite does not.
+            a wrong answer to the first, shows it, `equivalent` where neither the suite nor many
+            drawn cases show it, `survived` where a drawn case shows it and the suite does not.
         case: the case that shows it.
-        status: with what verdict.
-        mistake: which known mistake it looks like.
+        status: the status of that case.
+        mistake: the known mistake that its answer shows.
         asked: how many cases were asked in all.
     """
 
@@ -43,56 +44,60 @@ class Outcome:
 def right_cases(
     implementation: Implementation, cases: Sequence[AnyCase], examine: Examine
 ) -> list[AnyCase]:
-    """The cases that the implementation itself gives the right answers to."""
-    mine = [case for case in cases if asks(case, implementation)]
-    return [case for case in mine if examine(Check(implementation, case, DEVICE)).status in RIGHT]
+    """Returns the cases that the implementation itself answers rightly."""
+    own_cases = [case for case in cases if asks(case, implementation)]
+    return [
+        case for case in own_cases if examine(Check(implementation, case, DEVICE)).status in RIGHT
+    ]
 
 
 def measure(
     changed: Implementation, cases: Sequence[AnyCase], drawn: Drawn, examine: Examine
 ) -> Outcome:
-    """Ask until a case sees it: first those of the suite, then drawn ones.
+    """Asks cases until one fails: first cases of the suite, then drawn cases.
 
     Args:
         changed: the mutant.
-        cases: of the suite, those that the implementation itself is right in.
-        drawn: makes other cases, that the implementation itself is right in.
+        cases: cases of the suite that the implementation itself answers rightly.
+        drawn: draws other cases that the implementation itself answers rightly.
         examine: asks and judges.
     """
-    seen = _first_failure(changed, cases, examine)
-    if seen is not None:
-        at, status, mistake = seen
-        fate: Fate = "stillborn" if at == 0 and status == "error" else "killed"
-        return Outcome(fate, cases[at].name, status, mistake, at + 1)
+    failure = _first_failure(changed, cases, examine)
+    if failure is not None:
+        index, status, mistake = failure
+        fate: Fate = "stillborn" if index == 0 and status == "error" else "killed"
+        return Outcome(fate, cases[index].name, status, mistake, index + 1)
     others = drawn()
-    found = _first_failure(changed, others, examine)
-    if found is None:
+    drawn_failure = _first_failure(changed, others, examine)
+    if drawn_failure is None:
         return Outcome("equivalent", asked=len(cases) + len(others))
-    at, status, mistake = found
-    return Outcome("survived", others[at].name, status, mistake, len(cases) + at + 1)
+    index, status, mistake = drawn_failure
+    return Outcome("survived", others[index].name, status, mistake, len(cases) + index + 1)
 
 
 def _first_failure(
     changed: Implementation, cases: Sequence[AnyCase], examine: Examine
 ) -> tuple[int, str, str] | None:
-    for at, case in enumerate(cases):
+    for index, case in enumerate(cases):
         verdict = examine(Check(changed, case, DEVICE))
         if verdict.status in NOT_CONFORMING:
-            return at, verdict.status, verdict.mistake or ""
+            return index, verdict.status, verdict.mistake or ""
     return None
 
 
 def draw(
     operation: str, promise: str, framework: str, count: int, number: int = 0
 ) -> list[AnyCase]:
-    """So many different drawn cases that are asked of who promises this.
+    """Draws so many different cases that are asked of implementations with this promise.
 
     >>> len(draw("channel_shuffle", "copy", "numpy", 3))
     3
     """
-    found: dict[AnyCase, None] = {}
-    asked = Implementation(operation, "any", framework, promise, "one_process", None, "", 0)
-    while len(found) < count:
+    cases: dict[AnyCase, None] = {}
+    implementation = Implementation(
+        operation, "any", framework, promise, "one_process", None, "", 0
+    )
+    while len(cases) < count:
 
         @seed(number)
         @settings(
@@ -104,9 +109,9 @@ def draw(
         )
         @given(certified(operation))
         def once(case: AnyCase) -> None:
-            if asks(case, asked):
-                found[case] = None
+            if asks(case, implementation):
+                cases[case] = None
 
         once()
         number += 1
-    return list(found)[:count]
+    return list(cases)[:count]

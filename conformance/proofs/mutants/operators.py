@@ -1,4 +1,4 @@
-"""The mechanical changes: what may become of an expression or a statement, one change at a time."""
+"""The mechanical changes of an expression or a statement, one change at a time."""
 
 import ast
 from collections.abc import Collection, Iterator, Sequence
@@ -31,11 +31,11 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 
 
 def expressions(node: ast.expr, modules: Collection[str] = ()) -> Iterator[Replaced]:
-    """Every change of one expression, by its kind.
+    """Yields every change of an expression, by its kind.
 
     Args:
         node: the expression.
-        modules: names that stand for modules, in the place of which no value can stand.
+        modules: names of modules, which no value can replace.
 
     >>> [(kind, ast.unparse(new)) for kind, new in expressions(ast.parse("n // g").body[0].value)]
     [('factor', 'n * g'), ('order', 'g // n')]
@@ -76,9 +76,9 @@ def _calls(node: ast.Call, modules: Collection[str]) -> Iterator[Replaced]:
     if len(plain) == len(node.args):
         for swapped in _swapped(node.args):
             yield "order", ast.Call(node.func, swapped, node.keywords)
-    for left_out in node.keywords:
-        kept = [keyword for keyword in node.keywords if keyword is not left_out]
-        yield "omitted step", ast.Call(node.func, node.args, kept)
+    for omitted in node.keywords:
+        remaining = [keyword for keyword in node.keywords if keyword is not omitted]
+        yield "omitted step", ast.Call(node.func, node.args, remaining)
     if isinstance(node.func, ast.Attribute) and not _is_module(node.func.value, modules):
         yield "omitted step", node.func.value
     if plain:
@@ -90,24 +90,25 @@ def _is_module(node: ast.expr, modules: Collection[str]) -> bool:
 
 
 def _swapped(items: Sequence[ast.expr]) -> Iterator[list[ast.expr]]:
-    """Every two neighbours exchanged that are not the same."""
+    """Yields the items with two neighbours exchanged, where these differ."""
     for i in range(len(items) - 1):
         if ast.dump(items[i]) != ast.dump(items[i + 1]):
             yield [*items[:i], items[i + 1], items[i], *items[i + 2 :]]
 
 
 def statements(node: ast.stmt, conditions: Sequence[str]) -> Iterator[Rewritten]:
-    r"""Every change of one statement, by its kind.
+    r"""Yields every change of a statement, by its kind.
 
     Args:
         node: the statement.
-        conditions: expressions under which alone a step may be taken, as source.
+        conditions: the source of conditions under which alone a mutant takes the step.
 
     >>> [ast.unparse(new[0]) for _, new in statements(ast.parse("x /= n").body[0], ["n > 2"])]
     ['pass', 'if n > 2:\n    x /= n', 'x *= n']
     """
     match node:
-        case ast.Expr(value=ast.Constant()):  # a docstring
+        case ast.Expr(value=ast.Constant()):
+            # This is a docstring.
             return
         case ast.Expr() | ast.AugAssign():
             yield "omitted step", [ast.Pass()]
@@ -135,6 +136,6 @@ def _only_if(condition: str, node: ast.stmt) -> ast.If:
 
 
 def guards(conditions: Sequence[str], instead: str) -> Iterator[Rewritten]:
-    """What may stand before everything else: another way out, on a condition."""
+    """Yields early returns on a condition, to stand before all other statements."""
     for condition in conditions:
         yield "on a condition", ast.parse(f"if {condition}:\n    return {instead}").body

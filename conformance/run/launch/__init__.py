@@ -1,8 +1,8 @@
-"""A run on several machines, joined by whoever launched it: torchrun, or `jax.distributed`.
+"""A run on several machines, joined by their launcher: torchrun, or `jax.distributed`.
 
-There is no launcher here. Every process of the launch makes the same plan from the same arguments;
-rank 0 judges, writes the results, and leads; the others answer. Whoever dies cuts the run short,
-and what was finished stays on disk.
+This room launches no process. Every process of the launch makes the same plan from the same
+arguments; rank 0 leads, judges and writes the results; the other ranks answer. A process that dies
+cuts the run short, and finished checks stay on disk.
 """
 
 import os
@@ -15,7 +15,7 @@ __all__ = ["CutShortError", "left"]
 
 
 def left(status: int) -> NoReturn:
-    """End this process at once: what else would run now may wait for processes that are gone."""
+    """Ends this process at once: exit handlers might wait for processes that are gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

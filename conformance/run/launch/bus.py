@@ -1,4 +1,4 @@
-"""What the processes of a launch tell each other, through the store that its engine keeps."""
+"""Messages between the processes of a launch, through the store that its engine keeps."""
 
 import os
 import pickle
@@ -9,34 +9,35 @@ from typing import Any, Protocol
 
 from conformance.run.launch.sharing import CutShortError
 
-# A process tells twice a second that it lives. One that computes tells it too: a thread does.
+# A thread of each process gives a sign of life twice a second, also while the process computes.
 _BEAT = 0.5
-SILENCE = 15.0  # seconds without a sign after which a process is taken to be gone
+# After so many seconds without a sign, a process is taken to be gone.
+SILENCE = 15.0
 _NAP = 0.01
 
 
 class Store(Protocol):
-    """What every engine has: values by key, which all processes see. Once gone: RuntimeError."""
+    """A store of values by key, which all processes see; it raises RuntimeError once it is gone."""
 
     def set(self, key: str, value: Any) -> None:
-        """Leave bytes."""
+        """Stores bytes."""
 
     def get(self, key: str) -> Any:
-        """The bytes of a key that is there."""
+        """Returns the bytes of a key that exists."""
 
     def check(self, keys: list[str]) -> bool:
-        """Whether all of these are there."""
+        """Says whether all of these keys exist."""
 
 
 class Bus:
     """Messages by key, and the signs of life of every rank."""
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
-        """Give the first signs.
+        """Starts to give signs of life.
 
         Args:
-            store: of the launch.
-            rank: of this process.
+            store: the store of the launch.
+            rank: the rank of this process.
             size: how many processes there are.
         """
         self.rank, self.size, self._store = rank, size, store
@@ -46,20 +47,20 @@ class Bus:
         threading.Thread(target=self._live, name="signs-of-life", daemon=True).start()
 
     def put(self, key: str, value: Any) -> None:
-        """Leave a message, anything that pickles."""
+        """Stores a message, which may be anything that pickles."""
         self._safely(self._store.set, key, pickle.dumps(value, protocol=5))
 
     def is_there(self, keys: Iterable[str]) -> bool:
-        """Whether all of these messages have been left."""
+        """Says whether all of these messages have been stored."""
         return bool(self._safely(self._store.check, list(keys)))
 
     def take(self, key: str, sender: int, until: Callable[[], bool] = lambda: False) -> Any:
-        """Wait for a message, as long as its sender lives.
+        """Waits for a message, as long as its sender lives.
 
         Args:
-            key: its key.
-            sender: the rank that leaves it.
-            until: what ends the waiting early; the message is None then.
+            key: the message's key.
+            sender: the rank that stores it.
+            until: says when to stop waiting; the message is None then.
 
         Raises:
             CutShortError: if the sender gives no sign of life any more, or the store is gone.
@@ -72,10 +73,10 @@ class Bus:
         return pickle.loads(self._safely(self._store.get, key))
 
     def look_after(self, ranks: Iterable[int]) -> None:
-        """Look whether these live.
+        """Checks that these ranks live.
 
         Raises:
-            CutShortError: naming one that has been silent for too long.
+            CutShortError: names a rank that has been silent for too long.
         """
         now = time.monotonic()
         for rank in ranks:
@@ -90,18 +91,20 @@ class Bus:
                 raise CutShortError(f"rank {rank} has given no sign of life for {SILENCE:.0f} s")
 
     def leave(self) -> None:
-        """Give no more signs of life."""
+        """Stops the signs of life."""
         self._over.set()
 
     def _live(self) -> None:
         beats = 0
         while not self._over.wait(_BEAT):
-            if os.getppid() != self._parent:  # the agent of this machine was killed
+            if os.getppid() != self._parent:
+                # The agent of this machine was killed.
                 os._exit(3)
             beats += 1
             try:
                 self._store.set(f"lives/{self.rank}", str(beats))
-            except RuntimeError:  # the thread that asks finds the store gone too, and says so
+            except RuntimeError:
+                # The thread that asks also notices that the store is gone, and reports it.
                 return
 
     def _safely(self, function: Callable[..., Any], *arguments: Any) -> Any:

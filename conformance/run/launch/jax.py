@@ -1,4 +1,4 @@
-"""The processes that a JAX launch started: by a cluster that JAX knows, or one by one."""
+"""The processes of a JAX launch: started by a cluster that JAX knows, or one by one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ _HOW = (
 
 @dataclass(frozen=True)
 class JaxLaunch:
-    """One process of the launch.
+    """A process of the launch.
 
     Attributes:
-        rank: of this process.
+        rank: the rank of this process.
         size: how many processes there are.
         devices: how many CPU devices each process has.
-        host: this machine, as the others reach it.
+        host: this machine, as the other machines reach it.
     """
 
     rank: int
@@ -37,12 +37,12 @@ class JaxLaunch:
     engine: str = "jax.distributed"
 
     def takes_part(self, check: Check) -> int:
-        """All of them: a program of JAX runs everywhere."""
+        """Returns the number of all processes: a program of JAX runs in each."""
         del check
         return self.size
 
     def joined(self, generation: int, bus: Bus, environment: Mapping[str, str]) -> World:
-        """A process that computes, in a cluster beside the launch's, which outlives it."""
+        """Starts a process that computes, in a cluster of its own that the launch outlives."""
         key = f"coordinator/{generation}"
         if self.rank == 0:
             bus.put(key, free_address(self.host))
@@ -57,20 +57,21 @@ def joined(
     process: int | None,
     devices: int,
 ) -> Joined:
-    """Join the launch, by `jax.distributed.initialize`.
+    """Joins the launch, by `jax.distributed.initialize`.
 
     Args:
-        plan: of which it is asked what takes several processes.
-        coordinator: host:port of process 0; None, as the next two, where JAX knows its cluster.
-        processes: how many there are.
-        process: which of them this is.
-        devices: how many CPU devices each process is to have.
+        plan: the plan, of which the checks for several processes are asked.
+        coordinator: host:port of process 0; this and the next two are None where JAX knows its
+            cluster.
+        processes: how many processes there are.
+        process: the number of this process.
+        devices: how many CPU devices each process gets.
 
     Raises:
-        UsageError: if there is nothing to join, or it cannot be joined, and how it would be.
+        UsageError: if there is no launch, or it cannot be joined; the message says how to join.
     """
-    given = (coordinator, processes, process)
-    if any(one is None for one in given) and any(one is not None for one in given):
+    options = (coordinator, processes, process)
+    if any(option is None for option in options) and any(option is not None for option in options):
         raise UsageError(f"worker --jax: of three options some are missing; {_HOW}")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise UsageError(f"worker --jax: process {process} of {processes}; 0 to N - 1 is meant")
@@ -86,10 +87,10 @@ def joined(
 
 
 def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
-    """The checks of a plan that take several JAX processes, and which of them do not fit.
+    """Returns the checks of a plan that take several JAX processes, and which do not fit.
 
     Raises:
-        UsageError: if none takes several.
+        UsageError: if no check takes several processes.
     """
 
     def takes_processes(check: Check) -> bool:
@@ -101,20 +102,20 @@ def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:
     def refusal(check: Check) -> str:
         question = check.case.question
         if question.kind == "average":
-            everywhere = launch.size * launch.devices
-            if question.world_size != everywhere:
+            all_devices = launch.size * launch.devices
+            if question.world_size != all_devices:
                 return (
-                    f"{question.world_size} devices are asked for, all {everywhere} of this "
+                    f"{question.world_size} devices are asked for, all {all_devices} of this "
                     "launch take part"
                 )
             if check.implementation.spans == "process":
                 return 'its devices are those of one process (it is declared spans="process")'
             return ""
-        wanted = (question.ranks, devices_of(question))
-        if wanted == (launch.size, launch.devices):
+        needed = (question.ranks, devices_of(question))
+        if needed == (launch.size, launch.devices):
             return ""
         return (
-            f"{wanted[0]} processes with {wanted[1]} devices each are asked for, this launch has "
+            f"{needed[0]} processes with {needed[1]} devices each are asked for, this launch has "
             f"{launch.size} with {launch.devices}"
         )
 

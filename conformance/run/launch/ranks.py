@@ -1,4 +1,4 @@
-"""The ranks of a launch, asked together: rank 0 leads, judges and writes."""
+"""The ranks of a launch, which are asked together: rank 0 leads, judges and writes."""
 
 import threading
 import time
@@ -23,64 +23,66 @@ from conformance.run.runner import header_of
 from conformance.subjects import ask as ask_here
 from conformance.subjects import solve
 
-_GRACE = 1.0  # for a rank whose peer failed: most of them wait for it, and would never end
-_GRACE_TO_ARRIVE = 60.0  # beyond the timeout of a check, for a rank that starts anew
+# A rank whose peer failed gets so many seconds: most ranks wait for the peer, and would never end.
+_GRACE = 1.0
+# A rank that starts anew gets so many seconds beyond the timeout of a check.
+_GRACE_TO_ARRIVE = 60.0
 _NAP = 0.01
 
 
 class Watcher(Protocol):
-    """Whoever follows a run."""
+    """An observer of a run."""
 
     def start(self, header: Mapping[str, Any]) -> None:
-        """The checks begin."""
+        """Takes the header when the checks begin."""
 
     def record(self, record: Record) -> None:
-        """One check has ended."""
+        """Takes the record of a check that has ended."""
 
 
 class Launch(Protocol):
-    """One process of a launch, as its engine has it."""
+    """A process of a launch, as its engine describes it."""
 
     @property
     def engine(self) -> str:
-        """What started it."""
+        """Returns the name of the launcher."""
 
     @property
     def rank(self) -> int:
-        """Which of the processes this is."""
+        """Returns the rank of this process."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Returns how many processes there are."""
 
     def takes_part(self, check: Check) -> int:
-        """How many ranks a check is asked of: the first ones."""
+        """Returns how many ranks a check is asked of: the first ranks."""
 
     def joined(self, generation: int, bus: Bus, environment: Mapping[str, str]) -> World:
-        """A world of this rank, which meets those of the other ranks; with as few as one task.
+        """Makes a world of this rank, which joins the worlds of the other ranks.
 
         Args:
-            generation: how often they met before.
-            bus: where rank 0 may say where to meet.
-            environment: environment variables to set in it.
+            generation: how often the ranks joined before.
+            bus: the messages, by which rank 0 may send an address.
+            environment: environment variables to set in the world.
         """
 
 
 @dataclass(frozen=True)
 class Stood:
-    """An answer, and how many collectives were begun for it: the same number on every rank."""
+    """An answer, and how many collectives the rank began, which must be equal on every rank."""
 
     answer: Outcome
     collectives: int = 0
 
 
 def ask(payload: Ask[Any], rank: Rank) -> Stood:
-    """What a rank does: answer, and say where it stands."""
+    """Answers as a rank, and counts the rank's collectives."""
     return Stood(ask_here(payload, rank), _collectives(rank))
 
 
 def stand(payload: None, rank: Rank) -> Stood:
-    """What a rank does that a check has no use for: be there."""
+    """Takes part as a rank that the check does not need."""
     del payload
     return Stood(Answer({}), _collectives(rank))
 
@@ -91,7 +93,7 @@ def _collectives(rank: Rank) -> int:
 
 @dataclass(frozen=True)
 class Joined:
-    """A launch that this process is part of, and what it is for."""
+    """A launch that this process is part of, with its store and its checks."""
 
     launch: Launch
     store: Store
@@ -105,14 +107,14 @@ def run(
     say: Callable[[str], None],
     watch: Watcher,
 ) -> Run | None:
-    """Ask everything that fits; every rank of the launch calls this.
+    """Asks every check that fits; every rank of the launch calls this function.
 
     Args:
-        joined: which rank this is, and the checks.
+        joined: this rank's launch, and the checks.
         folder: the report folder; rank 0 alone writes there, and nothing anywhere else.
         timeout: seconds for one check.
-        say: for a line to the user; rank 0 alone says anything.
-        watch: what rank 0 tells of the header, and of each check as it ends.
+        say: prints a line to the user, on rank 0 alone.
+        watch: gets the header, and each check as it ends, on rank 0 alone.
 
     Returns:
         The run, whose footer is None where it was cut short; None in ranks other than 0.
@@ -169,7 +171,7 @@ def _lead(
 
 
 class _Ranks:
-    """This process among the others: a world of one rank, and what it hears of its peers."""
+    """This process among its peers: a world of one rank, and messages from the other ranks."""
 
     def __init__(
         self, launch: Launch, sharing: Sharing, bus: Bus, timeout: float, folder: Path
@@ -183,15 +185,15 @@ class _Ranks:
         self._asked = [c for c in sharing.plan.checks if c.id not in sharing.refused]
 
     def agree(self) -> None:
-        """Rank 0 looks whether all ranks have the same plan and goldens.
+        """Checks, on rank 0, that all ranks have the same plan and goldens.
 
         Raises:
-            UsageError: naming a rank that has not.
+            UsageError: names a rank that has not.
         """
-        mine = self._identity()
+        own = self._identity()
         for rank in range(1, self.launch.size):
-            theirs = self._bus.take(f"plan/{rank}", rank)
-            if theirs != mine:
+            other = self._bus.take(f"plan/{rank}", rank)
+            if other != own:
                 self._bus.put("start", False)
                 raise UsageError(
                     f"worker: rank {rank} has other checks or goldens than rank 0; the same "
@@ -200,7 +202,7 @@ class _Ranks:
         self._bus.put("start", True)
 
     def answer(self) -> None:
-        """Be a rank other than 0."""
+        """Answers as a rank other than 0."""
         self._bus.put(f"plan/{self.launch.rank}", self._identity())
         if not self._bus.take("start", 0):
             return
@@ -209,7 +211,8 @@ class _Ranks:
                 continue
             if self.launch.rank < self.launch.takes_part(check):
                 self._bus.put(f"outcome/{number}/{self.launch.rank}", self._ask(number, check))
-            elif self._world is None:  # whoever meets, all ranks are there
+            elif self._world is None:
+                # A new group needs all ranks, also those that the check does not ask.
                 self._run(number, Task(f"{__name__}:stand", None, self.launch.size))
             self._follow(self._bus.take(f"next/{number}", 0))
         self._bus.put(f"bye/{self.launch.rank}", True)
@@ -218,8 +221,8 @@ class _Ranks:
         """Leads as rank 0, and yields every check with its verdict and its seconds, as they end.
 
         Args:
-            examiner: what prepares and judges; rank 0 knows which devices are missing, and says for
-                all whether a check is asked.
+            examiner: prepares and judges; rank 0 knows which devices are missing, and decides for
+                all ranks whether a check is asked.
         """
         numbers = {check.id: number for number, check in enumerate(self._asked)}
         for check in self._sharing.plan.checks:
@@ -241,11 +244,12 @@ class _Ranks:
             self._follow(is_sound)
             outcomes = [reply.answer if isinstance(reply, Stood) else reply for reply in replies]
             yield check, examiner.judge(prepared, outcomes), seconds
-        for rank in range(1, self.launch.size):  # the store may be this machine's: the last to go
+        for rank in range(1, self.launch.size):
+            # The store may live on this machine, which therefore must leave last.
             self._bus.take(f"bye/{rank}", rank)
 
     def _of_others(self, number: int, ranks: int) -> list[Any]:
-        """What the other ranks of a check gave."""
+        """Returns the outcomes of the other ranks of a check."""
         late = time.monotonic() + self._timeout + _GRACE_TO_ARRIVE
 
         def is_late() -> bool:
@@ -258,7 +262,7 @@ class _Ranks:
         ]
 
     def close(self) -> None:
-        """End this rank's process."""
+        """Ends this rank's process."""
         if self._world is not None:
             self._world.close()
             self._world = None
@@ -268,13 +272,13 @@ class _Ranks:
         return plan.digest, plan.goldens.sha256, self._timeout
 
     def _follow(self, is_sound: bool) -> None:
-        """After anything abnormal all ranks meet anew."""
+        """Makes all ranks join anew after anything abnormal."""
         if not is_sound:
             self.close()
             self._generation += 1
 
     def _ask(self, number: int, check: Check) -> Any:
-        """What this rank gives to a check."""
+        """Returns this rank's outcome of a check."""
         if reason := refused_by_version(check):
             return Declined("unsupported", reason)
         golden = self._sharing.plan.goldens.of(check.case)
@@ -283,14 +287,14 @@ class _Ranks:
         return self._run(number, Task(f"{__name__}:ask", payload, self.launch.takes_part(check)))
 
     def _run(self, number: int, task: Task) -> Any:
-        """What this rank's process gives; once a peer has failed, it has not long to go on."""
+        """Returns the outcome of this rank's process, which ends soon once a peer has failed."""
         world = self._world
         if world is None:
             world = self.launch.joined(self._generation, self._bus, self._environment)
             self._world = world
-        given: list[Any] = []
+        outcomes: list[Any] = []
         thread = threading.Thread(
-            target=lambda: given.extend(world.run(task, self._timeout)), daemon=True
+            target=lambda: outcomes.extend(world.run(task, self._timeout)), daemon=True
         )
         thread.start()
         peers = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
@@ -304,7 +308,7 @@ class _Ranks:
                 world.close()
                 thread.join()
             self._bus.look_after(peers)
-        outcome = given[0] if given else Fate("crash", "the world ended without a word")
+        outcome = outcomes[0] if outcomes else Fate("crash", "the world ended without a word")
         if ended_early and isinstance(outcome, Fate):
             outcome = Fate("timeout", "was ended, since another rank had failed")
         elif isinstance(outcome, Raised | Fate) and task.ranks > 1:
@@ -312,10 +316,10 @@ class _Ranks:
         return outcome
 
 
-def _is_sound(told: Sequence[Any]) -> bool:
-    """Whether nothing differs between the ranks; one that works alone survives an exception."""
-    if any(isinstance(one, Fate) for one in told):
+def _is_sound(replies: Sequence[Any]) -> bool:
+    """Says whether the ranks are still in step; a single rank survives an exception."""
+    if any(isinstance(reply, Fate) for reply in replies):
         return False
-    if len(told) > 1 and any(isinstance(one, Raised) for one in told):
+    if len(replies) > 1 and any(isinstance(reply, Raised) for reply in replies):
         return False
-    return len({one.collectives for one in told if isinstance(one, Stood)}) <= 1
+    return len({reply.collectives for reply in replies if isinstance(reply, Stood)}) <= 1

@@ -1,4 +1,4 @@
-"""What a launch can be asked: which checks fit its ranks, and which do not."""
+"""The checks that fit the ranks of a launch, and the checks that do not."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +9,16 @@ from conformance.run.plan import Plan
 
 
 class CutShortError(Exception):
-    """Another process of the launch ended; the message says which, and how that was seen."""
+    """Another process of the launch ended; the message says which, and how that was noticed."""
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How a plan is shared out: what is asked of all, and what does not fit, with the reasons.
+    """A plan for a launch: the checks for all ranks, and why some do not fit.
 
     Attributes:
-        plan: the checks that this launch is for, in their order.
-        refused: why some of them cannot be asked here, by check id.
+        plan: the checks for a launch, in their order.
+        refused: the reasons why some checks do not fit this launch, by check id.
         left_out: how many checks of the patterns are not for a launch at all.
     """
 
@@ -33,13 +33,13 @@ def shared(
     refusal: Callable[[Check], str],
     whose: str,
 ) -> Sharing:
-    """Divide a plan.
+    """Divides a plan into checks for a launch and other checks.
 
     Args:
-        plan: what the patterns mean.
-        is_for_launches: whether a check needs several processes.
-        refusal: why a check does not fit this launch; empty where it does.
-        whose: of which implementations such checks are, for the error.
+        plan: the checks of the patterns.
+        is_for_launches: says whether a check needs several processes.
+        refusal: returns why a check does not fit this launch, or an empty text.
+        whose: names the implementations of such checks, for the error.
 
     Raises:
         UsageError: if no check is for a launch.
@@ -54,9 +54,9 @@ def shared(
 
 
 def in_words(sharing: Sharing, where: str) -> Sequence[str]:
-    """What a run says before it begins: how many checks are asked, and how many are not."""
-    asked = len(sharing.plan.checks) - len(sharing.refused)
-    lines = [f"{where}: {asked} checks fit and are asked"]
+    """Returns the lines that a run begins with: how many checks are asked, and how many are not."""
+    count = len(sharing.plan.checks) - len(sharing.refused)
+    lines = [f"{where}: {count} checks fit and are asked"]
     if sharing.refused:
         lines.append(f"{len(sharing.refused)} do not fit, and are unsupported here")
     if sharing.left_out:

@@ -8,14 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 _NAMES = "conformance"
-_JOINING = 300  # seconds, for machines that do not start together
+# Machines may not start together, so joining may take so many seconds.
+_JOINING = 300
 
 
 def of_torchrun() -> Any:
-    """The store that torchrun names in the environment.
+    """Joins the store that torchrun names in the environment.
 
     Raises:
-        RuntimeError, ValueError: if it cannot be reached in time.
+        RuntimeError, ValueError: if the store cannot be reached in time.
     """
     import torch.distributed as dist
 
@@ -25,7 +26,7 @@ def of_torchrun() -> Any:
 
 @dataclass(frozen=True)
 class JaxCluster:
-    """What `jax.distributed` says of a launch: which process this is, and where process 0 is."""
+    """A launch by `jax.distributed`: the number of this process, and the host of process 0."""
 
     process: int
     processes: int
@@ -34,12 +35,13 @@ class JaxCluster:
 
 
 def of_jax(coordinator: str | None, processes: int | None, process: int | None) -> JaxCluster:
-    """Join the launch by `jax.distributed.initialize`; no device is looked at.
+    """Joins the launch by `jax.distributed.initialize`, without looking for devices.
 
     Args:
-        coordinator: host:port of process 0; None, as the next two, where JAX knows its cluster.
-        processes: how many there are.
-        process: which of them this is.
+        coordinator: host:port of process 0; this and the next two are None where JAX knows its
+            cluster.
+        processes: how many processes there are.
+        process: the number of this process.
 
     Raises:
         ImportError: if JAX is not installed.
@@ -61,28 +63,30 @@ def of_jax(coordinator: str | None, processes: int | None, process: int | None) 
 class KeyValues:
     """The store of JAX's coordination service.
 
-    JAX has no public name for it; what is used here is what its checkpointing libraries use.
+    JAX has no public name for it; this class uses the same private names as JAX's checkpointing
+    libraries.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     def set(self, key: str, value: bytes | str) -> None:
-        """Leave bytes, in the place of others."""
+        """Stores bytes, in the place of earlier bytes."""
         raw = value.encode() if isinstance(value, str) else value
         self._client.key_value_set_bytes(f"{_NAMES}/{key}", raw, allow_overwrite=True)
 
     def get(self, key: str) -> bytes:
-        """The bytes of a key that is there."""
+        """Returns the bytes of a key that exists."""
         raw: bytes = self._client.key_value_try_get_bytes(f"{_NAMES}/{key}")
         return raw
 
     def check(self, keys: list[str]) -> bool:
-        """Whether all of these are there."""
+        """Says whether all of these keys exist."""
         try:
             for key in keys:
                 self.get(key)
-        except RuntimeError as error:  # JaxRuntimeError is one
+        except RuntimeError as error:
+            # JaxRuntimeError is a RuntimeError.
             if "NOT_FOUND" in str(error):
                 return False
             raise

@@ -18,7 +18,7 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class TorchLaunch:
-    """What torchrun says in the environment of each process."""
+    """A process of torchrun, as its environment describes it."""
 
     rank: int
     size: int
@@ -28,10 +28,10 @@ class TorchLaunch:
 
     @classmethod
     def here(cls, environment: Mapping[str, str] = os.environ) -> "TorchLaunch":
-        """The launch that this process is of.
+        """Reads the launch of this process.
 
         Raises:
-            UsageError: if it is of none, and how it would be.
+            UsageError: if this process is of no launch; the message says how to start one.
         """
         missing = [name for name in _NEEDED if name not in environment]
         if missing:
@@ -48,11 +48,11 @@ class TorchLaunch:
         return cls(int(values["RANK"]), int(values["WORLD_SIZE"]), f"{host}:{port}")
 
     def takes_part(self, check: Check) -> int:
-        """W of them."""
+        """Returns W of the question."""
         return check.ranks
 
     def joined(self, generation: int, bus: Bus, environment: Mapping[str, str]) -> World:
-        """A rank of a gloo group over the launch's own store."""
+        """Makes a rank of a gloo group over the launch's own store."""
         del bus
         key = f"conformance/ranks/{generation}"
         groups = sorted({*self.sizes, self.size})
@@ -61,16 +61,16 @@ class TorchLaunch:
 
 
 def joined(plan: Plan) -> Joined:
-    """This process's launch, for what of a plan needs ranks.
+    """Joins this process's launch, for the checks of a plan that need ranks.
 
     Raises:
-        UsageError: if there is no launch, or nothing needs ranks.
+        UsageError: if there is no launch, or no check needs ranks.
         CutShortError: if the launch cannot be joined.
     """
     launch = TorchLaunch.here()
     sharing = sharing_of(plan, launch.size)
-    asked = {check.ranks for check in sharing.plan.checks if check.id not in sharing.refused}
-    launch = replace(launch, sizes=tuple(sorted(asked)))
+    sizes = {check.ranks for check in sharing.plan.checks if check.id not in sharing.refused}
+    launch = replace(launch, sizes=tuple(sorted(sizes)))
     try:
         return Joined(launch, stores.of_torchrun(), sharing)
     except (RuntimeError, ValueError) as error:
@@ -79,10 +79,10 @@ def joined(plan: Plan) -> Joined:
 
 
 def sharing_of(plan: Plan, size: int) -> Sharing:
-    """The checks of a plan that need ranks, and which of them this launch has too few for.
+    """Returns the checks of a plan that need ranks, and which need more than this launch has.
 
     Raises:
-        UsageError: if none needs ranks.
+        UsageError: if no check needs ranks.
     """
 
     def refusal(check: Check) -> str:
