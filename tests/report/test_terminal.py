@@ -232,7 +232,7 @@ def test_the_table_fits_80_columns_where_devices_have_long_names():
         for name in ("torch_module", "jax_jit")
         for device in ("cpu", "cuda:15")
         for status in ("exact", "within-bound", "known", "fail", "not-exercised")
-        for _ in range(2000)
+        for _ in range(200)
     ]
     table = shown(records, {}, width=80).split("\n\n")[1]
     assert "channel_shuffle torch@cuda:15" in table
