@@ -17,7 +17,7 @@ from conformance.gradient_mean.diagnosis import wrong_answers
 from conformance.gradient_mean.parts import Parts
 from conformance.gradient_mean.verdict import is_right, promised
 from conformance.proofs.kill_matrix import Kill
-from conformance.report.page.told import is_spectrometer
+from conformance.report.page.described import is_spectrometer
 from conformance.subjects import all_cases, solve
 
 # Where there is a picture: the first of these that names the mistake is shown.

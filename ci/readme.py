@@ -23,13 +23,13 @@ from conformance.core.clauses import read as read_clauses
 from conformance.proofs.mutants import ledger
 from conformance.proofs.mutants import printed as mutated
 from conformance.report import averages, terminal
+from conformance.report.summary import summarize
 from conformance.run.results import read
 from conformance.subjects import all_cases
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GPU_LINES = ROOT / "ci" / "gpu_lines.toml"
-ROWS = 6  # of each operation in the table of a run
 FAILURE = (
     "conformance run --adapter examples/wrong_shuffle.py "
     "channel_shuffle/wrong_inverse:identity-probe-f32-c12-g3"
@@ -74,10 +74,9 @@ def _said(call: str) -> list[str]:
 def failure() -> str:
     """What the deliberately wrong adapter gets to read."""
     said = _said(f"{FAILURE} --report build/readme")
-    lines = [line for line in said if "does not conform" in line or ":" in line]
-    start = next(i for i, line in enumerate(lines) if line.endswith("does not conform"))
-    told = "\n".join(line for line in lines[start : start + 3])
-    return f"```\n$ {FAILURE}\n{told}\n```"
+    start = next(i for i, line in enumerate(said) if line.endswith("does not conform"))
+    block = "\n".join(said[start : said.index("", start)])
+    return f"```\n$ {FAILURE}\n{block}\n```"
 
 
 def port() -> str:
@@ -116,17 +115,10 @@ def who_averages_what(results: Path) -> str:
 
 
 def run(results: Path) -> str:
-    """The table of a run, of which the first rows of each operation, and how it ends."""
-    finished = read(results)
+    """Returns what a run prints at its end."""
     stream = io.StringIO()
-    terminal.show(finished, Console(file=stream))
-    head, *rows = stream.getvalue().split("\n\n")[0].splitlines()
-    table = [head]
-    for operation in dict.fromkeys(row.partition("/")[0] for row in rows):
-        mine = [row for row in rows if row.startswith(f"{operation}/")]
-        table += [*mine[:ROWS], f"… and {len(mine) - ROWS} more"]
-    ending = stream.getvalue().splitlines()[-1]
-    return "\n".join(["```", "$ bash ci/run conformance", *table, "…", ending, "```"])
+    terminal.show(summarize(read(results)), Console(file=stream))
+    return f"```\n$ bash ci/run conformance\n{stream.getvalue()}```"
 
 
 def mutants(folder: Path) -> str:

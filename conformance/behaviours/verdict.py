@@ -1,6 +1,7 @@
 """The verdict on the behaviour of a framework's own class."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from conformance.core.checks import Check
 from conformance.core.comparison import difference, sha256_of_answer
@@ -17,5 +18,7 @@ def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
         differs = difference(answer.arrays, golden.answers)
         if differs is not None:
             where = f"rank {rank}: " if len(answers) > 1 else ""
-            return Verdict("fail", where + differs.words, answer=digest, evidence=Evidence(differs))
+            words = where + differs.words
+            evidence = Evidence(replace(differs, words=words))
+            return Verdict("fail", words, answer=digest, evidence=evidence)
     return Verdict("exact", answer=digest)

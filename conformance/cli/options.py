@@ -1,4 +1,4 @@
-"""Options that several commands take, and what several commands do at their end."""
+"""The options that several commands take, and what several commands do at their end."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -32,11 +32,15 @@ adapters_option = click.option(
     help="Code from outside that uses @conformance.implementation; may be given several times.",
 )
 report_option = click.option("--report", "folder", default=_DIR, metavar="DIR", show_default=True)
+everything_option = click.option(
+    "--all", "everything", is_flag=True,
+    help="Print a row for each implementation and reason, and all failures.",
+)  # fmt: skip
 jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 
 
 def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The seconds of one check, with this many where none are told."""
+    """Returns the option of the seconds that one check may take, with this default."""
     return click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -47,24 +51,26 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
     )
 
 
-def shown(run: "Run", folder: Path) -> Path | None:
-    """Put what is made of a run beside its results, print it and where it is; the page, if any."""
+def shown(run: "Run", folder: Path, *, everything: bool = False) -> Path | None:
+    """Writes the reports of a run beside its results, prints it, and returns the page, if any."""
     from conformance.report import forms, terminal
+    from conformance.report.summary import summarize
     from conformance.run.results import FILE
 
-    page = forms.write(run, folder)
-    terminal.show(run, Console())
+    summary = summarize(run)
+    page = forms.write(summary, folder)
+    terminal.show(summary, Console(), everything=everything)
     click.echo(f"{folder / FILE}")
     click.echo(page or "no page: Jinja2 makes it: pip install 'conformance[report]'")
     return page
 
 
 def say(line: str) -> None:
-    """Tell of progress, which is not what was asked for."""
+    """Prints progress, on stderr: it is not what was asked for."""
     click.echo(line, err=True)
 
 
 def need_hypothesis() -> None:
-    """Raise UsageError where it is not installed."""
+    """Raises UsageError where Hypothesis is not installed."""
     if find_spec("hypothesis") is None:
         raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'")

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
-from conformance.cli.options import shown
+from conformance.cli.options import everything_option, shown
 
 
 @click.command()
 @click.argument("files", metavar="RESULTS.jsonl…", nargs=-1, required=True, type=Path)
 @click.option("--to", "folder", metavar="DIR", required=True, help="Where the report goes.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
-def report(files: tuple[Path, ...], folder: str, *, opens: bool) -> None:
+@everything_option
+def report(files: tuple[Path, ...], folder: str, *, opens: bool, everything: bool) -> None:
     """Merge runs of several devices, versions and shards, and report on all of them.
 
     \b
@@ -31,7 +32,7 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool) -> None:
 
     merged = merging.merge(files)
     merging.write(merged, Path(folder))
-    page = shown(merged, Path(folder))
+    page = shown(merged, Path(folder), everything=everything)
     if opens and page is not None:
         click.launch(str(page.absolute()))
     if merged.footer is None:
@@ -58,9 +59,9 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
     from conformance.core.console import visible
     from conformance.report import changes
 
-    found = changes.changes(before, after)
-    for line in changes.lines(found, everything=everything):
+    changed = changes.changes(before, after)
+    for line in changes.lines(changed, everything=everything):
         click.echo(visible(line))
-    if found.is_worse:
+    if changed.is_worse:
         sys.exit(1)
-    sys.exit(0 if found.is_whole else 3)
+    sys.exit(0 if changed.is_whole else 3)

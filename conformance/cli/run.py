@@ -10,6 +10,7 @@ from rich.console import Console
 from conformance.cli.options import (
     adapters_option,
     devices_option,
+    everything_option,
     jobs_option,
     need_hypothesis,
     report_option,
@@ -28,6 +29,7 @@ from conformance.core.outcomes import UsageError
 @jobs_option
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the checks.")
 @timeout_option(120.0)
+@everything_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
 @click.option(
     "--case", "cases", metavar="FILE.json|JSON", multiple=True,
@@ -44,6 +46,7 @@ def run(
     timeout: float,
     *,
     fail_fast: bool,
+    everything: bool,
 ) -> None:
     """Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
@@ -57,7 +60,7 @@ def run(
     from conformance.run.plan import make_plan
 
     plan = make_plan(patterns, devices, adapters, shard, cases)
-    with Watch(Console(stderr=True)) as watch:
+    with Watch(Console(stderr=True), plan.checks) as watch:
         finished = runner.run(
             plan,
             Path(folder),
@@ -67,7 +70,7 @@ def run(
             on_start=watch.start,
             on_record=watch.record,
         )
-    shown(finished, Path(folder))
+    shown(finished, Path(folder), everything=everything)
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None:
@@ -80,6 +83,7 @@ def run(
 @adapters_option
 @report_option
 @timeout_option(120.0)
+@everything_option
 @click.option("--jax", is_flag=True, help="JAX is the engine, not torchrun.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Of JAX's process 0.")
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="How many JAX has.")
@@ -100,6 +104,7 @@ def worker(
     cpu_devices: int,
     *,
     jax: bool,
+    everything: bool,
 ) -> None:
     """Be one process of a run on several machines; torchrun or JAX starts it on each of them.
 
@@ -126,9 +131,9 @@ def worker(
 
     if not jax and (coordinator, processes, process) != (None, None, None):
         raise UsageError("worker: --coordinator, --processes and --process go with --jax")
-    watch = Watch(Console(stderr=True))
     try:
         plan = make_plan(patterns, devices, adapters)
+        watch = Watch(Console(stderr=True), plan.checks)
         joined = (
             jax_launch.joined(plan, coordinator, processes, process, cpu_devices)
             if jax
@@ -141,7 +146,7 @@ def worker(
         left(3)
     if finished is None:
         return
-    shown(finished, Path(folder))
+    shown(finished, Path(folder), everything=everything)
     if finished.footer is None:
         left(3)
     sys.exit(0 if finished.conforms else 1)

@@ -1,7 +1,7 @@
 """The verdict on one check, and the evidence that it rests on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from conformance.core.comparison import Difference
@@ -30,7 +30,7 @@ class Evidence:
     """What was read off a wrong answer, as data, so that no report parses another's English.
 
     Attributes:
-        differs: what differs first, and where.
+        differs: what differs first, and where; its words say of which rank.
         permutation: the p with `output[:, k] = input[:, p[k]]`, where the answer shows one.
         factor: how many times the right gradients the answer is, where that is one number.
         observed: further sentences on what the answer shows.
@@ -113,7 +113,7 @@ def wrong(
         diagnosis: what the answer shows.
         digest: the SHA-256 of the answer.
         mistakes: the known mistakes of the operation.
-        differs: what differs first.
+        differs: what differs first, where an array does.
     """
     by_name = {mistake.name: mistake for mistake in mistakes}
     done = advice = ""
@@ -127,6 +127,7 @@ def wrong(
             mistake_words = f"could be {' or '.join(several)}: this case cannot tell them apart"
     reason = "; ".join(filter(None, (words, *diagnosis.observed, mistake_words)))
     only = diagnosis.names[0] if len(diagnosis.names) == 1 else None
+    differs = replace(differs or Difference("", words), words=words)
     evidence = Evidence(
         differs, diagnosis.permutation, diagnosis.factor, diagnosis.observed, done, advice
     )

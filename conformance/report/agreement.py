@@ -1,14 +1,14 @@
 """Who gave the same bits: every exact case, across all implementations, devices and runs.
 
-Of a mean, the same bits are owed by those who promise the same: where shards are unequal, the mean
-of ranks is not that of samples.
+Those who promise the same mean owe the same bits: where shards are unequal, the mean of ranks is
+not that of samples.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from conformance.report.comparison import comparisons, labels, legend, tally
+from conformance.report.comparison import labels
 from conformance.run.results import Record, Run
 
 
@@ -16,15 +16,19 @@ from conformance.run.results import Record, Run
 class Agreement:
     """One case: the implementations that answered, by the answer they gave.
 
-    `promise` is empty where one answer is owed by all. `answers` holds tuples of
-    `implementation@device` (and the run, in a merge), the largest first. Within one answer every
-    bit is the same.
+    `promise` is empty where all owe one answer. `answers` holds tuples of `implementation@device`
+    (and the run, in a merge), the largest first. Within one answer every bit is the same.
     """
 
     operation: str
     case: str
     promise: str
     answers: tuple[tuple[str, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """How many answers there are."""
+        return sum(map(len, self.answers))
 
     @property
     def everyone_agrees(self) -> bool:
@@ -34,7 +38,7 @@ class Agreement:
     @property
     def words(self) -> str:
         """The case in one line."""
-        count = sum(map(len, self.answers))
+        count = self.count
         name = f"{self.operation}:{self.case}{self.promise and f' ({self.promise})'}"
         if count == 0:
             return f"{name}: nobody answered"
@@ -53,13 +57,13 @@ _BY_PROMISE = frozenset({"gradient_mean"})
 def agreements(
     records: Iterable[Record], runs: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Agreement, ...]:
-    """One entry a case and promise, in the order in which they were first met.
+    """Returns one entry a case and promise, in the order in which they were first met.
 
     `runs` has a short label for each run of a merge.
     """
     by_case: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for record in records:
-        if record.status == "within-bound":  # where sums round, nobody owes the same bits
+        if record.status == "within-bound":  # Where sums round, nobody owes the same bits.
             continue
         promise = record.promise if record.operation in _BY_PROMISE else ""
         answers = by_case.setdefault((record.operation, record.case, promise), {})
@@ -79,27 +83,19 @@ def agreements(
 
 
 def parted(records: Iterable[Record]) -> tuple[list[str], list[str]]:
-    """Cases on which everybody's mean of ranks is everybody's mean of samples, and where not."""
+    """Returns the cases whose mean of ranks is their mean of samples, and those where it is not."""
     means: dict[str, dict[str, set[str]]] = {}
     for record in records:
         if record.promise in ("rank_mean", "sample_mean") and record.status == "exact":
             by_promise = means.setdefault(record.case, {"rank_mean": set(), "sample_mean": set()})
             by_promise[record.promise].add(record.answer or "")
-    both = {case: found for case, found in means.items() if all(found.values())}
-    same = [case for case, found in both.items() if found["rank_mean"] == found["sample_mean"]]
+    both = {case: answers for case, answers in means.items() if all(answers.values())}
+    same = [
+        case for case, answers in both.items() if answers["rank_mean"] == answers["sample_mean"]
+    ]
     return same, [case for case in both if case not in same]
 
 
 def of(run: Run) -> tuple[Agreement, ...]:
-    """The agreements of a run, or of all the runs of a merge."""
+    """Returns the agreements of a run, or of all the runs of a merge."""
     return agreements(run.records, labels(run) if len(run.runs) > 1 else {})
-
-
-def text(run: Run) -> str:
-    """`agreement.txt`: one line a case; of several places, then one line a check that differs."""
-    lines = [one.words for one in of(run)]
-    found = comparisons(run)
-    if found:
-        lines += ["", *legend(run), tally(found), ""]
-        lines += [one.words for one in found if one.kind not in ("same bits", "alone")]
-    return "\n".join(lines) + "\n"

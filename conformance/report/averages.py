@@ -13,12 +13,13 @@ from conformance.subjects import all_cases
 
 @dataclass(frozen=True)
 class Tally:
-    """How many checks of a kind came out right, of how many that were exercised."""
+    """How many checks of a kind came out right, of how many that were tested."""
 
     right: int
     asked: int
 
     def __str__(self) -> str:
+        """Writes `·` for nothing, `8` for all, `8 of 9` for some."""
         if not self.asked:
             return "·"
         return str(self.right) if self.right == self.asked else f"{self.right} of {self.asked}"
@@ -26,14 +27,14 @@ class Tally:
 
 @dataclass(frozen=True)
 class Row:
-    """One implementation.
+    """How the checks of one implementation came out.
 
     Attributes:
         owner: `implementation@device`.
-        promise: what it is held to.
+        promise: what the implementation is held to.
         equal, unequal, accumulated: checks of equal shards, of unequal ones, and of several
             micro-batches (which are among the others too).
-        milliseconds: the median of its checks.
+        milliseconds: the median time of its checks.
     """
 
     owner: str
@@ -45,7 +46,7 @@ class Row:
 
 
 def rows(run: Run) -> list[Row]:
-    """One row an implementation that was asked for averages, by promise and name."""
+    """Returns a row for each implementation that was asked for averages, by promise and name."""
     questions = {case.name: case.question for case in all_cases() if case.kind == "average"}
     by_owner: dict[tuple[str, str], list[Record]] = {}
     for record in run.records:

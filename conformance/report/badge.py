@@ -2,41 +2,34 @@
 
 from html import escape
 
-from conformance.run.results import Run
+from conformance.report.summary import Summary
 
-_LETTER = 6.6  # pixels, of 11 px sans-serif; `textLength` makes it so
+_LETTER = 6.6  # Pixels of a letter of 11 px sans-serif; `textLength` makes it so.
 _FONTS = "Verdana,DejaVu Sans,Geneva,sans-serif"
 _COLOURS = {"conforms": "#0c634c", "fails": "#a82017", "cut short": "#6d4d00"}
 
 
-def text(run: Run) -> str:
-    """`badge.svg`: conforms, fails, or cut short, which is neither.
-
-    >>> "nothing asked" in text(Run({}, (), {}))
-    True
-    """
-    failed = sum(not record.conforms for record in run.records)
+def text(summary: Summary) -> str:
+    """Draws `badge.svg`: conforms, fails, or cut short, which is neither."""
+    failed, is_whole = summary.failed, summary.run.footer is not None
     if failed:
-        kind, message = "fails", f"{failed} of {len(run.records)} fail"
-    elif run.footer is None:
-        kind, message = "cut short", f"cut short after {len(run.records)}"
-    elif run.records:
-        kind, message = "conforms", f"{len(run.records)} conform"
+        message = f"{failed} of {summary.total} fail" + ("" if is_whole else ", cut short")
+    elif not is_whole:
+        message = f"cut short after {summary.total}"
     else:
-        kind, message = "cut short", "nothing asked"
-    if failed and run.footer is None:
-        message += ", cut short"
-    return _drawn("conformance", message, _COLOURS[kind])
+        tested = summary.total - summary.not_tested
+        message = f"{tested} conform" if summary.total else "nothing asked"
+    return _drawn("conformance", message, _COLOURS["fails" if failed else summary.kind])
 
 
 def _drawn(label: str, message: str, colour: str) -> str:
     left, right = (round(len(words) * _LETTER) + 12 for words in (label, message))
     title = escape(f"{label}: {message}")
 
-    def words(told: str, middle: float, width: int) -> str:
+    def written(words: str, middle: float, width: int) -> str:
         return (
             f'<text x="{middle}" y="14" textLength="{width - 12}" lengthAdjust="spacingAndGlyphs">'
-            f"{escape(told)}</text>"
+            f"{escape(words)}</text>"
         )
 
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20"'
@@ -50,8 +43,8 @@ def _drawn(label: str, message: str, colour: str) -> str:
             f'<rect x="{left}" width="{right}" height="20" fill="{colour}"/>',
             "</g>",
             f'<g fill="#fff" text-anchor="middle" font-size="11" font-family="{_FONTS}">',
-            words(label, left / 2, left),
-            words(message, left + right / 2, right),
+            written(label, left / 2, left),
+            written(message, left + right / 2, right),
             "</g>",
             "</svg>",
             "",

@@ -9,7 +9,7 @@ from conformance.run.results import Record
 
 @dataclass(frozen=True)
 class Spread:
-    """Error ÷ bound of right answers: how many, the median, the ninth decile, and the largest."""
+    """Error ÷ bound of right answers: count, median, ninth decile, the largest and its check."""
 
     count: int
     median: float
@@ -21,7 +21,7 @@ class Spread:
 def spread(records: Sequence[Record]) -> Spread | None:
     """Measures error ÷ bound over the checks that are within theirs; None where there are none.
 
-    A file may say `within-bound` and have no ratio: such a check is left out.
+    A file may say `within-bound` and have no ratio: that check is left out.
     """
     inside = [
         (record.error_over_bound, record.id)

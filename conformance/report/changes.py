@@ -11,7 +11,7 @@ from conformance.report.comparison import kind_of, wanting
 from conformance.report.merging import merge
 from conformance.run.results import Record, Run
 
-# What happened to a check, in the order in which it is told, and in the words of a heading.
+# What happened to a check, in the order in which it is printed, and in the words of a heading.
 Kind = Literal[
     "worse", "better", "other verdict", "no longer asked", "newly asked", "gone", "new",
     "other answers", "within bound", "same bits", "not asked",
@@ -30,7 +30,7 @@ HEADINGS: dict[Kind, str] = {
     "not asked": "are asked in neither",
 }
 QUIET: frozenset[Kind] = frozenset({"same bits", "not asked"})
-SHOWN = 20  # checks under a heading, unless all are wanted
+SHOWN = 20  # Checks under a heading, unless all are wanted.
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Change:
 
     @property
     def kind(self) -> Kind:
-        """What happened to it."""
+        """What happened to the check."""
         match self.before, self.after:
             case Record() as before, Record() as after:
                 return _kind(before, after)
@@ -54,16 +54,15 @@ class Change:
 
     @property
     def words(self) -> str:
-        """The check, what it was and what it is, and why where it is not right."""
-        told = [one.status if one else "·" for one in (self.before, self.after)]
-        became = told[0] if told[0] == told[1] else " → ".join(told)
+        """The check, its two statuses, and the reason where they differ."""
+        both = (self.before, self.after)
+        old, new = (record.status if record else "·" for record in both)
+        became = old if old == new else f"{old} → {new}"
         if self.kind in ("other answers", "within bound"):
-            hashes = [
-                one.answer[:8] if one.answer else "none" for one in (self.before, self.after) if one
-            ]
+            hashes = [record.answer[:8] if record.answer else "none" for record in both if record]
             became += f", {' and '.join(hashes)}"
         last = self.after or self.before
-        reason = f": {last.reason}" if last and last.reason and told[0] != told[1] else ""
+        reason = f": {last.reason}" if last and last.reason and old != new else ""
         return f"{self.check}: {became}{reason}"
 
 
@@ -89,12 +88,12 @@ class Changes:
     checks: tuple[Change, ...]
 
     def of(self, kind: Kind) -> list[Change]:
-        """The checks to which this happened."""
+        """Returns the checks to which this happened."""
         return [change for change in self.checks if change.kind == kind]
 
     @property
     def is_worse(self) -> bool:
-        """Whether a check conformed before, or was not asked, and does not conform now."""
+        """Whether a check conformed before, or was not tested, and does not conform now."""
         return bool(self.of("worse"))
 
     @property
@@ -104,7 +103,7 @@ class Changes:
 
 
 def changes(before: Path, after: Path) -> Changes:
-    """Compare two results files; of shards, merge them first.
+    """Compares two results files; shards are to be merged first.
 
     Checks are the same if their ids are; where the two runs have no device in common, the device
     is left out of the comparison.
@@ -139,33 +138,32 @@ def _by_check(run: Run, *, across: bool) -> dict[str, Record]:
     }
 
 
-def lines(found: Changes, *, everything: bool = False) -> Iterator[str]:
-    """The changes in words: worst first, what agrees as a number."""
-    for letter, run in zip("AB", (found.before, found.after), strict=True):
-        [one] = run.runs
-        told = [f"{letter}  {one['name']}: {len(run.records)} checks", *wanting(one)]
-        yield ", ".join(told)
+def lines(changed: Changes, *, everything: bool = False) -> Iterator[str]:
+    """Yields the changes in words: the worst first, what agrees as a number."""
+    for letter, run in zip("AB", (changed.before, changed.after), strict=True):
+        [part] = run.runs
+        yield ", ".join([f"{letter}  {part['name']}: {len(run.records)} checks", *wanting(part)])
     for kind, words in HEADINGS.items():
-        here = found.of(kind)
-        if here:
-            yield f"{len(here)} {words}"
+        checks = changed.of(kind)
+        if checks:
+            yield f"{len(checks)} {words}"
         if kind not in QUIET:
-            yield from _shown(here, everything=everything or kind == "worse")
-    yield _ending(found)
+            yield from _shown(checks, everything=everything or kind == "worse")
+    yield _ending(changed)
 
 
-def _shown(here: Sequence[Change], *, everything: bool) -> Iterator[str]:
-    shown = here if everything else here[:SHOWN]
+def _shown(checks: Sequence[Change], *, everything: bool) -> Iterator[str]:
+    shown = checks if everything else checks[:SHOWN]
     yield from (f"  {change.words}" for change in shown)
-    if len(shown) < len(here):
-        yield f"  and {len(here) - len(shown)} more; --all shows them"
+    if len(shown) < len(checks):
+        yield f"  and {len(checks) - len(shown)} more; --all shows them"
 
 
-def _ending(found: Changes) -> str:
-    worse = len(found.of("worse"))
+def _ending(changes: Changes) -> str:
+    worse = len(changes.of("worse"))
     if worse:
         return f"{worse} got worse"
-    if not found.is_whole:
+    if not changes.is_whole:
         return "Nothing got worse in what is here; a run that is not whole does not have all"
-    changed = [change for change in found.checks if change.kind not in QUIET]
-    return f"Nothing got worse; {len(changed)} differ" if changed else "No difference"
+    differ = [change for change in changes.checks if change.kind not in QUIET]
+    return f"Nothing got worse; {len(differ)} differ" if differ else "No difference"

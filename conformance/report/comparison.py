@@ -1,4 +1,4 @@
-"""The same check in several places: on several devices, under several versions.
+"""The same check in several places: on several devices, or under several versions.
 
 A place is a run of a merge (R1, R2, …, in the order of its header), a device of a run, or both.
 """
@@ -17,19 +17,19 @@ Places: TypeAlias = Mapping[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One check wherever it was asked: `operation/implementation:case`, and a record by place."""
+    """One check in all its places: `operation/implementation:case`, and a record by place."""
 
     check: str
     places: tuple[tuple[str, Record], ...]
 
     @property
     def asked(self) -> tuple[tuple[str, Record], ...]:
-        """Where it was not unsupported, and did ask something."""
+        """The places where the check was tested."""
         return tuple((place, r) for place, r in self.places if r.status not in ASIDE)
 
     @property
     def kind(self) -> Kind:
-        """How the places where it was asked agree."""
+        """How the places where the check was tested agree."""
         return kind_of([record for _, record in self.asked])
 
     @property
@@ -38,15 +38,15 @@ class Comparison:
         groups: dict[tuple[str, str | None], list[str]] = {}
         for place, record in self.asked:
             groups.setdefault((record.status, record.answer), []).append(place)
-        told = [
+        answers = [
             f"{status}{f' {answer[:8]}' if answer else ''} on {', '.join(places)}"
             for (status, answer), places in groups.items()
         ]
-        return f"{self.check}: {'; '.join(told)}"
+        return f"{self.check}: {'; '.join(answers)}"
 
 
 def kind_of(records: Sequence[Record]) -> Kind:
-    """How the answers to one check, asked in several places, agree.
+    """Says how the answers to one check, asked in several places, agree.
 
     `within bound`: right everywhere, where sums round, but not the same bits. `other answers`: the
     same verdict on other bits, or on an answer here and none there.
@@ -62,46 +62,46 @@ def kind_of(records: Sequence[Record]) -> Kind:
 
 
 def labels(run: Run) -> dict[str, str]:
-    """The short label of each run of a merge, by its name; `legend` tells them."""
-    return {one["name"]: f"R{number}" for number, one in enumerate(run.runs, start=1)}
+    """Returns the short label of each run of a merge, by its name; `legend` explains them."""
+    return {part["name"]: f"R{number}" for number, part in enumerate(run.runs, start=1)}
 
 
 def places(run: Run) -> Places:
-    """The label of each (run, device) of which there are checks."""
+    """Returns the label of each (run, device) of which there are checks."""
     label_of = labels(run)
-    found = dict.fromkeys((record.run, record.device) for record in run.records)
-    devices = Counter(name for name, _ in found)
+    pairs = dict.fromkeys((record.run, record.device) for record in run.records)
+    devices = Counter(name for name, _ in pairs)
     return {
         (name, device): device
         if name not in label_of
         else f"{label_of[name]}@{device}"
         if devices[name] > 1
         else label_of[name]
-        for name, device in found
+        for name, device in pairs
     }
 
 
 def legend(run: Run) -> Iterator[str]:
-    """What the labels of a merge stand for, and what is not whole, one line a run."""
-    for label, one in zip(labels(run).values(), run.runs, strict=True):
-        told = ", ".join(wanting(one))
-        yield f"{label}  {one['name']}{f': {told}' if told else ''}"
+    """Yields what the labels of a merge stand for, and what is not whole, one line a run."""
+    for label, part in zip(labels(run).values(), run.runs, strict=True):
+        lacks = ", ".join(wanting(part))
+        yield f"{label}  {part['name']}{f': {lacks}' if lacks else ''}"
 
 
 def cut_short(run: Run) -> str:
-    """How a run that has no footer is not whole."""
+    """Says how a run that has no footer is not whole."""
     if not run.runs:
         return f"Cut short after {len(run.records)} of {run.header['checks']} checks"
-    told = [
+    lacks = [
         f"{label}: {what}"
-        for label, one in zip(labels(run).values(), run.runs, strict=True)
-        for what in wanting(one)
+        for label, part in zip(labels(run).values(), run.runs, strict=True)
+        for what in wanting(part)
     ]
-    return f"Not whole ({'; '.join(told)})"
+    return f"Not whole ({'; '.join(lacks)})"
 
 
 def wanting(run: Mapping[str, Sequence[str]]) -> list[str]:
-    """What keeps one of a merge's runs from being whole, in words; empty where it is."""
+    """Says what keeps one of a merge's runs from being whole; nothing where it is whole."""
     return [
         *(f"shard {shard} is missing" for shard in run["missing"]),
         *(f"{part} was cut short" for part in run["cut_short"]),
@@ -109,25 +109,25 @@ def wanting(run: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def comparisons(run: Run) -> tuple[Comparison, ...]:
-    """Every check that was asked in more than one place, in the order in which they were met."""
+    """Returns every check that was asked in more than one place, in the order of the records."""
     label_of = places(run)
-    found: dict[str, list[tuple[str, Record]]] = {}
+    by_check: dict[str, list[tuple[str, Record]]] = {}
     for record in run.records:
         check = f"{record.operation}/{record.implementation}:{record.case}"
-        found.setdefault(check, []).append((label_of[record.run, record.device], record))
+        by_check.setdefault(check, []).append((label_of[record.run, record.device], record))
     return tuple(
-        Comparison(check, tuple(there)) for check, there in found.items() if len(there) > 1
+        Comparison(check, tuple(there)) for check, there in by_check.items() if len(there) > 1
     )
 
 
-def tally(found: Iterable[Comparison]) -> str:
-    """How many checks agree, and how, in one line."""
-    counts = Counter(one.kind for one in found)
+def tally(compared: Iterable[Comparison]) -> str:
+    """Counts the checks that agree, and how, in one line."""
+    counts = Counter(comparison.kind for comparison in compared)
     several = sum(counts.values()) - counts["alone"]
-    told = f"{counts['same bits']} of {several} checks gave the same bits in every place"
+    words = f"{counts['same bits']} of {several} checks gave the same bits in every place"
     if counts["within bound"]:
-        told += f"; {counts['within bound']} are within bound in every place, and differ"
+        words += f"; {counts['within bound']} are within bound in every place, and differ"
     if counts["other answers"]:
-        told += f"; {counts['other answers']} have one verdict, on other answers"
-    told += f"; {counts['verdicts'] or 'none'} changed verdict"
-    return told + (f"; {counts['alone']} were asked in one place alone" if counts["alone"] else "")
+        words += f"; {counts['other answers']} have one verdict, on other answers"
+    words += f"; {counts['verdicts'] or 'none'} changed verdict"
+    return words + (f"; {counts['alone']} were asked in one place alone" if counts["alone"] else "")

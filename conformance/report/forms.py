@@ -1,13 +1,25 @@
-"""The files beside results.jsonl, each made of a run alone: a new form is a line in `FORMS`."""
+"""The files beside results.jsonl, each made of a summary: a new form is a line in `FORMS`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from conformance.report import agreement, badge, junit, page, spreadsheet, step_summary
-from conformance.run.results import Run
+from conformance.report import badge, junit, page, spreadsheet, step_summary
+from conformance.report.comparison import legend, tally
+from conformance.report.summary import Summary
 
-FORMS: Mapping[str, Callable[[Run], str]] = {
-    "agreement.txt": agreement.text,
+
+def agreement_text(summary: Summary) -> str:
+    """Makes `agreement.txt`: a line a case; of several places, a line a check that differs."""
+    lines = [agreement.words for agreement in summary.agreements]
+    if summary.comparisons:
+        lines += ["", *legend(summary.run), tally(summary.comparisons), ""]
+        differing = (c for c in summary.comparisons if c.kind not in ("same bits", "alone"))
+        lines += [comparison.words for comparison in differing]
+    return "\n".join(lines) + "\n"
+
+
+FORMS: Mapping[str, Callable[[Summary], str]] = {
+    "agreement.txt": agreement_text,
     "summary.md": step_summary.text,
     "checks.csv": spreadsheet.text,
     "junit.xml": junit.text,
@@ -15,22 +27,22 @@ FORMS: Mapping[str, Callable[[Run], str]] = {
 }
 
 
-def write(run: Run, folder: Path) -> Path | None:
-    """Put every form into the folder.
+def write(summary: Summary, folder: Path) -> Path | None:
+    """Writes every form into the folder.
 
     Returns:
-        Where the page is; None where Jinja2, which it is made with, is not installed.
+        Where the page is; None where Jinja2, which makes it, is not installed.
     """
     for name, form in FORMS.items():
-        _put(form(run), folder / name)
-    shown = folder / page.NAME
+        _write(form(summary), folder / name)
+    file = folder / page.NAME
     if not page.is_possible():
-        shown.unlink(missing_ok=True)  # that of another run would be taken for this one's
+        file.unlink(missing_ok=True)  # The page of another run would be taken for that of this run.
         return None
-    _put(page.text(run), shown)
-    return shown
+    _write(page.text(summary), file)
+    return file
 
 
-def _put(text: str, file: Path) -> None:
+def _write(text: str, file: Path) -> None:
     # A lone surrogate, of an exception's message, has no place in UTF-8.
     file.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -3,15 +3,16 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
 from conformance.report.comparison import cut_short, labels
+from conformance.report.facts import facts_of_failure
+from conformance.report.summary import Summary
 from conformance.run.results import Record, Run
 
-# What XML 1.0 has no way to write.
+# XML 1.0 has no way to write these.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# What readers make of a status that is no pass. A known difference does not count, as an xfail.
+# Readers make this of a status that is no pass. A known difference does not count, as an xfail.
 _ELEMENT = {
     "fail": "failure",
     "error": "error",
@@ -23,12 +24,12 @@ _ELEMENT = {
 }
 
 
-def text(run: Run) -> str:
-    """`junit.xml`. A run that was cut short has an error of its own: no reader takes it for green.
+def text(summary: Summary) -> str:
+    """Makes `junit.xml`; a run that was cut short has an error, so that no reader calls it green.
 
     Its form is that of `junit-10.xsd` of Jenkins's xUnit plugin, which pytest's xunit2 has too.
     """
-    suites = list(_suites(run))
+    suites = list(_suites(summary))
     total = f'tests="{sum(tests for tests, _, _, _ in suites)}"'
     failed = f'failures="{sum(failures for _, failures, _, _ in suites)}"'
     broken = f'errors="{sum(errors for _, _, errors, _ in suites)}"'
@@ -38,25 +39,25 @@ def text(run: Run) -> str:
     return "\n".join([*lines, "</testsuites>", ""])
 
 
-def _suites(run: Run) -> Iterator[tuple[int, int, int, list[str]]]:
-    """Of each suite: its tests, failures and errors, and its lines."""
+def _suites(summary: Summary) -> Iterator[tuple[int, int, int, list[str]]]:
+    """Yields of each suite its tests, failures and errors, and its lines."""
+    run = summary.run
     label_of = labels(run)
-
-    def name_of(record: Record) -> str:
-        return f"{record.owner} {label_of.get(record.run, record.run)}".rstrip()
-
     started = str(run.header.get("started", ""))[:19]
-    for name, found in groupby(sorted(run.records, key=name_of), name_of):
-        records = list(found)
+    named = {
+        f"{owner.name} {label_of.get(owner.records[0].run, '')}".rstrip(): owner.records
+        for owner in summary.owners
+    }
+    for name, records in sorted(named.items()):
         kinds = [_ELEMENT.get(record.status, "") for record in records]
         counts = {kind: kinds.count(kind) for kind in ("failure", "error", "skipped")}
-        told = (
+        attributes = (
             f"tests={quoteattr(str(len(records)))} failures={quoteattr(str(counts['failure']))} "
             f"errors={quoteattr(str(counts['error']))} skipped={quoteattr(str(counts['skipped']))} "
             f"time={quoteattr(_seconds(record.seconds for record in records))} "
             f"timestamp={_attribute(started)}"
         )
-        lines = [f"<testsuite name={_attribute(name)} {told}>"]
+        lines = [f"<testsuite name={_attribute(name)} {attributes}>"]
         lines += [line for record in records for line in _case(run, record, name)]
         yield len(records), counts["failure"], counts["error"], [*lines, "</testsuite>"]
     if run.footer is None:
@@ -86,19 +87,20 @@ def _case(run: Run, record: Record, suite: str) -> Iterator[str]:
     if record.conforms:
         yield f"{message}/>"
     else:
-        whole = _words(f"{record.reason}\n{run.rerun(record.id)}")
+        facts = facts_of_failure(record, run.rerun(record.id))
+        whole = _words("\n".join(f"{label}: {words}" for label, words in facts))
         yield f"{message}>{whole}</{element}>"
     yield "</testcase>"
 
 
 def _seconds(values: Iterable[float]) -> str:
-    """Their sum as plain digits, which is what a server's schema takes; what is no time is none."""
+    """Writes a sum of times as plain digits, for servers; what is no time adds nothing."""
     return f"{sum(value for value in values if math.isfinite(value) and value >= 0):.3f}"
 
 
-def _words(told: str) -> str:
-    return escape(_UNWRITABLE.sub("\ufffd", told))
+def _words(text: str) -> str:
+    return escape(_UNWRITABLE.sub("\ufffd", text))
 
 
-def _attribute(told: str) -> str:
-    return quoteattr(_UNWRITABLE.sub("\ufffd", told))
+def _attribute(text: str) -> str:
+    return quoteattr(_UNWRITABLE.sub("\ufffd", text))

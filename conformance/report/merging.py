@@ -40,17 +40,17 @@ class Piece:
 
     @property
     def of(self) -> int:
-        """Into how many shards the run was divided; 1 where it was not."""
+        """The number of shards into which the run was divided; 1 where it was not."""
         return _shard(self.parts[0])[1]
 
     @property
     def shards(self) -> list[int]:
-        """The shards that are here, from 1."""
+        """The numbers of the shards that are there, from 1."""
         return sorted(_shard(part)[0] for part in self.parts)
 
     @property
     def missing(self) -> list[str]:
-        """The shards that are not here, as I/N."""
+        """The shards that are missing, as I/N."""
         return [f"{i}/{self.of}" for i in range(1, self.of + 1) if i not in self.shards]
 
     @property
@@ -64,17 +64,19 @@ class Piece:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every check that was planned is here."""
+        """Whether every check that was planned is there."""
         return not (self.missing or self.cut_short)
 
     @property
     def name(self) -> str:
         """What tells this run from others: versions, system and devices."""
         packages = self.environment.get("packages", {})
-        told = [f"{name} {packages[name]}" for name in FRAMEWORKS if name in packages]
+        versions = [f"{name} {packages[name]}" for name in FRAMEWORKS if name in packages]
         system = self.environment.get("system") or self.environment.get("platform", "?")
         devices = dict.fromkeys(record.device for record in self.records)
-        return ", ".join([*told, f"Python {self.environment.get('python')}", str(system), *devices])
+        return ", ".join(
+            [*versions, f"Python {self.environment.get('python')}", str(system), *devices]
+        )
 
 
 def _shard(part: Mapping[str, Any]) -> tuple[int, int]:
@@ -83,7 +85,7 @@ def _shard(part: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def merge(paths: Sequence[Path]) -> Run:
-    """The runs of these files in one; merges may be merged again.
+    """Merges the runs of these files into one; merges may be merged again.
 
     The name of a run is that of its frameworks, system and devices, with a number behind it where
     two would be called the same.
@@ -94,14 +96,14 @@ def merge(paths: Sequence[Path]) -> Run:
     """
     runs = [read(path) for path in paths]
     _require_the_same_goldens(runs, paths)
-    found = [piece for run, path in zip(runs, paths, strict=True) for piece in pieces(run, path)]
-    joined = _named(_joined(found))
+    parts = [piece for run, path in zip(runs, paths, strict=True) for piece in pieces(run, path)]
+    joined = _named(_joined(parts))
     header = {
         "suite": conformance.__version__,
-        "started": min(part["started"] for piece in found for part in piece.parts),
-        "checks": sum(part["checks"] for piece in found for part in piece.parts),
+        "started": min(part["started"] for piece in parts for part in piece.parts),
+        "checks": sum(part["checks"] for piece in parts for part in piece.parts),
         "goldens": runs[0].header["goldens"],
-        "environment": _common([piece.environment for piece in found]),
+        "environment": _common([piece.environment for piece in parts]),
         "format": FORMAT,
         "runs": [
             {
@@ -130,13 +132,15 @@ def merge(paths: Sequence[Path]) -> Run:
 
 
 def pieces(run: Run, source: Path) -> list[Piece]:
-    """The runs of a file: one, or as many as were merged into it.
+    """Returns the runs of a file: one, or as many as were merged into it.
 
     Raises:
         UsageError: if its header lacks what a merge must know.
     """
     try:
-        for environment in [one["environment"] for one in run.runs] or [run.header["environment"]]:
+        for environment in [part["environment"] for part in run.runs] or [
+            run.header["environment"]
+        ]:
             _require_the_form(environment)
         if not run.runs:
             finished = run.footer["finished"] if run.footer is not None else None
@@ -148,12 +152,12 @@ def pieces(run: Run, source: Path) -> list[Piece]:
             return [Piece(environment, parts, run.records, str(source))]
         return [
             Piece(
-                one["environment"],
-                tuple(one["parts"]),
-                tuple(record for record in run.records if record.run == one["name"]),
+                merged["environment"],
+                tuple(merged["parts"]),
+                tuple(record for record in run.records if record.run == merged["name"]),
                 str(source),
             )
-            for one in run.runs
+            for merged in run.runs
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
@@ -162,10 +166,10 @@ def pieces(run: Run, source: Path) -> list[Piece]:
 
 
 def _require_the_form(environment: Environment) -> None:
-    """What is looked into by name must be a table, whatever else is there.
+    """Requires tables where fields are looked up by name.
 
     Raises:
-        TypeError: naming what is none.
+        TypeError: naming what is no table.
     """
     tables = {name: environment.get(name, {}) for name in ("packages", "precision", "devices")}
     for name, table in tables.items():
@@ -191,46 +195,46 @@ def _require_the_same_goldens(runs: Sequence[Run], paths: Sequence[Path]) -> Non
             )
 
 
-def _joined(found: Sequence[Piece]) -> list[Piece]:
-    """Shards of the same run as one piece, in the order of the files."""
-    for one, other in combinations(found, 2):
-        for part in one.parts:
-            if part in other.parts and one.environment == other.environment:
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Joins the shards of each run into one piece, in the order of the files."""
+    for first, second in combinations(pieces, 2):
+        for part in first.parts:
+            if part in second.parts and first.environment == second.environment:
                 shard = f"shard {part['shard']} of the run" if part["shard"] else "the run"
                 raise UsageError(
-                    f"{one.source} and {other.source} both hold {shard} that started at "
+                    f"{first.source} and {second.source} both hold {shard} that started at "
                     f"{part['started']}: give it once"
                 )
     groups: dict[str, list[Piece]] = {}
-    for piece in found:
+    for piece in pieces:
         of_a_kind = [_made_on(piece), *(piece.parts[0][name] for name in ("suite", "plan"))]
         whole = [] if piece.of > 1 else [piece.parts[0]["started"], piece.source]
         groups.setdefault(json.dumps([of_a_kind, piece.of, whole]), []).append(piece)
     joined = [_one_run(group) for group in groups.values()]
     halves = [piece for piece in joined if piece.missing]
-    for one, other in combinations(halves, 2):
-        if one.of == other.of and not set(one.shards) & set(other.shards):
+    for first, second in combinations(halves, 2):
+        if first.of == second.of and not set(first.shards) & set(second.shards):
             raise UsageError(
-                f"{one.source} (shard {one.parts[0]['shard']}) and {other.source} "
-                f"(shard {other.parts[0]['shard']}) are shards of different runs: "
-                f"{_difference(one, other)}"
+                f"{first.source} (shard {first.parts[0]['shard']}) and {second.source} "
+                f"(shard {second.parts[0]['shard']}) are shards of different runs: "
+                f"{_difference(first, second)}"
             )
     return joined
 
 
 def _made_on(piece: Piece) -> dict[str, Any]:
-    """What shards of one run have in common; they may come from several machines of a kind."""
+    """Returns what shards of one run share; they may come from several machines of a kind."""
     names = ("python", "system", "packages", "precision", "adapters")
     return {name: piece.environment.get(name) for name in names}
 
 
-def _difference(one: Piece, other: Piece) -> str:
-    first, second = _made_on(one), _made_on(other)
-    for name, value in first.items():
-        if value != second[name]:
-            return f"{name} {value} and {second[name]}"
-    if one.parts[0]["suite"] != other.parts[0]["suite"]:
-        return f"suite {one.parts[0]['suite']} and {other.parts[0]['suite']}"
+def _difference(first: Piece, second: Piece) -> str:
+    made_on = _made_on(second)
+    for name, value in _made_on(first).items():
+        if value != made_on[name]:
+            return f"{name} {value} and {made_on[name]}"
+    if first.parts[0]["suite"] != second.parts[0]["suite"]:
+        return f"suite {first.parts[0]['suite']} and {second.parts[0]['suite']}"
     return "they divide different sets of checks"
 
 
@@ -251,9 +255,9 @@ def _one_run(group: Sequence[Piece]) -> Piece:
     )
 
 
-def _named(found: Iterable[Piece]) -> dict[str, Piece]:
+def _named(runs: Iterable[Piece]) -> dict[str, Piece]:
     named: dict[str, Piece] = {}
-    for piece in found:
+    for piece in runs:
         name, number = piece.name, 1
         while name in named:
             number += 1
@@ -263,23 +267,23 @@ def _named(found: Iterable[Piece]) -> dict[str, Piece]:
 
 
 def _common(environments: Sequence[Environment]) -> dict[str, Any]:
-    """One environment for all: what differs is listed, with commas."""
+    """Makes one environment for all: values that differ are listed, with commas."""
 
     def texts(values: Iterable[Any]) -> str:
         return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
 
     def tables(name: str) -> dict[str, str]:
-        found = [environment.get(name, {}) for environment in environments]
+        all_ = [environment.get(name, {}) for environment in environments]
         return {
-            key: texts(table.get(key) for table in found)
-            for key in dict.fromkeys(key for table in found for key in table)
+            key: texts(table.get(key) for table in all_)
+            for key in dict.fromkeys(key for table in all_ for key in table)
         }
 
     devices: dict[str, dict[str, str]] = {}
     for environment in environments:
-        for framework, here in environment.get("devices", {}).items():
-            devices.setdefault(framework, {}).update(here)
-    adapters = [one for environment in environments for one in environment.get("adapters", [])]
+        for framework, described in environment.get("devices", {}).items():
+            devices.setdefault(framework, {}).update(described)
+    adapters = [name for environment in environments for name in environment.get("adapters", [])]
     return {
         "python": texts(environment.get("python") for environment in environments),
         "platform": texts(environment.get("platform") for environment in environments),
@@ -292,7 +296,7 @@ def _common(environments: Sequence[Environment]) -> dict[str, Any]:
 
 
 def write(run: Run, folder: Path) -> Path:
-    """Put a merge into DIR/results.jsonl, at once: DIR may hold one of the files it was made of.
+    """Writes a merge to DIR/results.jsonl, at once: DIR may hold a file that was merged.
 
     Raises:
         UsageError: if the folder cannot be written.

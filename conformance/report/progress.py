@@ -2,32 +2,41 @@
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from conformance.core.checks import Check
 from conformance.core.questions import AnyCase
+from conformance.run.costs import seconds_of
 from conformance.run.results import Record
 
-EVERY = 5.0  # seconds between the lines in a pipe
+EVERY = 5.0  # Seconds between the lines in a pipe, and before the first estimate.
 
 
 class Watch:
-    """Follows a run. Failures are shown as they come, so that nobody waits for the end."""
+    """Follows a run in one line: how many checks are done, how many failed, what is left."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(
+        self,
+        console: Console,
+        checks: Sequence[Check],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepares to follow these checks; their recorded costs are what an estimate rests on."""
+        self._console, self._clock = console, clock
+        self._costs = {check.id: seconds_of(check.implementation) for check in checks}
+        self._cost = sum(self._costs.values())
         self._done = self._failed = self._all = 0
-        self._last = time.monotonic()
+        self._done_cost = 0.0
+        self._began = self._last = clock()
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[running]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -36,7 +45,7 @@ class Watch:
     def __enter__(self) -> Self:
         self._say("starting the frameworks")
         self._bar.start()
-        self._task = self._bar.add_task("run", total=None, running="starting the frameworks")
+        self._task = self._bar.add_task("starting the frameworks", total=None)
         return self
 
     def __exit__(
@@ -48,29 +57,52 @@ class Watch:
         self._bar.stop()
 
     def start(self, header: Mapping[str, Any]) -> None:
-        """The frameworks are there; the checks begin."""
+        """Begins to count: the frameworks are there."""
         self._all = header["checks"]
-        self._bar.update(self._task, total=self._all)
+        self._began = self._last = self._clock()
+        self._bar.update(self._task, total=self._all, description=self._line())
         packages = header["environment"]["packages"]
         self._say(f"{self._all} checks; {', '.join(f'{k} {v}' for k, v in packages.items())}")
 
     def record(self, record: Record) -> None:
-        """One check has ended."""
+        """Counts a check that has ended."""
         self._done += 1
         self._failed += not record.conforms
-        failed = f", {self._failed} not conforming" if self._failed else ""
-        self._bar.update(self._task, completed=self._done, running=f"{record.id}{failed}")
-        if time.monotonic() - self._last >= EVERY:
-            self._last = time.monotonic()
-            self._say(f"{self._done}/{self._all}{failed}, at {record.id}")
+        self._done_cost += self._costs.get(record.id, 0.0)
+        self._bar.update(self._task, completed=self._done, description=self._line())
+        if self._clock() - self._last >= EVERY:
+            self._last = self._clock()
+            self._say(self._line())
+
+    def _line(self) -> str:
+        failed = f", {self._failed} failed" if self._failed else ""
+        return f"{self._done}/{self._all} checks{failed}{self._left()}"
+
+    def _left(self) -> str:
+        """Estimates what is left: the cost of it, at the speed of this run so far."""
+        passed = self._clock() - self._began
+        if passed < EVERY or not self._done_cost or self._done >= self._all:
+            return ""
+        left = (self._cost - self._done_cost) * passed / self._done_cost
+        return f", about {in_words(left)} left"
 
     def _say(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, soft_wrap=True, highlight=False)
 
 
+def in_words(seconds: float) -> str:
+    """Rounds a time up, as coarsely as an estimate is.
+
+    >>> in_words(3), in_words(44), in_words(61), in_words(3700)
+    ('10 s', '50 s', '2 min', '62 min')
+    """
+    tens = max(1, -int(-seconds // 10))
+    return f"{10 * tens} s" if tens < 6 else f"{-int(-seconds // 60)} min"
+
+
 def now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Says no more than one line in a while; work that is quick says nothing."""
+    """Returns what says no more than one line in a while; quick work says nothing."""
     last = [time.monotonic()]
 
     def maybe(line: str) -> None:
@@ -82,6 +114,6 @@ def now_and_then(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def counted(count: int, say: Callable[[str], None]) -> Callable[[AnyCase], None]:
-    """Says now and then how many of the cases are done."""
+    """Returns what says now and then how many of the cases are done."""
     numbers, maybe = itertools.count(1), now_and_then(say)
     return lambda case: maybe(f"{next(numbers)}/{count} {case.id}")

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from conformance.run.results import Run
+from conformance.report.summary import Summary
 
 COLUMNS = (
     "id",
@@ -23,19 +23,19 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def text(run: Run) -> str:
-    """`checks.csv`, with a header; a text that a spreadsheet would run as a formula is quoted."""
+def text(summary: Summary) -> str:
+    """Makes `checks.csv`, with a header; it quotes what a spreadsheet would run as a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for record in run.records:
+    for record in summary.run.records:
         fields = {**vars(record), "clauses": " ".join(record.clauses)}
         writer.writerow(_cell(fields[name]) for name in COLUMNS)
     return stream.getvalue()
 
 
 def _cell(value: object) -> object:
-    """What stands in a cell.
+    """Returns what stands in a cell.
 
     >>> _cell("=1+1"), _cell(-0.5), _cell(None)
     ("'=1+1", -0.5, '')

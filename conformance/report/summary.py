@@ -1,89 +1,215 @@
-"""One implementation's failures in one sentence: a name just where every wrong answer agrees."""
+"""A run, grouped once: what the terminal, the page and every file beside results.jsonl print from.
+
+It knows records and what they have in common. How that looks, each form knows for itself.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeVar
 
-from conformance.run.results import Record
-from conformance.subjects import catalogue
+from conformance.core.verdict import ASIDE
+from conformance.report import agreement, comparison
+from conformance.report.agreement import Agreement
+from conformance.report.bounds_used import Spread, spread
+from conformance.report.comparison import Comparison, cut_short, labels, places
+from conformance.report.declarations import declarations
+from conformance.report.facts import facts_of
+from conformance.report.findings import Finding, findings
+from conformance.run.results import Record, Run
 
-_SHOWN = 3  # mistakes that are counted where none explains everything
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What the failures of one implementation have in common.
+class Group:
+    """Checks that belong together; `run` is the label of their run, where there are several."""
+
+    name: str
+    records: tuple[Record, ...]
+    run: str = ""
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """How many checks came to each status."""
+        return Counter(record.status for record in self.records)
+
+    @property
+    def failures(self) -> tuple[Record, ...]:
+        """The checks that do not conform."""
+        return tuple(record for record in self.records if not record.conforms)
+
+    @property
+    def seconds(self) -> float:
+        """How long the checks took, one after the other."""
+        return sum(record.seconds for record in self.records)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why checks are known to differ, or were not tested, and whose checks they are."""
+
+    status: str
+    words: str
+    implementations: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many checks have this reason."""
+        return sum(self.implementations.values())
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that the reports say of a run.
 
     Attributes:
-        owner: `operation/implementation@device`.
-        asked: how many checks there are of it.
-        failed: how many do not conform.
-        wrong: how many of those gave an answer; the others raised, died or were late.
-        fitting: the mistakes that fit every one of these answers.
-        counts: of each mistake, how many of these answers it fits, the most frequent first.
+        run: the run.
+        facts: what it ran on: a label and its words.
+        table: the checks by operation and framework (and device, of several); in a merge by run.
+        owners: the checks of each implementation on each device.
+        findings: what the failures of each implementation have in common.
+        reasons: of known differences and of what was not tested, the most frequent first.
+        bounds: how much of their bounds right answers take.
+        agreements: who gave the same bits.
+        comparisons: the checks that were asked in several places.
     """
 
-    owner: str
-    asked: int
-    failed: int
-    wrong: int
-    fitting: tuple[str, ...]
-    counts: tuple[tuple[str, int], ...]
+    run: Run
+    facts: tuple[tuple[str, str], ...]
+    table: tuple[Group, ...]
+    owners: tuple[Group, ...]
+    findings: tuple[Finding, ...]
+    reasons: tuple[Reason, ...]
+    bounds: Spread | None
+    agreements: tuple[Agreement, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
-    def mistake(self) -> str | None:
-        """The one that fits every wrong answer, if there is just one."""
-        return self.fitting[0] if len(self.fitting) == 1 else None
+    def total(self) -> int:
+        """How many checks there are."""
+        return len(self.run.records)
+
+    @cached_property
+    def failed(self) -> int:
+        """How many checks do not conform."""
+        return sum(not record.conforms for record in self.run.records)
+
+    @cached_property
+    def not_tested(self) -> int:
+        """How many checks were unsupported, or asked nothing."""
+        return sum(record.status in ASIDE for record in self.run.records)
 
     @property
-    def sentence(self) -> str:
-        """What a reader is told."""
-        return f"{self.owner} fails {self.failed} of {self.asked} checks{self._reading()}"
+    def kind(self) -> Literal["conforms", "fails", "cut short"]:
+        """Whether the run conforms; one that was cut short, or asked nothing, does neither."""
+        if self.failed and self.run.footer is not None:
+            return "fails"
+        return "conforms" if self.run.footer is not None and self.total else "cut short"
 
-    def _reading(self) -> str:
-        if not self.wrong:
-            return ", none of them with an answer"
-        all_ = "it is" if self.wrong == 1 else "all are"
-        if self.wrong < self.failed:
-            one = "the one answer among them is"
-            all_ = one if self.wrong == 1 else f"the {self.wrong} answers among them are"
-        if self.mistake is not None:
-            done = next((m.done for m in catalogue() if m.name == self.mistake), "")
-            return f"; {all_} consistent with {self.mistake}{done and f': {done}'}"
-        if self.fitting:
-            return f"; {all_} consistent with {' and with '.join(self.fitting)}"
-        if not self.counts:
-            return "; no known mistake fits any of their answers"
-        told = ", ".join(f"{name} {count}" for name, count in self.counts[:_SHOWN])
-        return f"; no one mistake fits all of their {self.wrong} answers: {told}"
+    @property
+    def headline(self) -> str:
+        """The verdict, with how many checks it rests on."""
+        fail = f"{self.failed} of {self.total} checks"
+        if self.run.footer is None:
+            return cut_short(self.run) + (f"; {fail} do not conform" if self.failed else "")
+        if self.failed:
+            return f"Does not conform: {fail}"
+        if not self.total:
+            return "Nothing was asked"
+        aside = f", {self.not_tested} not tested" if self.not_tested else ""
+        return f"Conforms: {self.total - self.not_tested} checks{aside}"
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, with how many checks came to each status."""
+        counts = ", ".join(f"{count} {status}" for status, count in self.run.counts.items())
+        if self.run.footer is None:
+            return f"{cut_short(self.run)}: {counts}"
+        return f"{'Does not conform' if self.failed else 'Conforms'}: {counts}"
+
+    @property
+    def agreed(self) -> str:
+        """How many cases got the same bits from all; empty where nobody can disagree."""
+        several = [case for case in self.agreements if case.count > 1]
+        same = sum(case.everyone_agrees for case in several)
+        words = f"{same} of {len(several)} cases with several answers got the same bits from all"
+        return words if several else ""
+
+    @property
+    def changed(self) -> tuple[Comparison, ...]:
+        """The checks that came out otherwise in another place."""
+        return tuple(c for c in self.comparisons if c.kind in ("verdicts", "other answers"))
 
 
-def findings(records: Sequence[Record]) -> tuple[Finding, ...]:
-    """One for each implementation that does not conform, in the order in which they were met."""
-    asked = Counter(record.owner for record in records)
-    failed: dict[str, list[Record]] = {}
-    for record in records:
-        if not record.conforms:
-            failed.setdefault(record.owner, []).append(record)
-    return tuple(_finding(owner, asked[owner], mine) for owner, mine in failed.items())
-
-
-def _finding(owner: str, asked: int, failed: Iterable[Record]) -> Finding:
-    failures = list(failed)
-    fits = [set(record.fits) for record in failures if record.answer is not None]
-    counts = Counter(name for names in fits for name in names)
-    # A file of another version may name mistakes that this one does not know: they come last.
-    order = {mistake.name: place for place, mistake in enumerate(catalogue())}
-
-    def place(name: str) -> tuple[int, str]:
-        return order.get(name, len(order)), name
-
-    common = set.intersection(*fits) if fits else set()
-    return Finding(
-        owner,
-        asked,
-        len(failures),
-        len(fits),
-        tuple(sorted(common, key=place)),
-        tuple(sorted(counts.items(), key=lambda item: (-item[1], place(item[0])))),
+def summarize(run: Run) -> Summary:
+    """Groups a run."""
+    several = len(run.runs) > 1
+    label_of = labels(run)
+    by_run = grouped(run.records, lambda record: record.run)
+    owners = grouped(run.records, lambda record: (record.run, record.owner))
+    return Summary(
+        run,
+        facts_of(run),
+        _by_place(run) if several else _by_framework(run),
+        tuple(
+            Group(owner, tuple(records), label_of.get(name, name) if several else "")
+            for (name, owner), records in owners.items()
+        ),
+        tuple(
+            finding
+            for name, records in by_run.items()
+            for finding in findings(records, label_of.get(name, name) if several else "")
+        ),
+        _reasons(run.records),
+        spread(run.records),
+        agreement.of(run),
+        comparison.comparisons(run),
     )
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    """Returns records by key, in the order in which each key was met."""
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _by_place(run: Run) -> tuple[Group, ...]:
+    """Groups a merge: one group a run, or a run and device."""
+    place_of = places(run)
+    groups = grouped(run.records, lambda record: place_of[record.run, record.device])
+    return tuple(Group(name, tuple(records)) for name, records in groups.items())
+
+
+def _by_framework(run: Run) -> tuple[Group, ...]:
+    """Groups a run by operation, framework and, of several, device.
+
+    A device on which nothing was tested has one group: it is not to bury what was.
+    """
+    declared = declarations(run)
+    devices = {record.device for record in run.records}
+    tested = {record.device for record in run.records if record.status != "unsupported"}
+    nothing = devices - tested if tested else set()
+
+    def name_of(record: Record) -> str:
+        if record.device in nothing:
+            return f"all@{record.device}"
+        owner = declared.get((record.operation, record.implementation))
+        framework = owner.framework if owner is not None else "outside"
+        return f"{record.operation} {framework}" + (f"@{record.device}" if len(devices) > 1 else "")
+
+    groups = grouped(run.records, name_of)
+    return tuple(Group(name, tuple(groups[name])) for name in sorted(groups))
+
+
+def _reasons(records: Sequence[Record]) -> tuple[Reason, ...]:
+    aside = [record for record in records if record.status in {*ASIDE, "known"}]
+    groups = grouped(aside, lambda record: (record.status, record.reason))
+    reasons = [
+        Reason(status, words, Counter(record.implementation for record in group))
+        for (status, words), group in groups.items()
+    ]
+    return tuple(sorted(reasons, key=lambda reason: -reason.count))

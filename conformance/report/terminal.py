@@ -1,12 +1,13 @@
-"""The report that ends a run: a table, the failures, and what was not asked. From a `Run` alone.
+"""The report that ends a run, in some twenty lines; `--all` has a row for everything.
 
-Of a merge the table has a row a run, and what one check did in several places is told.
+Of a merge the table has a row a run, and a check that came out otherwise in several places is
+shown. A fact has a line, its label first.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from operator import attrgetter
-from typing import TypeVar
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -15,223 +16,247 @@ from rich.text import Text
 from conformance.core.console import unfolded, visible
 from conformance.core.implementations import PROMISES
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
-from conformance.frameworks.precision import MEASURED
-from conformance.report import agreement, averages
+from conformance.report import averages
 from conformance.report.agreement import parted
-from conformance.report.bounds_used import spread
-from conformance.report.comparison import comparisons, cut_short, legend, places, tally
-from conformance.report.summary import findings
+from conformance.report.comparison import legend, tally
+from conformance.report.facts import facts_of_failure
+from conformance.report.findings import Finding
+from conformance.report.summary import Group, Reason, Summary, grouped
 from conformance.run.results import Record, Run
 
-DIFFERING = 10  # of what differs so many are shown; agreement.txt has all
-FAILING = 5  # of one implementation, likewise
-
-Key = TypeVar("Key", bound=Hashable)
+FAILING = 3  # Failures of one implementation that are shown in full.
+KINDS = 8  # Kinds of further failures that are counted.
+DIFFERING = 10  # Checks that came out otherwise in another place; agreement.txt has all.
+FREQUENT = 2  # Reasons beside a count.
+_REASON = 46  # Characters of such a reason.
 
 _STYLES = {
     "exact": "green",
     "within-bound": "green",
     "known": "yellow",
-    "unsupported": "yellow",
-    "not-exercised": "yellow",
-    **dict.fromkeys(NOT_CONFORMING, "bold red"),
+    "not tested": "yellow",
+    **dict.fromkeys(ASIDE, "yellow"),
+    **dict.fromkeys(("failed", *NOT_CONFORMING), "bold red"),
 }
 
 
-def show(run: Run, console: Console) -> None:
-    """Print a run: implementation × outcome, failures, what was not asked, who agreed."""
+@dataclass(frozen=True)
+class Line:
+    """A line: a label, where there is one, padded to `width`, and words that may be wrapped."""
+
+    words: str
+    style: str = ""
+    label: str = ""
+    width: int = 0
+    label_style: str = "bold"
+
+
+Block: TypeAlias = list[Line | Table]
+
+
+def show(summary: Summary, console: Console, *, everything: bool = False) -> None:
+    """Prints what ran where, a table, the failures, what was not tested, and the verdict."""
+    run = summary.run
+    blocks: list[Block] = [_ran(summary), [_short_table(summary.table)]]
+    if everything:
+        blocks += [[_whole_table(summary.owners)], _averages(run)]
+    blocks += [_failures(finding, run, everything=everything) for finding in summary.findings]
+    blocks += [_aside(summary), _differing(summary, everything=everything)]
+    if everything:
+        blocks += [_reasons(summary.reasons), _disagreeing(summary)]
+    blocks.append(_ending(summary))
     wide = unfolded(console)
-    for told in legend(run):
-        wide.print(_as_it_is(told), soft_wrap=True, highlight=False)
-    wide.print(_table(run))
-    nothing = _without_an_answer(run)
-    averaged = averages.rows(run) if len(run.runs) < 2 else []
-    averaged = [row for row in averaged if row.owner.partition("@")[2] not in nothing]
-    if averaged:
-        wide.print()
-        wide.print(_averages(averaged))
-    for block in (_failures, _set_aside, _places, _agreement, _bounds, _precision, _summary):
-        for line in block(run):
-            wide.print(_as_it_is(line), soft_wrap=True, highlight=False)
+    for number, block in enumerate(filter(None, blocks)):
+        if number:
+            wide.print()
+        for row in block:
+            _print(row, wide)
 
 
-def _as_it_is(line: Text | str) -> Text:
-    """A line of which no part is markup of ours or a control code of the terminal."""
-    if isinstance(line, str):
-        return Text(visible(line))
-    shown = visible(line.plain)
-    return line if shown == line.plain else Text(shown, line.style)
+def _print(row: Line | Table, console: Console) -> None:
+    """Prints a row, of whose words none is markup of ours or a control code of the terminal."""
+    if isinstance(row, Table):
+        console.print(row)
+        return
+    head = f"{row.label:<{row.width}}" if row.label else ""
+    words = [visible(row.words)]
+    # A line that is to be copied is left to the terminal, which copies it as one line.
+    if console.is_terminal and row.label != "rerun":
+        room = max(20, console.width - len(head))
+        words = textwrap.wrap(words[0], room, break_on_hyphens=False) or [""]
+    for number, line in enumerate(words):
+        start = " " * len(head) if number else visible(head)
+        text = Text.assemble((start, row.label_style if start.strip() else ""), (line, row.style))
+        console.print(text, soft_wrap=True, highlight=False)
 
 
-def _table(run: Run) -> Table:
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    seconds: dict[str, float] = defaultdict(float)
-    several = len(run.runs) > 1
-    place_of, nothing = places(run), _without_an_answer(run)
-    for record in run.records:
-        row = place_of[record.run, record.device] if several else record.owner
-        if record.device in nothing and not several:
-            row = f"all@{record.device}"
-        counts[row][record.status] += 1
-        seconds[row] += record.seconds
-    used = [status for status in STATUSES if any(row[status] for row in counts.values())]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run" if several else "implementation", no_wrap=True)
-    for status in used:
-        table.add_column(status, justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
-    for name in sorted(counts):
-        cells = [
-            Text(
-                str(counts[name][status] or "·"), _STYLES[status] if counts[name][status] else "dim"
-            )
-            for status in used
-        ]
-        table.add_row(Text(visible(name)), *cells, f"{seconds[name]:.1f}")
+def _labelled(facts: Sequence[tuple[str, str]], style: str = "") -> Block:
+    """Returns facts, a line each, the words below each other."""
+    width = 2 + max((len(label) for label, _ in facts), default=0)
+    return [Line(words, style, label, width) for label, words in facts]
+
+
+def _ran(summary: Summary) -> Block:
+    if len(summary.run.runs) > 1:
+        return [Line(line) for line in legend(summary.run)]
+    return _labelled(summary.facts)
+
+
+def _short_table(groups: Sequence[Group]) -> Table:
+    """Returns a table below 80 columns: what failed is one column, what was not tested another."""
+    columns = {
+        "exact": ("exact",),
+        "within-\nbound": ("within-bound",),
+        "failed": tuple(NOT_CONFORMING),
+        "known": ("known",),
+        "not\ntested": tuple(ASIDE),
+    }
+    table = _table("", ["checks", *columns])
+    for group in groups:
+        counts = [sum(group.counts[s] for s in statuses) for statuses in columns.values()]
+        cells = [_cell(n, " ".join(name.split())) for n, name in zip(counts, columns, strict=True)]
+        table.add_row(Text(visible(group.name)), str(len(group.records)), *cells)
     return table
 
 
-def _without_an_answer(run: Run) -> set[str]:
-    """The devices on which everything was unsupported, which is what a device is that is not here.
+def _whole_table(owners: Sequence[Group]) -> Table:
+    used = [status for status in STATUSES if any(owner.counts[status] for owner in owners)]
+    table = _table("implementation", [*used, "seconds"])
+    for owner in sorted(owners, key=lambda owner: (owner.name, owner.run)):
+        cells = [_cell(owner.counts[status], status) for status in used]
+        name = Text(visible(f"{owner.name} {owner.run}".rstrip()))
+        table.add_row(name, *cells, f"{owner.seconds:.1f}")
+    return table
 
-    Such a device has one row for all: what was asked elsewhere is not to drown in it.
-    """
-    devices = {record.device for record in run.records}
-    there = {record.device for record in run.records if record.status != "unsupported"}
-    return devices - there if there else set()
 
-
-def _averages(rows: Sequence[averages.Row]) -> Table:
-    """Implementation × promise: the checks that came out as promised."""
-    promises = PROMISES["gradient_mean"]
+def _table(first: str, others: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("who averages what", no_wrap=True)
-    for promise in promises:
-        table.add_column(promise, justify="right", no_wrap=True)
-    table.add_column("of which unequal shards", justify="right", no_wrap=True)
-    table.add_column("several micro-batches", justify="right", no_wrap=True)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    return table
+
+
+def _cell(count: int, kind: str) -> Text:
+    return Text(str(count or "·"), _STYLES.get(kind.replace("- ", "-"), "") if count else "dim")
+
+
+def _averages(run: Run) -> Block:
+    """Returns implementation × promise: the checks that came out as promised."""
+    rows = averages.rows(run) if len(run.runs) < 2 else []
+    if not rows:
+        return []
+    promises = PROMISES["gradient_mean"]
+    columns = [*promises, "of which unequal shards", "several micro-batches"]
+    table = _table("who averages what", columns)
     for row in rows:
         right = averages.Tally(
             row.equal.right + row.unequal.right, row.equal.asked + row.unequal.asked
         )
         cells = [str(right) if row.promise == promise else "" for promise in promises]
         table.add_row(Text(visible(row.owner)), *cells, str(row.unequal), str(row.accumulated))
-    return table
+    return [table]
 
 
-def _failures(run: Run) -> Iterator[Text | str]:
-    for owner, records in _failed_by_owner(run):
-        yield ""
-        yield Text(f"{owner} does not conform{_of(records[0].run)}", "bold red")
-        for record in records[:FAILING]:
-            yield Text.assemble(
-                "  ", (record.status, _STYLES[record.status]), f" {record.id}: {record.reason}"
-            )
-            yield Text(f"    {run.rerun(record.id)}", "dim")
-        if len(records) > FAILING:
-            yield f"  and {len(records) - FAILING} more, which results.jsonl has"
+def _failures(finding: Finding, run: Run, *, everything: bool) -> Block:
+    """Returns the first failures of an implementation in full, and the others by their mistake."""
+    where = f", in {finding.run}" if finding.run else ""
+    block: Block = [Line(f"{finding.owner} does not conform{where}", "bold red")]
+    in_full = finding.failures if everything else finding.failures[:FAILING]
+    width = 9  # That of "mistake" and "timeout", and two blanks.
+    for number, record in enumerate(in_full):
+        if number:
+            block.append(Line(""))
+        block.append(Line(record.id, "", record.status, width, "bold red"))
+        for label, words in facts_of_failure(record, run.rerun(record.id)):
+            block.append(Line(words, "dim" if label == "rerun" else "", label, width))
+    others = grouped(finding.failures[len(in_full) :], _kind_of).items()
+    kinds = sorted(((kind, len(records)) for kind, records in others), key=lambda kind: -kind[1])
+    if kinds:
+        block.append(Line(""))
+    block += [Line(f"{count} × {kind}", "", "more", width) for kind, count in kinds[:KINDS]]
+    left = sum(count for _, count in kinds[KINDS:])
+    return [*block, Line(f"{left} × others", "", "more", width)] if left else block
 
 
-def _of(name: str) -> str:
-    return f", in {name}" if name else ""
+def _kind_of(record: Record) -> str:
+    """Names a failure by its mistakes, or by its status where none is known."""
+    return " or ".join(record.fits) or f"{record.status}, no known mistake"
 
 
-def _failed_by_owner(run: Run) -> Iterable[tuple[str, list[Record]]]:
-    failed = _grouped((r for r in run.records if not r.conforms), attrgetter("run", "owner"))
-    return [(owner, records) for (_, owner), records in failed]
+def _aside(summary: Summary) -> Block:
+    """Returns a line each: known, not tested, agreement, and the bounds that were used."""
+    facts = []
+    for label, statuses in (("known", {"known"}), ("not tested", ASIDE)):
+        reasons = [reason for reason in summary.reasons if reason.status in statuses]
+        if reasons:
+            facts.append((label, _frequent(reasons)))
+    if summary.comparisons and any(one.kind != "alone" for one in summary.comparisons):
+        facts.append(("places", tally(summary.comparisons)))
+    if summary.agreed:
+        facts.append(("agreement", summary.agreed))
+    if (used := summary.bounds) is not None:
+        words = f"error ÷ bound of {used.count} checks: median {used.median:.2g}, "
+        words += f"ninth decile {used.ninth:.2g}, most {used.largest:.3g}"
+        facts.append(("bounds", words))
+    return _labelled(facts)
 
 
-def _set_aside(run: Run) -> Iterator[Text | str]:
-    """What was unsupported or not exercised, and why: silence is how suites lie."""
-    aside = [r for r in run.records if r.status in {*ASIDE, "known"}]
-    if not aside:
-        return
-    yield ""
-    yield Text("Not asked, or asked in vain", "bold")
-    for (status, reason), records in _grouped(aside, lambda r: (r.status, r.reason)):
-        names = sorted({record.implementation for record in records})
-        yield Text.assemble("  ", (status, _STYLES[status]), f" × {len(records)}: {reason}")
-        yield Text(f"    {', '.join(names)}", "dim")
+def _frequent(reasons: Sequence[Reason]) -> str:
+    """Counts checks, and says why the most frequent ones are so."""
+    count = sum(reason.count for reason in reasons)
+    words = [
+        f"{reason.count} × {textwrap.shorten(reason.words, _REASON, placeholder=' …')}"
+        for reason in reasons[:FREQUENT]
+    ]
+    others = len(reasons) - FREQUENT
+    more = f"; {others} more: --all" if others > 0 else ""
+    return f"{count} checks: {'; '.join(words)}{more}"
 
 
-def _places(run: Run) -> Iterator[Text | str]:
-    """The same check under several versions or on several devices."""
-    found = comparisons(run)
-    if all(one.kind == "alone" for one in found):
-        return
-    yield ""
-    yield Text(f"Across versions and devices: {tally(found)}", "bold")
-    yield from _first([one.words for one in found if one.kind in ("verdicts", "other answers")])
+def _differing(summary: Summary, *, everything: bool) -> Block:
+    """Returns the checks that came out otherwise under another version or on another device."""
+    changed = [comparison.words for comparison in summary.changed]
+    shown = changed if everything else changed[:DIFFERING]
+    block: Block = [Line(words, "", "changed", 9) for words in shown]
+    if len(shown) < len(changed):
+        block.append(Line(f"{len(changed) - len(shown)} more: agreement.txt", "", "changed", 9))
+    return block
 
 
-def _first(lines: Sequence[str]) -> Iterator[str]:
-    yield from (f"  {line}" for line in lines[:DIFFERING])
-    if len(lines) > DIFFERING:
-        yield f"  and {len(lines) - DIFFERING} more that differ"
+def _reasons(reasons: Sequence[Reason]) -> Block:
+    """Returns why checks are known to differ or were not tested: silence is how suites lie."""
+    if not reasons:
+        return []
+    block: Block = [Line("Known, and not tested", "bold")]
+    for reason in reasons:
+        style = _STYLES[reason.status]
+        label = f"{reason.status} × {reason.count}: "
+        block.append(Line(reason.words, "", f"  {label}", 0, style))
+        block.append(Line(f"    {', '.join(sorted(reason.implementations))}", "dim"))
+    return block
 
 
-def _agreement(run: Run) -> Iterator[Text | str]:
-    found = agreement.of(run)
-    differing = [one for one in found if not one.everyone_agrees]
-    several = [one for one in found if sum(map(len, one.answers)) > 1]
-    yield ""
-    yield Text(
-        f"Agreement: {len(several) - len(differing)} of {len(several)} cases with more than one "
-        "answer got the same bits from everybody (agreement.txt has every case)",
-        "bold",
-    )
-    same, apart = parted(run.records)
+def _disagreeing(summary: Summary) -> Block:
+    """Returns who gave other bits than the others, case by case, and where the largest error is."""
+    block: Block = [Line("Agreement, of which agreement.txt has every case", "bold")]
+    same, apart = parted(summary.run.records)
     if apart:
-        yield (
-            f"  The mean of ranks is the mean of samples, bit for bit, in {len(same)} cases, and "
-            f"another in {len(apart)}, whose shards are unequal"
+        block.append(
+            Line(
+                f"  The mean of ranks is the mean of samples, bit for bit, in {len(same)} cases, "
+                f"and another in {len(apart)}, whose shards are unequal"
+            )
         )
-    yield from _first([one.words for one in differing])
+    differing = (case for case in summary.agreements if not case.everyone_agrees)
+    block += [Line(f"  {case.words}") for case in differing]
+    if summary.bounds is not None:
+        block.append(Line(f"  The largest error ÷ bound is that of {summary.bounds.where}"))
+    return block
 
 
-def _bounds(run: Run) -> Iterator[Text | str]:
-    """How much of their bounds right answers use: a bound is no tolerance."""
-    found = spread(run.records)
-    if found is not None:
-        yield ""
-        yield Text(
-            f"Bounds: error ÷ bound of {found.count} checks is {found.median:.2g} in the median, "
-            f"below {found.ninth:.2g} for nine of ten, at most {found.largest:.3g} ({found.where})",
-            "bold",
-        )
-
-
-def _precision(run: Run) -> Iterator[Text | str]:
-    """What products of matrices were measured to keep: bounds rest on it, settings promise it."""
-    kept = defaultdict(list)
-    for name, bits in run.header.get("environment", {}).get("precision", {}).items():
-        what, _, where = name.partition(" ")
-        if what == MEASURED:
-            kept[bits].append(where)
-    if kept:
-        yield ""
-    for bits, where in kept.items():
-        told = f"Precision: products of matrices keep, in bits, {bits}: {', '.join(where)}"
-        yield Text(told, "bold")
-
-
-def _summary(run: Run) -> Iterator[Text | str]:
-    told = ", ".join(f"{count} {status}" for status, count in run.counts.items())
-    yield ""
-    if run.footer is None:
-        yield Text(f"{cut_short(run)}: {told}", "bold red")
-    elif run.footer["conforms"]:
-        yield Text(f"Conforms: {told}", "bold green")
-    else:
-        for name, records in _grouped(run.records, attrgetter("run")):
-            yield from (Text(f"{one.sentence}{_of(name)}.", "bold") for one in findings(records))
-        yield Text(f"Does not conform: {told}", "bold red")
-
-
-def _grouped(
-    records: Iterable[Record], key: Callable[[Record], Key]
-) -> Iterable[tuple[Key, list[Record]]]:
-    found: dict[Key, list[Record]] = {}
-    for record in records:
-        found.setdefault(key(record), []).append(record)
-    return found.items()
+def _ending(summary: Summary) -> Block:
+    """Returns what each failing implementation has in common, and the verdict."""
+    style = {"conforms": "bold green", "fails": "bold red", "cut short": "bold red"}[summary.kind]
+    sentences = (Line(f"{finding.sentence}.", "bold") for finding in summary.findings)
+    return [*sentences, Line(summary.verdict, style)]

@@ -23,8 +23,9 @@ FORMAT = 1
 class Record:
     """One check of a results file.
 
-    `run` is the name of the run that it comes from, in a file that holds several (`Run.parts`);
-    `more` holds the fields that this version does not know, and hands on.
+    `evidence` is `Evidence.as_object()` of its verdict, empty where nothing was read off; `run` is
+    the name of the run that it comes from, in a file that holds several (`Run.runs`); `more` holds
+    the fields that this version does not know, and hands on.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Record:
     answer: str | None = None
     promise: str = ""
     fits: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,10 +57,11 @@ class Record:
         return self.status not in NOT_CONFORMING
 
     def as_object(self) -> dict[str, Any]:
-        """What stands on its line: `run` only where it says something."""
+        """Returns what stands on its line: `evidence` and `run` only where they say something."""
         known = {name: value for name, value in vars(self).items() if name != "more"}
-        if not self.run:
-            del known["run"]
+        for name in ("evidence", "run"):
+            if not known[name]:
+                del known[name]
         return {**known, **self.more}
 
 
@@ -114,6 +117,7 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         answer=verdict.answer,
         promise=check.implementation.promise,
         fits=verdict.fits,
+        evidence=verdict.evidence.as_object(),
     )
 
 
@@ -237,7 +241,11 @@ def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 _FIELDS = {one.name: one for one in fields(Record) if one.name != "more"}
-_NEEDED = {name for name, one in _FIELDS.items() if one.default is MISSING}
+_NEEDED = {
+    name
+    for name, one in _FIELDS.items()
+    if one.default is MISSING and one.default_factory is MISSING
+}
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(_FIELDS, str),
     "clauses": list,
@@ -246,6 +254,15 @@ _TYPES: dict[str, Any] = {
     "error_over_bound": int | float | None,
     "seconds": int | float,
     "answer": str | None,
+    "evidence": dict,
+}
+_EVIDENCE: Mapping[str, Any] = {
+    "differs": dict,
+    "permutation": list,
+    "factor": int | float,
+    "observed": list,
+    "done": str,
+    "advice": str,
 }
 
 
@@ -259,9 +276,21 @@ def _record(content: Mapping[str, Any], place: str) -> Record:
     for name, value in known.items():
         if not isinstance(value, _TYPES[name]):
             raise UsageError(f"{place}: {name!r} cannot be {value!r}")
+    if not _is_evidence(known.get("evidence", {})):
+        raise UsageError(f"{place}: 'evidence' cannot be {known['evidence']!r}")
     if known["status"] not in STATUSES:
         raise UsageError(
             f"{place}: unknown status {known['status']!r}; known: {', '.join(STATUSES)}"
         )
     known |= {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
     return Record(**known, more=more)
+
+
+def _is_evidence(content: Mapping[str, Any]) -> bool:
+    """Says whether the fields that a report reads are of their types."""
+    return (
+        all(isinstance(content[name], kind) for name, kind in _EVIDENCE.items() if name in content)
+        and all(isinstance(channel, int) for channel in content.get("permutation", ()))
+        and all(isinstance(sentence, str) for sentence in content.get("observed", ()))
+        and isinstance(content.get("differs", {}).get("words", ""), str)
+    )

@@ -1,6 +1,7 @@
-from conformance.report import agreement
+from conformance.report import forms
 from conformance.report.comparison import comparisons, tally
 from conformance.report.merging import merge
+from conformance.report.summary import summarize
 from conformance.run.results import Run
 from tests.report.records import record, results
 
@@ -48,6 +49,6 @@ def test_one_run_on_one_device_has_nothing_to_compare():
 
 def test_agreement_names_the_run_of_who_differs(tmp_path):
     run = merged(tmp_path, [record("a", "x", "1"), record("b", "x", "1")], [record("a", "x", "2")])
-    text = agreement.text(run)
+    text = forms.agreement_text(summarize(run))
     assert "2 of 3 answers are the same bits; differing: a@cpu R2" in text
     assert "R2  torch 1, " in text

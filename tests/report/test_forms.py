@@ -3,11 +3,14 @@ from click.testing import CliRunner
 
 from conformance.cli import commands
 from conformance.report import forms, page
+from conformance.report.summary import summarize
 from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record, results
 
-RUN = Run({"checks": 1, "environment": ENVIRONMENT}, (record("a", "x", "1", reason="\udc80"),), {})
+RUN = summarize(
+    Run({"checks": 1, "environment": ENVIRONMENT}, (record("a", "x", "1", reason="\udc80"),), {})
+)
 
 
 def test_every_form_is_written(tmp_path):
@@ -16,7 +19,7 @@ def test_every_form_is_written(tmp_path):
 
 
 def test_a_folder_that_has_a_report_gets_the_new_one(tmp_path):
-    forms.write(hostile.run(), tmp_path)
+    forms.write(summarize(hostile.run()), tmp_path)
     forms.write(RUN, tmp_path)
     assert "hacked" not in (tmp_path / page.NAME).read_text()
 
@@ -30,7 +33,7 @@ def test_without_jinja2_there_is_no_page_and_none_of_an_older_run(tmp_path, monk
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_hostile_names_break_no_form(tmp_path, finished):
-    forms.write(hostile.run(finished), tmp_path)
+    forms.write(summarize(hostile.run(finished)), tmp_path)
     assert all((tmp_path / name).stat().st_size for name in (*forms.FORMS, page.NAME))
 
 

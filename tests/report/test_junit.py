@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.report.junit import text
+from conformance.report.junit import text as text_of
 from conformance.report.merging import merge
+from conformance.report.summary import summarize
 from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record, results
@@ -17,6 +18,10 @@ RECORDS = (
     record("b", "x", None, "unsupported", reason="no strides"),
     record("b", "y", "3", "known", reason="on record"),
 )
+
+
+def text(run):
+    return text_of(summarize(run))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def test_a_failure_says_what_it_looks_like_why_and_how_to_run_it_again():
     (failure,) = parsed(Run(HEADER, RECORDS, {})).iter("failure")
     assert failure.get("type") == "inverse-groups"
     assert failure.get("message") == "wrong"
-    assert failure.text == "wrong\nconformance run channel_shuffle/a@cpu:y"
+    assert failure.text == "reason: wrong\nrerun: conformance run channel_shuffle/a@cpu:y"
 
 
 def test_a_run_cut_short_has_an_error_though_every_check_conforms():

@@ -12,7 +12,8 @@ from conformance.core.comparison import sha256_of_answer
 from conformance.gradient_mean.diagnosis import as_answer
 from conformance.gradient_mean.parts import Parts
 from conformance.report import page
-from conformance.report.page import charts, remade, tables
+from conformance.report.page import charts, remade_answers, tables
+from conformance.report.summary import summarize
 from conformance.run.goldens import FOLDER, load
 from conformance.run.results import Record, Run
 from conformance.subjects import all_cases, catalogue
@@ -31,7 +32,11 @@ def golden_of(name):
     return load(all_cases()).of(case_of(name))
 
 
-def failing(name, mistake, answer, reason="wrong", promise="copy"):
+def text_of(run):
+    return page.text(summarize(run))
+
+
+def failing(name, mistake, answer, promise="copy", **evidence):
     case = case_of(name)
     return Record(
         id=f"{case.operation}/mine@cpu:{name}",
@@ -41,13 +46,14 @@ def failing(name, mistake, answer, reason="wrong", promise="copy"):
         case=name,
         clauses=case.clauses,
         status="fail",
-        reason=reason,
+        reason="wrong",
         mistake=mistake,
         error_over_bound=None,
         seconds=0.1,
         answer=answer and sha256_of_answer(answer),
         promise=promise,
         fits=(mistake,) if mistake else (),
+        evidence=evidence,
     )
 
 
@@ -60,7 +66,7 @@ def embedded_in(text):
 
 
 def test_it_is_one_file_that_asks_nothing_of_a_network():
-    text = page.text(Run(HEADER, (record("a", "identity-probe-f32-c12-g3", "1"),), {}))
+    text = text_of(Run(HEADER, (record("a", "identity-probe-f32-c12-g3", "1"),), {}))
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     assert "@import" not in text
     assert "url(" not in text
@@ -68,7 +74,7 @@ def test_it_is_one_file_that_asks_nothing_of_a_network():
 
 
 def test_the_one_script_is_the_one_that_the_policy_lets_run():
-    text = page.text(Run(HEADER, (), {}))
+    text = text_of(Run(HEADER, (), {}))
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
@@ -76,7 +82,7 @@ def test_the_one_script_is_the_one_that_the_policy_lets_run():
 
 def test_nothing_of_the_data_is_markup():
     run = hostile.run()
-    text = page.text(run)
+    text = text_of(run)
     assert text.count("<script") == 2
     assert "<img src=x" not in text
     assert "{{ 7*7 }}" in embedded_in(text)["reasons"]
@@ -122,7 +128,7 @@ def test_an_answer_that_a_mistake_gives_is_made_again_and_proved_by_its_hash():
     name = "identity-probe-f32-c12-g3"
     wrong = answer_of("inverse-groups", case_of(name), golden_of(name).inputs)
     data = data_of(failing(name, "inverse-groups", wrong))
-    (given,) = data["given"].values()
+    (given,) = data["remade"].values()
     assert given["proved"] is True
     ((array, right, got, words),) = given["arrays"]
     assert array == "output"
@@ -134,16 +140,16 @@ def test_an_answer_that_a_mistake_gives_is_made_again_and_proved_by_its_hash():
 def test_an_answer_with_another_hash_is_not_said_to_be_that_of_the_mistake():
     name = "identity-probe-f32-c12-g3"
     other = {"output": np.zeros(3, np.float32)}
-    (given,) = data_of(failing(name, "inverse-groups", other))["given"].values()
+    (given,) = data_of(failing(name, "inverse-groups", other))["remade"].values()
     assert given["proved"] is False
 
 
 def test_where_many_checks_fail_the_first_of_every_implementation_are_made_again(monkeypatch):
-    monkeypatch.setattr(remade, "MOST", 3)
+    monkeypatch.setattr(remade_answers, "MOST", 3)
     name = "identity-probe-f32-c12-g3"
     one = failing(name, "inverse-groups", {"output": np.zeros(3, np.float32)})
     many = [replace(one, implementation=who) for who in ("a", "a", "a", "b", "c")]
-    assert list(data_of(*many)["given"]) == [0, 3, 4]
+    assert list(data_of(*many)["remade"]) == [0, 3, 4]
 
 
 def test_the_weights_of_samples_are_those_that_were_given():
@@ -152,18 +158,29 @@ def test_the_weights_of_samples_are_those_that_were_given():
     mistake = next(m for m in catalogue() if m.name == "mean-of-means")
     wrong = as_answer(parts, next(iter(mistake.answers(parts)))[0])
     data = data_of(failing(name, "mean-of-means", wrong, promise="sample_mean"))
-    (given,), (case,) = data["given"].values(), data["cases"]
+    (given,), (case,) = data["remade"].values(), data["cases"]
     assert given["proved"] is True
     assert case["weights"]["sample_mean"] == [0.125] * 8
     assert given["weights"] == [0.125, 0.125, 0.25, *[0.0625] * 4, 0.25]
 
 
-def test_a_permutation_that_has_no_name_is_read_out_of_the_reason():
-    name = "photographs-u8"
-    reason = "wrong; it moves the channels as (0 11), the right way is (1 3 9)"
-    (given,) = data_of(failing(name, None, None, reason))["given"].values()
-    assert given["permutation"] == [11, *range(1, 11), 0]
+def test_a_permutation_that_has_no_name_is_drawn_from_the_evidence():
+    name, moved = "photographs-u8", [11, *range(1, 11), 0]
+    (given,) = data_of(failing(name, None, None, permutation=moved))["remade"].values()
+    assert given["permutation"] == moved
     assert given["photographs"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize("moved", [[0] * 12, [1, 0], list(range(1, 13))])
+def test_what_is_no_permutation_of_the_channels_is_not_drawn(moved):
+    assert data_of(failing("photographs-u8", None, None, permutation=moved))["remade"] == {}
+
+
+def test_what_was_read_off_an_answer_is_in_it_as_sentences():
+    differs = {"differs": {"words": "output: all wrong"}, "observed": ["it moves nothing"]}
+    data = data_of(failing("photographs-u8", None, None, **differs))
+    (places,) = data["evidence"].values()
+    assert [data["reasons"][place] for place in places] == ["output: all wrong", "it moves nothing"]
 
 
 def test_a_picture_is_the_picture_that_it_shows(tmp_path):
@@ -179,17 +196,17 @@ def test_error_over_bound_is_counted_by_powers_of_ten():
         record("a", str(n), "1", "within-bound", error_over_bound=ratio)
         for n, ratio in enumerate((0.0, 1e-9, 0.07, 0.08, 1.0))
     ]
-    found = charts.bounds(records)
+    found = charts.bounds(summarize(Run(HEADER, tuple(records), {})))
     assert found["below"]["count"] == 2
     assert [bar["count"] for bar in found["bars"] if bar["count"]] == [2, 1]
-    assert charts.bounds([record("a", "x", "1")]) is None
+    assert charts.bounds(summarize(Run(HEADER, (record("a", "x", "1"),), {}))) is None
 
 
-def test_what_was_not_exercised_stands_in_the_page_before_any_script():
+def test_what_was_not_tested_stands_in_the_page_before_any_script():
     records = [record("a", "x", "1"), record("b", "x", None, "unsupported", reason="no strides")]
-    text = page.text(Run(HEADER, tuple(records), {}))
+    text = text_of(Run(HEADER, tuple(records), {}))
     before = text.split('id="data"')[0]
-    assert "What was not exercised" in before
+    assert "What was not tested" in before
     assert "no strides" in before
 
 
@@ -203,5 +220,5 @@ def test_what_was_not_exercised_stands_in_the_page_before_any_script():
     ],
 )
 def test_the_title_is_the_verdict(records, footer, words):
-    text = page.text(Run({**HEADER, "checks": 9}, tuple(records), footer))
+    text = text_of(Run({**HEADER, "checks": 9}, tuple(records), footer))
     assert f"<title>{words} – conformance</title>" in text

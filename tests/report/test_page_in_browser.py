@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from conformance.report import page
+from conformance.report.summary import summarize
 from conformance.run.results import FILE, Run, read
 from tests.report import hostile
 from tests.report.records import ENVIRONMENT, record, results
@@ -71,7 +72,7 @@ def opened(browser):
 
 def written(folder, run):
     file = folder / page.NAME
-    file.write_text(page.text(run), encoding="utf-8", errors="backslashreplace")
+    file.write_text(page.text(summarize(run)), encoding="utf-8", errors="backslashreplace")
     return file
 
 

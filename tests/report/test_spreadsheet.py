@@ -2,13 +2,14 @@ import csv
 import io
 
 from conformance.report.spreadsheet import COLUMNS, text
+from conformance.report.summary import summarize
 from conformance.run.results import Run
 from tests.report import hostile
 from tests.report.records import record
 
 
 def rows(run):
-    return list(csv.DictReader(io.StringIO(text(run), newline="")))
+    return list(csv.DictReader(io.StringIO(text(summarize(run)), newline="")))
 
 
 def test_every_check_is_a_row():

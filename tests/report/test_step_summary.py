@@ -1,9 +1,15 @@
 from conformance.report.merging import merge
-from conformance.report.step_summary import LIMIT, code, plain, text
+from conformance.report.step_summary import LIMIT, code, plain
+from conformance.report.step_summary import text as text_of
+from conformance.report.summary import summarize
 from conformance.run.results import Run
 from tests.report.records import record, results
 
 HEADER = {"checks": 1, "environment": {"adapters": []}}
+
+
+def text(run, **limit):
+    return text_of(summarize(run), **limit)
 
 
 def test_the_first_line_is_the_verdict():

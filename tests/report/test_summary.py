@@ -1,64 +1,95 @@
-from conformance.report.summary import findings
-from tests.report.records import record
+"""One summary, from which every form prints: the same numbers, whoever shows them."""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from conformance.report import badge, junit, page, step_summary, terminal
+from conformance.report.merging import merge
+from conformance.report.summary import summarize
+from conformance.run.results import Run
+from tests.report.records import ENVIRONMENT, record, results
+
+HEADER = {"checks": 5, "environment": ENVIRONMENT}
+RECORDS = (
+    record("torch_module", "x", "1"),
+    record("torch_module", "y", "1", "known", reason="on record"),
+    record("jax_jit", "x", None, "unsupported", reason="no strides"),
+    record("jax_jit", "y", None, "not-exercised", reason="no module"),
+    record("numpy_reshape", "x", "1", "within-bound", error_over_bound=0.5),
+)
 
 
-def failing(*fits, answer="1", status="fail"):
-    return record("a", "-".join(fits), answer, status, fits=fits)
+def summary(*more, footer=None, **header):
+    return summarize(Run({**HEADER, **header}, (*RECORDS, *more), {} if footer is None else footer))
 
 
-def finding(*records):
-    (one,) = findings(records)
-    return one
+def test_what_was_not_tested_never_counts_as_conforming():
+    assert summary().headline == "Conforms: 3 checks, 2 not tested"
+    assert summary().not_tested == 2
 
 
-def test_a_name_that_fits_every_wrong_answer_is_given_with_what_was_done():
-    one = finding(failing("inverse-groups"), failing("inverse-groups", "applied-twice"))
-    assert one.mistake == "inverse-groups"
-    assert one.sentence == (
-        "channel_shuffle/a@cpu fails 2 of 2 checks; all are consistent with inverse-groups: "
-        "shuffled with C/g groups where g were asked for"
-    )
+@pytest.mark.parametrize("status", ["fail", "error", "crash", "timeout"])
+def test_one_failure_is_a_run_that_does_not_conform(status):
+    failed = summary(record("a", "z", None, status))
+    assert failed.kind == "fails"
+    assert failed.headline == "Does not conform: 1 of 6 checks"
+    assert failed.verdict.startswith("Does not conform: 1 exact, ")
 
 
-def test_what_no_single_check_names_all_of_them_together_can():
-    one = finding(
-        failing("inverse-groups", "applied-twice"), failing("inverse-groups", "no-transpose")
-    )
-    assert one.mistake == "inverse-groups"
+def test_a_run_that_was_cut_short_neither_conforms_nor_fails():
+    cut = summarize(Run(HEADER, (*RECORDS, record("a", "z", "1", "fail"))))
+    assert cut.kind == "cut short"
+    assert cut.headline == "Cut short after 6 of 5 checks; 1 of 6 checks do not conform"
 
 
-def test_one_answer_that_fits_no_mistake_takes_the_name_away():
-    one = finding(failing("inverse-groups"), failing("inverse-groups"), failing())
-    assert one.mistake is None
-    assert one.sentence.endswith("no one mistake fits all of their 3 answers: inverse-groups 2")
+def test_a_run_that_asked_nothing_does_not_conform():
+    nothing = summarize(Run(HEADER, (), {}))
+    assert (nothing.kind, nothing.headline) == ("cut short", "Nothing was asked")
 
 
-def test_mistakes_that_contradict_each_other_are_counted():
-    one = finding(failing("inverse-groups"), failing("no-transpose"))
-    assert one.mistake is None
-    assert one.sentence.endswith("of their 2 answers: inverse-groups 1, no-transpose 1")
+def test_every_form_has_the_same_verdict_and_the_same_counts():
+    one = summary(record("a", "z", "2", "fail"))
+    stream = io.StringIO()
+    terminal.show(one, Console(file=stream))
+    assert one.verdict in stream.getvalue()
+    assert f"## ✗ {one.headline}" in step_summary.text(one)
+    assert f"<title>{one.headline} – conformance</title>" in page.text(one)
+    assert "1 of 6 fail" in badge.text(one)
+    root = ET.fromstring(junit.text(one).encode())
+    assert (root.get("tests"), root.get("failures")) == ("6", "1")
 
 
-def test_what_cannot_be_told_apart_is_said_so():
-    both = ("inverse-groups", "applied-twice")
-    one = finding(failing(*both), failing(*both))
-    assert one.mistake is None
-    assert one.sentence.endswith("all are consistent with inverse-groups and with applied-twice")
+def test_every_form_says_why_something_was_not_tested():
+    forms = [step_summary.text(summary()), page.text(summary()), junit.text(summary())]
+    stream = io.StringIO()
+    terminal.show(summary(), Console(file=stream))
+    for text in (*forms, stream.getvalue()):
+        assert re.search("no strides.*no module|no module.*no strides", text, re.DOTALL)
 
 
-def test_what_raised_says_nothing_of_a_mistake_and_is_counted():
-    one = finding(failing("no-transpose"), failing(answer=None, status="error"))
-    assert one.mistake == "no-transpose"
-    assert "fails 2 of 2 checks; the one answer among them is consistent with no-tr" in one.sentence
+def test_reasons_are_counted_with_whose_they_are_the_most_frequent_first():
+    again = record("torch_module", "z", None, "unsupported", reason="no strides")
+    first = summary(again).reasons[0]
+    assert (first.words, first.count) == ("no strides", 2)
+    assert dict(first.implementations) == {"jax_jit": 1, "torch_module": 1}
 
 
-def test_nothing_but_errors_has_no_reading():
-    one = finding(failing(answer=None, status="crash"))
-    assert one.sentence == "channel_shuffle/a@cpu fails 1 of 1 checks, none of them with an answer"
-
-
-def test_each_implementation_has_its_own_sentence():
-    owners = [
-        one.owner for one in findings([failing(), record("b", "x", "1"), failing("no-transpose")])
+def test_a_sibling_of_another_run_is_no_failure_of_this_one(tmp_path):
+    files = [
+        results(tmp_path / v, [record("a", "x", v, status)], packages={"torch": v})
+        for v, status in (("2.9", "fail"), ("2.13", "exact"))
     ]
-    assert owners == ["channel_shuffle/a@cpu"]
+    (finding,) = summarize(merge(files)).findings
+    assert (finding.run, finding.asked, finding.failed) == ("R1", 1, 1)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [None, [], "x", {"packages": 3, "devices": {"torch": 1}, "adapters": "mine.py"}],
+)
+def test_an_environment_that_is_none_is_no_crash(environment):
+    assert summarize(Run({"checks": 1, "environment": environment}, RECORDS, {})).total == 5

@@ -1,38 +1,37 @@
-"""The page: one HTML file that asks nothing of a network, made of a run alone.
+"""The page: one HTML file that asks nothing of a network, made of the summary of a run.
 
 What the run does not hold (a case's words, its inputs and right answer, an implementation's source)
-comes from the suite that makes the page. The data is in the page once, as JSON that no browser
+comes from the suite that makes the page. The data stands in the page once, as JSON that no browser
 executes; a content security policy forbids all other scripts and every request.
 """
 
 import base64
 import hashlib
 import json
-from collections import Counter
 from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
 
 from conformance.core.console import visible
-from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
-from conformance.report.comparison import comparisons, cut_short, legend, tally
+from conformance.core.verdict import ASIDE, NOT_CONFORMING
+from conformance.report.comparison import legend, tally
 from conformance.report.page import charts, tables
-from conformance.report.page.signs import SIGNS, WORDS, address
-from conformance.report.summary import findings
-from conformance.run.results import Run
+from conformance.report.page.status_signs import SIGNS, WORDS, address
+from conformance.report.summary import Reason, Summary
 
 NAME = "index.html"
-_NAMED = 5  # implementations beside a reason
+_NAMED = 5  # Implementations beside a reason.
 _REASONS = 200
+_KINDS = {"conforms": "pass", "fails": "fail", "cut short": "cut"}
 
 
 def is_possible() -> bool:
-    """Whether Jinja2, which the page is made with, is installed."""
+    """Says whether Jinja2, which makes the page, is installed."""
     return find_spec("jinja2") is not None
 
 
-def text(run: Run) -> str:
-    """The page, whole.
+def text(summary: Summary) -> str:
+    """Makes the page, whole.
 
     Raises:
         ModuleNotFoundError: if Jinja2 is not installed.
@@ -49,11 +48,11 @@ def text(run: Run) -> str:
     environment.filters |= {"visible": visible, "address": address}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(
-        **_told(run),
+        **_overview(summary),
         style=_raw(style),
         script=_raw(script),
         script_hash=digest,
-        data=_raw(embedded(tables.of(run))),
+        data=_raw(embedded(tables.of(summary.run))),
     )
 
 
@@ -64,105 +63,55 @@ def _raw(words: str) -> Any:
 
 
 def embedded(content: Any) -> str:
-    r"""JSON that may stand inside a script element: nothing in it ends the element.
+    r"""Writes JSON that may stand inside a script element: nothing in it ends the element.
 
     >>> embedded({"name": "</script>"})
     '{"name":"\\u003c/script\\u003e"}'
     """
-    told = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return told.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    written = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _told(run: Run) -> dict[str, Any]:
-    """What stands in the page before any script runs."""
-    failed = sum(not record.conforms for record in run.records)
-    found = comparisons(run)
+def _overview(summary: Summary) -> dict[str, Any]:
+    """Returns what stands in the page before any script runs."""
     return {
-        "verdict": _verdict(run, failed),
-        "kind": "cut" if run.footer is None else "fail" if failed else "pass",
-        "total": len(run.records),
+        "verdict": summary.headline,
+        "kind": _KINDS[summary.kind],
+        "total": summary.total,
         "counts": [
             {
                 "status": status,
-                "count": run.counts[status],
+                "count": count,
                 "sign": SIGNS[status],
                 "words": WORDS[status],
-                "share": 100 * run.counts[status] / len(run.records),
+                "share": 100 * count / summary.total,
                 "is_bad": status in NOT_CONFORMING,
             }
-            for status in STATUSES
-            if status in run.counts
+            for status, count in summary.run.counts.items()
         ],
-        "findings": _findings(run),
-        "aside": _aside(run, *ASIDE),
-        "known": _aside(run, "known"),
-        "legend": list(legend(run)),
-        "across": tally(found) if found else "",
-        "facts": _facts(run),
-        "bounds": charts.bounds(run.records),
+        "findings": [
+            {"owner": finding.owner, "sentence": finding.reading, "advice": finding.advice}
+            for finding in summary.findings
+        ],
+        "aside": [_reason(reason) for reason in summary.reasons if reason.status in ASIDE][
+            :_REASONS
+        ],
+        "known": [_reason(reason) for reason in summary.reasons if reason.status == "known"],
+        "legend": list(legend(summary.run)) if len(summary.run.runs) > 1 else [],
+        "across": tally(summary.comparisons) if summary.comparisons else "",
+        "facts": summary.facts,
+        "bounds": charts.bounds(summary),
     }
 
 
-def _verdict(run: Run, failed: int) -> str:
-    many = len(run.records)
-    if run.footer is None:
-        return f"{cut_short(run)}{f'; {failed} do not conform' if failed else ''}"
-    if failed:
-        return f"Does not conform: {failed} of {many} checks"
-    return f"Conforms: {many} checks" if many else "Nothing was asked"
-
-
-def _findings(run: Run) -> list[dict[str, Any]]:
-    """The sentence on each implementation that does not conform, and what to write instead."""
-    from conformance.subjects import catalogue
-
-    advice = {mistake.name: mistake.advice for mistake in catalogue()}
-    return [
-        {
-            "owner": one.owner,
-            "failed": one.failed,
-            "asked": one.asked,
-            "sentence": one.sentence.removeprefix(one.owner).strip(),
-            "advice": advice.get(one.mistake or "", ""),
-        }
-        for one in findings(run.records)
-    ]
-
-
-def _aside(run: Run, *statuses: str) -> list[dict[str, Any]]:
-    """Why checks came to these statuses, the most frequent reason first, and whose they are."""
-    who: dict[tuple[str, str], Counter[str]] = {}
-    for record in run.records:
-        if record.status in statuses:
-            found = who.setdefault((record.status, record.reason), Counter())
-            found[record.implementation] += 1
-    return [
-        {
-            "status": status,
-            "sign": SIGNS[status],
-            "reason": reason,
-            "count": names.total(),
-            "who": ", ".join(list(names)[:_NAMED])
-            + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""),
-        }
-        for (status, reason), names in sorted(who.items(), key=lambda item: -item[1].total())
-    ][:_REASONS]
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """On what the run was made."""
-    environment = run.header.get("environment", {})
-    if not isinstance(environment, dict):
-        environment = {}
-    packages = environment.get("packages") or {}
-    told = [
-        ("started", run.header.get("started")),
-        ("system", environment.get("system") or environment.get("platform")),
-        ("Python", environment.get("python")),
-        *(packages.items() if isinstance(packages, dict) else ()),
-        ("suite", run.header.get("suite")),
-        ("goldens", str(run.header.get("goldens"))[:12]),
-        ("shard", run.header.get("shard")),
-        ("adapters", ", ".join(map(str, environment.get("adapters") or ()))),
-    ]
-    return [(str(name), str(value)) for name, value in told if value]
+def _reason(reason: Reason) -> dict[str, Any]:
+    """Returns why checks were not tested, or are known to differ, and whose they are."""
+    names = list(reason.implementations)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return {
+        "status": reason.status,
+        "sign": SIGNS[reason.status],
+        "reason": reason.words,
+        "count": reason.count,
+        "who": ", ".join(names[:_NAMED]) + more,
+    }

@@ -4,30 +4,27 @@ import base64
 import math
 import struct
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from conformance.report.bounds_used import spread
-from conformance.run.results import Record
+from conformance.report.summary import Summary
 
-_DECADES = 6  # of error ÷ bound, from 10⁻⁶ to 1
-_BINS = 4  # of each
+_DECADES = 6  # Decades of error ÷ bound, from 10⁻⁶ to 1.
+_BINS = 4  # Bins of a decade.
 
 
-def bounds(records: Sequence[Record]) -> dict[str, Any] | None:
-    """Error ÷ bound as a histogram over powers of ten; None where nothing is within a bound.
+def bounds(summary: Summary) -> dict[str, Any] | None:
+    """Counts error ÷ bound over powers of ten; None where nothing is within a bound.
 
-    `bars` has one share of the largest for each bin, `zero` counts the errors of 0 and below the
-    first bin.
+    `bars` has a share of the largest for each bin, `below` counts the errors below the first bin.
     """
-    found = spread(records)
-    if found is None:
+    used = summary.bounds
+    if used is None:
         return None
     counts = [0] * (_DECADES * _BINS)
     below = 0
-    for record in records:
+    for record in summary.run.records:
         ratio = record.error_over_bound
         if record.status != "within-bound" or ratio is None or not 0 <= ratio <= 1:
             continue
@@ -42,16 +39,16 @@ def bounds(records: Sequence[Record]) -> dict[str, Any] | None:
         "below": {"count": below, "height": below / most},
         "decades": list(range(-_DECADES, 1)),
         "bins": _BINS,
-        "count": found.count,
-        "median": f"{found.median:.2g}",
-        "ninth": f"{found.ninth:.2g}",
-        "largest": f"{found.largest:.3g}",
-        "where": found.where,
+        "count": used.count,
+        "median": f"{used.median:.2g}",
+        "ninth": f"{used.ninth:.2g}",
+        "largest": f"{used.largest:.3g}",
+        "where": used.where,
     }
 
 
 def photographs(channels: np.ndarray) -> str:
-    """(C, H, W), three channels a photograph, at half size in a row: a PNG as a data URL."""
+    """Draws (C, H, W), three channels a photograph, at half size in a row: a PNG as a data URL."""
     scale = 1.0 if channels.dtype == np.uint8 or channels.max(initial=0) > 1 else 255.0
     small = np.clip(channels[:, ::2, ::2].astype(np.float64) * scale, 0, 255).astype(np.uint8)
     pictures = [np.moveaxis(small[k : k + 3], 0, -1) for k in range(0, len(small), 3)]
@@ -59,7 +56,7 @@ def photographs(channels: np.ndarray) -> str:
 
 
 def png(pixels: np.ndarray) -> str:
-    """A picture (H, W, 3) of u8 as a data URL.
+    """Writes a picture (H, W, 3) of u8 as a data URL.
 
     >>> png(np.zeros((1, 1, 3), np.uint8))[:30]
     'data:image/png;base64,iVBORw0K'

@@ -201,13 +201,13 @@ function ratioBar(ratio) {
       s("line", { class: "axis", x1: 20, x2: 500, y1: 20, y2: 20 }), [-6, -4, -2, 0, 2].map((power) => s("text", { x: x(10 ** power), y: 42, "text-anchor": "middle" }, power ? `1e${power}` : "the bound")),
       s("line", { class: "limit", x1: x(1), x2: x(1), y1: 4, y2: 30 }), s("circle", { cx: x(ratio > 0 ? ratio : 1e-9), cy: 20, r: 7, fill: ratio > 1 ? "var(--bad)" : "var(--pass)" })));
 }
-function pictures(one, given, promise, ratio) {
+function pictures(one, answer, promise, ratio) {
   const found = [], groups = Number(one.parameters.groups) || 1;
   if (one.permutation) found.push(permutation("Right: input channels above, output below", one.permutation, one.permutation, groups));
-  if (one.permutation && given.permutation) found.push(permutation("Given", given.permutation, one.permutation, groups));
-  if (one.weights && one.weights[promise]) found.push(weights(one.parameters.shards, one.weights[promise], given.weights));
+  if (one.permutation && answer.permutation) found.push(permutation("Given", answer.permutation, one.permutation, groups));
+  if (one.weights && one.weights[promise]) found.push(weights(one.parameters.shards, one.weights[promise], answer.weights));
   if (one.photographs) found.push(...["Before the shuffle", "After it, as is right"].map((words, k) => photograph(words, one.photographs[k])));
-  if (given.photographs) found.push(photograph("As it was given", given.photographs));
+  if (answer.photographs) found.push(photograph("As it was given", answer.photographs));
   if (typeof ratio === "number") found.push(ratioBar(ratio));
   return found.flat();
 }
@@ -263,18 +263,14 @@ function othersOf(i) {
   }
   return found;
 }
-// What the mistake's own lines say already is not said again.
-function reasonOf(i) {
-  const reason = D.reasons[C.reason[i]], [mistake] = namesOf(i), known = mistake && D.catalogue[mistake];
-  const end = known && `; ${mistake}: ${known[0]}. ${known[1]}`;
-  return end && reason.endsWith(end) ? `${reason.slice(0, -end.length)}.` : reason;
-}
+// What was read off a wrong answer, a sentence each; where nothing was, the reason.
+const sentencesOf = (i) => (D.evidence[i] || [C.reason[i]]).map((place) => D.reasons[place]).filter(Boolean);
 function detail(i) {
-  const status = statusOf(i), owner = D.owners[C.owner[i]], one = D.cases[C.case[i]], given = D.given[i] || {}, ratio = C.ratio[i];
+  const status = statusOf(i), owner = D.owners[C.owner[i]], one = D.cases[C.case[i]], answer = D.remade[i] || {}, ratio = C.ratio[i], sentences = sentencesOf(i);
   const [mistake, fits] = namesOf(i), id = idOf(i), about = D.implementations[`${owner.operation}/${owner.implementation}`] || {};
   const known = mistake && D.catalogue[mistake], where = listed.indexOf(i);
   const turn = (to, words) => listed[to] !== undefined && where >= 0 && h("a", { href: linkOf(listed[to]), rel: to < where ? "prev" : "next" }, words);
-  const drawn = pictures(one, given, owner.promise, ratio);
+  const drawn = pictures(one, answer, owner.promise, ratio);
   by("check").replaceChildren(...[
     h("nav", { class: "turn", "aria-label": "Checks" }, h("a", { href: back, id: "back" }, "↑ All checks"), turn(where - 1, "← Before"), turn(where + 1, "Next →"), where >= 0 && h("span", { class: "where" }, `${where + 1} of ${listed.length} listed`)),
     h("h1", {}, statusTag(status, `${status.name}: ${status.words}`), h("bdi", { class: "id" }, id), runLabel(owner) && ` in ${runLabel(owner)}`),
@@ -282,12 +278,12 @@ function detail(i) {
     h("div", { class: `verdict s-${status.name}` },
       known && h("p", {}, h("b", {}, `Looks like ${mistake}: `), known[0], ". "), known && h("p", {}, h("b", {}, "Write instead: "), known[1]), known && known[2] && h("p", {}, h("b", {}, "Seen: "), known[2]),
       !mistake && fits.length > 1 && h("p", {}, h("b", {}, `Could be ${fits.join(" or ")}`), ": this case cannot tell them apart."),
-      h("p", {}, reasonOf(i) || (status.bad ? "" : `The answer is ${status.words}.`))),
+      sentences.map((sentence) => h("p", {}, sentence)), sentences.length === 0 && !status.bad && h("p", {}, `The answer is ${status.words}.`)),
     section("Run it again", rerun(id)),
     drawn.length > 0 && section("In pictures", h("div", { class: "pictures" }, drawn)),
-    given.arrays && given.arrays.length > 0 && section("Right and given", h("p", {}, given.proved ? `The answer, made again with the code of ${given.mistake}: its SHA-256 is the recorded one.` : `As ${given.mistake} answers; the recorded answer fits it, and is not the same bits.`),
+    answer.arrays && answer.arrays.length > 0 && section("Right and given", h("p", {}, answer.proved ? `The answer, made again with the code of ${answer.mistake}: its SHA-256 is the recorded one.` : `As ${answer.mistake} answers; the recorded answer fits it, and is not the same bits.`),
       h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain stack" }, h("thead", {}, h("tr", {}, ["array", "right, from the first wrong element", "given", "in words"].map((t) => h("th", { scope: "col" }, t)))),
-        h("tbody", {}, given.arrays.map(([name, right, got, words]) => row(name, value(right, "", "right"), value(got, "given", "given"), value(words))))))),
+        h("tbody", {}, answer.arrays.map(([name, right, got, words]) => row(name, value(right, "", "right"), value(got, "given", "given"), value(words))))))),
     section("What was asked", one.refusal && h("p", {}, `Right is a ${one.refusal[0]}${one.refusal[1] ? ` with the words “${one.refusal[1]}”` : ""}.`), !D.goldens && h("p", {}, "The goldens that are here are not those of the run: inputs and right answers are not shown."), one.hashed && h("p", {}, "A large case: its arrays are made when it is asked, and compared by SHA-256."),
       h("div", { class: "wide", tabindex: "0" }, h("table", { class: "plain" }, h("caption", { class: "from" }, `${one.name}, of the family ${one.family}${one.tier ? `, ${one.tier}` : ""}`), h("tbody", {}, parametersOf(one), arraysOf(one, owner.promise)))),
       h("p", { class: "from" }, D.answers[C.answer[i]] ? `SHA-256 of the answer: ${D.answers[C.answer[i]]}… · ` : "", `${secondsOf(C.seconds[i])}`)),

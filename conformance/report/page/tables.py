@@ -7,13 +7,14 @@ from typing import Any, Generic, TypeVar
 from conformance.core.clauses import all_clauses
 from conformance.core.verdict import NOT_CONFORMING, STATUSES
 from conformance.report.comparison import labels
-from conformance.report.page import remade, told
-from conformance.report.page.signs import SIGNS, WORDS
+from conformance.report.facts import sentences_of
+from conformance.report.page import described, remade_answers
 from conformance.report.page.sources import Sources
+from conformance.report.page.status_signs import SIGNS, WORDS
 from conformance.run.results import Record, Run
 from conformance.subjects import all_cases, catalogue
 
-HEX = 12  # digits of an answer's SHA-256 that a reader is shown
+HEX = 12  # Digits of an answer's SHA-256 that a reader is shown.
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -22,10 +23,11 @@ class Index(Generic[Item]):
     """Items by the order in which they were met; each is kept once."""
 
     def __init__(self) -> None:
+        """Begins without items."""
         self._places: dict[Item, int] = {}
 
     def __call__(self, item: Item) -> int:
-        """The place of an item."""
+        """Returns the place of an item."""
         return self._places.setdefault(item, len(self._places))
 
     @property
@@ -35,10 +37,11 @@ class Index(Generic[Item]):
 
 
 def of(run: Run) -> dict[str, Any]:
-    """Everything the script of the page needs.
+    """Returns everything that the script of the page needs.
 
     `checks` holds columns, one entry a check: owner, case, status, reason, mistakes, error ÷ bound,
-    seconds, answer. `ids` has the ids that are not made of their parts as ours are.
+    seconds, answer. `ids` has the ids that are not made of their parts as ours are, `evidence` what
+    was read off wrong answers: sentences, as their places among the reasons.
     """
     owners: Index[tuple[str, str, str, str, str]] = Index()
     cases: Index[tuple[str, str]] = Index()
@@ -48,6 +51,7 @@ def of(run: Run) -> dict[str, Any]:
     clauses_of: dict[tuple[str, str], tuple[str, ...]] = {}
     columns: list[tuple[Any, ...]] = []
     ids: dict[int, str] = {}
+    evidence: dict[int, list[int]] = {}
     for number, record in enumerate(run.records):
         case = (record.operation, record.case)
         clauses_of.setdefault(case, record.clauses)
@@ -65,7 +69,9 @@ def of(run: Run) -> dict[str, Any]:
         )
         if record.id != f"{record.owner}:{record.case}":
             ids[number] = record.id
-    goldens = told.goldens_of(run)
+        if not record.conforms and (sentences := sentences_of(record)):
+            evidence[number] = [reasons(sentence) for sentence in sentences]
+    goldens = described.goldens_of(run)
     by_id = {(case.operation, case.name): case for case in all_cases()}
     names = ("owner", "case", "status", "reason", "mistake", "ratio", "seconds", "answer")
     rows = zip(*columns, strict=True) if columns else ([] for _ in names)
@@ -75,18 +81,19 @@ def of(run: Run) -> dict[str, Any]:
             for name in STATUSES
         ],
         "runs": labels(run),
-        "rerun": run.rerun(remade.PLACE).partition(remade.PLACE),
+        "rerun": run.rerun(remade_answers.PLACE).partition(remade_answers.PLACE),
         "owners": [dict(zip(OWNER, owner, strict=True)) for owner in owners.items],
         "implementations": Sources(run).of({owner[:2] for owner in owners.items}),
         "cases": [
-            told.of_case(key, by_id.get(key), clauses_of[key], goldens) for key in cases.items
+            described.of_case(key, by_id.get(key), clauses_of[key], goldens) for key in cases.items
         ],
         "reasons": reasons.items,
         "mistakes": [[name, list(fits)] for name, fits in mistakes.items],
         "answers": [answer and answer[:HEX] for answer in answers.items],
         "checks": {name: list(column) for name, column in zip(names, rows, strict=True)},
         "ids": ids,
-        "given": remade.given(run, by_id, goldens),
+        "evidence": evidence,
+        "remade": remade_answers.remade(run, by_id, goldens),
         "goldens": goldens is not None,
         "clauses": _clauses(clauses_of.values()),
         "catalogue": {
@@ -99,7 +106,7 @@ OWNER = ("operation", "implementation", "device", "run", "promise")
 
 
 def owner_of(record: Record) -> tuple[str, str, str, str, str]:
-    """Whose check this is: operation, implementation, device, run and promise."""
+    """Returns whose check this is: operation, implementation, device, run and promise."""
     return (
         record.operation,
         record.implementation,
@@ -110,7 +117,7 @@ def owner_of(record: Record) -> tuple[str, str, str, str, str]:
 
 
 def number_of(value: float | None) -> float | str | None:
-    """A number of three digits that JSON has, or the name of one that it has not.
+    """Rounds a number to three digits, or names one that JSON does not have.
 
     >>> number_of(0.123456), number_of(float("nan")), number_of(10**400), number_of(None)
     (0.123, 'nan', 'inf', None)
@@ -125,7 +132,7 @@ def number_of(value: float | None) -> float | str | None:
 
 
 def _clauses(cited: Iterable[Sequence[str]]) -> dict[str, list[str]]:
-    """The words and the source of each clause that a check cites."""
+    """Returns the words and the source of each clause that a check cites."""
     used = {clause for clauses in cited for clause in clauses}
     return {
         clause.id: [

@@ -1,4 +1,4 @@
-"""How a status looks to a reader who does not see its colour, and how a text is an address."""
+"""The signs of statuses, for a reader who sees no colour, and texts as parts of an address."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ WORDS: Mapping[str, str] = {
 
 
 def address(text: str) -> str:
-    r"""A text inside an address, as the script of the page reads it; half a character is U+FFFD.
+    r"""Quotes a text for an address, as the page's script reads it; half a character is U+FFFD.
 
     >>> address("a b\udc80/c")
     'a%20b%EF%BF%BD/c'

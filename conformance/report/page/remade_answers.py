@@ -2,11 +2,10 @@
 
 A results file holds the SHA-256 of an answer, not the answer. Where a known mistake was named, its
 code answers the case once more: where the hash is the recorded one, that is the answer, bit for
-bit; where it is not (inside a bound a mistake has many answers), it is shown as the mistake's own.
-What the judge read off an answer, its permutation, stands in the reason.
+bit; where it is not (inside a bound a mistake has many answers), the page shows the mistake's own.
+The permutation that the judge read off an answer stands in the record's evidence.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,25 +21,24 @@ from conformance.gradient_mean.diagnosis import as_answer
 from conformance.gradient_mean.mistakes import MISTAKES
 from conformance.gradient_mean.parts import ByRank, Parts
 from conformance.gradient_mean.verdict import promised, with_positive_zeros
-from conformance.report.page import charts, told
+from conformance.report.page import charts, described
 from conformance.run.goldens import Goldens
 from conformance.run.results import Record, Run
 
 PLACE = "CHECK"
-MOST = 400  # checks: each takes a few milliseconds and a kilobyte
+MOST = 400  # Checks: each takes a few milliseconds and a kilobyte.
 _MOST_ARRAYS = 4
-_MOST_ELEMENTS = 300_000  # elements of an input on which a mistake is tried again
-_MOVES = re.compile(r"it moves the channels as ((?:\([\d ]*\))+)")
+_MOST_ELEMENTS = 300_000  # Elements of an input on which a mistake is tried again.
 
 
-def given(
+def remade(
     run: Run, by_id: Mapping[tuple[str, str], AnyCase], goldens: Goldens | None
 ) -> dict[int, dict[str, Any]]:
-    """For the number of a failing check: what is known of the answer that it gave.
+    """Returns what is known of the answers of failing checks, by the number of the check.
 
     Of many failing checks the first of each implementation come first.
     """
-    found: dict[int, dict[str, Any]] = {}
+    answers: dict[int, dict[str, Any]] = {}
     cache: dict[tuple[str, str, tuple[str, ...], str | None, str], dict[str, Any]] = {}
     for number in _in_turn(run.records)[:MOST]:
         record = run.records[number]
@@ -50,16 +48,16 @@ def given(
             continue
         key = (record.operation, record.case, record.fits, record.answer, record.promise)
         if key not in cache:
-            with np.errstate(all="ignore"):  # wrong code may overflow
-                cache[key] = _seen(record, case, golden)
+            with np.errstate(all="ignore"):  # Wrong code may overflow.
+                cache[key] = _again(record, case, golden)
         moves = _moves(record, case, golden)
         if cache[key] or moves:
-            found[number] = {**cache[key], **moves}
-    return found
+            answers[number] = {**cache[key], **moves}
+    return answers
 
 
 def _in_turn(records: Sequence[Record]) -> list[int]:
-    """The numbers of the failing checks: the first of every implementation, then the second."""
+    """Returns the numbers of failing checks: the first of every implementation, then the second."""
     met: Counter[str] = Counter()
     turns = []
     for number, record in enumerate(records):
@@ -70,39 +68,21 @@ def _in_turn(records: Sequence[Record]) -> list[int]:
 
 
 def _moves(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
-    """The permutation that stands in the reason, and what it did to photographs."""
-    read = _MOVES.search(record.reason)
-    question = case.question
-    if read is None or case.kind != "shuffle":
+    """Returns the permutation that was read off the answer, and what it did to photographs."""
+    permutation, question = record.evidence.get("permutation"), case.question
+    if case.kind != "shuffle" or not permutation:
         return {}
-    permutation = of_cycles(read[1], question.channels)
-    if permutation is None:
-        return {}
-    told_: dict[str, Any] = {}
-    if question.channels <= told.MOST_CHANNELS:
-        told_["permutation"] = permutation
+    if sorted(permutation) != list(range(question.channels)):
+        return {}  # The file is damaged, or of a case that had other channels.
+    moves: dict[str, Any] = {}
+    if question.channels <= described.MOST_CHANNELS:
+        moves["permutation"] = permutation
     if question.fill == "photographs" and "input" in golden.inputs:
-        told_["photographs"] = charts.photographs(golden.inputs["input"][0][permutation])
-    return told_
+        moves["photographs"] = charts.photographs(golden.inputs["input"][0][permutation])
+    return moves
 
 
-def of_cycles(written: str, count: int) -> list[int] | None:
-    """The permutation of `count` things in cycle notation; None where it is none of them.
-
-    >>> of_cycles("(1 2)", 4), of_cycles("()", 2), of_cycles("(1 9)", 4)
-    ([0, 2, 1, 3], [0, 1], None)
-    """
-    moved = list(range(count))
-    for cycle in re.findall(r"\(([\d ]+)\)", written):
-        members = [int(member) for member in cycle.split()]
-        for here, there in zip(members, members[1:] + members[:1], strict=True):
-            if here >= count or there >= count:
-                return None
-            moved[here] = there
-    return moved if len(set(moved)) == count else None
-
-
-def _seen(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
+def _again(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
     if record.answer is None or not record.fits:
         return {}
     expected = golden.answers
@@ -120,7 +100,7 @@ def _seen(record: Record, case: AnyCase, golden: Golden) -> dict[str, Any]:
 
 
 def _candidates(record: Record, case: AnyCase, golden: Golden) -> Iterator[tuple[str, Arrays]]:
-    """What each mistake that fits answers."""
+    """Yields what each mistake that fits answers."""
     question = case.question
     if sum(array.size for array in golden.inputs.values()) > _MOST_ELEMENTS:
         return
@@ -140,27 +120,27 @@ def _candidates(record: Record, case: AnyCase, golden: Golden) -> Iterator[tuple
 
 
 def _of_rank_0(parts: Parts, by_rank: ByRank) -> Arrays:
-    """What the judge takes the hash of: the first rank's answer, with its zeros positive."""
+    """Returns what the judge takes the hash of: rank 0's answer, with its zeros positive."""
     return with_positive_zeros(as_answer(parts, by_rank[0]))
 
 
 def _beside(case: AnyCase, answer: Arrays, expected: Arrays) -> dict[str, Any]:
-    """Wrong arrays beside the right ones, and as a picture where there is one."""
+    """Returns wrong arrays beside the right ones, and as a picture where there is one."""
     arrays = []
     for name, right in expected.items():
         apart = difference({name: answer[name]}, {name: right}) if name in answer else None
         if apart is not None:
             words = apart.words.removeprefix(f"{name}: ")
-            both = (told.elements_of(one) for one in _from_the_first_wrong(right, answer[name]))
-            arrays.append([name, *both, words])
-    seen: dict[str, Any] = {"arrays": arrays[:_MOST_ARRAYS]}
-    if told.is_spectrometer(case):
-        seen["weights"] = told.weights(next(iter(answer.values())))
-    return seen
+            pair = _from_the_first_wrong(right, answer[name])
+            arrays.append([name, *map(described.elements_of, pair), words])
+    beside: dict[str, Any] = {"arrays": arrays[:_MOST_ARRAYS]}
+    if described.is_spectrometer(case):
+        beside["weights"] = described.weights(next(iter(answer.values())))
+    return beside
 
 
 def _from_the_first_wrong(right: np.ndarray, got: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The elements of both from there on, in one row; the arrays where they have other forms."""
+    """Returns the elements of both from there on, in a row; arrays of other forms as they are."""
     if right.shape != got.shape or right.dtype != got.dtype:
         return right, got
     unequal = (bits_of(right) != bits_of(got)).reshape(right.size, -1).any(axis=1)

@@ -1,4 +1,4 @@
-"""What a page tells of a case: its words, its parameters, its inputs and its right answer."""
+"""What the page says of a case: its words, its parameters, its inputs and its right answer."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -15,16 +15,16 @@ from conformance.run.goldens import Goldens, load
 from conformance.run.results import Run
 from conformance.subjects import all_cases
 
-HEAD = 5  # elements of an array that are shown
-MOST_CHANNELS = 64  # of a permutation that is drawn
-_WIDEST = 90  # characters of an array's elements
+HEAD = 5  # Elements of an array that are shown.
+MOST_CHANNELS = 64  # Channels of a permutation that is drawn.
+_WIDEST = 90  # Characters of an array's elements.
 
 
 def goldens_of(run: Run) -> Goldens | None:
-    """The goldens by which a run was judged; None where those that are here are others."""
+    """Returns the goldens by which a run was judged; None where other goldens are installed."""
     try:
         goldens = _goldens()
-    except UsageError:  # `conformance run` says what is wrong with them; a report shows none
+    except UsageError:  # `conformance run` says what is wrong with them; a report shows none.
         return None
     return goldens if goldens.sha256 == run.header.get("goldens") else None
 
@@ -40,12 +40,12 @@ def of_case(
     clauses: tuple[str, ...],
     goldens: Goldens | None,
 ) -> dict[str, Any]:
-    """A case as the page has it; one that the suite does not have is a name and its clauses."""
+    """Describes a case; one that the suite does not have is a name and its clauses."""
     operation, name = key
     known = {"operation": operation, "name": name, "clauses": list(clauses)}
     if case is None:
         return {**known, "family": "outside the suite", "about": "", "parameters": {}, "arrays": []}
-    told: dict[str, Any] = {
+    described: dict[str, Any] = {
         **known,
         "family": case.family,
         "about": case.about,
@@ -54,26 +54,26 @@ def of_case(
         "arrays": [],
     }
     if case.refusal is not None:
-        told["refusal"] = [case.refusal.type, case.refusal.words]
+        described["refusal"] = [case.refusal.type, case.refusal.words]
     if case.on_the_fly:
-        told["hashed"] = True
+        described["hashed"] = True
     golden = goldens.by_case.get(case.id) if goldens is not None else None
     if golden is not None:
-        told["arrays"] = [
+        described["arrays"] = [
             *(["input", name, *array_of(array)] for name, array in golden.inputs.items()),
             *(["answer", name, *array_of(array)] for name, array in golden.answers.items()),
         ]
     if case.kind == "shuffle":
-        told |= _shuffle(case.question, golden.inputs if golden is not None else {})
+        described |= _shuffle(case.question, golden.inputs if golden is not None else {})
     if golden is not None and is_spectrometer(case):
-        told["weights"] = {
+        described["weights"] = {
             name.partition("/")[0]: weights(array) for name, array in golden.answers.items()
         }
-    return told
+    return described
 
 
 def is_spectrometer(case: AnyCase) -> bool:
-    """Whether the gradient shows how much each sample counts."""
+    """Says whether the gradient shows how much each sample counts."""
     question = case.question
     return case.kind == "average" and (question.model, question.observe) == (
         SPECTROMETER,
@@ -82,23 +82,23 @@ def is_spectrometer(case: AnyCase) -> bool:
 
 
 def _shuffle(question: ShuffleQuestion, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The permutation that is right, and photographs where there are some."""
+    """Returns the permutation that is right, and photographs where there are some."""
     groups, channels = question.groups, question.channels if len(question.shape) > 1 else 0
     is_shuffle = isinstance(groups, int) and groups > 0 and channels and channels % groups == 0
     if not is_shuffle or question.then or question.observe == "convolutions":
         return {}
     right = oracle.permutation(channels, int(groups))
-    found: dict[str, Any] = {}
+    pictures: dict[str, Any] = {}
     if channels <= MOST_CHANNELS:
-        found["permutation"] = right.tolist()
+        pictures["permutation"] = right.tolist()
     if question.fill == "photographs" and "input" in inputs:
         sample = inputs["input"][0]
-        found["photographs"] = [charts.photographs(sample), charts.photographs(sample[right])]
-    return found
+        pictures["photographs"] = [charts.photographs(sample), charts.photographs(sample[right])]
+    return pictures
 
 
 def array_of(array: np.ndarray) -> tuple[str, list[int], str]:
-    """Dtype, shape and the first elements, in words.
+    """Describes an array: dtype, shape and the first elements.
 
     >>> array_of(np.array([[1.5, float("nan")]], dtype=np.float32))
     ('float32', [1, 2], '1.5 nan')
@@ -107,19 +107,19 @@ def array_of(array: np.ndarray) -> tuple[str, list[int], str]:
 
 
 def elements_of(array: np.ndarray) -> str:
-    """The first elements; bytes of a text are that text."""
+    """Writes the first elements; bytes of a text are that text."""
     flat = array.reshape(-1)[: 400 if array.dtype == np.uint8 and array.ndim == 1 else HEAD]
     if array.dtype == np.uint8 and array.ndim == 1 and array.size > 1:
         words = flat.tobytes().decode("utf-8", "replace")
         if words.isprintable():
             return repr(words)
         flat = flat[:HEAD]
-    with np.errstate(invalid="ignore"):  # a signalling NaN is converted to be printed
-        told = " ".join(str(element) for element in flat)
-    more = " …" if array.size > flat.size or len(told) > _WIDEST else ""
-    return told[:_WIDEST] + more
+    with np.errstate(invalid="ignore"):  # A signalling NaN is converted to be printed.
+        written = " ".join(str(element) for element in flat)
+    more = " …" if array.size > flat.size or len(written) > _WIDEST else ""
+    return written[:_WIDEST] + more
 
 
 def weights(gradient: np.ndarray) -> list[float]:
-    """How much each sample counts: the gradient of the spectrometer."""
+    """Returns how much each sample counts: the gradient of the spectrometer."""
     return [float(f"{weight:.6g}") for weight in gradient.reshape(-1).astype(np.float64)]

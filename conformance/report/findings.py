@@ -1,0 +1,108 @@
+"""What the failures of one implementation have in common: a name where every answer agrees."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conformance.run.results import Record
+from conformance.subjects import catalogue
+
+_SHOWN = 3  # Mistakes that are counted where none explains everything.
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the failures of one implementation have in common.
+
+    Attributes:
+        owner: `operation/implementation@device`.
+        asked: how many checks there are of it.
+        failures: the checks that do not conform.
+        wrong: how many of these gave an answer; the others raised, died or were late.
+        fitting: the mistakes that fit every one of these answers.
+        counts: of each mistake, how many of these answers it fits, the most frequent first.
+        run: the label of the run, of several.
+    """
+
+    owner: str
+    asked: int
+    failures: tuple[Record, ...]
+    wrong: int
+    fitting: tuple[str, ...]
+    counts: tuple[tuple[str, int], ...]
+    run: str = ""
+
+    @property
+    def failed(self) -> int:
+        """How many checks do not conform."""
+        return len(self.failures)
+
+    @property
+    def mistake(self) -> str | None:
+        """The mistake that fits every wrong answer, if there is just one."""
+        return self.fitting[0] if len(self.fitting) == 1 else None
+
+    @property
+    def advice(self) -> str:
+        """What to write instead, where a mistake has its name."""
+        return next((m.advice for m in catalogue() if m.name == self.mistake), "")
+
+    @property
+    def sentence(self) -> str:
+        """The finding, as a sentence with the owner in it."""
+        return f"{self.owner} {self.reading}"
+
+    @property
+    def reading(self) -> str:
+        """The finding, without the owner."""
+        where = f" in {self.run}" if self.run else ""
+        return f"fails {self.failed} of {self.asked} checks{where}{self._explanation}"
+
+    @property
+    def _explanation(self) -> str:
+        if not self.wrong:
+            return ", none of them with an answer"
+        all_ = "it is" if self.wrong == 1 else "all are"
+        if self.wrong < self.failed:
+            single = "the one answer among them is"
+            all_ = single if self.wrong == 1 else f"the {self.wrong} answers among them are"
+        if self.mistake is not None:
+            done = next((m.done for m in catalogue() if m.name == self.mistake), "")
+            return f"; {all_} consistent with {self.mistake}{done and f': {done}'}"
+        if self.fitting:
+            return f"; {all_} consistent with {' and with '.join(self.fitting)}"
+        if not self.counts:
+            return "; no known mistake fits any of their answers"
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts[:_SHOWN])
+        return f"; no one mistake fits all of their {self.wrong} answers: {counts}"
+
+
+def findings(records: Sequence[Record], run: str = "") -> tuple[Finding, ...]:
+    """Returns one finding for each implementation that fails, in the order of the records."""
+    asked = Counter(record.owner for record in records)
+    failures: dict[str, list[Record]] = {}
+    for record in records:
+        if not record.conforms:
+            failures.setdefault(record.owner, []).append(record)
+    return tuple(_finding(owner, asked[owner], failed, run) for owner, failed in failures.items())
+
+
+def _finding(owner: str, asked: int, failures: Sequence[Record], run: str) -> Finding:
+    fits = [set(record.fits) for record in failures if record.answer is not None]
+    counts = Counter(name for names in fits for name in names)
+    # A file of another version may name mistakes that this version does not know: they come last.
+    order = {mistake.name: place for place, mistake in enumerate(catalogue())}
+
+    def place(name: str) -> tuple[int, str]:
+        return order.get(name, len(order)), name
+
+    common = set.intersection(*fits) if fits else set()
+    return Finding(
+        owner,
+        asked,
+        tuple(failures),
+        len(fits),
+        tuple(sorted(common, key=place)),
+        tuple(sorted(counts.items(), key=lambda item: (-item[1], place(item[0])))),
+        run,
+    )

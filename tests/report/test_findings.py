@@ -1,0 +1,64 @@
+from conformance.report.findings import findings
+from tests.report.records import record
+
+
+def failing(*fits, answer="1", status="fail"):
+    return record("a", "-".join(fits), answer, status, fits=fits)
+
+
+def finding(*records):
+    (one,) = findings(records)
+    return one
+
+
+def test_a_name_that_fits_every_wrong_answer_is_given_with_what_was_done():
+    one = finding(failing("inverse-groups"), failing("inverse-groups", "applied-twice"))
+    assert one.mistake == "inverse-groups"
+    assert one.sentence == (
+        "channel_shuffle/a@cpu fails 2 of 2 checks; all are consistent with inverse-groups: "
+        "shuffled with C/g groups where g were asked for"
+    )
+
+
+def test_what_no_single_check_names_all_of_them_together_can():
+    one = finding(
+        failing("inverse-groups", "applied-twice"), failing("inverse-groups", "no-transpose")
+    )
+    assert one.mistake == "inverse-groups"
+
+
+def test_one_answer_that_fits_no_mistake_takes_the_name_away():
+    one = finding(failing("inverse-groups"), failing("inverse-groups"), failing())
+    assert one.mistake is None
+    assert one.sentence.endswith("no one mistake fits all of their 3 answers: inverse-groups 2")
+
+
+def test_mistakes_that_contradict_each_other_are_counted():
+    one = finding(failing("inverse-groups"), failing("no-transpose"))
+    assert one.mistake is None
+    assert one.sentence.endswith("of their 2 answers: inverse-groups 1, no-transpose 1")
+
+
+def test_what_cannot_be_told_apart_is_said_so():
+    both = ("inverse-groups", "applied-twice")
+    one = finding(failing(*both), failing(*both))
+    assert one.mistake is None
+    assert one.sentence.endswith("all are consistent with inverse-groups and with applied-twice")
+
+
+def test_what_raised_says_nothing_of_a_mistake_and_is_counted():
+    one = finding(failing("no-transpose"), failing(answer=None, status="error"))
+    assert one.mistake == "no-transpose"
+    assert "fails 2 of 2 checks; the one answer among them is consistent with no-tr" in one.sentence
+
+
+def test_nothing_but_errors_has_no_reading():
+    one = finding(failing(answer=None, status="crash"))
+    assert one.sentence == "channel_shuffle/a@cpu fails 1 of 1 checks, none of them with an answer"
+
+
+def test_each_implementation_has_its_own_sentence():
+    owners = [
+        one.owner for one in findings([failing(), record("b", "x", "1"), failing("no-transpose")])
+    ]
+    assert owners == ["channel_shuffle/a@cpu"]
