@@ -19,20 +19,20 @@ from conformance.report import terminal
 from conformance.run.results import read
 
 README = ROOT / "README.md"
-FAILURE = (
-    "conformance run --adapter examples/wrong_shuffle.py "
-    "channel_shuffle/wrong_inverse:identity-probe-f32-c12-g3"
-)
+OWNER, CASE = "channel_shuffle/wrong_inverse", "identity-probe-f32-c12-g3"
+FAILURE = f"conformance run --adapter examples/wrong_shuffle.py {OWNER}:{CASE}"
 
 
 def failure() -> str:
-    """Returns what the deliberately wrong adapter gets to read."""
+    """Returns the paragraph that the deliberately wrong adapter gets to read."""
     with TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-m", *FAILURE.split(), "--report", folder],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
-    return f"```text\n$ {FAILURE}\n{done.stdout.strip()}\n```"
+    rerun = f"conformance run {OWNER}@cpu:{CASE}"
+    [paragraph] = [part for part in done.stdout.split("\n\n") if rerun in part]
+    return f"```text\n$ {FAILURE}\n{paragraph.rstrip()}\n```"
 
 
 def whole_run(results: Path) -> str:
