@@ -3,7 +3,7 @@
 python -m ci.docs_tables                  coverage of the clauses by the cases
 python -m ci.docs_tables --results DIR    who averages what too, from a whole run's results.jsonl
 python -m ci.docs_tables --mutants DIR    the score of generated mistakes, from its mutants.jsonl
-python -m ci.docs_tables --check          exit 1 where coverage, or a name or promise, is out of date
+python -m ci.docs_tables --check          exit 1 where coverage, or whose averages, are out of date
 """
 
 import argparse
@@ -56,7 +56,7 @@ def _clause_row(clause: Clause) -> str:
 
 
 def who_averages_what(run: Run) -> str:
-    """Returns each implementation of the gradient mean: its promise, and how its checks came out."""
+    """Returns each implementation of the mean: its promise, and how its checks came out."""
     lines = [
         "| implementation | averages | equal shards | unequal shards | K > 1 | ms a check |",
         "|---|---|---|---|---|---|",
