@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def linked(link: tuple[str | Any, ...], uri: str) -> str | None:
-    """Returns the path in the repository that a link of the page `uri` means, if it leaves docs/."""
+    """Returns the repository path that a link of the page `uri` means, if it leaves docs/."""
     path = normpath((Path("docs") / uri).parent.joinpath(link[0]).as_posix())
     is_ours = not path.startswith(("docs/", "..")) and (ROOT / path).exists()
     return path if is_ours else None

@@ -90,9 +90,9 @@ def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     for promise in case.promises or PROMISES[case.operation]:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         parts = Parts(question, golden.inputs, promise)
-        answers = dict(
-            (known.name, wrong) for known, wrong in answers_of_mistakes(parts, question.world_size)
-        ).get(mistake.name)
+        answers = {
+            known.name: wrong for known, wrong in answers_of_mistakes(parts, question.world_size)
+        }.get(mistake.name)
         if not answers or is_right(answers[0], expected, bounds):
             continue
         by_rank = answers[0]
