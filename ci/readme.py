@@ -6,40 +6,37 @@ python -m ci.readme --check          exit 1 where the failure is out of date
 """
 
 import argparse
-import io
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from ci.docs_tables import ROOT, replaced
-from conformance.report import terminal
-from conformance.run.results import read
 
 README = ROOT / "README.md"
 OWNER, CASE = "channel_shuffle/wrong_inverse", "identity-probe-f32-c12-g3"
 FAILURE = f"conformance run --adapter examples/wrong_shuffle.py {OWNER}:{CASE}"
 
 
+def shown(call: str) -> str:
+    """Returns what a call prints that leaves its report in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", *call.split(), folder]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.replace(folder, "conformance-report").strip()
+
+
 def failure() -> str:
     """Returns the paragraph that the deliberately wrong adapter gets to read."""
-    with TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-m", *FAILURE.split(), "--report", folder],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
     rerun = f"conformance run {OWNER}@cpu:{CASE}"
-    [paragraph] = [part for part in done.stdout.split("\n\n") if rerun in part]
-    return f"```text\n$ {FAILURE}\n{paragraph.rstrip()}\n```"
+    paragraphs = shown(f"{FAILURE} --report").split("\n\n")
+    [paragraph] = [part for part in paragraphs if rerun in part]
+    return f"```text\n$ {FAILURE}\n{paragraph}\n```"
 
 
 def whole_run(results: Path) -> str:
-    """Returns what the terminal shows at the end of a run."""
-    stream = io.StringIO()
-    terminal.show(read(results), Console(file=stream, width=80))
-    return f"```text\n$ bash ci/run conformance\n{stream.getvalue().strip()}\n```"
+    """Returns how a run ends on a terminal, as `conformance report` of its results prints it."""
+    return f"```text\n{shown(f'conformance report {results.absolute()} --to')}\n```"
 
 
 def main() -> None:
