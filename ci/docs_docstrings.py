@@ -12,11 +12,11 @@ class Examples(griffe.Extension):
     """Puts a fence around every paragraph that begins with `>>> `."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Of every object that griffe reads."""
+        """Fences the examples of an object that griffe has read."""
         if obj.docstring is not None:
             obj.docstring.value = fenced(obj.docstring.value)
 
 
 def fenced(docstring: str) -> str:
-    """A docstring whose examples Markdown takes for code."""
+    """Returns a docstring whose examples Markdown takes for code."""
     return EXAMPLE.sub(r"```pycon\n\g<0>\n```", docstring)

@@ -22,7 +22,7 @@ words, and a family is what stands together in a report."""
 
 
 def cli() -> str:
-    """What `--help` says, of every command."""
+    """Returns what `--help` says, of every command."""
     top = click.Context(commands, info_name="conformance", max_content_width=100)
     parts = [
         "# The command line",
@@ -36,11 +36,8 @@ def cli() -> str:
 
 
 def clauses() -> str:
-    """Every promise with its source, by document."""
-    parts = [
-        "# Clauses",
-        CLAUSES,
-    ]
+    """Returns every promise with its source, by document."""
+    parts = ["# Clauses", CLAUSES]
     families: dict[str, Counter[str]] = {}
     for case in all_cases():
         for clause in case.clauses:
@@ -65,16 +62,15 @@ def _clause(clause: Clause, families: Mapping[str, int]) -> str:
 
 
 def cases() -> str:
-    """Every family: what it asks, and of which clauses."""
-    parts = [
-        "# Cases",
-        CASES,
-    ]
+    """Returns every family: what it asks, and of which clauses."""
+    parts = ["# Cases", CASES]
     for operation in dict.fromkeys(case.operation for case in all_cases()):
-        mine = [case for case in all_cases() if case.operation == operation]
-        parts.append(f"## {operation}: {len(mine)} cases")
-        families = dict.fromkeys(case.family for case in mine)
-        parts += [_family([case for case in mine if case.family == one]) for one in families]
+        families: dict[str, list[AnyCase]] = {}
+        for case in all_cases():
+            if case.operation == operation:
+                families.setdefault(case.family, []).append(case)
+        parts.append(f"## {operation}: {sum(map(len, families.values()))} cases")
+        parts += map(_family, families.values())
     return "\n\n".join(parts) + "\n"
 
 
@@ -100,7 +96,7 @@ def _fenced(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which Markdown sees nothing to do."""
+    """Returns text in which Markdown sees nothing to do."""
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
 
 

@@ -25,7 +25,7 @@ LANGUAGES = {".py": "python", ".toml": "toml", ".mjs": "javascript", ".yml": "ya
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The pages of the reference, and one for each source that a page links to."""
+    """Adds the pages of the reference, and one for each source that a page links to."""
     made = {f"reference/{name}.md": text() for name, text in docs_reference.PAGES.items()}
     written = {page.src_uri: page.content_string for page in files.documentation_pages()}
     outside = {
@@ -41,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links out of docs/ go to the page of what they mean; details may hold Markdown."""
+    """Points links out of docs/ to the page of what they mean; details may hold Markdown."""
     uri = page.file.src_uri
 
     def on_site(match: re.Match[str]) -> str:
@@ -56,14 +56,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def linked(link: tuple[str | Any, ...], uri: str) -> str | None:
-    """The path in the repository that a link of the page `uri` means, if it leaves docs/."""
+    """Returns the repository path that a link of the page `uri` means, if it leaves docs/."""
     path = normpath((Path("docs") / uri).parent.joinpath(link[0]).as_posix())
     is_ours = not path.startswith(("docs/", "..")) and (ROOT / path).exists()
     return path if is_ours else None
 
 
 def source(path: str) -> str:
-    """A page that shows a file, or names what is in a folder."""
+    """Returns a page that shows a file, or names what is in a folder."""
     place = ROOT / path
     if place.is_dir():
         return "\n".join([f"# {path}/", "", *(f"- `{name}`" for name in _names(place)), ""])

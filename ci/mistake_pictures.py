@@ -12,8 +12,8 @@ from conformance.core.comparison import difference
 from conformance.core.implementations import PROMISES
 from conformance.core.mistake import Mistake
 from conformance.core.questions import AnyCase, GradientQuestion
+from conformance.gradient_mean.diagnosis import answers_of_mistakes
 from conformance.gradient_mean.diagnosis import diagnose as diagnose_gradient
-from conformance.gradient_mean.diagnosis import wrong_answers
 from conformance.gradient_mean.parts import Parts
 from conformance.gradient_mean.verdict import is_right, promised
 from conformance.proofs.kill_matrix import Kill
@@ -51,14 +51,14 @@ class Seen:
 
 
 def seen(mistake: Mistake[object], kills: Sequence[Kill]) -> Seen | None:
-    """How the mistake looks where it has its name; None where that is said by an error alone."""
+    """Returns how a mistake looks where it has its name; None if an error alone says so."""
     named = dict.fromkeys(kill.case for kill in kills if kill.is_named)
     cases = {case.id: case for case in all_cases() if case.id in named and not case.on_the_fly}
     places = {name: place for place, name in enumerate(SHOWN)}
     for case in sorted(cases.values(), key=lambda case: places.get(case.name, len(places))):
-        found = _of_shuffle(mistake, case) or _of_gradient(mistake, case)
-        if found is not None:
-            return found
+        look = _of_shuffle(mistake, case) or _of_gradient(mistake, case)
+        if look is not None:
+            return look
     return None
 
 
@@ -67,19 +67,19 @@ def _of_shuffle(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     if question.kind != "shuffle" or case.refusal is not None:
         return None
     golden = solve(case)
-    given = answer_of(mistake.name, case, golden.inputs)
-    apart = None if given is None else difference(given, golden.answers)
-    if given is None or apart is None:
+    wrong = answer_of(mistake.name, case, golden.inputs)
+    differs = None if wrong is None else difference(wrong, golden.answers)
+    if wrong is None or differs is None:
         return None
-    evidence = diagnose_shuffle(case, golden.inputs, given, golden.answers).evidence
+    diagnosis = diagnose_shuffle(case, golden.inputs, wrong, golden.answers)
     picture = ""
     if case.name == SHOWN[0]:
-        right, is_ = (
+        pair = [
             channel_permutation(golden.inputs["input"], answer["output"])
-            for answer in (golden.answers, given)
-        )
-        picture = permutations(right, is_, int(question.groups)) if right and is_ else ""
-    return Seen(f"`{case.name}`", "; ".join(filter(None, (apart.words, evidence))), picture)
+            for answer in (golden.answers, wrong)
+        ]
+        picture = permutations(*pair, int(question.groups)) if all(pair) else ""
+    return Seen(f"`{case.name}`", "; ".join((differs.words, *diagnosis.observed)), picture)
 
 
 def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
@@ -90,28 +90,31 @@ def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     for promise in case.promises or PROMISES[case.operation]:
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         parts = Parts(question, golden.inputs, promise)
-        known = wrong_answers(parts, question.world_size)
-        given = next((wrong[0] for one, wrong in known if wrong and one.name == mistake.name), None)
-        if given is None or is_right(given, expected, bounds):
+        answers = {
+            known.name: wrong for known, wrong in answers_of_mistakes(parts, question.world_size)
+        }.get(mistake.name)
+        if not answers or is_right(answers[0], expected, bounds):
             continue
-        found = diagnose_gradient(parts, expected, bounds, given)
-        if found.names == (mistake.name,):
-            apart = difference(given[0], expected)
-            told = "; ".join(filter(None, (apart and apart.words, found.evidence)))
+        by_rank = answers[0]
+        diagnosis = diagnose_gradient(parts, expected, bounds, by_rank)
+        if diagnosis.names == (mistake.name,):
+            differs = difference(by_rank[0], expected)
+            sentences = (*([differs.words] if differs else []), *diagnosis.observed)
             pair = (
-                next(iter(one.values())).ravel().astype(np.float64) for one in (expected, given[0])
+                next(iter(arrays.values())).ravel().astype(np.float64)
+                for arrays in (expected, by_rank[0])
             )
             picture = weights(question, *pair) if is_spectrometer(case) else ""
-            return Seen(f"`{case.name}` as {promise}", told, picture)
+            return Seen(f"`{case.name}` as {promise}", "; ".join(sentences), picture)
     return None
 
 
-def permutations(right: Sequence[int], given: Sequence[int], groups: int) -> str:
-    """Both permutations as SVG, input channels above, output below; wrong ones are marked."""
+def permutations(right: Sequence[int], wrong: Sequence[int], groups: int) -> str:
+    """Draws both permutations as SVG, input channels above, output below, and marks wrong ones."""
     width = len(right) * _CELL
     drawn = [
         *_permutation(right, right, groups, 0, "right"),
-        *_permutation(given, right, groups, width + 2 * _CELL, "given"),
+        *_permutation(wrong, right, groups, width + 2 * _CELL, "given"),
     ]
     return _svg(2 * width + 2 * _CELL, 2 * _ROW + _DROP + 36, drawn)
 
@@ -143,9 +146,9 @@ def _channel(x: float, y: float, number: int, colour: str) -> str:
     )
 
 
-def weights(question: GradientQuestion, right: np.ndarray, given: np.ndarray) -> str:
-    """How much each sample counts, as SVG: what is right as an outline, what was given filled."""
-    most = max(np.abs(right).max(), np.abs(given[np.isfinite(given)]).max(initial=0))
+def weights(question: GradientQuestion, right: np.ndarray, wrong: np.ndarray) -> str:
+    """Draws how much each sample counts, as SVG: what is right as an outline, the answer filled."""
+    most = max(np.abs(right).max(), np.abs(wrong[np.isfinite(wrong)]).max(initial=0))
     drawn, x, sample = [], 0, 0
     wide = next((wide for samples, wide in _BARS if len(right) <= samples), _NARROW)
     for k, shards in enumerate(question.shards):
@@ -154,15 +157,15 @@ def weights(question: GradientQuestion, right: np.ndarray, given: np.ndarray) ->
             if count * wide >= 40:
                 drawn.append(_text(x, _HIGH + 16, label, "start"))
             for _ in range(count):
-                drawn += _bar(x, wide - 3, right[sample] / most, given[sample] / most)
+                drawn += _bar(x, wide - 3, right[sample] / most, wrong[sample] / most)
                 x, sample = x + wide, sample + 1
             x += _GAP
     return _svg(x, _HIGH + 22, drawn)
 
 
-def _bar(x: int, wide: int, right: float, given: float) -> Iterator[str]:
-    colour = _WRONG if abs(given - right) > 2.0**-6 * abs(right) else "#2f8f6b"
-    for share, look in ((given, f'fill="{colour}"'), (right, f'fill="none" stroke="{_GREY}"')):
+def _bar(x: int, wide: int, right: float, wrong: float) -> Iterator[str]:
+    colour = _WRONG if abs(wrong - right) > 2.0**-6 * abs(right) else "#2f8f6b"
+    for share, look in ((wrong, f'fill="{colour}"'), (right, f'fill="none" stroke="{_GREY}"')):
         high = abs(share) * (_HIGH - 4) if np.isfinite(share) else 0
         yield (
             f'<rect x="{x + 1}" y="{_HIGH - high:.4g}" width="{wide}" height="{high:.4g}" {look}/>'

@@ -14,7 +14,7 @@ from typing import Any
 
 from ci.mistake_pictures import Seen, seen
 from conformance.core.mistake import Mistake
-from conformance.proofs import kill_matrix as killing
+from conformance.proofs import kill_matrix
 from conformance.proofs.kill_matrix import Kill
 from conformance.subjects import all_cases, catalogue
 from tests.wrong.forms import FRAMEWORKS, WITHOUT_FORM, Form, forms
@@ -34,32 +34,32 @@ This page is made by `python -m ci.mistakes_page`.
 """
 
 
-def appearances(found: Sequence[Kill], operation: str | None = None) -> dict[str, Seen]:
-    """How each mistake looks in an answer, by name; of all kills, or of one operation's."""
-    shown = {mistake.name: seen(mistake, _of(mistake, found)) for mistake in catalogue(operation)}
-    return {name: one for name, one in shown.items() if one is not None}
+def appearances(kills: Sequence[Kill], operation: str | None = None) -> dict[str, Seen]:
+    """Returns how each mistake, of all or of one operation, looks in an answer, by name."""
+    looks = {mistake.name: seen(mistake, _of(mistake, kills)) for mistake in catalogue(operation)}
+    return {name: look for name, look in looks.items() if look is not None}
 
 
-def page(found: Sequence[Kill], shown: Mapping[str, Seen]) -> str:
-    """The whole page, of all kills and how the mistakes look."""
-    return "\n".join([HEAD, *(section(operation, found, shown) for operation in TITLES)])
+def page(kills: Sequence[Kill], looks: Mapping[str, Seen]) -> str:
+    """Returns the whole page, of all kills and how the mistakes look."""
+    return "\n".join([HEAD, *(section(operation, kills, looks) for operation in TITLES)])
 
 
-def section(operation: str, found: Sequence[Kill], shown: Mapping[str, Seen]) -> str:
-    """One operation: which family kills which mistake how often, and the mistakes one by one."""
-    parts = [f"## {TITLES[operation]}", "", _matrix(operation, found), ""]
+def section(operation: str, kills: Sequence[Kill], looks: Mapping[str, Seen]) -> str:
+    """Returns which family kills which mistake how often, and the mistakes one by one."""
+    parts = [f"## {TITLES[operation]}", "", _matrix(operation, kills), ""]
     for mistake in catalogue(operation):
-        parts += _described(mistake, _of(mistake, found), shown.get(mistake.name))
+        parts += _described(mistake, _of(mistake, kills), looks.get(mistake.name))
     return "\n".join(parts)
 
 
-def _of(mistake: Mistake[Any], found: Sequence[Kill]) -> list[Kill]:
-    return [kill for kill in found if kill.mistake == mistake.name]
+def _of(mistake: Mistake[Any], kills: Sequence[Kill]) -> list[Kill]:
+    return [kill for kill in kills if kill.mistake == mistake.name]
 
 
-def _matrix(operation: str, found: Sequence[Kill]) -> str:
-    families, rows = killing.matrix(found, operation)
-    named = Counter(kill.mistake for kill in found if kill.is_named)
+def _matrix(operation: str, kills: Sequence[Kill]) -> str:
+    families, rows = kill_matrix.matrix(kills, operation)
+    named = Counter(kill.mistake for kill in kills if kill.is_named)
     lines = [
         f"| mistake | {' | '.join(families)} | named |",
         f"|---|{'---:|' * (len(families) + 1)}",
@@ -70,14 +70,14 @@ def _matrix(operation: str, found: Sequence[Kill]) -> str:
     return "\n".join(lines)
 
 
-def _described(mistake: Mistake[Any], kills: Sequence[Kill], shown: Seen | None) -> list[str]:
+def _described(mistake: Mistake[Any], kills: Sequence[Kill], look: Seen | None) -> list[str]:
     lines = [f"### {mistake.name}", "", f"{mistake.done[0].upper()}{mistake.done[1:]}."]
     if mistake.seen:
         lines.append(f"Seen in {mistake.seen}.")
     lines += ["", f"**Instead.** {mistake.advice}", ""]
-    if shown is not None:
-        lines += [f"**In the answer** to {shown.case}: {shown.words}.", ""]
-    if shown is not None and shown.picture:
+    if look is not None:
+        lines += [f"**In the answer** to {look.case}: {look.words}.", ""]
+    if look is not None and look.picture:
         lines += [f"![What is right, and what {mistake.name} gives]({_picture(mistake.name)})", ""]
     cases = {kill.case for kill in kills}
     named = sum(kill.is_named for kill in kills)
@@ -92,9 +92,10 @@ def _described(mistake: Mistake[Any], kills: Sequence[Kill], shown: Seen | None)
     return lines
 
 
-def pictures(shown: Mapping[str, Seen]) -> dict[Path, str]:
-    """The SVG file of each mistake that can be drawn."""
-    return {PAGE.parent / _picture(name): one.picture for name, one in shown.items() if one.picture}
+def pictures(looks: Mapping[str, Seen]) -> dict[Path, str]:
+    """Returns the SVG file of each mistake that can be drawn."""
+    drawn = {name: look.picture for name, look in looks.items() if look.picture}
+    return {PAGE.parent / _picture(name): svg for name, svg in drawn.items()}
 
 
 def _picture(name: str) -> str:
@@ -111,7 +112,7 @@ def _form(form: Form) -> list[str]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and node.name == form.implementation.name
     ]
-    first = min(one.lineno for one in (*function.decorator_list, function))
+    first = min(node.lineno for node in (*function.decorator_list, function))
     variant = f", {form.variant}" if form.variant else ""
     where = f"[`tests/wrong/{path.name}`](../tests/wrong/{path.name})"
     return [
@@ -127,13 +128,13 @@ def _form(form: Form) -> list[str]:
 
 
 def main() -> None:
-    """Read the call."""
+    """Reads the call."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    found = killing.kills(all_cases())
-    shown = appearances(found)
-    files = {PAGE: page(found, shown), **pictures(shown)}
+    kills = kill_matrix.kills(all_cases())
+    looks = appearances(kills)
+    files = {PAGE: page(kills, looks), **pictures(looks)}
     stale = [path for path in PICTURES.glob("*") if path not in files]
     if check and (stale or any(not _holds(path, text) for path, text in files.items())):
         sys.exit("docs/mistakes.md or a picture is out of date: python -m ci.mistakes_page")

@@ -1,10 +1,10 @@
 """The page about known mistakes says what the code says."""
 
 import pytest
-from tests.mistakes.test_gradient_kills import kills
 
 from ci.mistakes_page import PAGE, appearances, section
 from conformance.subjects import catalogue
+from tests.gradient_mean.test_kills import kills
 from tests.wrong.forms import forms
 
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -8,15 +8,17 @@ from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from conformance.core.implementations import PROMISES
 from conformance.core.verdict import STATUSES
 from conformance.run.results import Record
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PLAYER = Path(__file__).parent / "pages.py"
-# Pages of which other tests hold every word: tests/mistakes, tests/examples.
+# Pages of which other tests hold every word: tests/ci, tests/examples.
 HELD_ELSEWHERE = {"mistakes.md", "third-party.md", "goldens.md"}
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.name not in HELD_ELSEWHERE)
 
@@ -64,6 +66,36 @@ def test_the_page_of_results_names_every_field_and_every_status():
     page = (DOCS / "reference" / "results.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `([\w-]+)` ", page, re.MULTILINE))
     assert told == {one.name for one in fields(Record) if one.name != "more"} | set(STATUSES)
+
+
+def test_the_terms_are_one_line_each_and_have_every_status_and_promise():
+    page = (DOCS / "terms.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("- ")]
+    terms = [re.fullmatch(r"- \*\*([^*]+)\*\*: .+[^ ]\.", row) for row in rows]
+    assert None not in terms
+    names = [term[1] for term in terms]
+    assert len(set(names)) == len(names)
+    assert {*STATUSES, *(promise for row in PROMISES.values() for promise in row)} <= set(names)
+
+
+def test_the_tables_are_as_they_would_be_written():
+    done = subprocess.run(
+        [sys.executable, "-m", "ci.docs_tables", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_picture_of_the_coverage_is_what_its_command_draws(cli, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    cli("explain", "photographs-u8", "--picture", "fresh.png")
+    fresh, kept = (
+        np.asarray(image.open(file))
+        for file in (tmp_path / "fresh.png", DOCS / "channel-shuffle.png")
+    )
+    assert np.array_equal(fresh, kept)
 
 
 @pytest.fixture(scope="module")
