@@ -6,20 +6,9 @@ import io
 from conformance.report.summary import Summary
 
 COLUMNS = (
-    "id",
-    "operation",
-    "implementation",
-    "device",
-    "case",
-    "status",
-    "mistake",
-    "error_over_bound",
-    "seconds",
-    "clauses",
-    "promise",
-    "run",
-    "reason",
-)
+    "id", "operation", "implementation", "device", "case", "status", "mistake", "error_over_bound",
+    "seconds", "clauses", "promise", "run", "reason",
+)  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

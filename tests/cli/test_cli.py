@@ -56,6 +56,35 @@ def test_a_run_leaves_header_checks_and_footer(cli, tmp_path):
     assert sum(footer["counts"].values()) == len(checks)
 
 
+def test_what_was_read_off_a_wrong_answer_is_a_field_of_its_check(cli, tmp_path):
+    done = cli("run", "--adapter", WRONG, "channel_shuffle/wrong_inverse:identity-probe-f32-c12-g3")
+    assert done.returncode == 1
+    [check] = lines_of(tmp_path / "conformance-report" / "results.jsonl")[1:-1]
+    evidence = check["evidence"]
+    assert evidence["differs"]["index"] == [0, 1, 0, 0]
+    assert evidence["differs"]["expected"] == "217.0 (0x43590000)"
+    assert sorted(evidence["permutation"]) == list(range(12))
+    for label, words in (
+        ("differs", evidence["differs"]["words"]),
+        ("shows", evidence["observed"][0]),
+        ("mistake", "inverse-groups"),
+        ("done", evidence["done"]),
+        ("write", evidence["advice"]),
+    ):
+        assert f"\n{label:<9}{words}\n" in done.stdout
+
+
+def test_all_prints_a_row_for_each_implementation(cli, tmp_path):
+    cli("run", NUMPY + ":grid*")
+    short, whole = (
+        cli("report", "conformance-report", "--to", "again", *options)
+        for options in ((), ("--all",))
+    )
+    assert "channel_shuffle/numpy_reshape@cpu" not in short.stdout
+    assert "channel_shuffle/numpy_reshape@cpu" in whole.stdout
+    assert short.stdout.splitlines()[-3:] == whole.stdout.splitlines()[-3:]
+
+
 def test_a_run_writes_into_its_report_folder_alone(cli, tmp_path):
     cli("run", "channel_shuffle/numpy_reshape:grid*")
     assert [path.name for path in tmp_path.iterdir()] == ["conformance-report"]
@@ -77,8 +106,8 @@ def test_wrong_implementations_are_named_and_the_status_is_1(cli, tmp_path):
 
 def test_a_failure_prints_the_line_that_reruns_it_and_the_line_does(cli):
     done = cli("run", "--adapter", WRONG, "channel_shuffle/wrong_inverse:grid-c6-g2")
-    (rerun,) = [line.strip() for line in done.stdout.splitlines() if "    conformance run" in line]
-    again = cli(*rerun.split()[1:])
+    (rerun,) = [line for line in done.stdout.splitlines() if line.startswith("rerun ")]
+    again = cli(*rerun.split()[2:])
     assert again.returncode == 1
     assert "1 fail" in again.stdout
 
@@ -88,7 +117,7 @@ def test_torch_and_jax_answer_through_their_worlds(cli, tmp_path):
     assert done.returncode == 0, done.stderr + done.stdout
     described = read(tmp_path / "conformance-report").header["environment"]
     assert {"torch", "jax"} <= set(described["packages"]) & set(described["devices"])
-    assert "Agreement: 12 of 12 cases" in done.stdout
+    assert "agreement  12 of 12 cases" in done.stdout
 
 
 def test_a_device_that_is_not_here_is_named_with_what_there_is_and_why(cli, tmp_path):
@@ -120,7 +149,7 @@ def test_all_goes_on_with_what_there_is_and_counts_the_rest(cli, tmp_path):
         assert {record.status for record in by_device[kind]} == {"unsupported"}
         assert all(record.reason.startswith("torch ") for record in by_device[kind])
         assert f"all@{kind}" in done.stdout
-    assert "Precision: products of matrices keep, in bits, f64 53, f32 24" in done.stdout
+    assert "precision  matmul keeps f64 53, f32 24, f16 11, bf16 8 bits (torch cpu)" in done.stdout
     told = run.header["environment"]["precision"]
     assert told["matmul_bits torch cpu"] == "f64 53, f32 24, f16 11, bf16 8"
     assert told["matmul_tf32"] == told["cudnn_benchmark"] == "False"

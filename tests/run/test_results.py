@@ -75,6 +75,47 @@ def altered(tmp_path, **changes):
     return file
 
 
+EVIDENCE = {
+    "differs": {"name": "output", "words": "output: wrong", "wrong": 1, "index": [0]},
+    "permutation": [1, 0],
+    "factor": 2.0,
+    "observed": ["it moves the channels"],
+    "done": "swapped",
+    "advice": "Do not.",
+}
+
+
+def test_evidence_is_written_and_read_back_and_absent_where_there_is_none(tmp_path):
+    with Writer(tmp_path, HEADER) as writer:
+        writer.add(record("a", "x", "1"))
+        writer.add(record("a", "y", "2", "fail", evidence=EVIDENCE))
+    _, right, wrong = map(json.loads, (tmp_path / FILE).read_text().splitlines())
+    assert "evidence" not in right
+    assert wrong["evidence"] == read(tmp_path).records[1].evidence == EVIDENCE
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        "inverse",
+        {"permutation": "(0 1)"},
+        {"permutation": [0, "1"]},
+        {"differs": "output"},
+        {"differs": {"words": 3}},
+        {"observed": [None]},
+        {"done": 1},
+    ],
+)
+def test_evidence_of_another_form_is_named_with_its_line(tmp_path, evidence):
+    with pytest.raises(UsageError, match=r"results\.jsonl:2: 'evidence' cannot be "):
+        read(altered(tmp_path, evidence=evidence))
+
+
+def test_evidence_that_is_not_known_is_kept(tmp_path):
+    run = read(altered(tmp_path, evidence={"witness": 1}))
+    assert run.records[0].evidence == {"witness": 1}
+
+
 def test_fields_that_are_not_known_are_kept(tmp_path):
     run = read(altered(tmp_path, witness=["rank_mean"]))
     assert run.records[0].more == {"witness": ["rank_mean"]}

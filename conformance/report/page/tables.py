@@ -50,6 +50,7 @@ def of(run: Run) -> dict[str, Any]:
     answers: Index[str | None] = Index()
     clauses_of: dict[tuple[str, str], tuple[str, ...]] = {}
     columns: list[tuple[Any, ...]] = []
+    several = len(run.runs) > 1
     ids: dict[int, str] = {}
     evidence: dict[int, list[int]] = {}
     for number, record in enumerate(run.records):
@@ -57,7 +58,7 @@ def of(run: Run) -> dict[str, Any]:
         clauses_of.setdefault(case, record.clauses)
         columns.append(
             (
-                owners(owner_of(record)),
+                owners(owner_of(record, record.run if several else "")),
                 cases(case),
                 STATUSES.index(record.status),
                 reasons(record.reason),
@@ -105,15 +106,9 @@ def of(run: Run) -> dict[str, Any]:
 OWNER = ("operation", "implementation", "device", "run", "promise")
 
 
-def owner_of(record: Record) -> tuple[str, str, str, str, str]:
-    """Returns whose check this is: operation, implementation, device, run and promise."""
-    return (
-        record.operation,
-        record.implementation,
-        record.device,
-        record.run,
-        record.promise,
-    )
+def owner_of(record: Record, run: str) -> tuple[str, str, str, str, str]:
+    """Returns whose check this is: operation, implementation, device, run (of several), promise."""
+    return record.operation, record.implementation, record.device, run, record.promise
 
 
 def number_of(value: float | None) -> float | str | None:
