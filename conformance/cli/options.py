@@ -1,5 +1,6 @@
 """The options that several commands take, and what several commands do at their end."""
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,11 +40,30 @@ everything_option = click.option(
 jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds that a clock can wait: above 0, and at most a week."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        """Sets the range."""
+        super().__init__(min=0, max=7 * 86_400, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Reads the number; NaN is in no range."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
 def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Returns the option of the seconds that one check may take, with this default."""
     return click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(),
         default=seconds,
         show_default=True,
         metavar="SECONDS",

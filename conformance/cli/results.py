@@ -37,7 +37,8 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool, everything: boo
         click.launch(str(page.absolute()))
     if merged.footer is None:
         sys.exit(3)
-    sys.exit(0 if merged.conforms else 1)
+    failed = any(not record.conforms for record in merged.records)
+    sys.exit(0 if merged.conforms else 1 if failed else 3)
 
 
 @click.command()

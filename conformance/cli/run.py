@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from conformance.cli.options import (
+    Seconds,
     adapters_option,
     devices_option,
     everything_option,
@@ -73,7 +74,7 @@ def run(
     shown(finished, Path(folder), everything=everything)
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
-    if finished.footer is None:
+    if finished.footer is None or finished.untested:
         sys.exit(3)
 
 
@@ -149,7 +150,7 @@ def worker(
     shown(finished, Path(folder), everything=everything)
     if finished.footer is None:
         left(3)
-    sys.exit(0 if finished.conforms else 1)
+    sys.exit(0 if finished.conforms else 3 if finished.untested else 1)
 
 
 @click.command()
@@ -158,7 +159,7 @@ def worker(
 @adapters_option
 @report_option
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
+    "--seconds", type=Seconds(), default=60.0, show_default=True,
     metavar="S", help="For how long to draw.",
 )  # fmt: skip
 @click.option("--seed", type=int, metavar="N", help="Draw the same cases again.")

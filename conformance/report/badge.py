@@ -6,7 +6,12 @@ from conformance.report.summary import Summary
 
 _LETTER = 6.6  # Pixels of a letter of 11 px sans-serif; `textLength` makes it so.
 _FONTS = "Verdana,DejaVu Sans,Geneva,sans-serif"
-_COLOURS = {"conforms": "#0c634c", "fails": "#a82017", "cut short": "#6d4d00"}
+_COLOURS = {
+    "conforms": "#0c634c",
+    "fails": "#a82017",
+    "cut short": "#6d4d00",
+    "nothing tested": "#6d4d00",
+}
 
 
 def text(summary: Summary) -> str:
@@ -16,6 +21,8 @@ def text(summary: Summary) -> str:
         message = f"{failed} of {summary.total} fail" + ("" if is_whole else ", cut short")
     elif not is_whole:
         message = f"cut short after {summary.total}"
+    elif summary.run.untested:
+        message = "nothing tested"
     else:
         tested = summary.total - summary.not_tested
         message = f"{tested} conform" if summary.total else "nothing asked"

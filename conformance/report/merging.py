@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import conformance
 from conformance.core.outcomes import UsageError
-from conformance.run.results import FILE, FORMAT, Record, Run, now, read, writable
+from conformance.run.results import FILE, FORMAT, Record, Run, conform, now, read, writable
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
 FRAMEWORKS = ("torch", "jax")
@@ -126,7 +126,7 @@ def merge(paths: Sequence[Path]) -> Run:
         "kind": "footer",
         "finished": now(),
         "counts": whole.counts,
-        "conforms": all(record.conforms for record in records),
+        "conforms": conform(records) and not whole.untested,
     }
     return replace(whole, footer=footer)
 

@@ -102,11 +102,25 @@ class Summary:
         return sum(record.status in ASIDE for record in self.run.records)
 
     @property
-    def kind(self) -> Literal["conforms", "fails", "cut short"]:
-        """Whether the run conforms; one that was cut short, or asked nothing, does neither."""
-        if self.failed and self.run.footer is not None:
+    def kind(self) -> Literal["conforms", "fails", "cut short", "nothing tested"]:
+        """Whether the run conforms; cut short, or without an answer, it does neither."""
+        if self.run.footer is None:
+            return "cut short"
+        if self.failed:
             return "fails"
-        return "conforms" if self.run.footer is not None and self.total else "cut short"
+        return "nothing tested" if self.run.untested else "conforms"
+
+    @property
+    def half_tested(self) -> tuple[str, ...]:
+        """The implementations of which less than half was tested, as `NAME (n of m)`."""
+        tested = {
+            owner.name: sum(record.is_tested for record in owner.records) for owner in self.owners
+        }
+        return tuple(
+            f"{owner.name} ({tested[owner.name]} of {len(owner.records)})"
+            for owner in self.owners
+            if 2 * tested[owner.name] < len(owner.records)
+        )
 
     @property
     def headline(self) -> str:
@@ -118,6 +132,8 @@ class Summary:
             return f"Does not conform: {fail}"
         if not self.total:
             return "Nothing was asked"
+        if self.run.untested:
+            return f"{self._nothing}: {self.total} checks"
         aside = f", {self.not_tested} not tested" if self.not_tested else ""
         return f"Conforms: {self.total - self.not_tested} checks{aside}"
 
@@ -127,7 +143,15 @@ class Summary:
         counts = ", ".join(f"{count} {status}" for status, count in self.run.counts.items())
         if self.run.footer is None:
             return f"{cut_short(self.run)}: {counts}"
+        if not self.failed and self.run.untested:
+            return f"{self._nothing}: {counts}"
         return f"{'Does not conform' if self.failed else 'Conforms'}: {counts}"
+
+    @property
+    def _nothing(self) -> str:
+        untested = self.run.untested
+        whose = "" if untested == ("the run",) else f" of {', '.join(untested[:3])}"
+        return f"Nothing was tested{whose}"
 
     @property
     def agreed(self) -> str:

@@ -29,6 +29,7 @@ KINDS = 8  # Kinds of further failures that are counted.
 DIFFERING = 10  # Checks that came out otherwise in another place; agreement.txt has all.
 FREQUENT = 2  # Reasons beside a count.
 _REASON = 46  # Characters of such a reason.
+MOST_NAMED = 3  # Implementations of which less than half was tested.
 
 _STYLES = {
     "exact": "green",
@@ -191,6 +192,9 @@ def _aside(summary: Summary) -> Block:
         reasons = [reason for reason in summary.reasons if reason.status in statuses]
         if reasons:
             facts.append((label, _frequent(reasons)))
+    if half := summary.half_tested:
+        more = f" and {len(half) - MOST_NAMED} more" if len(half) > MOST_NAMED else ""
+        facts.append(("below half", f"tested of {', '.join(half[:MOST_NAMED])}{more}"))
     if summary.comparisons and any(one.kind != "alone" for one in summary.comparisons):
         facts.append(("places", tally(summary.comparisons)))
     if summary.agreed:
@@ -257,6 +261,8 @@ def _disagreeing(summary: Summary) -> Block:
 
 def _ending(summary: Summary) -> Block:
     """Returns what each failing implementation has in common, and the verdict."""
-    style = {"conforms": "bold green", "fails": "bold red", "cut short": "bold red"}[summary.kind]
+    style = {"conforms": "bold green", "fails": "bold red", "cut short": "bold red"}.get(
+        summary.kind, "bold red"
+    )
     sentences = (Line(f"{finding.sentence}.", "bold") for finding in summary.findings)
     return [*sentences, Line(summary.verdict, style)]

@@ -8,22 +8,46 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from conformance.core.outcomes import UsageError
+from conformance.core.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Known:
     """An entry: the checks that differ, the date of the entry, what differs, and the issue.
 
-    `checks` are shell globs over check ids. `since` and `until` are the first and the last version
-    that differs, as in `torch 2.12`; empty where all supported versions differ.
+    Attributes:
+        checks: shell globs over check ids.
+        seen: what the entry excuses, and nothing else: `STATUS PATTERN`, where the pattern is the
+            name of a mistake or a shell glob over the reason.
+        dated: when it was seen.
+        words: what differs.
+        reference: the upstream issue.
+        since, until: the first and the last version that differs, as in `torch 2.12`; empty where
+            all supported versions differ.
     """
 
     checks: tuple[str, ...]
+    seen: tuple[str, ...]
     dated: date
     words: str
     reference: str
     since: str = ""
     until: str = ""
+
+    def excuses(self, verdict: Verdict) -> bool:
+        """Says whether this is the difference on record, and not another under the same checks.
+
+        >>> entry = Known(("*",), ("fail not-divided",), date(2026, 1, 1), "", "")
+        >>> entry.excuses(Verdict("fail", mistake="not-divided")), entry.excuses(Verdict("crash"))
+        (True, False)
+        """
+        for sign in self.seen:
+            status, _, pattern = sign.partition(" ")
+            if status == verdict.status and (
+                pattern == verdict.mistake or fnmatchcase(verdict.reason, pattern)
+            ):
+                return True
+        return False
 
 
 def read(path: Path) -> tuple[Known, ...]:
@@ -36,7 +60,10 @@ def read(path: Path) -> tuple[Known, ...]:
         return ()
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("known", [])
-        return tuple(Known(**{**entry, "checks": _several(entry["checks"])}) for entry in entries)
+        return tuple(
+            Known(**{**entry, **{key: _several(entry[key]) for key in ("checks", "seen")}})
+            for entry in entries
+        )
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise UsageError(f"{path}: {error}") from error
 

@@ -1,8 +1,7 @@
 """The plan of a run, in which every error of a call is found before any check."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformance.core.checks import Check, Pattern, all_checks, select
@@ -17,6 +16,7 @@ from conformance.run.devices import ALL, DEVICES, kind_of, named
 from conformance.run.goldens import Goldens, load
 from conformance.run.known import Known
 from conformance.run.known import read as read_known
+from conformance.run.results import digest_of
 from conformance.subjects import all_cases, solve
 
 
@@ -26,6 +26,7 @@ class Plan:
 
     In a shard I/N, `checks` are its own checks, and `whole` are the checks of all N shards. Those
     `devices` that are `required` must be here; checks on other missing devices are unsupported.
+    `cases` are those from outside: how each was given on the command line, by its name.
     """
 
     checks: tuple[Check, ...]
@@ -36,6 +37,7 @@ class Plan:
     required: tuple[str, ...] = ()
     shard: str | None = None
     whole: tuple[Check, ...] = ()
+    cases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def frameworks(self) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Returns the SHA-256 of the ids of all checks, which shards of a run have in common."""
-        return sha256("\n".join(sorted(check.id for check in self._whole)).encode()).hexdigest()
+        return digest_of(check.id for check in self._whole)
 
     @property
     def _whole(self) -> tuple[Check, ...]:
@@ -73,7 +75,8 @@ def make_plan(
     """
     device_names = _known_devices(devices, patterns)
     cases = all_cases()
-    cases_to_ask = [outside_case(text) for text in outside] or cases
+    outside_cases = [outside_case(text) for text in outside]
+    cases_to_ask = outside_cases or cases
     checks = select(all_checks(gather(adapters), cases_to_ask, device_names), patterns)
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
@@ -85,6 +88,7 @@ def make_plan(
         _known_devices([device for device in devices if device != ALL], patterns),
         shard,
         tuple(checks),
+        {case.name: text for case, text in zip(outside_cases, outside, strict=True)},
     )
 
 
@@ -132,10 +136,14 @@ def outside_case(text: str) -> AnyCase:
         case = read_case(text) if is_inline else read_case(Path(text).read_text("utf-8"), text)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--case {text}: cannot be read ({error})") from error
+    if any(case.id == own.id for own in all_cases()):
+        raise UsageError(f"--case {case.id}: the suite has a case of this name; choose another")
     try:
         solve(case)
     except Undrawable as error:
         raise UsageError(f"{case.id}: no inputs can be certified exact: {error}") from error
+    except MemoryError as error:
+        raise UsageError(f"{case.id}: its tensors do not fit into memory ({error})") from error
     return case
 
 

@@ -1,18 +1,22 @@
 """The results file: one JSON object a line, written as each check ends, and read with suspicion."""
 
 import json
+import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from conformance.core.checks import Check
+from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
-from conformance.core.verdict import NOT_CONFORMING, STATUSES, Verdict
+from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Verdict
 
 FILE = "results.jsonl"
 # Raised where a reader of this number would misunderstand; a field more is no other format.
@@ -53,8 +57,13 @@ class Record:
 
     @property
     def conforms(self) -> bool:
-        """Whether this check counts for conformance."""
+        """Whether this check says nothing against conformance."""
         return self.status not in NOT_CONFORMING
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the implementation was asked: only then can a check speak for it."""
+        return self.status not in ASIDE
 
     def as_object(self) -> dict[str, Any]:
         """Returns what stands on its line: `evidence` and `run` only where they say something."""
@@ -78,8 +87,21 @@ class Run:
 
     @property
     def conforms(self) -> bool:
-        """Whether it is complete, and every check of it conforms."""
-        return self.footer is not None and all(record.conforms for record in self.records)
+        """Whether it is complete, some check got an answer, and every check conforms."""
+        return self.footer is not None and conform(self.records) and not self.untested
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """What no check got an answer of, though the run is about it: adapters' code, or all."""
+        outside = [r for r in self.records if r.owner.partition("@")[0] not in _own_ids()]
+        if self._adapters and outside and not any(record.is_tested for record in outside):
+            return tuple(dict.fromkeys(record.owner for record in outside))
+        return () if any(record.is_tested for record in self.records) else ("the run",)
+
+    @property
+    def _adapters(self) -> Sequence[str]:
+        adapters: Sequence[str] = self.header.get("environment", {}).get("adapters", ())
+        return adapters
 
     @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
@@ -95,9 +117,11 @@ class Run:
 
     def rerun(self, check_id: str) -> str:
         """The one line that runs just this check again, quoted for a shell."""
-        adapters = self.header.get("environment", {}).get("adapters", [])
         words = ["conformance", "run", check_id]
-        return shlex.join([*words, *(w for a in adapters for w in ("--adapter", str(a)))])
+        for adapter in self._adapters:
+            words += ["--adapter", str(adapter)]
+        case = self.header.get("cases", {}).get(check_id.partition("@")[2].rpartition(":")[2])
+        return shlex.join([*words, *(("--case", case) if case else ())])
 
 
 def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
@@ -112,13 +136,33 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         status=verdict.status,
         reason=verdict.reason,
         mistake=verdict.mistake,
-        error_over_bound=verdict.error_over_bound,
+        error_over_bound=_finite(verdict.error_over_bound),
         seconds=round(seconds, 6),
         answer=verdict.answer,
         promise=check.implementation.promise,
         fits=verdict.fits,
         evidence=verdict.evidence.as_object(),
     )
+
+
+def _finite(number: float | None) -> float | None:
+    """Returns the number, or None for infinity and NaN, which JSON does not have."""
+    return number if number is not None and math.isfinite(number) else None
+
+
+def conform(records: Iterable[Record]) -> bool:
+    """Says whether some check got an answer, and none speaks against conformance."""
+    tested = False
+    for record in records:
+        if not record.conforms:
+            return False
+        tested = tested or record.is_tested
+    return tested
+
+
+@cache
+def _own_ids() -> frozenset[str]:
+    return frozenset(declared.id for declared in own())
 
 
 def now() -> str:
@@ -162,13 +206,13 @@ class Writer:
             "kind": "footer",
             "finished": now(),
             "counts": run.counts,
-            "conforms": all(record.conforms for record in self.records),
+            "conforms": conform(self.records) and not run.untested,
         }
         self._line(footer)
         return Run(self.header, run.records, footer)
 
     def _line(self, content: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
         self._stream.flush()
 
 
@@ -212,7 +256,35 @@ def read(path: Path) -> Run:
         raise UsageError(
             f"results {file}: the footer counts {footer.get('counts')}, its lines are {run.counts}"
         )
+    if footer is not None and not run.runs:
+        _check_whole(run, file)
     return run
+
+
+def digest_of(ids: Iterable[str]) -> str:
+    """Returns what shards of one run have in common: SHA-256 of the ids of all their checks."""
+    return sha256("\n".join(sorted(ids)).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _check_whole(run: Run, file: Path) -> None:
+    """Believes a footer only where the checks are those of the plan, each once.
+
+    Raises:
+        UsageError: naming a check that is there twice, or how many are missing.
+    """
+    counts = Counter((record.run, record.id) for record in run.records)
+    doubled = next((check for (_, check), count in counts.items() if count > 1), None)
+    if doubled is not None:
+        raise UsageError(f"results {file}: {doubled} is there twice")
+    planned = run.header.get("checks")
+    if isinstance(planned, int) and planned != len(run.records):
+        raise UsageError(
+            f"results {file}: the header plans {planned} checks, {len(run.records)} are there"
+        )
+    plan = run.header.get("plan")
+    is_other = plan is not None and plan != digest_of(record.id for record in run.records)
+    if run.header.get("shard") is None and is_other:
+        raise UsageError(f"results {file}: the checks are not those that the header plans")
 
 
 def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:

@@ -105,6 +105,7 @@ def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
         "format": results.FORMAT,
         "plan": plan.digest,
         "shard": plan.shard,
+        **({"cases": dict(plan.cases)} if plan.cases else {}),
     }
 
 

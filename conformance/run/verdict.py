@@ -20,9 +20,12 @@ def judge(
     entry = entry_for(check.id, known)
     if entry is None or verdict.status in ASIDE:
         return verdict
-    if verdict.status in NOT_CONFORMING:
+    if verdict.status in NOT_CONFORMING and entry.excuses(verdict):
         reason = f"{entry.words} ({entry.reference}, known since {entry.dated})"
         return replace(verdict, status="known", reason=reason)
+    if verdict.status in NOT_CONFORMING:
+        other = f"not what impls/known.toml has on record ({entry.reference})"
+        return replace(verdict, reason=f"{verdict.reason}; {other}")
     return Verdict(
         "fail",
         f"impls/known.toml says since {entry.dated} that this differs ({entry.reference}), "

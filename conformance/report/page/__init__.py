@@ -22,7 +22,7 @@ from conformance.report.summary import Reason, Summary
 NAME = "index.html"
 _NAMED = 5  # Implementations beside a reason.
 _REASONS = 200
-_KINDS = {"conforms": "pass", "fails": "fail", "cut short": "cut"}
+_KINDS = {"conforms": "pass", "fails": "fail", "cut short": "cut", "nothing tested": "cut"}
 
 
 def is_possible() -> bool:
