@@ -134,7 +134,15 @@ def test_the_right_ones_have_no_failure_and_fuzzing_ends_by_the_clock(fuzzed):
 
 
 def test_a_known_difference_is_no_failure(fuzzed):
-    known = [Known(("channel_shuffle/big_is_wrong@*",), date(2026, 11, 25), "so", "some/repo#1")]
+    known = [
+        Known(
+            ("channel_shuffle/big_is_wrong@*",),
+            ("fail *",),
+            date(2026, 11, 25),
+            "so",
+            "some/repo#1",
+        )
+    ]
     done, _ = fuzzed("big_is_wrong", checks=400, known=known)
     assert done.ledger.failures == []
     assert done.ledger.counts["channel_shuffle/big_is_wrong@cpu"]["known"] > 0
