@@ -29,9 +29,12 @@ SHOWN = (
 )
 _GROUPS = ("#e8a377", "#79e2a4", "#a37be0", "#6fb3e8")
 _GREY, _WRONG = "#8a8a8a", "#d3302f"
-_CELL, _ROW, _DROP = 30, 20, 62  # of a permutation, in pixels
-_GAP, _HIGH = 12, 90  # of weights
-_BARS = ((12, 40), (40, 14))  # so many samples at most, and how wide each is then
+# A permutation has these sizes, in pixels.
+_CELL, _ROW, _DROP = 30, 20, 62
+# Weights have these sizes, in pixels.
+_GAP, _HIGH = 12, 90
+# A row is a number of samples, and the width of a bar for at most so many.
+_BARS = ((12, 40), (40, 14))
 _NARROW = 5
 
 
@@ -40,9 +43,9 @@ class Seen:
     """How a mistake looks in an answer.
 
     Attributes:
-        case: that shows it, in Markdown.
-        words: what the judge says there.
-        picture: as SVG; empty where there is nothing to draw.
+        case: the case that shows it, in Markdown.
+        words: the words of the verdict on that case.
+        picture: a picture as SVG; empty where there is nothing to draw.
     """
 
     case: str
