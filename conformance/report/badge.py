@@ -22,10 +22,9 @@ def text(summary: Summary) -> str:
     elif not is_whole:
         message = f"cut short after {summary.total}"
     elif summary.run.untested:
-        message = "nothing tested"
+        message = "nothing tested" if summary.total else "nothing asked"
     else:
-        tested = summary.total - summary.not_tested
-        message = f"{tested} conform" if summary.total else "nothing asked"
+        message = f"{summary.total - summary.not_tested} conform"
     return _drawn("conformance", message, _COLOURS["fails" if failed else summary.kind])
 
 

@@ -104,7 +104,7 @@ class Summary:
     @property
     def kind(self) -> Literal["conforms", "fails", "cut short", "nothing tested"]:
         """Whether the run conforms; cut short, or without an answer, it does neither."""
-        if self.run.footer is None:
+        if self.run.footer is None or not self.total:
             return "cut short"
         if self.failed:
             return "fails"

@@ -100,7 +100,8 @@ class Run:
 
     @property
     def _adapters(self) -> Sequence[str]:
-        adapters: Sequence[str] = self.header.get("environment", {}).get("adapters", ())
+        environment: Mapping[str, Any] = self.header.get("environment") or {}
+        adapters: Sequence[str] = environment.get("adapters", ())
         return adapters
 
     @property
