@@ -20,9 +20,9 @@ from conformance.core.formats import FORMATS, Bits
 
 UNIT_ROUNDOFF = {dtype: 2.0**-bits for dtype, (bits, _, _) in FORMATS.items()}
 # A product rounds this often, and a factor that is no power of two: it may be applied in two parts,
-# each a rounded quotient and a product. exp, log and rsqrt may be off by this many units in the
-# last place.
-_PRODUCT, _FACTOR, _FUNCTION = 2, 4, 4
+# each a rounded quotient and a product. exp, log and rsqrt may be off by 4 units in the last place,
+# each of which is up to two roundings.
+_PRODUCT, _FACTOR, _FUNCTION = 2, 4, 8
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Running:
             first.most * second.most,
             depth=first.roundings + second.roundings + _PRODUCT,
             unit=max(first.unit, second.unit),
-            products=_PRODUCT,
+            operations=_PRODUCT,
         )
 
     def scale(self, a: Approximate, factor: Fraction) -> Approximate:
@@ -166,7 +166,7 @@ class Running:
             terms=start.terms,
             depth=start.depth + _FACTOR,
             unit=start.unit,
-            products=_FACTOR,
+            operations=_FACTOR,
         )
 
     def with_roundings(self, a: Approximate, count: int) -> Approximate:
@@ -190,6 +190,7 @@ class Running:
             terms=terms,
             depth=start.roundings,
             unit=start.unit,
+            operations=terms,
         )
 
     def contract(self, spec: str, a: Approximate, b: Approximate) -> Approximate:
@@ -206,7 +207,7 @@ class Running:
             terms=terms,
             depth=_PRODUCT,
             unit=self._sum_u,
-            products=terms * _PRODUCT,
+            operations=terms * _PRODUCT,
         )
 
     def keep(self, a: Approximate, mask: np.ndarray) -> Approximate:
@@ -270,10 +271,10 @@ class Running:
         terms: int = 1,
         depth: int = 0,
         unit: float = 0.0,
-        products: int = 0,
+        operations: int = 0,
     ) -> Approximate:
-        """Returns a value with its formula, of whose products each may underflow."""
-        under = products * self._underflow
+        """Returns a value with its formula, of whose operations each may underflow."""
+        under = operations * self._underflow
         formula = Formula(carried + under, most + under, terms, depth, max(unit, self._u))
         return Approximate(value, formula.error, formula)
 
