@@ -85,7 +85,7 @@ def gradient(
     samples = chosen.stop - chosen.start
     share = Fraction(1, samples if question.reduction == "mean" else 1)
     cotangents = tuple(
-        _loss_cotangent(numbers, question, y, inputs[name][chosen], shape, share)
+        loss_cotangent(numbers, question, y, inputs[name][chosen], shape, share)
         for y, name, shape in zip(outputs, target_names(model, k), model.outputs(), strict=True)
     )
     _, gradients = pull(cotangents)
@@ -102,7 +102,7 @@ def target_names(model: Model, k: int) -> Iterator[str]:
         yield f"targets/{k}/{head}"
 
 
-def _loss_cotangent(
+def loss_cotangent(
     numbers: Numbers,
     question: GradientQuestion,
     y: Any,
@@ -123,6 +123,8 @@ def _loss_cotangent(
             shifted = numbers.add(y, negative(numbers, largest))
             logarithm = numbers.log(numbers.total(numbers.exp(shifted), (1,)))
             softmax = numbers.exp(numbers.add(shifted, negative(numbers, logarithm)))
+            # As a quotient of exponentials it meets a reciprocal and a product.
+            softmax = numbers.with_roundings(softmax, 2)
             one_hot = numbers.exactly(np.eye(shape[0])[target])
             return numbers.scale(numbers.add(softmax, negative(numbers, one_hot)), share)
         case "output":
@@ -158,12 +160,13 @@ def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promi
 def _cancelled(question: GradientQuestion) -> int:
     """The roundings of factors by which a framework may multiply and divide in turn.
 
-    A rank's mean of n samples becomes its part of N by n/N, and a mean of ranks their sum by W:
-    three roundings for each, a product and a quotient. A mean of K micro-batches that is kept up to
-    date, as m + (g − m)/k, costs no term more than 4 + 3·(1 + 1/2 + … + 1/K) beside those of a sum.
+    A rank's mean of n samples becomes its part of N by n/N, and a mean of ranks their sum by W: for
+    each a quotient in two parts, a weight, and its product. A mean of K micro-batches that is kept
+    up to date, as m + (g − m)/k, costs a term at most 4 + 3·(1 + 1/2 + … + 1/K) beside those of a
+    sum.
     """
     k = question.micro_batches
-    return 2 * 3 + (0 if k == 1 else 5 + 2 * k)
+    return 2 * 6 + (0 if k == 1 else 5 + 2 * k)
 
 
 def parts_of(question: GradientQuestion, promise: str) -> list[list[Part]]:
