@@ -71,7 +71,7 @@ def linear_gradients(machine, rng):
 
 
 def conv2d(machine, rng):
-    """One place of a padded, grouped convolution with a bias; zeros of the padding count for nothing."""
+    """One place of a padded, grouped convolution with a bias."""
     channels = int(rng.integers(1, 3))
     x = drawn(rng, (TRIALS, 2 * channels, 3, 3), machine.dtype)
     w = drawn(rng, (2, channels, 2, 2), machine.dtype)

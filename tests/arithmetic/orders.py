@@ -73,9 +73,8 @@ def main(trials):
         print(f"{name:34}{worst[0]:9.3f}{worst[1]:12.3f}{count:9}{uncertain:9}{outside:7}")
         everything.trials += count
         everything.outside += outside
-    print(
-        f"{everything.trials} trials, {everything.outside} above, {time.perf_counter() - start:.0f} s"
-    )
+    seconds = time.perf_counter() - start
+    print(f"{everything.trials} trials, {everything.outside} above, {seconds:.0f} s")
     return everything.outside > 0
 
 
