@@ -7,12 +7,12 @@ import numpy as np
 from flint import arb, ctx, fmpq
 
 from conformance.arithmetic.plain import one_place
-from conformance.arithmetic.system import Structural, Uncertain
+from conformance.arithmetic.system import Structural, Uncertain, Unrounded
 from conformance.core.dtypes import DTYPES
 from conformance.core.formats import FORMATS
 
 
-class Ball:
+class Ball(Unrounded):
     """Arb's midpoint-radius arithmetic; the tensors are arrays of `flint.arb`."""
 
     def __init__(self, precision: int = 256) -> None:

@@ -11,7 +11,13 @@ from fractions import Fraction
 import numpy as np
 
 from conformance.arithmetic.plain import one_place
-from conformance.arithmetic.system import Structural, Uncertain, Uncertified, is_power_of_two
+from conformance.arithmetic.system import (
+    Structural,
+    Uncertain,
+    Uncertified,
+    Unrounded,
+    is_power_of_two,
+)
 from conformance.core.dtypes import DTYPES
 from conformance.core.formats import FORMATS
 
@@ -53,7 +59,7 @@ class Grid:
 
 
 @dataclass
-class Lattice:
+class Lattice(Unrounded):
     """Exact arithmetic; every operation is checked against the dtype, and noted in `limits`."""
 
     dtype: str

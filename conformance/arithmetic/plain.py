@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from conformance.arithmetic.system import Structural
+from conformance.arithmetic.system import Structural, Unrounded
 
 
-class Plain:
+class Plain(Unrounded):
     """Every operation rounded to float64; the tensors are arrays."""
 
     def exactly(self, values: np.ndarray) -> np.ndarray:

@@ -24,17 +24,26 @@ class Numbers(Protocol):
     def exactly(self, values: np.ndarray) -> Any:
         """Returns a tensor of the values, which are exact."""
 
+    def stored(self, a: Any) -> Any:
+        """Returns a, which a framework rounds here before anything uses it."""
+
     def moved(self, x: Any, how: Structural) -> Any:
         """Puts the elements elsewhere, repeats them or leaves them out; zeros may come in."""
 
     def add(self, a: Any, b: Any) -> Any:
         """Returns a + b, broadcast."""
 
+    def add_zero(self, a: Any, zero: Any) -> Any:
+        """Returns a, to which a framework may add terms that add up to zero."""
+
     def multiply(self, a: Any, b: Any) -> Any:
         """Returns a · b, broadcast."""
 
     def scale(self, a: Any, factor: Fraction) -> Any:
         """Returns factor · a, rounded as a framework rounds a product with a quotient."""
+
+    def with_roundings(self, a: Any, count: int) -> Any:
+        """Returns a, which a framework may reach through so many more roundings."""
 
     def total(self, a: Any, axes: tuple[int, ...]) -> Any:
         """Sums over the axes, which stay with extent 1."""
@@ -67,6 +76,24 @@ class Numbers(Protocol):
 
     def rsqrt(self, a: Any) -> Any:
         """Returns 1 / √a of a positive a."""
+
+
+class Unrounded:
+    """What says where a framework rounds, for number systems that do not ask."""
+
+    def stored(self, a: Any) -> Any:
+        """Returns a."""
+        return a
+
+    def add_zero(self, a: Any, zero: Any) -> Any:
+        """Returns a."""
+        del zero
+        return a
+
+    def with_roundings(self, a: Any, count: int) -> Any:
+        """Returns a."""
+        del count
+        return a
 
 
 def negative(numbers: Numbers, a: Any) -> Any:

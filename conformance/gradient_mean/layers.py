@@ -31,6 +31,17 @@ def forward(
         x: the input (n, …); integers where the layer is an embedding.
         training: whether a batch norm uses its batch's statistics.
     """
+    # Between layers frameworks store numbers. But a batch norm in evaluation is an affine map, and
+    # may be folded into the layer before it.
+    is_folded = layer.kind == "batch_norm" and not training
+    known = x if layer.kind == "embedding" or is_folded else numbers.stored(x)
+    y, pull = _forward(numbers, layer, state, known, training=training)
+    return y, lambda dy: pull(numbers.stored(dy))
+
+
+def _forward(
+    numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: Any, *, training: bool
+) -> tuple[Any, Pullback]:
     match layer.kind:
         case "linear":
             return _linear(numbers, layer, state, x)
@@ -237,7 +248,7 @@ def _norm(
     def mean(v: Any) -> Any:
         return numbers.scale(numbers.total(v, axes), share)
 
-    centred = numbers.add(x, negative(numbers, mean(x)))
+    centred = numbers.add(x, negative(numbers, numbers.stored(mean(x))))
     variance = mean(numbers.multiply(centred, centred))
     root = numbers.rsqrt(numbers.add(variance, numbers.exactly(np.array(EPSILON))))
     normal = numbers.multiply(centred, root)
@@ -245,8 +256,12 @@ def _norm(
 
     def pull(dy: Any) -> tuple[Any, Tensors]:
         inner = numbers.multiply(dy, weight)
-        along = numbers.multiply(normal, mean(numbers.multiply(inner, normal)))
-        rest = numbers.add(inner, negative(numbers, numbers.add(mean(inner), along)))
+        slope = numbers.stored(mean(numbers.multiply(inner, normal)))
+        along = numbers.add(numbers.stored(mean(inner)), numbers.multiply(normal, slope))
+        rest = numbers.add(inner, negative(numbers, along))
+        # The derivative of the variance by the mean is zero, but a framework may compute it.
+        idle = numbers.multiply(numbers.stored(mean(numbers.stored(normal))), slope)
+        rest = numbers.add_zero(rest, idle)
         return numbers.multiply(rest, root), _affine(numbers, layer, normal, dy)
 
     return y, pull
