@@ -1,6 +1,7 @@
 """A world of processes: starts when first needed, and starts again after anything abnormal."""
 
 import pickle
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,9 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from conformance.core.outcomes import Declined, Fate, Raised
+from conformance.processes import wire
 from conformance.processes.fork_client import ForkServerDiedError, fork_client_for
 from conformance.processes.fork_request import ForkRequest, environment_for
 from conformance.processes.rank_group import RankGroup
+from conformance.processes.rank_handle import Expected
 from conformance.processes.root_cause import verdict_rank
 from conformance.processes.task import Rendezvous, SingleRank, Task, name_of
 
@@ -46,6 +49,12 @@ class Pool:
         self._ranks: RankGroup | None = None
         self._is_closed = False
         self._running = threading.Lock()
+        self._changes: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What the last task changed in its processes; see `World`."""
+        return self._changes
 
     def run(self, task: Task, timeout: float) -> list[Any]:
         """Returns the value of each rank, in order; see `World`."""
@@ -54,13 +63,18 @@ class Pool:
         # The payload is pickled before anything starts, since a payload that does not pickle is the
         # caller's mistake, and raises.
         payload = pickle.dumps(task.payload, protocol=5)
-        message = pickle.dumps((task.function, task.ranks, payload), protocol=5)
+        token = secrets.token_bytes(wire.TOKEN_SIZE)
+        expected = Expected(token, task.limit, task.kinds)
+        parts = (token, task.function, task.ranks, task.limit, payload)
+        message = pickle.dumps(parts, protocol=5)
         with self._running:
+            self._changes = ()
             try:
                 failure = self._start(task)
                 if failure is None and not self._is_closed:
                     assert self._ranks is not None
-                    outcomes = self._ranks.ask(message, task.ranks, timeout)
+                    outcomes = self._ranks.ask(message, task.ranks, expected, timeout)
+                    self._changes = self._ranks.changes
                 else:
                     outcomes = [failure] * task.ranks
             except ForkServerDiedError as error:
@@ -122,7 +136,14 @@ class Pool:
         self._make_meeting_point()
         name = name_of(self.rendezvous)
         requests = [
-            ForkRequest(index, name, self._address(index), self._prepare, environment)
+            ForkRequest(
+                index,
+                name,
+                self._address(index),
+                self._prepare,
+                environment,
+                secrets.token_bytes(wire.TOKEN_SIZE),
+            )
             for index in range(self.size)
         ]
         self._ranks = RankGroup(requests, client)

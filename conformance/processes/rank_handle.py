@@ -5,15 +5,31 @@ import os
 import select
 import socket
 import tempfile
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from conformance.core.outcomes import Fate
 from conformance.processes import exit_reasons, stack_frames, wire
 from conformance.processes.fork_client import ForkClient
 from conformance.processes.fork_request import ForkRequest
-from conformance.processes.replies import unpacked
+from conformance.processes.replies import HEADER_LIMIT, Reply, decoded
 
 _LARGE_LOG = 1 << 20
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a reply must look like.
+
+    Attributes:
+        token: its first bytes, which no accident writes.
+        limit: how many bytes its arrays may have.
+        kinds: the dataclasses that it may be made of, beside the outcomes.
+    """
+
+    token: bytes
+    limit: int = 0
+    kinds: Iterable[type] = ()
 
 
 class RankHandle:
@@ -68,12 +84,16 @@ class RankHandle:
         with contextlib.suppress(OSError):
             wire.send(self.tasks, message, deadline)
 
-    def receive(self, deadline: float) -> tuple[Any, Any] | None:
-        """Receives the value and the sync state; None if no whole reply came."""
+    def receive(self, expected: "Expected", deadline: float) -> Reply | None:
+        """Receives a reply; None if no whole reply came."""
+        limit = expected.limit + 2 * HEADER_LIMIT
         try:
-            return unpacked(wire.receive(self.tasks, deadline))
+            message = wire.receive_reply(self.tasks, expected.token, limit, deadline)
         except (OSError, EOFError):
             return None
+        except wire.GarbledError as error:
+            return Reply(Fate("crash", str(error)))
+        return decoded(message, expected.kinds)
 
     def crash(self) -> Fate:
         """Says how the process ended; to be called once its exit pipe can be read."""

@@ -12,6 +12,7 @@ from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.comparison import Arrays
+from conformance.core.formats import Bits
 from conformance.core.golden import Golden
 from conformance.core.outcomes import Outcome
 from conformance.core.questions import AnyCase
@@ -58,6 +59,12 @@ class Prepared:
     inputs: Arrays
 
     @property
+    def limit(self) -> int:
+        """How many bytes an answer may have: many times the right one, so that most are judged."""
+        arrays = (*self.inputs.values(), *self.golden.answers.values())
+        return (1 << 20) + 16 * sum(array.nbytes for array in arrays)
+
+    @property
     def ask(self) -> Ask[Any]:
         """Returns the question as it is sent to a rank's process."""
         check = self.check
@@ -96,7 +103,7 @@ class Examiner:
         if isinstance(prepared, Verdict):
             return prepared, 0.0
         started = time.perf_counter()
-        task = Task("conformance.subjects:ask", prepared.ask, check.ranks)
+        task = Task("conformance.subjects:ask", prepared.ask, check.ranks, prepared.limit)
         outcomes = self._world(world_of(check)).run(task, self._timeout)
         seconds = time.perf_counter() - started
         return self.judge(prepared, outcomes), seconds
@@ -132,7 +139,7 @@ class Examiner:
         """
         described = {}
         for framework in filter(is_installed, frameworks):
-            task = Task("conformance.frameworks:describe", framework)
+            task = Task("conformance.frameworks:describe", framework, kinds=(Description, Bits))
             [outcome] = self._world(framework).run(task, max(self._timeout, TIMEOUT))
             if isinstance(outcome, Description):
                 described[framework] = outcome
