@@ -49,7 +49,12 @@ class KillRequest:
     pids: Sequence[int]
 
 
-Request = ForkRequest | SignalRequest | KillRequest
+@dataclass(frozen=True)
+class NestRequest:
+    """A fork server to be forked from this one, for ranks that must not harm those of another."""
+
+
+Request = ForkRequest | NestRequest | SignalRequest | KillRequest
 
 # Many ranks share few cores, and sums would depend on the number of threads: so each has one.
 _SINGLE_THREADED = {

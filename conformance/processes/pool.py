@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.core.outcomes import Declined, Fate, Raised
 from conformance.processes import wire
-from conformance.processes.fork_client import ForkServerDiedError, fork_client_for
+from conformance.processes.fork_client import ForkClient, ForkServerDiedError, fork_client_for
 from conformance.processes.fork_request import ForkRequest, environment_for
 from conformance.processes.rank_group import RankGroup
 from conformance.processes.rank_handle import Expected
@@ -34,6 +34,8 @@ class Pool:
         preload: Sequence[str],
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
+        *,
+        is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
 
@@ -42,10 +44,14 @@ class Pool:
             preload: modules that every rank finds imported.
             prepare: "package.module:name" of a function to call in each new process, or None.
             environment: environment variables to set in the ranks.
+            is_alone: whether the ranks are forked by a server of their own, since they run code
+                from outside, which might harm their server.
         """
         self.size = size
         self._preload, self._prepare = tuple(preload), prepare
         self._overrides = dict(environment)
+        self._is_alone = is_alone
+        self._own_client: ForkClient | None = None
         self._ranks: RankGroup | None = None
         self._is_closed = False
         self._running = threading.Lock()
@@ -96,6 +102,7 @@ class Pool:
         # starting them finds the world closed once they have started.
         if self._running.acquire(timeout=1.0):
             self._stop()
+            self._end_own_client()
             self._running.release()
 
     def _refusal(self, task: Task) -> str:
@@ -132,7 +139,7 @@ class Pool:
         if self._is_closed or self._ranks is not None:
             return None
         environment = environment_for(self._overrides)
-        client = fork_client_for(self._preload, self._overrides, environment)
+        client = self._client(environment)
         self._make_meeting_point()
         name = name_of(self.rendezvous)
         requests = [
@@ -153,6 +160,20 @@ class Pool:
         self._stop()
         return _failed_start(failures[verdict_rank(failures)])
 
+    def _client(self, environment: Mapping[str, str]) -> ForkClient:
+        if not self._is_alone:
+            return fork_client_for(self._preload, self._overrides, environment)
+        if self._own_client is None or not self._own_client.is_alive():
+            self._end_own_client()
+            shared = fork_client_for(self._preload, self._overrides, environment)
+            self._own_client = shared.nested()
+        return self._own_client
+
+    def _end_own_client(self) -> None:
+        if self._own_client is not None:
+            self._own_client.end()
+            self._own_client = None
+
     def _stop(self) -> None:
         if self._ranks is not None:
             self._ranks.kill()
@@ -169,6 +190,8 @@ class LocalWorld(Pool):
         preload: Sequence[str] = (),
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
+        *,
+        is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
 
@@ -176,8 +199,9 @@ class LocalWorld(Pool):
             preload: modules that the process finds imported.
             prepare: "package.module:name" of a function to call in each new process, or None.
             environment: environment variables to set in it.
+            is_alone: whether it runs code from outside; see `Pool`.
         """
-        super().__init__(1, preload, prepare, environment)
+        super().__init__(1, preload, prepare, environment, is_alone=is_alone)
 
 
 def _failed_start(outcome: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import socket
 import tempfile
 from collections.abc import Iterable
@@ -69,11 +68,11 @@ class RankHandle:
 
     def has_ended(self) -> bool:
         """Says whether the process has ended."""
-        return _is_readable(self._exit_pipe)
+        return wire.is_readable(self._exit_pipe)
 
     def has_sent(self) -> bool:
         """Says whether there is something to receive: a reply, or the end of the socket."""
-        return _is_readable(self.tasks.fileno())
+        return wire.is_readable(self.tasks.fileno())
 
     def send(self, message: bytes, deadline: float) -> None:
         """Sends a task; a process that cannot take it is found late or dead soon enough."""
@@ -123,9 +122,3 @@ class RankHandle:
         if self._exit_pipe >= 0:
             os.close(self._exit_pipe)
             self._exit_pipe = -1
-
-
-def _is_readable(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))

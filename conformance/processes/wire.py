@@ -1,6 +1,7 @@
 """Sends whole messages over a stream socket, with deadlines, so that no peer can hang another."""
 
 import contextlib
+import select
 import socket
 import struct
 import time
@@ -86,6 +87,13 @@ def receive_with_descriptors(peer: socket.socket, most: int) -> tuple[bytes, lis
         raise EOFError
     head += _exactly(peer, _LENGTH.size - len(head), None)
     return _exactly(peer, _LENGTH.unpack(head)[0], None), descriptors
+
+
+def is_readable(descriptor: int, timeout: float | None = 0.0) -> bool:
+    """Says whether a descriptor can be read within this many seconds; None waits for ever."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def close_quietly(peer: socket.socket) -> None:
