@@ -35,6 +35,7 @@ class Pool:
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
         *,
+        late: Mapping[str, str] = NO_OVERRIDES,
         is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
@@ -43,14 +44,16 @@ class Pool:
             size: how many ranks there are.
             preload: modules that every rank finds imported.
             prepare: "package.module:name" of a function to call in each new process, or None.
-            environment: environment variables to set in the ranks.
+            environment: environment variables to set in the ranks and in their fork server.
+            late: environment variables to set in the ranks alone, which another world's fork
+                server need not have.
             is_alone: whether the ranks are forked by a server of their own, since they run code
                 from outside, which might harm their server.
         """
         self.size = size
         self._preload, self._prepare = tuple(preload), prepare
         self._overrides = dict(environment)
-        self._is_alone = is_alone
+        self._late, self._is_alone = dict(late), is_alone
         self._own_client: ForkClient | None = None
         self._ranks: RankGroup | None = None
         self._is_closed = False
@@ -148,7 +151,7 @@ class Pool:
                 name,
                 self._address(index),
                 self._prepare,
-                environment,
+                {**environment, **self._late},
                 secrets.token_bytes(wire.TOKEN_SIZE),
             )
             for index in range(self.size)
@@ -191,6 +194,7 @@ class LocalWorld(Pool):
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
         *,
+        late: Mapping[str, str] = NO_OVERRIDES,
         is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
@@ -198,10 +202,11 @@ class LocalWorld(Pool):
         Args:
             preload: modules that the process finds imported.
             prepare: "package.module:name" of a function to call in each new process, or None.
-            environment: environment variables to set in it.
+            environment: environment variables to set in it and in its fork server.
+            late: environment variables to set in the process alone.
             is_alone: whether it runs code from outside; see `Pool`.
         """
-        super().__init__(1, preload, prepare, environment, is_alone=is_alone)
+        super().__init__(1, preload, prepare, environment, late=late, is_alone=is_alone)
 
 
 def _failed_start(outcome: Any) -> Any:

@@ -56,11 +56,8 @@ def test_an_array_comes_back_with_its_bits_dtype_and_shape(array):
 def test_a_class_that_is_not_listed_is_not_read():
     outcome = there_and_back(Pair(1))
     assert isinstance(outcome, Raised)
-    assert (
-        outcome.message
-        == "its answer cannot be read: ValueError: it holds a Pair, which no "
-        + ("answer is made of")
-    )
+    words = "its answer cannot be read: ValueError: it holds a Pair, which no answer is made of"
+    assert outcome.message == words
 
 
 def test_a_long_text_is_cut():

@@ -16,11 +16,12 @@ from conformance.core.versions import refusal as refused_by_version
 from conformance.processes import Task, World
 from conformance.processes.task import name_of
 from conformance.run import results
-from conformance.run.examiner import Examiner, environment_of
+from conformance.run.examiner import Examiner
 from conformance.run.launch.bus import Bus, Store
 from conformance.run.launch.sharing import CutShortError, Sharing, in_words
 from conformance.run.results import Record, Run, Writer, record_of
 from conformance.run.runner import header_of
+from conformance.run.worlds import environment_of
 from conformance.subjects import ask as ask_here
 from conformance.subjects import solve
 
