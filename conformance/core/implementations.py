@@ -287,6 +287,11 @@ def adapter(name: str) -> tuple[Implementation, ...]:
     return without_doubles(collected)
 
 
+def is_outside(declared: Implementation) -> bool:
+    """Says whether an implementation is not one of the suite's own."""
+    return not Path(declared.origin).is_relative_to(own_folder())
+
+
 def function_of(declared: Implementation) -> Callable[..., Any]:
     """The function of an implementation; its file is run in this process once.
 

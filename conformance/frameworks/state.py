@@ -5,10 +5,10 @@ each check, and a process whose state differs after it is replaced.
 """
 
 import os
+import random
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -17,24 +17,35 @@ import numpy as np
 
 # What a framework says of its own state: the value of each setting by its name.
 Settings = Mapping[str, object]
+# torch's compiler notes addresses and folders in variables of these names, at its first use.
+_COMPILER = ("_TORCH", "TORCHINDUCTOR_", "TRITON_")
+_PATCHED_BY_TORCH = {"Module.__init__", "Module.__setstate__"}
+# The signals whose handlers are watched.
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class Watch:
-    """The state of this process at one moment, to be compared with that of a later one."""
+    """The state of this process before a check, to be compared with that after it."""
 
     def __init__(
         self, settings: Callable[[], Settings], namespaces: Iterable[ModuleType | type]
     ) -> None:
-        """Notes the state.
+        """Notes what the namespaces hold.
 
         Args:
             settings: reads the framework's own settings.
             namespaces: modules and classes in which nothing may be replaced.
         """
         self._settings = settings
-        self._before = {**_host(), **settings()}
         self._namespaces = {space: dict(vars(space)) for space in (np, *namespaces)}
+        self._before: dict[str, object] = {}
+        self._path: list[str] = []
+        self._environment: dict[str, str] = {}
+
+    def note(self) -> None:
+        """Notes the settings, before a check."""
+        self._before = {**_host(), **self._settings()}
+        self._path, self._environment = list(sys.path), dict(os.environ)
 
     def changes(self) -> list[str]:
         """Returns in words what is not as it was."""
@@ -44,26 +55,49 @@ class Watch:
             for name, value in self._before.items()
             if after[name] != value
         ]
+        if sys.path[: len(self._path)] != self._path:  # What is appended hides no module.
+            changed.append("sys.path")
+        now = dict(os.environ)
+        changed += [
+            f"os.environ[{name!r}]"
+            for name in sorted(now.keys() | self._environment)
+            if now.get(name) != self._environment.get(name) and not name.startswith(_COMPILER)
+        ]
         for space, names in self._namespaces.items():
-            current = vars(space)
-            # What is added is harmless: an import of a submodule adds its name.
-            replaced = [name for name, value in names.items() if current.get(name) is not value]
+            current = dict(vars(space))
+            if list(map(id, current.values())) == list(map(id, names.values())):
+                continue  # This is the usual case, and a quick one.
+            # A name that is added is harmless: an import of a submodule adds its own.
+            replaced = [
+                name
+                for name, value in names.items()
+                if current.get(name) is not value and not _is_own_patch(space, name, current)
+            ]
             changed += [f"{space.__name__}.{name} replaced" for name in replaced]
+            self._namespaces[space] = current
         return changed
+
+
+def _is_own_patch(space: ModuleType | type, name: str, current: Mapping[str, Any]) -> bool:
+    """Says whether it is torch that replaced this name: its compiler does so once, at first use."""
+    module = str(getattr(current.get(name), "__module__", ""))
+    return f"{space.__name__}.{name}" in _PATCHED_BY_TORCH and module.startswith("torch.")
+
+
+def seed() -> None:
+    """Seeds the generators of Python and NumPy that code under test may share."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the old global generator is the one that is shared
 
 
 def _host() -> dict[str, object]:
     """Returns the settings of Python and of the process."""
     return {
         "the folder": _folder(),
-        "the environment": tuple(os.environ.items()),
-        "sys.path": tuple(sys.path),
-        "warnings.filters": tuple(map(repr, warnings.filters)),
-        "warnings.showwarning": warnings.showwarning,
         "signal handlers": tuple(map(signal.getsignal, _SIGNALS)),
         "timers": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
         "threads": tuple(sorted(thread.name for thread in threading.enumerate())),
-        "the recursion limit": sys.getrecursionlimit(),
+        "the recursion limit": min(sys.getrecursionlimit(), 1000),  # The compiler raises it.
         "tracing": (sys.gettrace(), sys.getprofile()),
         "numpy.errstate": tuple(np.geterr().items()),
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.checks import Check
-from conformance.core.implementations import Implementation, own_folder
+from conformance.core.implementations import is_outside
 from conformance.processes import JaxProcesses, LocalWorld, TorchRanks, World
 
 # The fork server imports these once, and every process that it forks finds them imported.
@@ -21,11 +21,6 @@ RANKS, PROCESSES, _OF = "torch-ranks", "jax-processes-", " of "
 def takes_ranks(check: Check) -> bool:
     """Says whether a check is asked of torch ranks."""
     return check.implementation.runs == "per_rank"
-
-
-def is_outside(implementation: Implementation) -> bool:
-    """Says whether an implementation is not one of the suite's own."""
-    return not Path(implementation.origin).is_relative_to(own_folder())
 
 
 def world_of(check: Check) -> str:

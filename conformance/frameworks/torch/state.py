@@ -1,11 +1,13 @@
 """The global state of torch: what a check must find, and what it may not leave changed."""
 
+from functools import cache
+
 import torch
 from torch.nn.modules import module
 from torch.overrides import _len_torch_function_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from conformance.frameworks.state import Settings, Watch
+from conformance.frameworks.state import Settings, Watch, seed
 from conformance.frameworks.torch import devices as torch_devices
 
 _HOOKS = (
@@ -26,10 +28,12 @@ def reset() -> None:
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(mode=True)
     torch.default_generator.manual_seed(0)
+    seed()
 
 
+@cache
 def watch() -> Watch:
-    """Notes the state, to be compared after a check."""
+    """Returns the watch over this process."""
     return Watch(_settings, (torch, torch.nn.functional, torch.Tensor, torch.nn.Module))
 
 
