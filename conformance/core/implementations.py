@@ -9,6 +9,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import ContextVar
@@ -214,6 +215,7 @@ def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
         raise UsageError(f"{place}: unknown {what} {value!r}; known: {', '.join(known)}")
 
 
+@cache
 def own_folder() -> Path:
     """Where the suite's implementations are: beside the package, or inside it when built."""
     package = Path(__file__).parents[1]
@@ -289,7 +291,7 @@ def adapter(name: str) -> tuple[Implementation, ...]:
 
 def is_outside(declared: Implementation) -> bool:
     """Says whether an implementation is not one of the suite's own."""
-    return not Path(declared.origin).is_relative_to(own_folder())
+    return not declared.origin.startswith(f"{own_folder()}{os.sep}")
 
 
 def function_of(declared: Implementation) -> Callable[..., Any]:
