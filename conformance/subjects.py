@@ -1,5 +1,6 @@
 """The four kinds of question: all that the suite knows of each, in one table."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from textwrap import shorten
@@ -16,9 +17,10 @@ from conformance.channel_shuffle import ask as shuffle_ask
 from conformance.channel_shuffle import inputs as shuffle_inputs
 from conformance.channel_shuffle import mistakes as shuffle_mistakes
 from conformance.channel_shuffle import verdict as shuffle_verdict
-from conformance.core.ask import Ask
+from conformance.core.ask import Ask, loaded
 from conformance.core.checks import Check
 from conformance.core.golden import Golden
+from conformance.core.implementations import is_outside
 from conformance.core.mistake import Mistake, Wrong
 from conformance.core.outcomes import Answer, Unsupported
 from conformance.core.questions import AnyCase, Kind
@@ -204,9 +206,18 @@ def ask(payload: Ask[Any], rank: Rank) -> Answer:
         Unsupported: if the device has too little memory, among other reasons.
     """
     framework = bridge(payload.implementation.framework)
+    if is_outside(payload.implementation):
+        loaded(payload.implementation)  # What its import changes is in force before the reset.
     try:
         framework.settle(payload.device)
-        return _SUBJECTS[payload.question.kind].ask(payload, rank)
+        framework.reset()
+        watch = framework.watch()
+        watch.note()
+        try:
+            with warnings.catch_warnings():  # torch's own Join changes the filters, too.
+                return _SUBJECTS[payload.question.kind].ask(payload, rank)
+        finally:
+            rank.changes.extend(watch.changes())
     except Exception as error:
         if not framework.is_out_of_memory(error):
             raise

@@ -5,11 +5,12 @@ from difflib import get_close_matches
 
 from conformance.compare.catalogue import PortingMistake, all_mistakes
 from conformance.core.clauses import Clause, all_clauses
-from conformance.core.implementations import Implementation, gather
+from conformance.core.implementations import Implementation
 from conformance.core.mistake import Mistake
 from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.core.versions import Span
+from conformance.run.adapters import gather
 from conformance.run.results import Run
 from conformance.subjects import all_cases
 

@@ -9,8 +9,8 @@ from typing import Any
 from conformance.compare.catalogue import all_mistakes
 from conformance.core.checks import Pattern, all_checks, select
 from conformance.core.clauses import all_clauses
-from conformance.core.implementations import gather
 from conformance.core.outcomes import UsageError
+from conformance.run.adapters import gather
 from conformance.subjects import all_cases
 
 Entry = dict[str, Any]

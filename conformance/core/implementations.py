@@ -7,9 +7,9 @@ outside is loaded where it is named. Both run through the same decorator.
 
 import ast
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import ContextVar
@@ -215,6 +215,7 @@ def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
         raise UsageError(f"{place}: unknown {what} {value!r}; known: {', '.join(known)}")
 
 
+@cache
 def own_folder() -> Path:
     """Where the suite's implementations are: beside the package, or inside it when built."""
     package = Path(__file__).parents[1]
@@ -231,7 +232,7 @@ def own() -> tuple[Implementation, ...]:
         for path in sorted((own_folder() / operation).glob("*.py"))
         for declared in declared_in(path, exact=True)
     ]
-    return _without_doubles(found)
+    return without_doubles(found)
 
 
 def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
@@ -285,19 +286,12 @@ def adapter(name: str) -> tuple[Implementation, ...]:
             f"adapter {name}: declares no implementation; "
             "put @conformance.implementation(operation, framework=…) above a function"
         )
-    return _without_doubles(collected)
+    return without_doubles(collected)
 
 
-def installed_adapters() -> tuple[Implementation, ...]:
-    """What other installed packages declare under the entry point group of the suite."""
-    names = [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
-    return tuple(declared for name in names for declared in adapter(name))
-
-
-def gather(adapters: Iterable[str] = ()) -> tuple[Implementation, ...]:
-    """Every implementation of a run: the suite's own, installed ones, and the named adapters'."""
-    outside = [declared for name in adapters for declared in adapter(name)]
-    return _without_doubles([*own(), *installed_adapters(), *outside])
+def is_outside(declared: Implementation) -> bool:
+    """Says whether an implementation is not one of the suite's own."""
+    return not declared.origin.startswith(f"{own_folder()}{os.sep}")
 
 
 def function_of(declared: Implementation) -> Callable[..., Any]:
@@ -343,7 +337,12 @@ def _module(origin: str) -> ModuleType:
     return module
 
 
-def _without_doubles(found: Iterable[Implementation]) -> tuple[Implementation, ...]:
+def without_doubles(found: Iterable[Implementation]) -> tuple[Implementation, ...]:
+    """Returns the implementations, whose ids must be unique.
+
+    Raises:
+        UsageError: naming the first id that is declared twice.
+    """
     by_id: dict[str, Implementation] = {}
     for declared in found:
         first = by_id.setdefault(declared.id, declared)

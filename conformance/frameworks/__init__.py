@@ -16,6 +16,7 @@ from conformance.core.dtypes import Dtype
 from conformance.core.formats import Bits
 from conformance.core.outcomes import Unsupported
 from conformance.core.questions import Layout, Transform
+from conformance.frameworks.state import Watch
 
 Function = Callable[..., Any]
 # A framework refuses a dtype, or a function that it cannot differentiate, map or compile.
@@ -53,6 +54,12 @@ class Bridge(Protocol):
 
     def prepare(self) -> None:
         """Sets threads, precision and 64-bit types, once, before any array is made."""
+
+    def reset(self) -> None:
+        """Sets what every check must find, whatever the last one did; in microseconds."""
+
+    def watch(self) -> Watch:
+        """The watch over the state of this process, made at the first call."""
 
     def describe(self) -> Description:
         """Returns versions, devices and precision settings as they are in force."""

@@ -10,11 +10,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 from conformance.processes import exit_reasons, wire
-from conformance.processes.fork_request import ForkRequest, KillRequest, Request, SignalRequest
+from conformance.processes.fork_request import (
+    ForkRequest,
+    KillRequest,
+    NestRequest,
+    Request,
+    SignalRequest,
+)
 
 # `sys.path` is set first: the suite itself may only be found through it.
 _BOOT = """\
@@ -24,40 +32,90 @@ from conformance.processes.fork_server import main
 main(control, preload)
 """
 _Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
+# Imports may take this many seconds on a slow and busy machine; a fork takes milliseconds.
+_IMPORT_LIMIT, _ANSWER_LIMIT = 300.0, 30.0
+_STOPPED_EVERY = 0.5  # seconds between two looks whether a server that is waited for was stopped
 
 
 class ForkServerDiedError(Exception):
     """The process that imports the frameworks ended; the message says how."""
 
 
+class _Process(Protocol):
+    """A fork server's process, as `subprocess.Popen` has it."""
+
+    pid: int
+    returncode: int | Any
+
+    def poll(self) -> int | None: ...
+    def kill(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class ForkClient:
     """A fork server as its caller sees it; any thread may ask."""
 
-    def __init__(self, preload: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts the server; its imports go on in the background.
+    def __init__(
+        self, name: str, process: _Process, control: socket.socket, log: IO[bytes]
+    ) -> None:
+        """Takes over a server that was just started.
+
+        Args:
+            name: what it imports, in words.
+            process: its process.
+            control: the socket by which it is asked.
+            log: the file to which it prints.
+        """
+        self._name, self._process, self._control, self._log = name, process, control, log
+        self._lock = threading.Lock()
+        self._is_ready = False
+
+    @classmethod
+    def started(cls, preload: Sequence[str], environment: Mapping[str, str]) -> "ForkClient":
+        """Starts a server; its imports go on in the background.
 
         Args:
             preload: the modules to import.
             environment: all its environment variables.
         """
-        self._preload = tuple(preload)
-        self._lock = threading.Lock()
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
-        self._control, server_end = socket.socketpair()
+        log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
+        control, server_end = socket.socketpair()
         arguments = [
-            json.dumps(part) for part in (server_end.fileno(), [*map(str, sys.path)], self._preload)
+            json.dumps(part) for part in (server_end.fileno(), [*map(str, sys.path)], preload)
         ]
         with server_end:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, *arguments],
                 env=dict(environment),
                 pass_fds=[server_end.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,  # Ctrl-C is for the caller alone
             )
-        self._is_ready = False
+        return cls(", ".join(preload) or "nothing", process, control, log)
+
+    def nested(self) -> "ForkClient":
+        """Forks the server itself, in milliseconds: what befalls the copy costs no other world.
+
+        Raises:
+            ForkServerDiedError: if there is no server any more.
+        """
+        log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
+        control, server_end = socket.socketpair()
+        exit_pipe, nested_end = os.pipe()
+        try:
+            descriptors = [server_end.fileno(), log.fileno(), nested_end]
+            pid = self._ask(NestRequest(), descriptors)
+        except BaseException:
+            os.close(exit_pipe)
+            control.close()
+            log.close()
+            raise
+        finally:
+            server_end.close()
+            os.close(nested_end)
+        return ForkClient(self._name, _Nested(pid, exit_pipe, self), control, log)
 
     def is_alive(self) -> bool:
         """Says whether the server can still be asked."""
@@ -91,8 +149,8 @@ class ForkClient:
         """Ends the server and every rank of it."""
         wire.close_quietly(self._control)
         try:
-            self._process.wait(timeout=2.0)
-        except subprocess.TimeoutExpired:  # It is still importing.
+            self._process.wait(timeout=0.0 if _is_stopped(self._process.pid) else 2.0)
+        except subprocess.TimeoutExpired:  # It is still importing, or was stopped.
             self._process.kill()
             self._process.wait()
         self._log.close()
@@ -106,25 +164,77 @@ class ForkClient:
         with self._lock:
             try:
                 if not self._is_ready:
+                    self._wait_for_answer(_IMPORT_LIMIT)
                     wire.receive(self._control)
                     self._is_ready = True
                 wire.send_with_descriptors(self._control, pickle.dumps(request), descriptors)
-                return pickle.loads(wire.receive(self._control))
+                self._wait_for_answer(_ANSWER_LIMIT)
+                return json.loads(wire.receive(self._control))
             except (OSError, EOFError) as error:
-                raise ForkServerDiedError(self._cause_of_death()) from error
+                raise ForkServerDiedError(self._cause_of_death(error)) from error
             except BaseException:
                 # After Ctrl-C the reply would be taken for the reply to the next request.
                 wire.close_quietly(self._control)
                 raise
 
-    def _cause_of_death(self) -> str:
+    def _wait_for_answer(self, limit: float) -> None:
+        """Waits until the server answers or ends; kills one that was stopped or is too late."""
+        if self._control.fileno() < 0:
+            raise EOFError
+        deadline = time.monotonic() + limit
+        while not wire.is_readable(self._control.fileno(), _STOPPED_EVERY):
+            if time.monotonic() < deadline and not _is_stopped(self._process.pid):
+                continue
+            reason = "was stopped" if _is_stopped(self._process.pid) else "gave no answer"
+            self._process.kill()
+            wire.close_quietly(self._control)
+            raise TimeoutError(reason)
+
+    def _cause_of_death(self, error: Exception) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2.0)
         status = self._process.returncode
-        cause = "was closed" if status in (None, 0) else f"died: {exit_reasons.exit_reason(status)}"
+        if isinstance(error, TimeoutError):
+            cause = f"{error} and was killed"
+        elif status in (None, 0):
+            cause = "was closed"
+        else:
+            cause = f"died: {exit_reasons.exit_reason(status)}"
         with contextlib.suppress(OSError, ValueError):
             cause += exit_reasons.last_output(self._log.fileno(), 0)
-        return f"the process that imports {', '.join(self._preload) or 'nothing'} {cause}"
+        return f"the process that imports {self._name} {cause}"
+
+
+class _Nested:
+    """A server that another server forked, which alone can wait for it."""
+
+    def __init__(self, pid: int, exit_pipe: int, parent: ForkClient) -> None:
+        self.pid, self._exit_pipe, self._parent = pid, exit_pipe, parent
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and wire.is_readable(self._exit_pipe):
+            status = os.read(self._exit_pipe, 16)
+            os.close(self._exit_pipe)
+            self.returncode = int(status or 0)
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self._parent.kill_ranks([self.pid])
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not wire.is_readable(self._exit_pipe, timeout):
+            raise subprocess.TimeoutExpired("fork server", timeout or 0.0)
+        status = self.poll()
+        assert status is not None
+        return status
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(OSError):  # Without /proc only the deadline counts.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    return False
 
 
 _clients: dict[_Key, ForkClient] = {}
@@ -148,7 +258,7 @@ def fork_client_for(
         if client is None or not client.is_alive():
             if client is not None:
                 client.end()
-            client = _clients[key] = ForkClient(preload, environment)
+            client = _clients[key] = ForkClient.started(preload, environment)
         return client
 
 

@@ -19,6 +19,7 @@ class ForkRequest:
         address: what the rendezvous needs to know: addresses, folders, sizes.
         prepare: "package.module:name" of a function to call before the first task, or None.
         environment: the environment variables, all of them.
+        token: what its first reply begins with.
         path: `sys.path`.
         folder: the working folder.
     """
@@ -28,6 +29,7 @@ class ForkRequest:
     address: Any
     prepare: str | None
     environment: Mapping[str, str]
+    token: bytes
     path: Sequence[str] = field(default_factory=lambda: tuple(map(str, sys.path)))
     folder: str = field(default_factory=lambda: str(Path.cwd()))
 
@@ -47,7 +49,12 @@ class KillRequest:
     pids: Sequence[int]
 
 
-Request = ForkRequest | SignalRequest | KillRequest
+@dataclass(frozen=True)
+class NestRequest:
+    """A fork server to be forked from this one, for ranks that must not harm those of another."""
+
+
+Request = ForkRequest | NestRequest | SignalRequest | KillRequest
 
 # Many ranks share few cores, and sums would depend on the number of threads: so each has one.
 _SINGLE_THREADED = {

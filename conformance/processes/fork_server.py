@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import json
 import os
 import pickle
 import selectors
@@ -23,7 +24,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from conformance.processes import rank_process, wire
-from conformance.processes.fork_request import ForkRequest, KillRequest, Request, SignalRequest
+from conformance.processes.fork_request import (
+    ForkRequest,
+    KillRequest,
+    NestRequest,
+    Request,
+    SignalRequest,
+)
 
 _PR_SET_CHILD_SUBREAPER = 36
 # A killed process can stay (in a driver, say): after this many seconds nobody waits for it.
@@ -40,6 +47,10 @@ def main(control: int, preload: Sequence[str]) -> NoReturn:
     sys.argv[:] = [""]
     gc.collect()
     gc.freeze()  # The memory of the imports stays shared between the ranks.
+    _serve(control)
+
+
+def _serve(control: int) -> NoReturn:
     server = _ForkServer(socket.socket(fileno=control))
     status = 0
     try:
@@ -73,7 +84,7 @@ class _ForkServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
-            wire.send(self._control, pickle.dumps(os.getpid()))
+            wire.send(self._control, b"ready")
             while True:
                 for key, _ in selector.select():
                     if key.fileobj is self._woken:
@@ -86,30 +97,56 @@ class _ForkServer:
     def _answer(self) -> None:
         body, descriptors = wire.receive_with_descriptors(self._control, 4)
         request: Request = pickle.loads(body)
-        reply: object = None
+        reply: int | None = None
         match request:
             case ForkRequest():
                 reply = self._fork(request, descriptors)
+            case NestRequest():
+                reply = self._nest(descriptors)
             case SignalRequest(pids, number):
                 for pid in self._exit_pipes.keys() & pids:
                     os.kill(pid, number)
             case KillRequest(pids):
                 self.kill(pids)
-        wire.send(self._control, pickle.dumps(reply))
+        wire.send(self._control, json.dumps(reply).encode())
 
     def _fork(self, request: ForkRequest, descriptors: Sequence[int]) -> int:
-        tasks, log, stacks, exit_pipe = descriptors
+        *files, exit_pipe = descriptors
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for server_socket in (self._control, self._woken, self._wake):
-                server_socket.close()
-            for other in (exit_pipe, *self._exit_pipes.values()):
-                os.close(other)
-            rank_process.run(request, rank_process.Descriptors(tasks, log, stacks), server)
-        for descriptor in (tasks, log, stacks):
+            self._leave(exit_pipe)
+            rank_process.run(request, rank_process.Descriptors(*files), server)
+        return self._adopt(pid, files, exit_pipe)
+
+    def _nest(self, descriptors: Sequence[int]) -> int:
+        control, log, exit_pipe = descriptors
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._leave(exit_pipe)
+                os.setsid()
+                rank_process.die_with_parent(server)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                os.close(log)
+                _serve(control)
+            finally:  # None of the other server's code may run on in this copy of it.
+                os._exit(1)
+        return self._adopt(pid, (control, log), exit_pipe)
+
+    def _leave(self, exit_pipe: int) -> None:
+        """Closes what belongs to the server, in a process that was just forked from it."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for server_socket in (self._control, self._woken, self._wake):
+            server_socket.close()
+        for other in (exit_pipe, *self._exit_pipes.values()):
+            os.close(other)
+
+    def _adopt(self, pid: int, files: Sequence[int], exit_pipe: int) -> int:
+        for descriptor in files:
             os.close(descriptor)
         self._exit_pipes[pid] = exit_pipe
         return pid

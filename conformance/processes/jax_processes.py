@@ -102,6 +102,8 @@ class JaxProcesses(Pool):
         devices: int = 2,
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
+        *,
+        is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
 
@@ -110,8 +112,9 @@ class JaxProcesses(Pool):
             devices: how many CPU devices each has.
             prepare: "package.module:name" of a function to call in each new process, or None.
             environment: environment variables to set in them.
+            is_alone: whether they run code from outside; see `Pool`.
         """
-        super().__init__(processes, _PRELOAD, prepare, environment)
+        super().__init__(processes, _PRELOAD, prepare, environment, is_alone=is_alone)
         self._devices = devices
         self._coordinator = ""
 

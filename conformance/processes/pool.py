@@ -1,6 +1,7 @@
 """A world of processes: starts when first needed, and starts again after anything abnormal."""
 
 import pickle
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,9 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from conformance.core.outcomes import Declined, Fate, Raised
-from conformance.processes.fork_client import ForkServerDiedError, fork_client_for
+from conformance.processes import wire
+from conformance.processes.fork_client import ForkClient, ForkServerDiedError, fork_client_for
 from conformance.processes.fork_request import ForkRequest, environment_for
 from conformance.processes.rank_group import RankGroup
+from conformance.processes.rank_handle import Expected
 from conformance.processes.root_cause import verdict_rank
 from conformance.processes.task import Rendezvous, SingleRank, Task, name_of
 
@@ -31,6 +34,9 @@ class Pool:
         preload: Sequence[str],
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
+        *,
+        late: Mapping[str, str] = NO_OVERRIDES,
+        is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
 
@@ -38,14 +44,26 @@ class Pool:
             size: how many ranks there are.
             preload: modules that every rank finds imported.
             prepare: "package.module:name" of a function to call in each new process, or None.
-            environment: environment variables to set in the ranks.
+            environment: environment variables to set in the ranks and in their fork server.
+            late: environment variables to set in the ranks alone, which another world's fork
+                server need not have.
+            is_alone: whether the ranks are forked by a server of their own, since they run code
+                from outside, which might harm their server.
         """
         self.size = size
         self._preload, self._prepare = tuple(preload), prepare
         self._overrides = dict(environment)
+        self._late, self._is_alone = dict(late), is_alone
+        self._own_client: ForkClient | None = None
         self._ranks: RankGroup | None = None
         self._is_closed = False
         self._running = threading.Lock()
+        self._changes: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What the last task changed in its processes; see `World`."""
+        return self._changes
 
     def run(self, task: Task, timeout: float) -> list[Any]:
         """Returns the value of each rank, in order; see `World`."""
@@ -54,13 +72,18 @@ class Pool:
         # The payload is pickled before anything starts, since a payload that does not pickle is the
         # caller's mistake, and raises.
         payload = pickle.dumps(task.payload, protocol=5)
-        message = pickle.dumps((task.function, task.ranks, payload), protocol=5)
+        token = secrets.token_bytes(wire.TOKEN_SIZE)
+        expected = Expected(token, task.limit, task.kinds)
+        parts = (token, task.function, task.ranks, task.limit, payload)
+        message = pickle.dumps(parts, protocol=5)
         with self._running:
+            self._changes = ()
             try:
                 failure = self._start(task)
                 if failure is None and not self._is_closed:
                     assert self._ranks is not None
-                    outcomes = self._ranks.ask(message, task.ranks, timeout)
+                    outcomes = self._ranks.ask(message, task.ranks, expected, timeout)
+                    self._changes = self._ranks.changes
                 else:
                     outcomes = [failure] * task.ranks
             except ForkServerDiedError as error:
@@ -82,6 +105,7 @@ class Pool:
         # starting them finds the world closed once they have started.
         if self._running.acquire(timeout=1.0):
             self._stop()
+            self._end_own_client()
             self._running.release()
 
     def _refusal(self, task: Task) -> str:
@@ -118,11 +142,18 @@ class Pool:
         if self._is_closed or self._ranks is not None:
             return None
         environment = environment_for(self._overrides)
-        client = fork_client_for(self._preload, self._overrides, environment)
+        client = self._client(environment)
         self._make_meeting_point()
         name = name_of(self.rendezvous)
         requests = [
-            ForkRequest(index, name, self._address(index), self._prepare, environment)
+            ForkRequest(
+                index,
+                name,
+                self._address(index),
+                self._prepare,
+                {**environment, **self._late},
+                secrets.token_bytes(wire.TOKEN_SIZE),
+            )
             for index in range(self.size)
         ]
         self._ranks = RankGroup(requests, client)
@@ -131,6 +162,20 @@ class Pool:
             return None
         self._stop()
         return _failed_start(failures[verdict_rank(failures)])
+
+    def _client(self, environment: Mapping[str, str]) -> ForkClient:
+        if not self._is_alone:
+            return fork_client_for(self._preload, self._overrides, environment)
+        if self._own_client is None or not self._own_client.is_alive():
+            self._end_own_client()
+            shared = fork_client_for(self._preload, self._overrides, environment)
+            self._own_client = shared.nested()
+        return self._own_client
+
+    def _end_own_client(self) -> None:
+        if self._own_client is not None:
+            self._own_client.end()
+            self._own_client = None
 
     def _stop(self) -> None:
         if self._ranks is not None:
@@ -148,15 +193,20 @@ class LocalWorld(Pool):
         preload: Sequence[str] = (),
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
+        *,
+        late: Mapping[str, str] = NO_OVERRIDES,
+        is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
 
         Args:
             preload: modules that the process finds imported.
             prepare: "package.module:name" of a function to call in each new process, or None.
-            environment: environment variables to set in it.
+            environment: environment variables to set in it and in its fork server.
+            late: environment variables to set in the process alone.
+            is_alone: whether it runs code from outside; see `Pool`.
         """
-        super().__init__(1, preload, prepare, environment)
+        super().__init__(1, preload, prepare, environment, late=late, is_alone=is_alone)
 
 
 def _failed_start(outcome: Any) -> Any:

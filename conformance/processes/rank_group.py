@@ -11,7 +11,8 @@ from typing import Any
 from conformance.core.outcomes import Fate, Raised
 from conformance.processes.fork_client import ForkClient
 from conformance.processes.fork_request import ForkRequest
-from conformance.processes.rank_handle import RankHandle
+from conformance.processes.rank_handle import Expected, RankHandle
+from conformance.processes.replies import Reply
 from conformance.processes.root_cause import is_failure, verdict_rank
 
 # After one rank raised, the others have as long again as that took, and this many seconds at least,
@@ -38,6 +39,8 @@ class RankGroup:
         self._client = client
         self._ranks: list[RankHandle] = []
         self.is_sound = True  # whether the ranks can be given another task
+        self.changes: tuple[str, ...] = ()  # what the last task changed in its processes
+        self._first = [Expected(request.token) for request in requests]
         try:
             for request in requests:
                 self._ranks.append(RankHandle(request, client))
@@ -47,25 +50,26 @@ class RankGroup:
             raise
 
     def all_live(self) -> bool:
-        """Says whether no process has ended."""
-        return not any(rank.has_ended() for rank in self._ranks)
+        """Says whether no process has ended, and none has sent what it was not asked for."""
+        return not any(rank.has_ended() or rank.has_sent() for rank in self._ranks)
 
     def wait_until_joined(self, limit: float) -> list[Any]:
         """Returns for each rank None once it has joined its peers, or how it failed to."""
-        return self._collect(self._ranks, time.monotonic(), limit)
+        return self._collect(self._ranks, self._first, time.monotonic(), limit)
 
-    def ask(self, message: bytes, size: int, limit: float) -> list[Any]:
+    def ask(self, message: bytes, size: int, expected: Expected, limit: float) -> list[Any]:
         """Returns the values of the first ranks, or how they failed.
 
         Args:
             message: the task, as `rank_process.py` reads it.
             size: how many ranks take part.
+            expected: what their replies must look like.
             limit: seconds.
         """
         started = time.monotonic()
         for rank in self._ranks[:size]:
             rank.send(message, started + limit)
-        return self._collect(self._ranks[:size], started, limit)
+        return self._collect(self._ranks[:size], [expected] * size, started, limit)
 
     def kill(self) -> None:
         """Kills every process; another thread may be waiting for them, and sees them end."""
@@ -76,9 +80,15 @@ class RankGroup:
         for rank in self._ranks:
             rank.close()
 
-    def _collect(self, ranks: Sequence[RankHandle], started: float, limit: float) -> list[Any]:
+    def _collect(
+        self,
+        ranks: Sequence[RankHandle],
+        expected: Sequence[Expected],
+        started: float,
+        limit: float,
+    ) -> list[Any]:
         deadline = until = started + limit
-        replies: dict[int, tuple[Any, Any]] = {}
+        replies: dict[int, Reply] = {}
         poll, owners = _poll_of(ranks)
         while len(replies) < len(ranks):
             ready = poll.poll(max(0.0, until - time.monotonic()) * 1000)
@@ -88,7 +98,7 @@ class RankGroup:
                 index = owners[descriptor]
                 if index in replies:  # Both descriptors of the rank were ready.
                     continue
-                reply = _reply(ranks[index], deadline)
+                reply = _reply(ranks[index], expected[index], deadline)
                 if reply is None:  # The rank closed its socket, and is about to end.
                     poll.unregister(descriptor)
                     continue
@@ -96,23 +106,25 @@ class RankGroup:
                 for watched in (ranks[index].tasks.fileno(), ranks[index].exit_pipe):
                     with contextlib.suppress(KeyError):
                         poll.unregister(watched)
-                until = min(until, _patience(reply[0], started))
+                until = min(until, _patience(reply.value, started))
         self._judge_soundness(list(replies.values()), len(ranks))
-        outcomes = {index: value for index, (value, _) in replies.items()}
+        outcomes = {index: reply.value for index, reply in replies.items()}
         late = {index: rank for index, rank in enumerate(ranks) if index not in outcomes}
         outcomes |= self._fates_of_late(late, outcomes, time.monotonic() - started, limit)
         return [outcomes[index] for index in range(len(ranks))]
 
-    def _judge_soundness(self, replies: Sequence[tuple[Any, Any]], size: int) -> None:
+    def _judge_soundness(self, replies: Sequence[Reply], size: int) -> None:
         """Decides whether the ranks can be trusted with another task.
 
         They cannot where anything differs between them. A rank that works alone survives an
         exception. Among several ranks, the one that raised may have left a collective behind.
         """
-        values = [value for value, _ in replies]
-        sync_states = [sync_state for _, sync_state in replies]
+        values = [reply.value for reply in replies]
+        sync_states = [reply.sync_state for reply in replies]
+        self.changes = tuple(dict.fromkeys(words for reply in replies for words in reply.changes))
         self.is_sound = (
             len(replies) == size
+            and not self.changes
             and not any(isinstance(value, Fate) for value in values)
             and not (size > 1 and any(isinstance(value, Raised) for value in values))
             and all(state is not None and state == sync_states[0] for state in sync_states)
@@ -168,13 +180,13 @@ def _poll_of(ranks: Sequence[RankHandle]) -> tuple[select.poll, dict[int, int]]:
     return poll, owners
 
 
-def _reply(rank: RankHandle, deadline: float) -> tuple[Any, Any] | None:
+def _reply(rank: RankHandle, expected: Expected, deadline: float) -> Reply | None:
     # The order matters: a reply that was sent before the process ended is there once it has ended,
     # and counts.
     has_ended = rank.has_ended()
-    if rank.has_sent() and (reply := rank.receive(deadline)) is not None:
+    if rank.has_sent() and (reply := rank.receive(expected, deadline)) is not None:
         return reply
-    return (rank.crash(), None) if has_ended else None
+    return Reply(rank.crash()) if has_ended else None
 
 
 def _wait_for_stacks(ranks: Sequence[RankHandle]) -> None:

@@ -2,18 +2,33 @@
 
 import contextlib
 import os
-import select
 import socket
 import tempfile
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from conformance.core.outcomes import Fate
 from conformance.processes import exit_reasons, stack_frames, wire
 from conformance.processes.fork_client import ForkClient
 from conformance.processes.fork_request import ForkRequest
-from conformance.processes.replies import unpacked
+from conformance.processes.replies import HEADER_LIMIT, Reply, decoded
 
 _LARGE_LOG = 1 << 20
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a reply must look like.
+
+    Attributes:
+        token: its first bytes, which no accident writes.
+        limit: how many bytes its arrays may have.
+        kinds: the dataclasses that it may be made of, beside the outcomes.
+    """
+
+    token: bytes
+    limit: int = 0
+    kinds: Iterable[type] = ()
 
 
 class RankHandle:
@@ -53,11 +68,11 @@ class RankHandle:
 
     def has_ended(self) -> bool:
         """Says whether the process has ended."""
-        return _is_readable(self._exit_pipe)
+        return wire.is_readable(self._exit_pipe)
 
     def has_sent(self) -> bool:
         """Says whether there is something to receive: a reply, or the end of the socket."""
-        return _is_readable(self.tasks.fileno())
+        return wire.is_readable(self.tasks.fileno())
 
     def send(self, message: bytes, deadline: float) -> None:
         """Sends a task; a process that cannot take it is found late or dead soon enough."""
@@ -68,12 +83,16 @@ class RankHandle:
         with contextlib.suppress(OSError):
             wire.send(self.tasks, message, deadline)
 
-    def receive(self, deadline: float) -> tuple[Any, Any] | None:
-        """Receives the value and the sync state; None if no whole reply came."""
+    def receive(self, expected: "Expected", deadline: float) -> Reply | None:
+        """Receives a reply; None if no whole reply came."""
+        limit = expected.limit + 2 * HEADER_LIMIT
         try:
-            return unpacked(wire.receive(self.tasks, deadline))
+            message = wire.receive_reply(self.tasks, expected.token, limit, deadline)
         except (OSError, EOFError):
             return None
+        except wire.GarbledError as error:
+            return Reply(Fate("crash", str(error)))
+        return decoded(message, expected.kinds)
 
     def crash(self) -> Fate:
         """Says how the process ended; to be called once its exit pipe can be read."""
@@ -103,9 +122,3 @@ class RankHandle:
         if self._exit_pipe >= 0:
             os.close(self._exit_pipe)
             self._exit_pipe = -1
-
-
-def _is_readable(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))

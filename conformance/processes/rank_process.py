@@ -9,12 +9,12 @@ import pickle
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from conformance.processes import wire
 from conformance.processes.fork_request import ForkRequest
-from conformance.processes.replies import attempt, packed, resolve
+from conformance.processes.replies import Reply, attempt, encoded, resolve
 from conformance.processes.task import Rendezvous
 
 _PR_SET_PDEATHSIG = 1
@@ -86,12 +86,20 @@ def _serve(request: ForkRequest, tasks: socket.socket) -> NoReturn:
     own_pid = os.getpid()
     rendezvous = attempt(join, request.folder)
     has_joined = hasattr(rendezvous, "sync_state")
-    wire.send(tasks, packed(None if has_joined else rendezvous, None, request.folder))
+    joined = Reply(None if has_joined else rendezvous)
+    wire.send_reply(tasks, request.token, encoded(joined, request.folder, 0))
     while True:
-        function, size, payload = pickle.loads(wire.receive(tasks))
+        token, function, size, limit, payload = pickle.loads(wire.receive(tasks))
+        changes: list[str] = []
 
-        def task(function: str = function, size: int = size, payload: bytes = payload) -> object:
-            return resolve(function)(pickle.loads(payload), rendezvous.rank(size))
+        def task(
+            function: str = function,
+            size: int = size,
+            payload: bytes = payload,
+            changes: list[str] = changes,
+        ) -> object:
+            rank = replace(rendezvous.rank(size), changes=changes)
+            return resolve(function)(pickle.loads(payload), rank)
 
         value = attempt(task, request.folder)
         if os.getpid() != own_pid:  # The function forked and its child returned too.
@@ -101,7 +109,8 @@ def _serve(request: ForkRequest, tasks: socket.socket) -> NoReturn:
             sync_state = rendezvous.sync_state(size)
         except Exception:  # noqa: BLE001 - the task may have torn its groups down
             sync_state = None
-        wire.send(tasks, packed(value, sync_state, request.folder))
+        reply = Reply(value, sync_state, tuple(changes))
+        wire.send_reply(tasks, token, encoded(reply, request.folder, limit))
 
 
 def _flush() -> None:

@@ -1,6 +1,6 @@
 """What a world is asked to run, what it promises, and how one rank joins its peers."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,11 +15,16 @@ class Task:
         function: where it is, as "package.module:name"; it is called as `function(payload, rank)`.
         payload: its first argument, the same in every rank; anything that pickles.
         ranks: how many ranks take part.
+        limit: how many bytes the arrays may have that one rank returns.
+        kinds: the frozen dataclasses that its value may be made of, beside outcomes, arrays and
+            plain data: nothing else is read from a rank.
     """
 
     function: str
     payload: Any
     ranks: int = 1
+    limit: int = 1 << 30
+    kinds: tuple[type, ...] = ()
 
 
 class World(Protocol):
@@ -39,6 +44,11 @@ class World(Protocol):
 
     def close(self) -> None:
         """Ends every process; a task that still runs comes back as a crash."""
+        ...
+
+    @property
+    def changes(self) -> Sequence[str]:
+        """What the last task changed in its processes, which were replaced for that; in words."""
         ...
 
 

@@ -168,6 +168,8 @@ class TorchRanks(Pool):
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
         device: str = "cpu",
+        *,
+        is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
 
@@ -176,8 +178,10 @@ class TorchRanks(Pool):
             prepare: "package.module:name" of a function to call in each new process, or None.
             environment: environment variables to set in them.
             device: a kind, whose devices the ranks share out, or one device that they all share.
+            is_alone: whether they run code from outside; see `Pool`.
         """
-        super().__init__(size, _PRELOAD, prepare, {**_loopback(), **environment})
+        overrides = {**_loopback(), **environment}
+        super().__init__(size, _PRELOAD, prepare, overrides, is_alone=is_alone)
         self._device = device
         self._groups = {min(usual, size) for usual in _USUAL_SIZES} | {size}
         self._folder = ""

@@ -1,17 +1,16 @@
 """Asks checks one at a time, in processes of their own, and judges the answers."""
 
-import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from conformance.arithmetic.system import Uncertain
-from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.comparison import Arrays
+from conformance.core.formats import Bits
 from conformance.core.golden import Golden
 from conformance.core.outcomes import Outcome
 from conformance.core.questions import AnyCase
@@ -19,20 +18,16 @@ from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal
 from conformance.frameworks import Description, is_installed
 from conformance.gradient_mean.solve import at_precision
-from conformance.processes import JaxProcesses, LocalWorld, Task, TorchRanks, World
+from conformance.processes import Task, World
 from conformance.run.devices import NOWHERE, Machine
 from conformance.run.known import Known
 from conformance.run.verdict import judge
+from conformance.run.worlds import is_for_outside, world_named, world_of
 from conformance.subjects import solve
 
-# The fork server imports these once, and every process that it forks finds them imported.
-_PRELOAD = {
-    "torch": ("torch", "conformance.subjects", "conformance.frameworks.torch.bridge"),
-    "jax": ("jax", "conformance.subjects", "conformance.frameworks.jax.bridge", "flax"),
-    "numpy": ("conformance.subjects", "conformance.frameworks.numpy.bridge"),
-}
 TIMEOUT = 120.0
-MOST_RANKS = 8
+# More files from outside than these are not kept in processes that wait for their next check.
+_MOST_OUTSIDE = 4
 
 
 class Goldens(Protocol):
@@ -56,6 +51,12 @@ class Prepared:
     check: Check
     golden: Golden
     inputs: Arrays
+
+    @property
+    def limit(self) -> int:
+        """How many bytes an answer may have: many times the right one, so that most are judged."""
+        arrays = (*self.inputs.values(), *self.golden.answers.values())
+        return (1 << 20) + 16 * sum(array.nbytes for array in arrays)
 
     @property
     def ask(self) -> Ask[Any]:
@@ -87,7 +88,7 @@ class Examiner:
         """
         self._machine = machine
         self._goldens, self._known, self._timeout = goldens, known, timeout
-        self._environment = environment_of(cache)
+        self._cache = cache
         self._worlds: dict[str, World] = {}
 
     def examine(self, check: Check) -> tuple[Verdict, float]:
@@ -96,10 +97,11 @@ class Examiner:
         if isinstance(prepared, Verdict):
             return prepared, 0.0
         started = time.perf_counter()
-        task = Task("conformance.subjects:ask", prepared.ask, check.ranks)
-        outcomes = self._world(world_of(check)).run(task, self._timeout)
+        task = Task("conformance.subjects:ask", prepared.ask, check.ranks, prepared.limit)
+        world = self._world(world_of(check))
+        outcomes = world.run(task, self._timeout)
         seconds = time.perf_counter() - started
-        return self.judge(prepared, outcomes), seconds
+        return _with_changes(self.judge(prepared, outcomes), world.changes), seconds
 
     def prepare(self, check: Check) -> Prepared | Verdict:
         """Returns the check with its inputs and golden, or a verdict where it cannot be asked."""
@@ -132,7 +134,7 @@ class Examiner:
         """
         described = {}
         for framework in filter(is_installed, frameworks):
-            task = Task("conformance.frameworks:describe", framework)
+            task = Task("conformance.frameworks:describe", framework, kinds=(Description, Bits))
             [outcome] = self._world(framework).run(task, max(self._timeout, TIMEOUT))
             if isinstance(outcome, Description):
                 described[framework] = outcome
@@ -151,55 +153,16 @@ class Examiner:
 
     def _world(self, name: str) -> World:
         if name not in self._worlds:
-            kind, _, device = name.partition("@")
-            prepare = f"conformance.frameworks:prepare_{kind.partition('-')[0]}"
-            match kind:
-                case "torch-ranks":
-                    world: World = TorchRanks(
-                        MOST_RANKS, prepare, self._environment, device or "cpu"
-                    )
-                case _ if name.startswith(PROCESSES):
-                    # A JAX process must set its number of devices before it does anything else.
-                    devices = int(kind.removeprefix(PROCESSES))
-                    world = JaxProcesses(devices=devices, environment=self._environment)
-                case _:
-                    world = LocalWorld(_PRELOAD[name], prepare, self._environment)
-            self._worlds[name] = world
+            outside = [other for other in self._worlds if is_for_outside(other)]
+            if is_for_outside(name) and len(outside) == _MOST_OUTSIDE:
+                self._worlds.pop(outside[0]).close()
+            self._worlds[name] = world_named(name, self._cache)
         return self._worlds[name]
 
 
-RANKS, PROCESSES = "torch-ranks", "jax-processes-"
-
-
-def takes_ranks(check: Check) -> bool:
-    """Says whether a check needs torch ranks."""
-    return check.implementation.runs == "per_rank"
-
-
-def world_of(check: Check) -> str:
-    """Returns the name of a check's world; ranks on GPUs use another backend than on the CPU."""
-    if takes_ranks(check):
-        return RANKS if check.device == "cpu" else f"{RANKS}@{check.device}"
-    if check.implementation.framework == "jax" and check.ranks > 1:
-        return f"{PROCESSES}{devices_of(check.case.question)}"
-    return check.implementation.framework
-
-
-def environment_of(cache: Path | None) -> dict[str, str]:
-    """Returns environment variables; a value that the user has set stays."""
-    environment = {
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        # torch and JAX share a GPU: JAX would take three quarters of it at its first array.
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # torch must look for a GPU without CUDA, which a forked process could not use again.
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        # torch's deterministic algorithms need this setting.
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
-    if cache is not None:
-        environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
-        environment["TRITON_CACHE_DIR"] = str(cache / "triton")
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache / "xla")
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    return {name: os.environ.get(name, value) for name, value in environment.items()}
+def _with_changes(verdict: Verdict, changes: Sequence[str]) -> Verdict:
+    """Adds to a verdict's reason what the check changed in its process and left so."""
+    if not changes:
+        return verdict
+    words = f"it left its process changed ({', '.join(changes)}), which was replaced"
+    return replace(verdict, reason="; ".join(filter(None, (verdict.reason, words))))

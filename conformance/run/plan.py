@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformance.core.checks import Check, Pattern, all_checks, select
-from conformance.core.implementations import Implementation, gather, own_folder
+from conformance.core.implementations import Implementation, own_folder
 from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.core.versions import Span
 from conformance.gradient_mean.inputs import Undrawable
+from conformance.run.adapters import gather
 from conformance.run.case_files import read as read_case
 from conformance.run.costs import shard_of
 from conformance.run.devices import ALL, DEVICES, kind_of, named

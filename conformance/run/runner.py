@@ -14,9 +14,10 @@ from conformance.core.checks import Check
 from conformance.run import results
 from conformance.run.costs import groups_of
 from conformance.run.devices import NOWHERE, Machine, kind_of
-from conformance.run.examiner import TIMEOUT, Examiner, takes_ranks, world_of
+from conformance.run.examiner import TIMEOUT, Examiner
 from conformance.run.plan import Plan
 from conformance.run.results import Record, Run, Writer, record_of
+from conformance.run.worlds import takes_ranks, world_of
 
 Listener = Callable[[Record], None]
 _Groups: TypeAlias = "queue.SimpleQueue[Sequence[Check]]"

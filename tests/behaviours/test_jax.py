@@ -90,7 +90,7 @@ def settings(payload, rank):
         jax.config.jax_enable_x64,
         jax.numpy.asarray(np.zeros(1)).dtype.name,
         str(jax.config.jax_default_device),
-        list(warnings.filters),
+        list(map(repr, warnings.filters)),
         len(jax.devices()),
     )
 
@@ -138,7 +138,7 @@ def test_x64_switched_off_is_x64_as_it_is_by_default(name):
             False,
             "float32",
         )
-        outcome = put(by_default, question(name))
+        outcome = put(by_default, question(name), "conformance.behaviours.ask:answer")
     finally:
         by_default.close()
     assert difference(outcome.arrays, answer(question(name))) is None

@@ -6,6 +6,7 @@ import pytest
 import conformance
 from conformance.core import implementations as registry
 from conformance.core.outcomes import UsageError
+from conformance.run.adapters import gather
 
 HEAD = "import conformance\n"
 GOOD = """
@@ -123,7 +124,7 @@ def test_a_name_of_the_suite_cannot_be_taken(adapter):
     taken = registry.own()[0]
     file = adapter(GOOD.replace("mine", taken.name))
     with pytest.raises(UsageError, match=f"{taken.id} is declared already"):
-        registry.gather([file])
+        gather([file])
 
 
 def test_what_is_read_from_the_source_is_what_running_it_declares():

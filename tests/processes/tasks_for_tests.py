@@ -1,5 +1,6 @@
 """What the tests of the worlds run in their ranks."""
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -170,3 +171,37 @@ def threads_of_the_fork_server(payload, rank):
 
 def parent(payload, rank):
     return os.getppid()
+
+
+def harm_my_parent(payload, rank):
+    os.kill(os.getppid(), payload)
+    time.sleep(0.1)
+    return int(payload)
+
+
+def write_to_every_descriptor(payload, rank):
+    for descriptor in range(3, 256):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, payload)
+
+
+class Calling(np.ndarray):
+    """An array that unpickles by writing a file."""
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "executed")
+
+
+def an_array_that_pickles_as_a_call(payload, rank):
+    array = np.array([1.0, 2.0]).view(Calling)
+    array.path = Path(payload)
+    return array
+
+
+def echo_as(payload, rank):
+    return np.zeros(2).astype(payload)
+
+
+def change_something(payload, rank):
+    rank.changes.append(payload)
+    return "done"

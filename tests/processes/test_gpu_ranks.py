@@ -7,8 +7,9 @@ import pytest
 from conformance.core.outcomes import Declined
 from conformance.processes import Task, TorchRanks
 from conformance.processes.torch_ranks import TorchAddress, TorchRendezvous, backend_of
-from conformance.run.examiner import Examiner, environment_of, takes_ranks, world_of
+from conformance.run.examiner import Examiner
 from conformance.run.plan import make_plan
+from conformance.run.worlds import PRELOAD, environment_of, takes_ranks, world_of
 
 torch = pytest.importorskip("torch")
 GPUS = [torch.device("cuda", index) for index in range(4)]
@@ -97,9 +98,8 @@ def test_what_ranks_preload_starts_no_cuda():
     import sys
 
     from conformance.processes import torch_ranks
-    from conformance.run.examiner import _PRELOAD
 
-    modules = [*torch_ranks._PRELOAD, *_PRELOAD["torch"]]
+    modules = [*torch_ranks._PRELOAD, *PRELOAD["torch"]]
     code = (
         "import importlib, torch\n"
         "asked = []\n"

@@ -120,6 +120,7 @@ def test_a_reply_that_was_not_waited_for_is_not_taken_for_the_next(monkeypatch):
     class Interrupted:
         send_with_descriptors = staticmethod(wire.send_with_descriptors)
         close_quietly = staticmethod(wire.close_quietly)
+        is_readable = staticmethod(wire.is_readable)
 
         @staticmethod
         def receive(peer):

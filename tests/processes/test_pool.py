@@ -109,7 +109,7 @@ def test_an_answer_that_does_not_pickle_is_an_error_of_the_task(local):
 def test_an_answer_imports_nothing_into_the_parent(local):
     outcome = ask(local, "unreadable_by_the_parent")
     assert isinstance(outcome, Raised)
-    assert "fractions_for_tests.Odd, which only the rank knows" in outcome.message
+    assert outcome.message == "the answer, a Odd, cannot be sent: a Odd is no plain data"
     assert "fractions_for_tests" not in sys.modules
 
 
@@ -340,3 +340,78 @@ def test_a_round_trip_takes_well_below_half_a_millisecond(local):
         times.append(time.perf_counter() - started)
     # The best tenth: what the way there and back costs, whatever else this machine does.
     assert sorted(times)[30] < 0.5e-3
+
+
+@pytest.fixture
+def alone():
+    world = LocalWorld(is_alone=True)
+    yield world
+    world.close()
+
+
+def test_a_world_for_code_from_outside_has_a_fork_server_of_its_own(local, alone):
+    servers = [ask(world, "parent") for world in (local, alone)]
+    assert len(set(servers)) == 2
+    assert ask(alone, "threads_of_the_fork_server") == 1
+    assert os.getpid() not in servers
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_a_fork_server_that_is_harmed_costs_no_other_world(local, alone, number, is_alive, until):
+    pid, other = ask(alone, "where_am_i")["pid"], ask(local, "where_am_i")["pid"]
+    server = ask(alone, "parent")
+    outcome = ask(alone, "harm_my_parent", number)
+    assert outcome == number or outcome.status == "crash"
+    started = time.monotonic()
+    alone.close()
+    assert time.monotonic() - started < 10
+    assert until(lambda: not is_alive(pid) and not is_alive(server))
+    assert ask(local, "where_am_i")["pid"] == other
+
+
+def test_a_fork_server_that_was_stopped_is_replaced(alone):
+    assert ask(alone, "harm_my_parent", signal.SIGSTOP) == signal.SIGSTOP
+    late = ask(alone, "loop", timeout=0.3)
+    assert late.status == "timeout"
+    assert late.reason.startswith("no answer in 0.3 s")
+    assert ask(alone, "echo", 3) == 3
+
+
+def test_what_a_task_wrote_to_the_socket_of_its_rank_is_a_crash_with_one_reason(local):
+    reason = "it wrote to the socket by which the suite asks it"
+    assert ask(local, "echo", 1) == 1
+    assert ask(local, "write_to_every_descriptor", b"A" * 64) == Fate("crash", reason)
+    assert ask(local, "echo", 2) == 2
+
+
+def test_an_object_that_would_run_code_where_it_is_read_runs_none(local, tmp_path):
+    outcome = ask(local, "an_array_that_pickles_as_a_call", str(tmp_path / "executed"))
+    assert outcome.tolist() == [1.0, 2.0]
+    assert type(outcome) is np.ndarray
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("dtype", ["object", "datetime64[s]", "S3", "longdouble"])
+def test_an_array_of_a_dtype_that_no_case_asks_for_is_a_wrong_answer(local, dtype):
+    outcome = ask(local, "echo_as", dtype)
+    assert isinstance(outcome, Raised)
+    assert outcome.type == "WrongAnswer"
+    assert outcome.message == f"gave an array of dtype {np.dtype(dtype)}, which no case asks for"
+
+
+def test_more_bytes_than_an_answer_may_have_are_a_wrong_answer(local):
+    [outcome] = local.run(Task("tasks_for_tests:echo", np.zeros(1000), limit=800), 20)
+    assert outcome == Raised(
+        "WrongAnswer",
+        "gave 8000 bytes, where no answer has more than 800",
+        outcome.bases,
+        outcome.where,
+    )
+
+
+def test_what_a_task_says_that_it_changed_is_told_and_its_process_replaced(local):
+    before = ask(local, "where_am_i")["pid"]
+    assert ask(local, "change_something", "the folder") == "done"
+    assert local.changes == ("the folder",)
+    assert ask(local, "where_am_i")["pid"] != before
+    assert local.changes == ()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.core.implementations import function_of, gather, own
+from conformance.core.implementations import function_of, own
 from conformance.proofs.mutants.generation import mutants
+from conformance.run.adapters import gather
 
 SIBLINGS = [one for one in own() if one.name in ("numpy_reshape", "numpy_definition")]
 

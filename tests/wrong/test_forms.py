@@ -11,10 +11,10 @@ pytest.importorskip("torch")
 pytest.importorskip("jax")
 
 from conformance.core.checks import Check, all_checks
-from conformance.core.implementations import gather
 from conformance.core.questions import BehaviourQuestion, ShuffleQuestion, VirtualQuestion
 from conformance.core.verdict import NOT_CONFORMING, RIGHT
 from conformance.report.findings import findings
+from conformance.run.adapters import gather
 from conformance.run.examiner import Examiner
 from conformance.run.goldens import load
 from conformance.run.results import read as read_results

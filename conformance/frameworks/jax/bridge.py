@@ -14,6 +14,7 @@ from conformance.core.outcomes import NotExercised, Unsupported, WrongAnswer
 from conformance.core.questions import Layout, Transform
 from conformance.frameworks import Description, Function, Refused, precision
 from conformance.frameworks.jax import devices as jax_devices
+from conformance.frameworks.jax import state
 
 
 def prepare() -> None:
@@ -182,3 +183,6 @@ def settle(device: str) -> None:
 
 def release(device: str) -> None:
     """Does nothing: JAX preallocates nothing here, and its process ends with its checks."""
+
+
+reset, watch = state.reset, state.watch

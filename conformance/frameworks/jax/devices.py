@@ -19,6 +19,11 @@ VARIABLES = ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE", "NVIDIA_TF32_OVERRIDE
 def prepare() -> None:
     """Sets full precision, and makes the host eight devices."""
     jax.config.update("jax_num_cpu_devices", 8)
+    # JAX was imported before the folder of the caches was known, and reads these when imported.
+    if folder := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        seconds = os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", float(seconds))
     full_precision()
 
 

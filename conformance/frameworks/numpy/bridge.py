@@ -1,6 +1,7 @@
 """The bridge to NumPy, which has no gradients and no transforms, but any strides."""
 
 import os
+from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,6 +11,7 @@ from conformance.core.outcomes import NotExercised, Unsupported, WrongAnswer
 from conformance.core.questions import Layout, Transform
 from conformance.frameworks import KINDS, Description, Function, Refused
 from conformance.frameworks.layouts import laid_out
+from conformance.frameworks.state import Watch, seed
 
 
 def prepare() -> None:
@@ -109,3 +111,12 @@ def settle(device: str) -> None:
 
 def release(device: str) -> None:
     """Does nothing: NumPy caches no memory."""
+
+
+reset = seed
+
+
+@cache
+def watch() -> Watch:
+    """Returns the watch over this process."""
+    return Watch(dict, ())

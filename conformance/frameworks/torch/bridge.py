@@ -16,6 +16,7 @@ from conformance.core.questions import Layout, Transform
 from conformance.frameworks import Description, Function, Refused, precision
 from conformance.frameworks.layouts import laid_out
 from conformance.frameworks.torch import devices as torch_devices
+from conformance.frameworks.torch import state
 
 _BY_TORCH = {getattr(torch, row.torch): row for row in DTYPES.values()}
 
@@ -253,3 +254,6 @@ def release(device: str) -> None:
     kind = torch.device(device).type
     if kind != "cpu" and not torch_devices.missing(kind):
         torch.get_device_module(kind).empty_cache()
+
+
+reset, watch = state.reset, state.watch

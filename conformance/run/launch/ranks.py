@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,12 +14,14 @@ from conformance.core.rank import Rank
 from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal as refused_by_version
 from conformance.processes import Task, World
+from conformance.processes.task import name_of
 from conformance.run import results
-from conformance.run.examiner import Examiner, environment_of
+from conformance.run.examiner import Examiner
 from conformance.run.launch.bus import Bus, Store
 from conformance.run.launch.sharing import CutShortError, Sharing, in_words
 from conformance.run.results import Record, Run, Writer, record_of
 from conformance.run.runner import header_of
+from conformance.run.worlds import environment_of
 from conformance.subjects import ask as ask_here
 from conformance.subjects import solve
 
@@ -70,10 +72,17 @@ class Launch(Protocol):
 
 @dataclass(frozen=True)
 class Stood:
-    """An answer, and how many collectives the rank began, which must be equal on every rank."""
+    """An answer, and how its process stands.
+
+    Attributes:
+        answer: the outcome.
+        collectives: how many collectives were begun for it: the same number on every rank.
+        has_changed: whether the check left its process in another state, so that it was replaced.
+    """
 
     answer: Outcome
     collectives: int = 0
+    has_changed: bool = False
 
 
 def ask(payload: Ask[Any], rank: Rank) -> Stood:
@@ -85,6 +94,10 @@ def stand(payload: None, rank: Rank) -> Stood:
     """Takes part as a rank that the check does not need."""
     del payload
     return Stood(Answer({}), _collectives(rank))
+
+
+def _task(function: Callable[[Any, Rank], Stood], payload: object, ranks: int) -> Task:
+    return Task(name_of(function), payload, ranks, kinds=(Stood,))
 
 
 def _collectives(rank: Rank) -> int:
@@ -284,7 +297,7 @@ class _Ranks:
         golden = self._sharing.plan.goldens.of(check.case)
         inputs = golden.inputs or solve(check.case).inputs
         payload: Ask[Any] = Ask(check.implementation, check.case.question, inputs, check.device)
-        return self._run(number, Task(f"{__name__}:ask", payload, self.launch.takes_part(check)))
+        return self._run(number, _task(ask, payload, self.launch.takes_part(check)))
 
     def _run(self, number: int, task: Task) -> Any:
         """Returns the outcome of this rank's process, which ends soon once a peer has failed."""
@@ -313,12 +326,17 @@ class _Ranks:
             outcome = Fate("timeout", "was ended, since another rank had failed")
         elif isinstance(outcome, Raised | Fate) and task.ranks > 1:
             self._bus.put(failed, True)
+        if world.changes and not isinstance(outcome, Fate):
+            outcome = outcome if isinstance(outcome, Stood) else Stood(outcome)
+            outcome = replace(outcome, has_changed=True)
         return outcome
 
 
 def _is_sound(replies: Sequence[Any]) -> bool:
     """Says whether the ranks are still in step; a single rank survives an exception."""
     if any(isinstance(reply, Fate) for reply in replies):
+        return False
+    if any(isinstance(reply, Stood) and reply.has_changed for reply in replies):
         return False
     if len(replies) > 1 and any(isinstance(reply, Raised) for reply in replies):
         return False

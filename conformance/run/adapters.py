@@ -1,0 +1,103 @@
+"""Finds what adapters declare, each in a process of its own: none of their code runs here."""
+
+import importlib.machinery
+import importlib.metadata
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from conformance.core.implementations import (
+    ENTRY_POINTS,
+    Implementation,
+    adapter,
+    own,
+    without_doubles,
+)
+from conformance.core.outcomes import Declined, Fate, Raised, UsageError
+from conformance.core.rank import Rank
+from conformance.processes import LocalWorld, Task
+from conformance.processes.task import name_of
+from conformance.run.worlds import PRELOAD, environment_of
+
+# An adapter may import several frameworks on a slow machine, and nothing else that takes long.
+IMPORT_LIMIT = 60.0
+_FRAMEWORK = re.compile(r"framework\s*=\s*[\"'](torch|jax|numpy)[\"']")
+
+
+def gather(adapters: Iterable[str] = (), limit: float = IMPORT_LIMIT) -> tuple[Implementation, ...]:
+    """Returns every implementation of a run: the suite's own, installed ones, and the adapters'.
+
+    Args:
+        adapters: files or modules.
+        limit: seconds that the import of one may take.
+
+    Raises:
+        UsageError: if an adapter is missing, does not import, or declares nothing or a name twice.
+    """
+    installed = [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    outside = [
+        declared for name in (*installed, *adapters) for declared in declared_by(name, limit)
+    ]
+    return without_doubles([*own(), *outside])
+
+
+def declared_by(name: str, limit: float = IMPORT_LIMIT) -> tuple[Implementation, ...]:
+    """Runs an adapter in a process of its own, and returns what it declares.
+
+    Args:
+        name: a file or a module.
+        limit: seconds that its import may take.
+
+    Raises:
+        UsageError: if it is missing, does not import, or declares nothing or a name twice.
+    """
+    world = LocalWorld(_preload_of(name), None, environment_of(None), is_alone=True)
+    try:
+        task = Task(name_of(declare), name, limit=0, kinds=(Implementation,))
+        [outcome] = world.run(task, limit)
+    finally:
+        world.close()
+    match outcome:
+        case tuple() if outcome and all(isinstance(d, Implementation) for d in outcome):
+            return outcome
+        case Raised("UsageError", message):
+            raise UsageError(message)
+        case Raised(kind, message):
+            reason = f"{kind}: {message.partition(chr(10))[0]}"
+        case Fate(_, reason) | Declined(_, reason):
+            pass
+        case _:
+            reason = f"it gave {outcome!r:.80}"
+    raise UsageError(f"adapter {name}: does not import: {reason}")
+
+
+def declare(name: str, rank: Rank) -> tuple[Implementation, ...]:
+    """Returns what an adapter declares, in the process of a rank.
+
+    Raises:
+        UsageError: as `declared_by` does.
+    """
+    del rank
+    return adapter(name)
+
+
+def _preload_of(name: str) -> tuple[str, ...]:
+    """Returns the imports of the fork server that a run needs anyway, as far as its text says."""
+    path = Path(name) if name.endswith(".py") else _file_of(name)
+    try:
+        text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    framework = _FRAMEWORK.search(text)
+    return PRELOAD[framework[1]] if framework else ()
+
+
+def _file_of(module: str) -> Path | None:
+    """Returns the file of a module without importing the packages around it; None if unknown."""
+    path = None
+    for part in module.split("."):
+        spec = importlib.machinery.PathFinder.find_spec(part, path)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return Path(spec.origin) if spec is not None and spec.origin else None

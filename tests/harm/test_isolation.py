@@ -1,0 +1,203 @@
+"""Whatever code from outside does, it changes no verdict but its own, and nothing here."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.core.checks import all_checks
+from conformance.core.outcomes import UsageError
+from conformance.frameworks import is_installed
+from conformance.run.adapters import declared_by
+from conformance.run.examiner import Examiner
+from conformance.run.goldens import load
+from conformance.subjects import all_cases
+
+HEAD = "import os, signal, sys, threading, time\nimport conformance\nimport numpy as np\n"
+SHUFFLE = """
+def shuffled(x, groups):
+    n, c = x.shape[:2]
+    if groups <= 0 or c % groups:
+        raise ValueError("groups")
+    parts = x.reshape(n, groups, c // groups, *x.shape[2:]).swapaxes(1, 2)
+    return {copy}(parts.reshape(x.shape))
+"""
+COPY = {"numpy": "np.array", "torch": "torch.clone", "jax": ""}
+CASE = "grid-c6-g2"
+
+
+@pytest.fixture(scope="module")
+def examiner():
+    examiner = Examiner(load(all_cases()), timeout=30)
+    yield examiner
+    examiner.close()
+
+
+@pytest.fixture
+def declare(tmp_path):
+    """Declares adapters: functions of x and groups by name, after lines of their file."""
+
+    def declare(functions, framework="numpy", top=""):
+        imports = {"torch": "import torch\n", "jax": "import jax\n"}.get(framework, "")
+        text = HEAD + imports + top + "\n" + SHUFFLE.format(copy=COPY[framework])
+        for name, body in functions.items():
+            lines = "".join(f"    {line.removeprefix('    ')}\n" for line in body.split("\n"))
+            text += f'@conformance.implementation("channel_shuffle", framework="{framework}")\n'
+            text += f"def {name}(x, groups):\n{lines}"
+        file = tmp_path / "mine.py"
+        file.write_text(text)
+        return {one.name: one for one in declared_by(str(file), 60)}
+
+    return declare
+
+
+def verdict(examiner, declared, case=CASE):
+    [check] = [
+        check for check in all_checks([declared], all_cases(), ["cpu"]) if check.case.name == case
+    ]
+    return examiner.examine(check)[0]
+
+
+RIGHT = "return shuffled(x, groups)"
+HOST = {
+    "os.chdir('/')": "the folder",
+    "os.environ['OMP_NUM_THREADS'] = '7'": "os.environ['OMP_NUM_THREADS']",
+    "sys.path.clear()": "sys.path",
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)": "signal handlers",
+    "signal.setitimer(signal.ITIMER_REAL, 100)": "timers",
+    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()": "threads",
+    "np.array_equal = lambda *_, **__: True": "numpy.array_equal replaced",
+    "np.seterr(all='raise')": "numpy.errstate",
+    "sys.setrecursionlimit(200)": "the recursion limit",
+}
+TORCH = {
+    "torch.set_default_dtype(torch.float64)": "torch.get_default_dtype()",
+    "torch.set_default_device('meta')": "torch.get_default_device()",
+    "torch.set_grad_enabled(False)": "torch.is_grad_enabled()",
+    "sys.kept = torch.inference_mode(); sys.kept.__enter__()": "torch.is_inference_mode_enabled()",
+    "torch.autograd.set_detect_anomaly(True)": "torch.is_anomaly_enabled()",
+    "torch.set_num_threads(2)": "torch.get_num_threads()",
+    "torch.use_deterministic_algorithms(False)": "deterministic",
+    "torch.nn.modules.module.register_module_forward_hook(print)": "_global_forward_hooks",
+    "torch._dynamo.config.disable = True": "torch._dynamo.config.disable",
+    "torch.nn.functional.relu = torch.tanh": "relu replaced",
+    "from torch.utils.flop_counter import FlopCounterMode as F; F(display=False).__enter__()": (
+        "dispatch modes"
+    ),
+}
+JAX = {
+    "jax.config.update('jax_enable_x64', False)": "jax_enable_x64",
+    "jax.config.update('jax_debug_nans', True)": "jax_debug_nans",
+    "jax.config.update('jax_default_matmul_precision', 'default')": "jax_default_matmul_precision",
+}
+WRITE_TO_ALL = """for descriptor in range(3, 256):
+        try: os.write(descriptor, b'A' * 64)
+        except OSError: pass
+    return shuffled(x, groups)"""
+LEAKS = [
+    (framework, leak, words)
+    for framework, leaks in (("numpy", HOST), ("torch", TORCH), ("jax", JAX))
+    for leak, words in leaks.items()
+]
+
+
+@pytest.mark.parametrize(("framework", "leak", "words"), LEAKS, ids=lambda value: value[:40])
+def test_a_setting_that_is_left_changed_is_told_and_meets_nobody_else(
+    examiner, declare, framework, leak, words
+):
+    if not is_installed(framework):
+        pytest.skip(f"{framework} is not installed")
+    leak_late = f"result = shuffled(x, groups)\n{leak}\nreturn result"
+    declared = declare({"leaking": leak_late, "innocent": RIGHT}, framework)
+    leaking = verdict(examiner, declared["leaking"])
+    assert leaking.status == "exact", leaking.reason
+    assert "it left its process changed" in leaking.reason
+    assert words in leaking.reason
+    innocent = verdict(examiner, declared["innocent"])
+    assert (innocent.status, innocent.reason) == ("exact", "")
+
+
+def test_a_wrong_implementation_is_wrong_also_after_one_that_changes_a_default(examiner, declare):
+    pytest.importorskip("torch")
+    order = "torch.arange(x.shape[1]).reshape(groups, -1).T.reshape(-1)"
+    declared = declare(
+        {
+            "first": "torch.set_default_dtype(torch.float64)\nreturn shuffled(x, groups)",
+            "second": f"return torch.einsum('oc,nc...->no...', torch.eye(x.shape[1])[{order}], x)",
+        },
+        "torch",
+    )
+    assert verdict(examiner, declared["first"], "dtype-f64-c6-g2").status == "exact"
+    assert verdict(examiner, declared["second"], "dtype-f64-c6-g2").status == "error"
+
+
+def test_what_an_import_switches_off_is_on_again_for_each_check(examiner, declare):
+    pytest.importorskip("jax")
+    top = "jax.config.update('jax_enable_x64', False)"
+    declared = declare({"mine": RIGHT}, "jax", top)
+    assert verdict(examiner, declared["mine"], "dtype-f64-c6-g2").status == "exact"
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "words"),
+    [
+        ("return x.astype(object)", "error", "gave an array of dtype object"),
+        ("return x.astype('M8[s]')", "error", "gave an array of dtype datetime64[s]"),
+        ("return np.zeros(1 << 24)", "error", "gave 134217728 bytes, where no answer has more"),
+        (WRITE_TO_ALL, "crash", "it wrote to the socket by which the suite asks it"),
+        ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(5)", "crash", "its fork server"),
+        ("os.kill(os.getppid(), signal.SIGSTOP); return shuffled(x, groups)", "exact", ""),
+    ],
+)
+def test_what_is_sent_or_killed_costs_its_own_check_with_one_reason(
+    examiner, declare, lines, status, words
+):
+    declared = declare({"harmful": lines, "innocent": RIGHT})
+    harmful = verdict(examiner, declared["harmful"])
+    assert harmful.status == status, harmful.reason
+    assert words in harmful.reason
+    assert verdict(examiner, declared["innocent"]).status == "exact"
+
+
+def test_an_array_that_pickles_as_a_call_is_an_array_and_calls_nothing(examiner, declare, tmp_path):
+    top = (
+        "class Calling(np.ndarray):\n"
+        f"    def __reduce__(self): return os.mkdir, ({str(tmp_path / 'executed')!r},)\n"
+        "    def copy(self, *_): return self"
+    )
+    declared = declare({"mine": "return shuffled(x, groups).view(Calling)"}, top=top)
+    assert verdict(examiner, declared["mine"]).status == "exact"
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("top", "words"),
+    [
+        ("os._exit(0)", "does not import: exit status 0"),
+        ("sys.exit(0)", "does not import: SystemExit: 0"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "does not import: SIGKILL"),
+        ("while True: pass", r"does not import: no answer in 1 s; it was in \S+mine.py:4"),
+        ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)", "went down with its fork server"),
+        ("raise RuntimeError('first\\nsecond')", "does not import: RuntimeError: first$"),
+    ],
+)
+def test_an_import_that_does_not_end_well_is_one_line(tmp_path, top, words):
+    file = tmp_path / "mine.py"
+    file.write_text(f"{HEAD}{top}\n")
+    with pytest.raises(UsageError, match=words) as refused:
+        declared_by(str(file), 1)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_import_changes_nothing_in_the_process_that_judges(examiner, declare):
+    before = (Path.cwd(), dict(os.environ), threading.active_count(), np.array_equal)
+    top = (
+        "os.chdir('/'); os.environ['HARM'] = '1'; np.array_equal = lambda *_, **__: True\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()"
+    )
+    declared = declare({"wrong": "return x.copy()", "right": RIGHT}, top=top)
+    assert (Path.cwd(), dict(os.environ), threading.active_count(), np.array_equal) == before
+    assert verdict(examiner, declared["wrong"]).status == "fail"
+    assert verdict(examiner, declared["right"]).status == "exact"

@@ -1,0 +1,41 @@
+"""The suite's own implementations share processes, since none of them leaves one changed."""
+
+from itertools import groupby
+
+import pytest
+
+from conformance.core.checks import all_checks
+from conformance.core.implementations import own
+from conformance.frameworks import is_installed
+from conformance.run.examiner import Examiner
+from conformance.run.goldens import load
+from conformance.run.worlds import world_of
+from conformance.subjects import all_cases
+
+
+@pytest.fixture(scope="module")
+def examiner():
+    examiner = Examiner(load(all_cases()), timeout=120)
+    yield examiner
+    examiner.close()
+
+
+def of_each(framework, most=4):
+    """A few checks of each implementation, spread over its cases."""
+    checks = all_checks([one for one in own() if one.framework == framework], all_cases(), ["cpu"])
+    for _, group in groupby(checks, lambda check: check.implementation.id):
+        own_checks = list(group)
+        yield from own_checks[:: max(1, len(own_checks) // most)][:most]
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+def test_no_own_implementation_leaves_its_process_changed(examiner, framework):
+    if not is_installed(framework):
+        pytest.skip(f"{framework} is not installed")
+    left = {}
+    for check in of_each(framework):
+        verdict, _ = examiner.examine(check)
+        if "it left its process changed" in verdict.reason:
+            left[check.id] = verdict.reason
+        examiner.keep_only(world_of(check))
+    assert not left
