@@ -193,7 +193,7 @@ Rule = Callable[[Carry, Any, list[Approximate]], Any]
 RULES: dict[str, Rule] = {}
 MOVES = {"reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "rev", "slice",
          "concatenate", "copy", "copy_p", "optimization_barrier", "gather", "dynamic_slice", "pad",
-         "dynamic_update_slice", "scatter", "select_n", "stop_gradient", "neg", "split", "tile",
+         "dynamic_update_slice", "scatter", "select_n", "stop_gradient", "neg", "split", "tile", "stack", "unstack",
          "convert_element_type_same", "real", "device_put", "sharding_constraint", "pvary",
          "layout_constraint", "reduce_max", "reduce_min", "max", "min"}  # fmt: skip
 
@@ -250,6 +250,18 @@ def _slice(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 @rule("concatenate")
 def _concatenate(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.moved(lambda *vs: np.concatenate(vs, eqn.params["dimension"]), *xs)
+
+
+@rule("stack")
+def _stack(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    return carry.rules.moved(lambda *vs: np.stack(vs, eqn.params["axis"]), *xs)
+
+
+@rule("unstack")
+def _unstack(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    values = np.moveaxis(xs[0].value, eqn.params["axis"], 0)
+    errors = np.moveaxis(xs[0].error, eqn.params["axis"], 0)
+    return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
 
 
 @rule("split")
@@ -367,7 +379,7 @@ _MONOTONE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh, "sinh": np.sinh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "sqrt": np.sqrt,
     "rsqrt": lambda v: 1 / np.sqrt(v), "cbrt": np.cbrt,
-    "logistic": lambda v: np.asarray(0.5 * (1 + np.tanh(v / 2))) if False else 1 / (1 + np.exp(-v)),
+    "logistic": lambda v: 1 / (1 + np.exp(-v)),
     "erf": _erf, "erfc": lambda v: np.asarray(lax.erfc(jnp.asarray(v, dtype=jnp.float64))),
     "erf_inv": lambda v: np.asarray(lax.erf_inv(jnp.asarray(v, dtype=jnp.float64))),
 }  # fmt: skip

@@ -232,13 +232,13 @@ class TorchModel:
         torch.set_default_dtype(torch.float64)
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
+        mkldnn = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
         try:
-            with (
-                torch.backends.mkldnn.flags(enabled=False),
-                nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH),
-            ):
+            with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
                 yield
         finally:
+            torch._C._set_mkldnn_enabled(mkldnn)
             torch.backends.mha.set_fastpath_enabled(fast)
             torch.set_default_dtype(before)
 
