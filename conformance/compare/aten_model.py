@@ -193,6 +193,10 @@ class Carry(TorchDispatchMode):
         self.write(target, self.error(out), [out, target])
         return target
 
+    def anchor(self, t: torch.Tensor, error: float) -> None:
+        """An error in the place of those carried; what is exact stays so."""
+        self.write(t, torch.where(self.error(t) == 0, 0.0, error), [])
+
     def write(self, target: torch.Tensor, error: Any, sources: Sequence[torch.Tensor]) -> None:
         """Puts errors into a storage that may be seen through other views."""
         key = target.untyped_storage().data_ptr()
@@ -228,7 +232,7 @@ class Carry(TorchDispatchMode):
             anchor = self._anchors.get(len(self.values))
             self.values.append(Value(name, Approximate(value, error.copy()), not self.is_forward))
             if anchor is not None:
-                self.write(t, anchor, [])
+                self.anchor(t, anchor)
 
     def made_of(self, t: torch.Tensor, bits: int) -> None:
         """Adds to what a tensor depends on."""

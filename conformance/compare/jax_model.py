@@ -17,6 +17,7 @@ from flax import nnx, traverse_util
 from jax.ad_checkpoint import checkpoint_name
 
 from conformance.arithmetic.running import Approximate
+from conformance.compare.jax_changes_model import Change
 from conformance.compare.jaxpr_model import At, Carry
 from conformance.compare.rules import Rules
 from conformance.compare.trace import (
@@ -128,6 +129,10 @@ class JaxModel:
                 f"the factory gave {type(made).__name__}, not flax.linen.Module or flax.nnx.Module"
             )
 
+    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Change:
+        """What a run may be asked to do otherwise."""
+        return Change(chosen)
+
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Modules that were called first come first."""
         place = {path: i for i, path in enumerate(self._order)}
@@ -194,6 +199,8 @@ class JaxModel:
             bits={f"conformance call {i}": FIRST_CALL << i for i in range(len(watch.seen))},
             change=asked.change,
         )  # fmt: skip
+        if asked.change is not None:
+            asked.change.begin(carry, watch)
         bits = [0, INPUT, 0, INPUT, SEED]
         flat = [
             At(_given(leaf), bit)

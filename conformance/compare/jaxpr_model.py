@@ -134,7 +134,7 @@ class Carry:
             error = self.anchors.get(len(self.values))
             self.values.append(Value(name, x, bool(depends & SEED)))
             if error is not None:
-                return At(Approximate(value, np.full(value.shape, error)), depends)
+                return At(Approximate(value, np.where(x.error == 0, 0.0, error)), depends)
         return At(x, depends)
 
     def _marked(self, name: str, x: Approximate, depends: int) -> At:
@@ -143,7 +143,7 @@ class Carry:
         self.marks[name] = At(x, depends), len(self.values)
         error = self.anchored_marks.get(name)
         if error is not None:
-            x = Approximate(x.value, np.full(x.value.shape, error))
+            x = Approximate(x.value, np.where(x.error == 0, 0.0, error))
         return At(x, depends | self.bits.get(name, 0))
 
     def plainly(self, eqn: Any, xs: Sequence[Approximate]) -> list[Any]:

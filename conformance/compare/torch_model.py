@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 from conformance.arithmetic.running import Approximate
 from conformance.compare.aten_model import Carry
 from conformance.compare.rules import Rules
+from conformance.compare.torch_changes_model import Change
 from conformance.compare.trace import (
     FIRST_CALL,
     INPUT,
@@ -96,6 +97,10 @@ class TorchModel:
         self._first_state = {n: t.detach().clone() for n, t in _tensors(made)}
         self._order: list[str] = []
 
+    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Change:
+        """What a run may be asked to do otherwise."""
+        return Change(chosen)
+
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Modules that were called first come first."""
         place = {path: i for i, path in enumerate(self._order)}
@@ -139,6 +144,8 @@ class TorchModel:
                       anchors=asked.anchors)  # fmt: skip
         silent = _Silent(asked.change)
         watch = _Watch(self._module, carry, asked)
+        if asked.change is not None:
+            asked.change.begin(watch)
         parts = [m for m in self._module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
         with self._settled(asked.training, asked.weights), ExitStack() as stack:
             stack.callback(watch.close)
@@ -274,13 +281,19 @@ class _Watch:
         self.seen: list[Call] = []
         self.cotangents: dict[int, Approximate] = {}
         self._carry, self._asked = carry, asked
-        self._open: list[tuple[Approximate, ...]] = []
+        self._open: list[tuple[str, tuple[Approximate, ...]]] = []
         self._handles = []
+        self.kinds = {path: type(module).__name__ for path, module in root.named_modules()}
         for path, module in root.named_modules():
             if path:
                 before, after = self._hooks(path)
                 self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
                 self._handles.append(module.register_forward_hook(after))
+
+    @property
+    def path(self) -> str:
+        """The submodule that is being called."""
+        return self._open[-1][0] if self._open else ""
 
     def close(self) -> None:
         """Takes the hooks off again."""
@@ -288,13 +301,16 @@ class _Watch:
             handle.remove()
 
     def _hooks(self, path: str) -> tuple[Any, Any]:
-        def before(_: nn.Module, args: Any, kwargs: Any) -> None:
+        def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
             tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]
             with _disable_current_modes():
-                self._open.append(tuple(_kept(self._carry.at(x)) for x in tensors))
+                self._open.append((path, tuple(_kept(self._carry.at(x)) for x in tensors)))
+            if self._asked.change is not None:
+                return self._asked.change.given(path, args, kwargs)
+            return None
 
         def after(module: nn.Module, _: Any, output: Any) -> Any:
-            inputs = self._open.pop()
+            _, inputs = self._open.pop()
             first = True
 
             def noted(x: Any) -> Any:
@@ -334,7 +350,7 @@ class _Watch:
         with _disable_current_modes():
             self._carry.made_of(copy, FIRST_CALL << number)
             if number in self._asked.anchored_calls:
-                self._carry.write(copy.detach(), self._asked.anchored_calls[number], [])
+                self._carry.anchor(copy.detach(), self._asked.anchored_calls[number])
             if copy.requires_grad:
                 copy.register_hook(lambda g: self._pulled(number, g))
         return copy
@@ -343,7 +359,7 @@ class _Watch:
         with _disable_current_modes():
             self.cotangents[number] = _kept(self._carry.at(g))
             if number in self._asked.anchored_cotangents:
-                self._carry.write(g.detach(), self._asked.anchored_cotangents[number], [])
+                self._carry.anchor(g.detach(), self._asked.anchored_cotangents[number])
 
 
 def _kept(x: Approximate) -> Approximate:

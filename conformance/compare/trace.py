@@ -121,6 +121,9 @@ class Model(Protocol):
     ) -> Mapping[str, tuple[int, ...]]:
         """Shapes of the outputs by path, channels at axis 1; runs the model once, plainly."""
 
+    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Any:
+        """What `Asked.change` may be: by number the functions to change, and how."""
+
     def run(self, asked: Asked) -> Trace:
         """One forward, and a backward where seeds are given, with errors carried."""
 

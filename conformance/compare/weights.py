@@ -141,7 +141,9 @@ def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
             "no submodule in common: no module of the one model has weights of the same shapes as "
             f"one of the other ({shown(ours, homeless)} against {shown(theirs, theirs)})"
         )
-    _all_placed(ours, theirs, homeless, list(other_left))
+    # Statistics that the port alone keeps are left as its own code makes them.
+    unfilled = [name for name in other_left if not _role(name).startswith("running")]
+    _all_placed(ours, theirs, homeless, unfilled)
     return tuple(pairs)
 
 
