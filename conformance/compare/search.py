@@ -193,7 +193,9 @@ class _Search:
     def _is_further(self, followed: Followed, place: Place) -> bool:
         if not followed.parting("forward"):
             return True
-        return place_of_forward(followed).call > place.call
+        taken = {match.number for match in self.followed.forward.values()}
+        new = [k for k, m in followed.forward.items() if k >= place.call and m.number not in taken]
+        return bool(new) and place_of_forward(followed).call > place.call
 
 
 def search(

@@ -57,11 +57,12 @@ class Change:
     def __call__(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The function's result, changed where it was chosen."""
         name = getattr(func, "__name__", "")
-        number, key = len(self.sites), self.chosen.get(len(self.sites))
         with _disable_current_modes():
             options = tuple(_options(name, func, args, kwargs, self._state))
-        self.sites.append(Site(number, self._watch.path, len(self._watch.seen), options, name))
-        result = None
+        number, key = len(self.sites), None
+        if options:
+            key = self.chosen.get(number)
+            self.sites.append(Site(number, self._watch.path, len(self._watch.seen), options, name))
         for option in options if key is not None else ():
             if option.key == key:
                 result = option.made(*args, **kwargs)

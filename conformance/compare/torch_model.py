@@ -270,6 +270,13 @@ class TorchModel:
         return Approximate(self._first(x.value), self._first(x.error))
 
 
+@contextmanager
+def _aside() -> Iterator[None]:
+    """What is done here is none of the model's doing."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        yield
+
+
 class _Watch:
     """Hooks on every submodule.
 
@@ -302,8 +309,8 @@ class _Watch:
 
     def _hooks(self, path: str) -> tuple[Any, Any]:
         def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
-            tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]
-            with _disable_current_modes():
+            with _aside():
+                tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]
                 self._open.append((path, tuple(_kept(self._carry.at(x)) for x in tensors)))
             if self._asked.change is not None:
                 return self._asked.change.given(path, args, kwargs)
@@ -315,7 +322,7 @@ class _Watch:
 
             def noted(x: Any) -> Any:
                 nonlocal first
-                if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+                if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
                     return x
                 name, first = (path if first else f"{path} (a later output)"), False
                 return self._noted(name, module, inputs, x)
@@ -334,7 +341,7 @@ class _Watch:
         if momentum is not None and inputs and inputs[0].value.ndim > 1:
             shape = inputs[0].value.shape
             settings = {"momentum": momentum, "count": inputs[0].value.size // shape[1]}
-        with _disable_current_modes():
+        with _aside():
             call = Call(
                 module=path,
                 type=type(module).__name__,
@@ -347,7 +354,7 @@ class _Watch:
             )
         self.seen.append(call)
         copy = x.clone()
-        with _disable_current_modes():
+        with _aside():
             self._carry.made_of(copy, FIRST_CALL << number)
             if number in self._asked.anchored_calls:
                 self._carry.anchor(copy.detach(), self._asked.anchored_calls[number])
@@ -356,7 +363,7 @@ class _Watch:
         return copy
 
     def _pulled(self, number: int, g: torch.Tensor) -> None:
-        with _disable_current_modes():
+        with _aside():
             self.cotangents[number] = _kept(self._carry.at(g))
             if number in self._asked.anchored_cotangents:
                 self._carry.anchor(g.detach(), self._asked.anchored_cotangents[number])
