@@ -17,7 +17,9 @@ import click
 @click.option(
     "--write-map", metavar="FILE.toml|-", help="Write the map, to edit it, and compare nothing."
 )
-@click.option("--eval", "evaluates", is_flag=True, help="Compare evaluation alone; else training too.")
+@click.option(
+    "--eval", "evaluates", is_flag=True, help="Compare evaluation alone; else training too."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
 @click.option(
     "--layout", metavar="A,B",

@@ -130,13 +130,18 @@ MISTAKES = (
     ),
     PortingMistake(
         "norm-axes",
-        "A norm takes its mean and variance over other axes than the original's, or in other groups.",
-        "Write the kind of norm and the number of groups of the original: InstanceNorm is GroupNorm with a group for each channel; GroupNorm with one group is over (C, H, W), not over the channels of each place.",
+        "A norm takes its mean and variance over other axes than the original's, or in other "
+        "groups.",
+        "Write the kind of norm and the number of groups of the original: InstanceNorm is "
+        "GroupNorm with a group for each channel; GroupNorm with one group is over (C, H, W), "
+        "not over the channels of each place.",
     ),
     PortingMistake(
         "norm-weight-plus-one",
-        "A norm multiplies by 1 + w where the original multiplies by w, or its weight is off by one.",
-        "Gemma's RMSNorm keeps w − 1; Llama's keeps w: multiply by what the original multiplies by.",
+        "A norm multiplies by 1 + w where the original multiplies by w, or its weight is off by "
+        "one.",
+        "Gemma's RMSNorm keeps w − 1; Llama's keeps w: multiply by what the original multiplies "
+        "by.",
     ),
     PortingMistake(
         "rms-norm-centred",
@@ -145,8 +150,10 @@ MISTAKES = (
     ),
     PortingMistake(
         "rotary-layout",
-        "A rotary embedding rotates neighbouring entries where the original rotates the two halves.",
-        "Pair entry i with i + d/2, as rotate_half does, or permute the rows of the query's and key's kernels.",
+        "A rotary embedding rotates neighbouring entries where the original rotates the two "
+        "halves.",
+        "Pair entry i with i + d/2, as rotate_half does, or permute the rows of the query's and "
+        "key's kernels.",
     ),
     PortingMistake(
         "causal-mask",

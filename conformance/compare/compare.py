@@ -125,9 +125,10 @@ def _merged(partings: Sequence[tuple[str, Parting]], modes: int) -> list[Parting
         key = parting.layer, parting.aspect, parting.cause.name if parting.cause else None
         rows.setdefault(key, (parting, []))[1].append(mode)
     order = {"forward": 0, "gradient": 1, "running statistics": 2}
+    of_buffers = "running statistics"  # They are kept in training alone.
     merged = [
         Parting(p.layer, p.aspect, p.cause, p.words,
-                where[0] if len(set(where)) == 1 < modes and p.aspect != "running statistics" else "")
+                where[0] if len(set(where)) == 1 < modes and p.aspect != of_buffers else "")
         for p, where in rows.values()
     ]  # fmt: skip
     return sorted(merged, key=lambda p: order[p.aspect])
@@ -207,7 +208,9 @@ class _told:  # noqa: N801
                 return
             raise UsageError(f"{said}: {error}") from error
         if isinstance(error, SystemExit):
-            raise UsageError(f"{said}: the model left the program (SystemExit {error.code})") from error
+            raise UsageError(
+                f"{said}: the model left the program (SystemExit {error.code})"
+            ) from error
         lines = str(error).splitlines() or [""]
         shapes = [list(x.shape) for x in self._inputs.values()]
         raise UsageError(
@@ -278,19 +281,25 @@ class _Pair:
             if trace.silenced:
                 tally.notes[f"dropout left out in {side.said}"] = None
         findings: list[Finding] = []
+        changed: frozenset[str] = frozenset()
         if not backward or followed.parting("forward"):
             progress(f"{mode}: looking for what was done otherwise")
-            findings, followed = search(models, asked, self.pairs, followed, progress)  # type: ignore[arg-type]
+            findings, followed, changed = search(models, asked, self.pairs, followed, progress)  # type: ignore[arg-type]
         for finding in findings:
-            tally.partings.append((mode, Parting(finding.layer, "forward", finding.cause, finding.words)))
+            tally.partings.append(
+                (mode, Parting(finding.layer, "forward", finding.cause, finding.words))
+            )
         if not backward:
             first = tally.partings[0][1] if tally.partings else None
             at = f"; it parts first at {first.layer}: {first.words}" if first else ""
             raise UsageError(self._unequal() + at)
         explained = not followed.parting("forward")
-        self._held(followed, tally, mode, explained=explained)
+        self._held(followed, tally, mode, changed, explained=explained)
 
-    def _held(self, followed: Followed, tally: _Tally, mode: str, *, explained: bool) -> None:
+    def _held(
+        self, followed: Followed, tally: _Tally, mode: str, changed: frozenset[str],
+        *, explained: bool,
+    ) -> None:  # fmt: skip
         statistics = judged_statistics(followed)
         for held in (*followed.held, *statistics):
             if held.unknown:
@@ -309,12 +318,15 @@ class _Pair:
                     tally.furthest = max(tally.furthest, held.ratio)
         if not explained:
             return
-        gradients = followed.parting("gradient")
+        # A weight that was turned to explain the forward has its gradient turned, too.
+        gradients = [h for h in followed.parting("gradient") if h.name not in changed]
         if gradients:
             worst = max(gradients, key=lambda held: held.ratio)
             stopped = [h for h in gradients if not np.any(h.second.value)]
             cause = None
-            if stopped and all(not np.any(h.second.value) for h in gradients if h.name != "input 0"):
+            if stopped and all(
+                not np.any(h.second.value) for h in gradients if h.name != "input 0"
+            ):
                 worst = stopped[0]
                 cause = Cause("gradient-stopped", f"the gradient of {worst.name} is zero")
             tally.partings.append((mode, Parting(
@@ -344,7 +356,10 @@ class _Pair:
         if len(first) != len(second) or set(first) != set(second):
             raise UsageError(
                 "outputs have another structure: "
-                + ", ".join(f"{s.said} gives {', '.join(o)}" for s, o in zip(self.sides, self.shapes, strict=True))
+                + ", ".join(
+                    f"{s.said} gives {', '.join(o)}"
+                    for s, o in zip(self.sides, self.shapes, strict=True)
+                )
             )
         return dict(first) == dict(second)
 
@@ -408,5 +423,3 @@ def read_layouts(said: str | None) -> tuple[str | None, str | None]:
 def to_stderr(words: str) -> None:
     """Progress, where somebody may wait."""
     print(f"compare: {words}", file=sys.stderr, flush=True)
-
-

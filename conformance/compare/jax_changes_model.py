@@ -1,15 +1,17 @@
 """Changes that are tried on a JAX original: its activations, and small numbers that are added."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.arithmetic.running import Approximate
 from conformance.compare.catalogue import Cause
 from conformance.compare.changes import Option, Site
+
+if TYPE_CHECKING:
+    from conformance.arithmetic.running import Approximate
 
 _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu, "tanh": jnp.tanh,
@@ -68,7 +70,11 @@ def _options(eqn: Any) -> tuple[Option, ...]:
                 options.append(Option(Cause(cause, words), made))
         return tuple(options)
     if eqn.primitive.name == "add" and hasattr(eqn.invars[1], "val"):
-        value = float(np.asarray(eqn.invars[1].val).reshape(-1)[0]) if np.ndim(eqn.invars[1].val) == 0 else 1.0
+        value = (
+            float(np.asarray(eqn.invars[1].val).reshape(-1)[0])
+            if np.ndim(eqn.invars[1].val) == 0
+            else 1.0
+        )
         if 0 < value < 0.01:
             return tuple(
                 Option(Cause("default-epsilon" if e in (1e-3, 1e-5, 1e-6) else "epsilon",

@@ -71,7 +71,9 @@ class Followed:
         return {what: n for trace in self.traces for what, n in trace.unsure.items()}
 
 
-def follow(models: tuple[Model, Model], asked: tuple[Asked, Asked], pairs: Sequence[Pair]) -> Followed:
+def follow(
+    models: tuple[Model, Model], asked: tuple[Asked, Asked], pairs: Sequence[Pair]
+) -> Followed:
     """Runs both, finds what they have in common, and runs them again anchored there."""
     traces = models[0].run(asked[0]), models[1].run(asked[1])
     if traces[0].narrows:  # A right port may round to the narrow type at another place.
@@ -88,7 +90,9 @@ def follow(models: tuple[Model, Model], asked: tuple[Asked, Asked], pairs: Seque
         if not changed:
             break
     values = _values(traces[1], asked[1].inputs, backward=False)
-    return Followed(traces, forward, backward, tuple(_held(traces, pairs)), values, asked[0].weights)
+    return Followed(
+        traces, forward, backward, tuple(_held(traces, pairs)), values, asked[0].weights
+    )
 
 
 def _values(trace: Trace, inputs: Mapping[int | str, np.ndarray], *, backward: bool) -> Values:

@@ -35,9 +35,7 @@ class Values:
                 first, second = float(np.abs(flat).sum()), float((flat * flat).sum())
             if np.isfinite(second) and second > 0:
                 error = np.asarray(at.error).reshape(-1)
-                self._by_size.setdefault(flat.size, []).append(
-                    (number, flat, error, first, second)
-                )
+                self._by_size.setdefault(flat.size, []).append((number, flat, error, first, second))
 
     def find(self, at: Approximate, near: float = NEAR) -> Match | None:
         """The nearest value that has all elements of this one, in an order of its axes."""

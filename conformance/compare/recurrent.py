@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 Shapes = Mapping[str, tuple[int, ...]]
-# Of torch's rows the gates in order, by the names of Flax's kernels; and the biases that these have.
+# Of torch's rows the gates in order, by the names of Flax's kernels.
 _CELLS = {
     4: (("ii", "if", "ig", "io"), ("hi", "hf", "hg", "ho")),
     3: (("ir", "iz", "in"), ("hr", "hz", "hn")),
@@ -49,7 +49,9 @@ def _recurrent(ours: Shapes, theirs: Shapes, pair: Callable[..., Any]) -> list[A
                 kernel = _weight(theirs, cells[0], leaf, "kernel")
                 if kernel is not None:
                     pairs.append(pair(own, kernel, (1, 0), rows_of))
-        pairs += _biases(ours, theirs, pair, name.replace("weight", "bias"), cells[0], names, hidden)
+        pairs += _biases(
+            ours, theirs, pair, name.replace("weight", "bias"), cells[0], names, hidden
+        )
     return pairs
 
 
@@ -81,7 +83,10 @@ def _attention(ours: Shapes, theirs: Shapes, pair: Callable[..., Any]) -> list[A
         taken.add(heads[0])
         for i, leaf in enumerate(("query", "key", "value")):
             take = (i * width, (i + 1) * width)
-            for own, role, axes in ((name, "kernel", (1, 0)), (f"{module}in_proj_bias", "bias", (0,))):
+            for own, role, axes in (
+                (name, "kernel", (1, 0)),
+                (f"{module}in_proj_bias", "bias", (0,)),
+            ):
                 other = _weight(theirs, heads[0], leaf, role)
                 if other is not None and own in ours:
                     pairs.append(pair(own, other, axes, take, theirs[other]))

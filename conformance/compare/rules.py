@@ -118,15 +118,17 @@ class Rules:
         return self._rounded(value, np.minimum(x.error, 2.0), _FUNCTION)
 
     def clipped(self, f: Callable[[Array], Array], x: Approximate, value: Array) -> Approximate:
-        """Rises, is nowhere steeper than 1 and rounds nothing: ReLU, clamp; flat parts are exact."""
+        """Rises, nowhere steeper than 1, and rounds nothing: ReLU, clamp. Flat parts are exact."""
         with np.errstate(all="ignore"):
-            wide = np.maximum(np.abs(f(x.value + x.error) - value), np.abs(f(x.value - x.error) - value))
+            wide = np.maximum(
+                np.abs(f(x.value + x.error) - value), np.abs(f(x.value - x.error) - value)
+            )
             flat = f(x.value + x.error) == f(x.value - x.error)
             wide = np.where(flat & (x.error < np.inf), 0.0, np.maximum(wide, x.error))
             return self.closed(value, wide)
 
     def power(self, x: Approximate, exponent: float, value: Array) -> Approximate:
-        """x to a constant power; the derivative is largest at one end of the interval."""
+        """X to a constant power; the derivative is largest at one end of the interval."""
         with np.errstate(all="ignore"):
             most, least = np.abs(x.value) + x.error, np.abs(x.value) - x.error
             steep = np.maximum(most ** (exponent - 1), np.abs(least) ** (exponent - 1))
@@ -203,7 +205,9 @@ class Rules:
             short = (wide * 4096 == np.round(wide * 4096)) | ~np.isfinite(wide)
         unit = float(ml_dtypes.finfo(exact.dtype).eps)
         size = np.max(np.abs(wide), initial=0.0, where=np.isfinite(wide))
-        return Approximate(wide, np.where(np.all(short), 0.0, 2 * unit * size) * np.ones(wide.shape))
+        return Approximate(
+            wide, np.where(np.all(short), 0.0, 2 * unit * size) * np.ones(wide.shape)
+        )
 
     def _rounded(self, value: Array, carried: Array, roundings: int) -> Approximate:
         size = np.abs(value) + carried

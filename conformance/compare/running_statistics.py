@@ -64,7 +64,9 @@ def _changes(
         if step.any():
             shown = float((step * (held.second.value - before)).sum() / (step * step).sum())
             momenta.append(float(f"{shown:.3g}"))
-    yield from ((m, f) for m in dict.fromkeys(momenta) for f in factors if (m, f) != (momentum, 1.0))
+    yield from (
+        (m, f) for m in dict.fromkeys(momenta) for f in factors if (m, f) != (momentum, 1.0)
+    )
 
 
 def _kept(
@@ -76,5 +78,3 @@ def _kept(
     scale = other * factor / momentum
     sizes = np.abs(before) + np.abs(now) + np.abs(right.value)
     return Approximate(value, right.error * scale + 64 * _U * sizes * max(scale, 1.0))
-
-

@@ -116,7 +116,9 @@ class _Search:
                     chosen = {**self.chosen, site.number: option.key}
                     asked = replace(self.asked[0], change=self.models[0].change(chosen))
                     if option.cause.name in _TOGETHER and group is near:
-                        together.setdefault(option.key, []).append((site.number, option.cause, layer))
+                        together.setdefault(option.key, []).append(
+                            (site.number, option.cause, layer)
+                        )
                     if option.cause.name != "rotary-layout":
                         yield _Try(option.cause, layer, asked, chosen)
             for key, rows in together.items():
@@ -142,7 +144,11 @@ class _Search:
                 chosen[site.number] = same[0].key
         if len(chosen) <= len(attempt.chosen):
             return None
-        return replace(attempt, asked=replace(self.asked[0], change=self.models[0].change(chosen)), chosen=chosen)
+        return replace(
+            attempt,
+            asked=replace(self.asked[0], change=self.models[0].change(chosen)),
+            chosen=chosen,
+        )
 
     def _layers(self, tried: _Try, attempt: _Try) -> list[str]:
         if tried is attempt:
@@ -150,20 +156,23 @@ class _Search:
         recorder = self.models[0].change(self.chosen)
         self._plain(replace(self.asked[0], change=recorder))
         calls = self.followed.traces[0].calls
-        new = [s for s in recorder.sites if s.number in tried.chosen and s.number not in self.chosen]
+        new = [
+            s for s in recorder.sites if s.number in tried.chosen and s.number not in self.chosen
+        ]
         return list(dict.fromkeys(_layer(site, calls) for site in new))
 
     def _plain(self, asked: Asked) -> Trace | None:
         try:
             return self.models[0].run(replace(asked, seeds=None, keeps_values=False,
                                               anchored_calls=self._anchors()))  # fmt: skip
-        except Exception:  # A change need not go together with the shapes that follow.
+        except Exception:  # noqa: BLE001  A change need not go together with the shapes that follow.
             return None
 
     def _anchors(self) -> dict[int, float]:
         unit = 2.0**-52
         return {
-            number: match.furthest + unit * float(np.abs(self.followed.traces[0].calls[number].output.value).max())
+            number: match.furthest
+            + unit * float(np.abs(self.followed.traces[0].calls[number].output.value).max())
             for number, match in self.followed.forward.items()
         }
 
@@ -187,7 +196,7 @@ class _Search:
     def _followed(self, tried: _Try) -> Followed | None:
         try:
             return follow(self.models, (tried.asked, self.asked[1]), self.pairs)
-        except Exception:  # As above: then it is no cause.
+        except Exception:  # noqa: BLE001  As above: then it is no cause.
             return None
 
     def _is_further(self, followed: Followed, place: Place) -> bool:
@@ -204,11 +213,13 @@ def search(
     pairs: Sequence[Pair],
     followed: Followed,
     progress: Callable[[str], None],
-) -> tuple[list[Finding], Followed]:
-    """Every place where the port parts, and the run of an original that is changed so."""
+) -> tuple[list[Finding], Followed, frozenset[str]]:
+    """Every place where the port parts, the run of an original changed so, and its new weights."""
     looking = _Search(models, asked, pairs, followed, {})
     findings = looking.findings(progress)
-    return findings, looking.followed
+    before, after = asked[0].weights, looking.asked[0].weights
+    changed = frozenset(name for name in after if after[name] is not before[name])
+    return findings, looking.followed, changed
 
 
 def _kind(words: str) -> str:
@@ -256,7 +267,9 @@ def _narrow(place: Place, followed: Followed) -> Cause | None:
         if not np.array_equal(whole, call.output.value):
             product = any(part in call.type for part in ("Linear", "Conv", "Dense", "Einsum"))
             cause = "reduced-precision-matmul" if product else "reduced-precision"
-            return Cause(cause, f"it computed in {name}: every number that it gave is one of {name}")
+            return Cause(
+                cause, f"it computed in {name}: every number that it gave is one of {name}"
+            )
     return None
 
 
@@ -280,11 +293,19 @@ def _weight_changes(
             yield Cause("kernel-flipped", "its kernel is turned around"), layer, {name: flipped}
         last = name.replace("/", ".").rpartition(".")[2]
         if last == "bias":
-            yield Cause("bias-left-out", "its bias is not added"), layer, {name: np.zeros(weight.shape)}
+            yield (
+                Cause("bias-left-out", "its bias is not added"),
+                layer,
+                {name: np.zeros(weight.shape)},
+            )
         if weight.ndim == 1 and last in ("weight", "scale"):
             yield Cause("norm-weight-plus-one", "it multiplies by 1 + w"), layer, {name: 1 + weight}
         if weight.ndim == 1 and last not in ("bias", "weight", "running_mean", "running_var"):
-            yield Cause("layer-scale-left-out", f"{last} is left out"), layer, {name: np.ones(weight.shape)}
+            yield (
+                Cause("layer-scale-left-out", f"{last} is left out"),
+                layer,
+                {name: np.ones(weight.shape)},
+            )
     yield from _gates(own)
 
 
@@ -298,5 +319,6 @@ def _gates(own: Mapping[str, np.ndarray]) -> Iterator[tuple[Cause, str, dict[str
                 n: np.concatenate([np.split(w, count)[i] for i in order]) for n, w in rows.items()
             }
             names = "ifgo" if count == 4 else "rzn"
-            words = f"its gates are in the order {''.join(names[i] for i in order)}, by rows of its weights"
+            letters = "".join(names[i] for i in order)
+            words = f"its gates are in the order {letters}, by rows of its weights"
             yield Cause("gate-order", words), owner(next(iter(rows))), changed

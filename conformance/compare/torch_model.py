@@ -1,4 +1,4 @@
-"""A torch module, run in float64 with errors carried: its calls by hooks, its backward by autograd."""
+"""A torch module, run in float64 with errors carried; its calls are found by hooks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map
 
 from conformance.arithmetic.running import Approximate
+from conformance.compare import aten_rules_model as _rules  # noqa: F401  It registers rules.
 from conformance.compare.aten_model import Carry
 from conformance.compare.rules import Rules
 from conformance.compare.torch_changes_model import Change
@@ -115,7 +116,9 @@ class TorchModel:
 
     def vocabulary(self) -> int | None:
         """The rows of its smallest table of embeddings."""
-        tables = [m for m in self._module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        tables = [
+            m for m in self._module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+        ]
         return min((m.num_embeddings for m in tables), default=None)
 
     def shapes(
@@ -134,9 +137,7 @@ class TorchModel:
             for handle in handles:
                 handle.remove()
         self._order = list(dict.fromkeys(order))
-        return {
-            path: self._first(t.detach().numpy()).shape for path, t in _leaves(output).items()
-        }
+        return {path: self._first(t.detach().numpy()).shape for path, t in _leaves(output).items()}
 
     def run(self, asked: Asked) -> Trace:
         """Under the mode that carries errors; the backward runs under it too."""
@@ -185,8 +186,7 @@ class TorchModel:
             outputs={k: _kept(self._moved(x)) for k, x in outputs.items()},
             gradients=gradients,
             input_gradients=tuple(
-                self._moved(found[f"input {k}"]) if f"input {k}" in found else None
-                for k in tensors
+                self._moved(found[f"input {k}"]) if f"input {k}" in found else None for k in tensors
             ),
             state=state,
             values=tuple(carry.values),
@@ -214,9 +214,7 @@ class TorchModel:
         with carry:
             found = torch.autograd.grad(ends, list(wanted.values()), seeds, allow_unused=True)
         return {
-            name: _kept(carry.at(g))
-            for name, g in zip(wanted, found, strict=True)
-            if g is not None
+            name: _kept(carry.at(g)) for name, g in zip(wanted, found, strict=True) if g is not None
         }
 
     @contextmanager
@@ -251,7 +249,9 @@ class TorchModel:
 
     def _tensors(self, inputs: Mapping[int | str, np.ndarray]) -> dict[int | str, torch.Tensor]:
         return {
-            key: torch.from_numpy(np.array(as_given(x, channels_last=self.channels_last), order="C"))
+            key: torch.from_numpy(
+                np.array(as_given(x, channels_last=self.channels_last), order="C")
+            )
             for key, x in inputs.items()
         }
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
@@ -60,7 +59,9 @@ class Pair:
         return moved.transpose(np.argsort(self.transpose))
 
 
-def moved(pairs: Iterable[Pair], weights: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
+def moved(
+    pairs: Iterable[Pair], weights: Mapping[str, np.ndarray], shapes: Shapes
+) -> dict[str, np.ndarray]:
     """The second model's weights, made of the first's."""
     made: dict[str, np.ndarray] = {}
     for pair in pairs:
@@ -238,6 +239,7 @@ def _all_placed(
 
 
 def shown(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> str:
+    """The first four weights with their shapes, and how many more there are."""
     told = [f"{name} {list(shapes[name])}" for name in names]
     return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
 
