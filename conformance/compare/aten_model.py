@@ -51,8 +51,8 @@ class Carry(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Computes what torch would, wide, and what it may be off by."""
-        args, kwargs = tree_map(self._widened, (list(args), dict(kwargs or {})))
-        return self._dispatched(func, args, kwargs)
+        wide, named = tree_map(self._widened, (list(args), dict(kwargs or {})))
+        return self._dispatched(func, wide, named)
 
     def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         name = func._schema.name.partition("::")[2]

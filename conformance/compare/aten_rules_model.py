@@ -75,7 +75,9 @@ def _add(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     alpha = kwargs.get("alpha", args[2] if len(args) > 2 else 1)
     if alpha != 1:
         scaled = a if "rsub" in str(func) else b
-        scaled = carry.rules.multiplied(scaled, carry.rules.exactly(alpha), scaled.value * alpha)
+        scaled = carry.rules.multiplied(
+            scaled, carry.rules.exactly(np.asarray(alpha)), scaled.value * alpha
+        )
         a, b = (scaled, b) if "rsub" in str(func) else (a, scaled)
     return carry.rules.added(a, b, _numpy(out))
 
@@ -96,7 +98,7 @@ def _div(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 
 @rule("reciprocal")
 def _reciprocal(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    return carry.rules.divided(carry.rules.exactly(1.0), carry.at(args[0]), _numpy(out))
+    return carry.rules.divided(carry.rules.exactly(np.asarray(1.0)), carry.at(args[0]), _numpy(out))
 
 
 @rule("pow")
@@ -377,25 +379,26 @@ def _max_pool(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     if at.error.any():
         # A second pool over what is left of each window: its winner out, everything else at most.
         n = 2 if "2d" in func._schema.name else 3
-        kernel, stride, padding, dilation = (_sides(rest, i, n) for i in range(4))
-        stride = stride or kernel
+        kernel, padding = _sides(rest, 0, n, 1), _sides(rest, 2, n, 0)
+        stride, dilation = _sides(rest, 1, n, kernel), _sides(rest, 3, n, 1)
         top, low = at.value + at.error, at.value - at.error
         ends = [
             (o - 1) * s + d * (k - 1) + 1 - p - size
             for o, s, d, k, p, size in zip(
-                value.shape[-n:], stride, dilation or (1,) * n, kernel, padding or (0,) * n,
+                value.shape[-n:], stride, dilation, kernel, padding,
                 x.shape[-n:], strict=True,
             )
         ]  # fmt: skip
         pads = [(0, 0)] * (x.ndim - n) + [
-            (p, max(e, 0)) for p, e in zip(padding or (0,) * n, ends, strict=True)
+            (p, max(e, 0)) for p, e in zip(padding, ends, strict=True)
         ]
-        spans = [d * (k - 1) + 1 for d, k in zip(dilation or (1,) * n, kernel, strict=True)]
+        spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
         axes = tuple(range(x.ndim - n, x.ndim))
-        steps = tuple(slice(None, o * s, s) for o, s in zip(value.shape[-n:], stride, strict=True))
-        inner = tuple(slice(None, None, d) for d in (dilation or (1,) * n))
+        steps = [slice(None, o * s, s) for o, s in zip(value.shape[-n:], stride, strict=True)]
+        inner: list[Any] = [slice(None, None, d) for d in (dilation)]
         seen = sliding_window_view(np.pad(top, pads, constant_values=-np.inf), spans, axis=axes)
-        seen = seen[(..., *steps, *(slice(None),) * n)][(..., *inner)]
+        whole: list[Any] = [slice(None)] * n
+        seen = seen[tuple([..., *steps, *whole])][tuple([..., *inner])]  # noqa: C409
         lead = at.value.shape[:-n]
         least = np.take_along_axis(low.reshape(*lead, -1), index.reshape(*lead, -1), -1)
         least = least.reshape(value.shape)[(..., *(None,) * n)]
@@ -409,12 +412,10 @@ def _max_pool(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return errors, unsure
 
 
-def _sides(rest: Sequence[Any], i: int, n: int) -> tuple[int, ...] | None:
-    if i >= len(rest) or rest[i] is None or rest[i] == []:
-        return None
-    given = rest[i]
-    given = [given] if isinstance(given, int) else list(given)
-    return tuple(given * n if len(given) == 1 else given)
+def _sides(rest: Sequence[Any], i: int, n: int, default: Any) -> tuple[int, ...]:
+    given = rest[i] if i < len(rest) and rest[i] not in (None, []) else default
+    sizes = [given] if isinstance(given, int) else list(given)
+    return tuple(sizes * n if len(sizes) == 1 else sizes)
 
 
 @rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")

@@ -15,7 +15,7 @@ from conformance.compare.distance import off
 from conformance.compare.judge import Aspect, Followed, Held, follow, place_of_gradient
 from conformance.compare.load_model import LAYOUTS, Side, model_of
 from conformance.compare.running_statistics import cause_of_statistics, judged_statistics
-from conformance.compare.search import Finding, search
+from conformance.compare.search import Finding, Known, search
 from conformance.compare.trace import Asked, Model, owner
 from conformance.compare.weights import Pair, by_name_and_shape, moved
 from conformance.core.errors import UsageError
@@ -83,6 +83,7 @@ class _Tally:
     unjudged: dict[str, None] = field(default_factory=dict)
     blind: list[str] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
+    known: Known = field(default_factory=lambda: Known({}, []))
 
 
 def compare(
@@ -284,7 +285,9 @@ class _Pair:
         changed: frozenset[str] = frozenset()
         if not backward or followed.parting("forward"):
             progress(f"{mode}: looking for what was done otherwise")
-            findings, followed, changed = search(models, asked, self.pairs, followed, progress)  # type: ignore[arg-type]
+            findings, followed, changed = search(
+                models, asked, self.pairs, followed, tally.known, progress
+            )  # type: ignore[arg-type]
         for finding in findings:
             tally.partings.append(
                 (mode, Parting(finding.layer, "forward", finding.cause, finding.words))

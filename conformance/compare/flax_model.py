@@ -29,7 +29,7 @@ class Watch:
             self.silenced += 1
             return args[0] if args else kwargs["inputs"]
         arrays = [x for x in (*args, *kwargs.values()) if _is_float(x)]
-        marks = []
+        marks: list[str] = []
         for x in arrays:
             marks.append(f"conformance input {id(self)} {len(self.seen)} {path} {len(marks)}")
             checkpoint_name(x, marks[-1])
@@ -64,7 +64,7 @@ def _is_float(x: Any) -> bool:
 def _mark(number: int) -> Callable[[Any], Any]:
     """The identity, whose value and cotangent have names in a trace."""
 
-    @jax.custom_vjp
+    @jax.custom_vjp  # type: ignore[untyped-decorator]
     def identity(x: Any) -> Any:
         return checkpoint_name(x, f"conformance call {number}")
 
@@ -75,7 +75,7 @@ def _mark(number: int) -> Callable[[Any], Any]:
         return (checkpoint_name(g, f"conformance cotangent {number}"),)
 
     identity.defvjp(forward, backward)
-    return identity  # type: ignore[no-any-return]
+    return identity
 
 
 def _flags(function: Callable[..., Any], *, training: bool) -> dict[str, bool]:

@@ -182,7 +182,7 @@ def _decimal(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype != np.float32 or not np.isfinite(array):
         return array
-    written = np.format_float_scientific(array, unique=True)
+    written = np.format_float_scientific(np.float32(array), unique=True)
     digits = written.partition("e")[0].replace(".", "").lstrip("-").rstrip("0")
     return np.asarray(float(written)) if len(digits) <= 6 else array
 
@@ -197,7 +197,7 @@ RULES: dict[str, Rule] = {}
 MOVES = {"reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "rev", "slice",
          "concatenate", "copy", "copy_p", "optimization_barrier", "gather", "dynamic_slice", "pad",
          "dynamic_update_slice", "scatter", "select_n", "stop_gradient", "neg", "split", "tile",
-         "stack", "unstack", "convert_element_type_same", "real", "device_put", "sharding_constraint", "pvary",
+         "stack", "unstack", "real", "device_put", "sharding_constraint", "pvary",
          "layout_constraint", "reduce_max", "reduce_min", "max", "min"}  # fmt: skip
 
 

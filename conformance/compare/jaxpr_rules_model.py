@@ -16,7 +16,11 @@ def _move(how: Callable[[np.ndarray, Any], np.ndarray]) -> Rule:
     return lambda carry, eqn, xs: carry.rules.moved(lambda v: how(v, eqn.params), xs[0])
 
 
-RULES["reshape"] = _move(lambda v, p: v.reshape(p["new_sizes"]))
+RULES["reshape"] = _move(
+    lambda v, p: (v if p["dimensions"] is None else v.transpose(p["dimensions"])).reshape(
+        p["new_sizes"]
+    )
+)
 RULES["transpose"] = _move(lambda v, p: v.transpose(p["permutation"]))
 RULES["squeeze"] = _move(lambda v, p: v.squeeze(tuple(p["dimensions"])))
 RULES["expand_dims"] = _move(lambda v, p: np.expand_dims(v, tuple(p["dimensions"])))
@@ -181,8 +185,13 @@ _MONOTONE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "erf": _erf, "erfc": lambda v: np.asarray(lax.erfc(jnp.asarray(v, dtype=jnp.float64))),
     "erf_inv": lambda v: np.asarray(lax.erf_inv(jnp.asarray(v, dtype=jnp.float64))),
 }  # fmt: skip
-for _name, _f in _MONOTONE.items():
-    RULES[_name] = lambda carry, eqn, xs, f=_f: carry.rules.monotone(f, xs[0])
+
+
+@rule(*_MONOTONE)
+def _monotone(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    return carry.rules.monotone(_MONOTONE[eqn.primitive.name], xs[0])
+
+
 RULES["sin"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.sin(xs[0].value))
 RULES["cos"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.cos(xs[0].value))
 RULES["abs"] = lambda carry, eqn, xs: carry.rules.lipschitz(xs[0], np.abs(xs[0].value))
@@ -190,7 +199,7 @@ RULES["abs"] = lambda carry, eqn, xs: carry.rules.lipschitz(xs[0], np.abs(xs[0].
 
 @rule("sign", "floor", "ceil", "round")
 def _step(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    f = {"sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round}[eqn.primitive.name]
+    f: Any = getattr(np, eqn.primitive.name)
     value = f(xs[0].value)
     if not xs[0].error.any():
         return carry.rules.exactly(value)
@@ -236,7 +245,7 @@ def _compare(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     name = eqn.primitive.name
     if is_key(xs[0].value):
         return None
-    compared = carry.rules.compared(name, *xs, _COMPARE[name](xs[0].value, xs[1].value))
+    compared = carry.rules.compared(name, xs[0], xs[1], _COMPARE[name](xs[0].value, xs[1].value))
     if compared.error.any():
         carry.unsure[f"a comparison ({name})"] += int(compared.error.sum())
     return compared

@@ -12,10 +12,11 @@ import numpy as np
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.catalogue import Cause
+from conformance.compare.changes import Site
 from conformance.compare.distance import off
 from conformance.compare.judge import Followed, Place, follow, place_of_forward
 from conformance.compare.matching import Values
-from conformance.compare.trace import Asked, Model, Trace, owner
+from conformance.compare.trace import Asked, Call, Model, Trace, owner
 from conformance.compare.weights import Pair
 
 _PLACES = 12
@@ -86,7 +87,7 @@ class _Search:
                 continue
             everywhere = self._everywhere(attempt)
             for tried in ([everywhere] if everywhere is not None else []) + [attempt]:
-                followed = self._followed(tried)
+                followed = self.again(tried.asked)
                 if followed is None or not self._is_further(followed, place):
                     continue
                 layers = self._layers(tried, attempt)
@@ -107,7 +108,7 @@ class _Search:
         sites = list(recorder.sites)
         calls = self.followed.traces[0].calls
         near = [s for s in sites if place.since <= s.since <= place.call]
-        far = [s for s in sites if s.since < place.since][-40:]
+        far = [s for s in sites if s.since < place.since][-12:]
         together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
         for group in (near, far):
             for site in group:
@@ -193,9 +194,10 @@ class _Search:
                 return False
         return True
 
-    def _followed(self, tried: _Try) -> Followed | None:
+    def again(self, asked: Asked) -> Followed | None:
+        """Both runs with a changed original; None where the change does not go with its shapes."""
         try:
-            return follow(self.models, (tried.asked, self.asked[1]), self.pairs)
+            return follow(self.models, (asked, self.asked[1]), self.pairs)
         except Exception:  # noqa: BLE001  As above: then it is no cause.
             return None
 
@@ -207,18 +209,34 @@ class _Search:
         return bool(new) and place_of_forward(followed).call > place.call
 
 
+@dataclass
+class Known:
+    """What explained the other mode: it is tried first."""
+
+    chosen: Chosen
+    findings: list[Finding]
+
+
 def search(
     models: tuple[Model, Model],
     asked: tuple[Asked, Asked],
     pairs: Sequence[Pair],
     followed: Followed,
+    known: Known,
     progress: Callable[[str], None],
 ) -> tuple[list[Finding], Followed, frozenset[str]]:
     """Every place where the port parts, the run of an original changed so, and its new weights."""
     looking = _Search(models, asked, pairs, followed, {})
+    if known.chosen:
+        again = replace(asked[0], change=models[0].change(known.chosen))
+        tried = looking.again(again)
+        if tried is not None and not tried.parting("forward"):
+            return known.findings, tried, frozenset()
     findings = looking.findings(progress)
     before, after = asked[0].weights, looking.asked[0].weights
     changed = frozenset(name for name in after if after[name] is not before[name])
+    if not changed and not looking.followed.parting("forward"):
+        known.chosen, known.findings = looking.chosen, findings
     return findings, looking.followed, changed
 
 
@@ -227,15 +245,15 @@ def _kind(words: str) -> str:
     return "".join(c for c in words if not c.isdigit())
 
 
-def _layer(site: object, calls: Sequence[object]) -> str:
-    since, module = site.since, site.module  # type: ignore[attr-defined]
-    following = calls[since].module if since < len(calls) else ""  # type: ignore[attr-defined]
+def _layer(site: Site, calls: Sequence[Call]) -> str:
+    since, module = site.since, site.module
+    following = calls[since].module if since < len(calls) else ""
     if module and following == module:
-        inner = since > 0 and calls[since - 1].module.startswith(module + ".")  # type: ignore[attr-defined]
-        return f"code after {calls[since - 1].module}" if inner else str(module)  # type: ignore[attr-defined]
+        inner = since > 0 and calls[since - 1].module.startswith(module + ".")
+        return f"code after {calls[since - 1].module}" if inner else module
     if following and (not module or following.startswith(module)):
         return f"code before {following}"
-    return f"code after {calls[since - 1].module}" if since else "code before the output"  # type: ignore[attr-defined]
+    return f"code after {calls[since - 1].module}" if since else "code before the output"
 
 
 def _words(place: Place, followed: Followed) -> str:

@@ -31,7 +31,7 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
             yield f"parts also at {_headline(parting)}"
             yield from _details(parting)
     else:
-        yield "agree: " + _listed([_WHERE_AGREED[a] for a in _WHERE if compared.compared.get(a)])
+        yield "agree: " + _listed([aspect for aspect in _WHERE if aspect in compared.compared])
     for parting in compared.allowed:
         yield f"allowed: {_headline(parting)}"
     yield _counts(compared)
@@ -41,11 +41,6 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
         yield f"not judged: {len(compared.unjudged) - _SHOWN} more"
     for words in compared.notes:
         yield f"note: {words}"
-
-
-_WHERE_AGREED = {
-    "forward": "forward", "gradient": "gradient", "running statistics": "running statistics"
-}  # fmt: skip
 
 
 def _listed(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The original: a block after Llama, with RMSNorm, rotary embedding and SwiGLU; causal, no biases."""
+"""The original: a block after Llama: RMSNorm, rotary embedding, SwiGLU; causal, no biases."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The original: a stage of a U-Net, down by a pool, up by a transposed convolution, joined again."""
+"""The original: a stage of a U-Net, down by a pool, up by a transposed convolution, joined."""
 
 import torch
 from torch import nn
