@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -265,13 +266,12 @@ class _Pair:
         """One mode: until no comparison is unsure, or eight draws are through."""
         mode = "training" if training else "evaluation"
         backward = self._same_structure()
-        models = tuple(
-            _Telling(side, model) for side, model in zip(self.sides, self.models, strict=True)
-        )
+        first, second = map(_Telling, self.sides, self.models)
+        models = cast("tuple[Model, Model]", (first, second))
         for draw in range(_DRAWS):
             progress(f"{mode}: both models with errors carried, draw {draw + 1}")
             asked = self.asked(training, draw, backward=backward)
-            followed = follow(models, asked, self.pairs)  # type: ignore[arg-type]
+            followed = follow(models, asked, self.pairs)
             self._finite(followed)
             if not followed.unsure:
                 break
@@ -287,7 +287,7 @@ class _Pair:
             progress(f"{mode}: looking for what was done otherwise")
             findings, followed, changed = search(
                 models, asked, self.pairs, followed, tally.known, progress
-            )  # type: ignore[arg-type]
+            )
         for finding in findings:
             tally.partings.append(
                 (mode, Parting(finding.layer, "forward", finding.cause, finding.words))
@@ -304,7 +304,7 @@ class _Pair:
         *, explained: bool,
     ) -> None:  # fmt: skip
         statistics = judged_statistics(followed)
-        for held in (*followed.held, *statistics):
+        for held in followed.held:
             if held.unknown:
                 why = ", ".join(dict.fromkeys(
                     name for trace in followed.traces for name in trace.without_rule

@@ -98,6 +98,9 @@ class LinenModule:
         self._module = module
         self.parameters: tuple[str, ...] = ()
 
+    def settle(self, *, training: bool) -> None:
+        """Nothing: a call says whether it trains."""
+
     def initial(self, xs: Mapping[int | str, Any], held: Arrays, *, training: bool) -> Arrays:
         """As `init` makes them, once."""
         if held:
@@ -145,6 +148,11 @@ class NnxModule:
         self._module = module
         self.parameters: tuple[str, ...] = ()
 
+    def settle(self, *, training: bool) -> None:
+        """Before a trace: its parts are told whether they train."""
+        (self._module.train if training else self._module.eval)()
+        self._graph, _ = nnx.split(self._module)
+
     def initial(self, xs: Mapping[int | str, Any], held: Arrays, *, training: bool) -> Arrays:
         """As the module holds them."""
         del xs
@@ -166,8 +174,6 @@ class NnxModule:
         self, watch: Watch, held: Arrays, xs: list[Any], names: Arrays, training: bool
     ) -> Any:
         """The output, and the state after the call, by name."""
-        (self._module.train if training else self._module.eval)()
-        self._graph, _ = nnx.split(self._module)
         leaves = {
             tuple(int(p) if p.isdigit() else p for p in name.split(".")): variable.replace(
                 held.get(name, _value(variable))

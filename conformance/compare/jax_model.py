@@ -182,6 +182,7 @@ class JaxModel:
     def _forward(self, training: bool) -> tuple[Callable[..., Any], Watch]:
         """The function of weights and inputs; what it calls is noted as it is traced."""
         watch = Watch()
+        self._kind.settle(training=training)
 
         def forward(held: Arrays, xs: Mapping[int | str, Any]) -> Any:
             watch.seen.clear()

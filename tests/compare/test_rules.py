@@ -1,4 +1,4 @@
-"""The error that a rule carries is never below the true one: exact rationals, and Arb, on random inputs."""
+"""The error that a rule carries is never below the true one, by exact rationals and by Arb."""
 
 from fractions import Fraction
 from itertools import product
@@ -80,10 +80,8 @@ def test_a_sum_of_terms_that_nearly_cancel(seed):
 def arb_of(name, x):
     flint = pytest.importorskip("flint", reason="python-flint is not installed")
     ball = flint.arb(flint.fmpq(x.numerator, x.denominator))
-    result = {"rsqrt": lambda b: 1 / b.sqrt(), "sigmoid": lambda b: 1 / (1 + (-b).exp())}.get(
-        name, lambda b: getattr(b, name)()
-    )(ball)
-    return result
+    known = {"rsqrt": lambda b: 1 / b.sqrt(), "sigmoid": lambda b: 1 / (1 + (-b).exp())}
+    return known[name](ball) if name in known else getattr(ball, name)()
 
 
 FUNCTIONS = {
@@ -133,7 +131,7 @@ def test_a_relu_that_is_surely_off_is_exactly_zero():
 
 
 def test_a_cast_to_bfloat16_is_exact_where_all_of_the_interval_rounds_to_one_number():
-    x = Approximate(np.array([1.001, 1.00390625]), np.array([1e-9, 1e-9]))
+    x = Approximate(np.array([1.001, 1.00390625]), np.array([1e-9, 1e-6]))
     exact = RULES.rounded_to("bf16", x, charged=False)
     assert exact.value.tolist() == [1.0, 1.0]
     assert exact.error.tolist() == [0.0, 2.0**-7]
