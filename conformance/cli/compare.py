@@ -10,15 +10,17 @@ import click
 @click.argument("first", metavar="FIRST")
 @click.argument("second", metavar="SECOND")
 @click.option(
-    "--input", "inputs", multiple=True, required=True, metavar="SHAPE|FILE.npy",
-    help="One for each argument, channels at axis 1: 4,6,12,12 draws small dyadic numbers.",
+    "--input", "inputs", multiple=True, required=True, metavar="[NAME=]SHAPE|FILE.npy",
+    help="One for each argument, channels at axis 1: 4,6,12,12 draws dyadic numbers, or ids.",
 )  # fmt: skip
 @click.option("--map", "map_file", type=Path, metavar="FILE.toml", help="Which weight goes where.")
 @click.option(
     "--write-map", metavar="FILE.toml|-", help="Write the map, to edit it, and compare nothing."
 )
-@click.option("--eval", "evaluates", is_flag=True, help="Batch norms evaluate; else they train.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N")
+@click.option(
+    "--eval", "evaluates", is_flag=True, help="Compare evaluation alone; else training too."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
 @click.option(
     "--layout", metavar="A,B",
     help="channels_first or channels_last of each; torch has the one and JAX the other.",
@@ -39,13 +41,13 @@ def compare(
     *,
     evaluates: bool,
 ) -> None:
-    """Where a port parts from its original: the first layer, and what was done there.
+    """Where a port parts from its original: the first module, and what was done there.
 
     FIRST and SECOND are torch:MODULE:FACTORY or jax:MODULE:FACTORY; MODULE may be a FILE.py, and
     FACTORY takes no arguments and returns a torch, Flax Linen or Flax NNX module. Both get the same
-    weights and input, small integers over powers of two; each layer of SECOND is held to what
-    FIRST's makes of SECOND's own input, forward, backward and in the statistics it keeps, inside an
-    error that is derived. A cause is named where it gives just what SECOND gave.
+    weights and input, in float64, training and evaluating. With every value goes an error that no
+    order of summation exceeds; outputs, every gradient and the statistics that are kept may differ
+    by no more. A cause is named where FIRST, changed so, gives what SECOND gave.
 
     \b
     conformance compare torch:mine.models:block jax:mine.port:block --input 4,6,12,12
@@ -58,14 +60,14 @@ def compare(
     not import, weights without a place, outputs of unequal shapes).
     """
     from conformance.compare import compare as comparing
-    from conformance.compare import words as telling
+    from conformance.compare import words
     from conformance.compare.catalogue import named
     from conformance.compare.load_model import side
 
     sides = side(first), side(second)
     settings = comparing.Settings(
-        inputs=tuple(map(comparing.read_input, inputs)),
-        training=not evaluates,
+        inputs=comparing.read_inputs(inputs),
+        modes=(False,) if evaluates else (True, False),
         seed=seed,
         layouts=comparing.read_layouts(layout),
         allowed=named(allowed),
@@ -74,8 +76,9 @@ def compare(
         text = comparing.map_as_toml(sides, settings, map_file)
         click.echo(text, nl=False) if write_map == "-" else comparing.write(text, Path(write_map))
         return
-    found = comparing.compare(sides, settings, map_file)
-    for line in telling.lines(sides, settings, found):
+    progress = comparing.to_stderr if sys.stderr.isatty() else lambda _: None
+    compared = comparing.compare(sides, settings, map_file, progress)
+    for line in words.lines(sides, settings, compared):
         click.echo(line)
-    if found.partings:
+    if compared.partings:
         sys.exit(1)

@@ -128,6 +128,108 @@ MISTAKES = (
         "What came out has only the bits of a narrower type.",
         "Give the layer the original's dtype: in Flax `dtype` is what it computes in.",
     ),
+    PortingMistake(
+        "norm-axes",
+        "A norm takes its mean and variance over other axes than the original's, or in other "
+        "groups.",
+        "Write the kind of norm and the number of groups of the original: InstanceNorm is "
+        "GroupNorm with a group for each channel; GroupNorm with one group is over (C, H, W), "
+        "not over the channels of each place.",
+    ),
+    PortingMistake(
+        "norm-weight-plus-one",
+        "A norm multiplies by 1 + w where the original multiplies by w, or its weight is off by "
+        "one.",
+        "Gemma's RMSNorm keeps w − 1; Llama's keeps w: multiply by what the original multiplies "
+        "by.",
+    ),
+    PortingMistake(
+        "rms-norm-centred",
+        "An RMSNorm takes the mean off first, as a layer norm does.",
+        "RMSNorm divides by the root of the mean square alone: in Flax nn.RMSNorm.",
+    ),
+    PortingMistake(
+        "rotary-layout",
+        "A rotary embedding rotates neighbouring entries where the original rotates the two "
+        "halves.",
+        "Pair entry i with i + d/2, as rotate_half does, or permute the rows of the query's and "
+        "key's kernels.",
+    ),
+    PortingMistake(
+        "causal-mask",
+        "A mask was forgotten, added, or is shifted.",
+        "Mask what comes later than each query: the diagonal stays.",
+    ),
+    PortingMistake(
+        "attention-scale",
+        "Attention's scores are scaled otherwise than the original's.",
+        "Divide by the root of a head's width, once.",
+    ),
+    PortingMistake(
+        "scale-left-out",
+        "A constant factor is left out.",
+        "Multiply by the factor of the original in this place.",
+    ),
+    PortingMistake(
+        "term-left-out",
+        "One of two terms of a sum is left out.",
+        "Add what the original adds in this place.",
+    ),
+    PortingMistake(
+        "heads-split",
+        "An axis is split as (D, H) where the original splits it as (H, D).",
+        "Reshape to (…, heads, width), in this order, then move the axes.",
+    ),
+    PortingMistake(
+        "axes-not-swapped",
+        "Two axes that the original swaps are not swapped.",
+        "Swap the axes, also where both have the same length.",
+    ),
+    PortingMistake(
+        "concatenation-order",
+        "Parts are joined, or taken, in another order than the original's.",
+        "Write the parts in the order of the original.",
+    ),
+    PortingMistake(
+        "split-interleaved",
+        "Each part of a split has every second entry, where the original takes blocks.",
+        "Use jnp.split, which takes blocks, as torch.chunk does.",
+    ),
+    PortingMistake(
+        "gate-order",
+        "The gates of a recurrent cell are in another order than the original's.",
+        "torch's rows are i, f, g, o in an LSTM and r, z, n in a GRU.",
+    ),
+    PortingMistake(
+        "layer-scale-left-out",
+        "A weight that scales a branch is not multiplied by.",
+        "Multiply the branch by its scale, as the original does.",
+    ),
+    PortingMistake(
+        "embedding-scale",
+        "An embedding is multiplied by the root of its width where the original does not.",
+        "Leave the factor out, or put it where the original has it.",
+    ),
+    PortingMistake(
+        "interpolation",
+        "A resize interpolates otherwise than the original's.",
+        "jax.image.resize is torch's interpolate with align_corners=False; write the same method.",
+    ),
+    PortingMistake(
+        "pooling-counts-padding",
+        "A mean pool counts its padding where the original does not, or the other way round.",
+        "In Flax avg_pool write count_include_pad as the original has it.",
+    ),
+    PortingMistake(
+        "softmax-axis",
+        "A softmax sums over another axis than the original's.",
+        "Write the axis of the original: the one of the keys.",
+    ),
+    PortingMistake(
+        "gradient-stopped",
+        "The forward agrees, and the gradient of a stretch is zero.",
+        "Remove the stop_gradient or detach that the original does not have.",
+    ),
 )
 
 

@@ -1,20 +1,28 @@
 """Two models, one input, and where the second parts from the first."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from conformance.arithmetic.running import Approximate
 from conformance.compare import inputs as dyadic
-from conformance.compare.held_to import Judged, Parting, judge
+from conformance.compare import map_file as maps
+from conformance.compare.catalogue import Cause
+from conformance.compare.distance import off
+from conformance.compare.judge import Aspect, Followed, Held, follow, place_of_gradient
 from conformance.compare.load_model import LAYOUTS, Side, model_of
-from conformance.compare.trace import Model, Trace
-from conformance.compare.weights import Pair, as_toml, by_shape_and_order, read
+from conformance.compare.running_statistics import cause_of_statistics, judged_statistics
+from conformance.compare.search import Finding, Known, search
+from conformance.compare.trace import Asked, Model, owner
+from conformance.compare.weights import Pair, by_name_and_shape, moved
 from conformance.core.outcomes import UsageError
 
-# Kernels as they keep the size of what passes, and 2^5 times smaller: then variances are small.
-SHIFTS = (0, 5)
+Shape = tuple[int, ...]
+_DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -22,59 +30,120 @@ class Settings:
     """How two models are compared.
 
     Attributes:
-        inputs: for each argument a shape, channels at axis 1; or an array.
-        training: whether batch norms use, and keep, the batch's statistics.
+        inputs: by place or name a shape, channels at axis 1; or an array.
+        modes: of training and evaluation those that are run; True is training.
         seed: of inputs and weights.
         layouts: `channels_first` or `channels_last` for each side; None: as its framework has it.
         allowed: names of causes that are told and do not count.
     """
 
-    inputs: tuple[tuple[int, ...] | np.ndarray, ...]
-    training: bool = True
+    inputs: Mapping[int | str, Shape | np.ndarray]
+    modes: tuple[bool, ...] = (True, False)
     seed: int = 0
     layouts: tuple[str | None, str | None] = (None, None)
     allowed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
+class Parting:
+    """Where the second model does something else.
+
+    Attributes:
+        layer: the first model's submodule, or `code before NAME` where no submodule does it.
+        aspect: of what.
+        cause: the change that makes the original do what the port does; None where none is known.
+        words: how far it is off.
+        mode: training or evaluation, where it is in one of them alone.
+    """
+
+    layer: str
+    aspect: Aspect
+    cause: Cause | None
+    words: str
+    mode: str = ""
+
+
+@dataclass(frozen=True)
 class Compared:
-    """What was found with each size of weights, and the map."""
+    """What was found, what was allowed, and what could not be judged."""
 
     pairs: tuple[Pair, ...]
-    judged: tuple[Judged, ...]
     partings: tuple[Parting, ...]
     allowed: tuple[Parting, ...]
+    compared: Mapping[Aspect, int]
+    furthest: float
+    unjudged: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def compare(sides: tuple[Side, Side], settings: Settings, map_file: Path | None = None) -> Compared:
-    """Run both and hold the second to the first.
+@dataclass
+class _Tally:
+    partings: list[tuple[str, Parting]] = field(default_factory=list)
+    compared: dict[Aspect, int] = field(default_factory=dict)
+    furthest: float = 0.0
+    unjudged: dict[str, None] = field(default_factory=dict)
+    blind: list[str] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    known: Known = field(default_factory=lambda: Known({}, []))
+
+
+def compare(
+    sides: tuple[Side, Side],
+    settings: Settings,
+    map_file: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Compared:
+    """Runs both and holds the second to the first.
 
     Raises:
-        UsageError: if a model cannot be made or run, weights cannot be mapped, or outputs have
-            unequal shapes.
+        UsageError: if a model cannot be made or run, weights cannot be mapped, or outputs cannot be
+            compared.
     """
-    pair, shapes = _paired(sides, settings, map_file)
-    if shapes[0] != shapes[1]:
-        raise UsageError(_unequal(pair, shapes))
-    judged = [pair.judged(shift, shapes[0]) for shift in SHIFTS]
-    everything = list(dict.fromkeys(_told(judged)))
-    counted = [p for p in everything if p.cause is None or p.cause.name not in settings.allowed]
+    progress("loading both models")
+    pair = _paired(sides, settings, map_file)
+    tally = _Tally()
+    for training in settings.modes:
+        pair.judge(training, tally, progress)
+    partings = _merged(tally.partings, len(settings.modes))
+    counted = [p for p in partings if p.cause is None or p.cause.name not in settings.allowed]
+    if not counted and (tally.blind or not tally.compared.get("forward")):
+        reasons = "; ".join((*tally.blind, *tally.unjudged)) or "no float came out"
+        raise UsageError(f"nothing could be compared: {reasons}")
     return Compared(
         pairs=pair.pairs,
-        judged=tuple(judged),
         partings=tuple(counted),
-        allowed=tuple(p for p in everything if p not in counted),
+        allowed=tuple(p for p in partings if p not in counted),
+        compared=tally.compared,
+        furthest=tally.furthest,
+        unjudged=tuple(tally.unjudged),
+        notes=tuple(tally.notes),
     )
+
+
+def _merged(partings: Sequence[tuple[str, Parting]], modes: int) -> list[Parting]:
+    """Each place once; in which mode is said where it is one of two."""
+    rows: dict[tuple[str, str, str | None], tuple[Parting, list[str]]] = {}
+    for mode, parting in partings:
+        key = parting.layer, parting.aspect, parting.cause.name if parting.cause else None
+        rows.setdefault(key, (parting, []))[1].append(mode)
+    order = {"forward": 0, "gradient": 1, "running statistics": 2}
+    of_buffers = "running statistics"  # They are kept in training alone.
+    merged = [
+        Parting(p.layer, p.aspect, p.cause, p.words,
+                where[0] if len(set(where)) == 1 < modes and p.aspect != of_buffers else "")
+        for p, where in rows.values()
+    ]  # fmt: skip
+    return sorted(merged, key=lambda p: order[p.aspect])
 
 
 def map_as_toml(sides: tuple[Side, Side], settings: Settings, map_file: Path | None) -> str:
     """The map that `compare` would use, as a file to edit."""
-    pair, _ = _paired(sides, settings, map_file)
-    return as_toml(pair.pairs, *pair.models)
+    pair = _paired(sides, settings, map_file)
+    return maps.as_toml(pair.pairs, *pair.models)
 
 
 def write(text: str, path: Path) -> None:
-    """Write the map.
+    """Writes the map.
 
     Raises:
         UsageError: if the file cannot be written.
@@ -85,35 +154,88 @@ def write(text: str, path: Path) -> None:
         raise UsageError(f"--write-map {path}: {error.strerror}") from error
 
 
-def _paired(
-    sides: tuple[Side, Side], settings: Settings, map_file: Path | None
-) -> tuple["_Pair", list[tuple[int, ...]]]:
+def _paired(sides: tuple[Side, Side], settings: Settings, map_file: Path | None) -> "_Pair":
     """Both models with their weights mapped, and the shapes of their outputs."""
     first, second = (
-        model_of(one, layout) for one, layout in zip(sides, settings.layouts, strict=True)
+        model_of(side, layout) for side, layout in zip(sides, settings.layouts, strict=True)
     )
     models = first, second
     generator = np.random.default_rng(settings.seed)
-    inputs = [_input(one, generator) for one in settings.inputs]
-    shapes = [  # which modules are called, in which order, shows too
-        _run(one, model, {}, inputs, None, training=settings.training).output.shape
-        for one, model in zip(sides, models, strict=True)
-    ]
-    pairs = by_shape_and_order(*models) if map_file is None else read(map_file, *models)
-    return _Pair(sides, models, pairs, inputs, settings, generator), shapes
+    xs = {key: _drawn(x, generator) for key, x in settings.inputs.items()}
+    if any(x.size == 0 for x in xs.values()):
+        raise UsageError("an input has no elements: nothing would be compared")
+    training = settings.modes[0]
+    try:
+        shapes = [_shapes(s, m, xs, training) for s, m in zip(sides, models, strict=True)]
+    except UsageError as refused:
+        rows = [n for n in (first.vocabulary(), second.vocabulary()) if n is not None]
+        shaped = {k for k, x in settings.inputs.items() if isinstance(x, tuple)}
+        if not rows or not shaped:
+            raise
+        ids = {k: dyadic.drawn_ids(x.shape, min(rows), generator) if k in shaped else x
+               for k, x in xs.items()}  # fmt: skip
+        try:
+            shapes = [_shapes(s, m, ids, training) for s, m in zip(sides, models, strict=True)]
+        except UsageError:
+            raise refused from None
+        xs = ids
+    pairs = by_name_and_shape(*models) if map_file is None else maps.read(map_file, *models)
+    return _Pair(sides, models, pairs, xs, settings, shapes)
 
 
-def _told(judged: Sequence[Judged]) -> list[Parting]:
-    """Of the draws the partings of each place once: the first, unless a later one has a cause."""
-    first, *others = judged
-    found = {(p.layer, p.aspect): p for p in first.partings}
-    for other in others:
-        for parting in other.partings:
-            key = (parting.layer, parting.aspect)
-            if key not in found or (found[key].cause is None and parting.cause is not None):
-                found[key] = parting
-    order = {"forward": 0, "gradient": 1, "running statistics": 2}
-    return sorted(found.values(), key=lambda p: order[p.aspect])
+def _shapes(
+    side: Side, model: Model, inputs: Mapping[int | str, np.ndarray], training: bool
+) -> Mapping[str, Shape]:
+    with _told(side, inputs):
+        return model.shapes(inputs, training=training)
+    raise AssertionError
+
+
+class _told:  # noqa: N801
+    """Whatever a model raises is one line that says which model, on what."""
+
+    def __init__(self, side: Side, inputs: Mapping[int | str, np.ndarray]) -> None:
+        self._side, self._inputs = side, inputs
+
+    def __enter__(self) -> None:
+        """Begins."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raises what is to be told instead."""
+        if error is None or isinstance(error, KeyboardInterrupt):
+            return
+        said = self._side.said
+        if isinstance(error, UsageError):
+            if str(error).startswith(said):
+                return
+            raise UsageError(f"{said}: {error}") from error
+        if isinstance(error, SystemExit):
+            raise UsageError(
+                f"{said}: the model left the program (SystemExit {error.code})"
+            ) from error
+        lines = str(error).splitlines() or [""]
+        shapes = [list(x.shape) for x in self._inputs.values()]
+        raise UsageError(
+            f"{said}: does not run on inputs {shapes} (channels at axis 1): "
+            f"{type(error).__name__}: {lines[0]}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """A model whose errors say which model it is."""
+
+    side: Side
+    model: Model
+
+    def run(self, asked: Asked) -> object:
+        """As the model does."""
+        with _told(self.side, asked.inputs):
+            return self.model.run(asked)
+        raise AssertionError
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.model, name)
 
 
 @dataclass(frozen=True)
@@ -121,64 +243,162 @@ class _Pair:
     sides: tuple[Side, Side]
     models: tuple[Model, Model]
     pairs: tuple[Pair, ...]
-    inputs: Sequence[np.ndarray]
+    inputs: Mapping[int | str, np.ndarray]
     settings: Settings
-    generator: np.random.Generator
+    shapes: Sequence[Mapping[str, Shape]]
 
-    def judged(self, shift: int, shape: tuple[int, ...] | None) -> Judged:
-        """With weights of one size; with gradients where both outputs have a shape in common."""
-        weights = dyadic.drawn_weights(self.models[0], self.generator, shift)
-        seed = None if shape is None else dyadic.drawn_input(shape, self.generator)
-        moved = {pair.second: pair.to_second(weights[pair.first]) for pair in self.pairs}
-        first, second = (
-            _run(one, model, own, self.inputs, seed, training=self.settings.training)
-            for one, model, own in zip(self.sides, self.models, (weights, moved), strict=True)
+    def asked(self, training: bool, draw: int, *, backward: bool) -> tuple[Asked, Asked]:
+        """The same weights and inputs for both."""
+        generator = np.random.default_rng((self.settings.seed, draw))
+        weights = dyadic.drawn_weights(self.models[0], generator)
+        given = self.settings.inputs
+        xs = {
+            key: dyadic.drawn(x.shape, generator)
+            if isinstance(given[key], tuple) and x.dtype.kind == "f" else x
+            for key, x in self.inputs.items()
+        }  # fmt: skip
+        seeds = {path: dyadic.drawn(s, generator) for path, s in self.shapes[0].items()}
+        second = moved(self.pairs, weights, self.models[1].weights())
+        asked = Asked(weights, xs, seeds if backward else None, training)
+        return asked, Asked(second, xs, asked.seeds, training)
+
+    def judge(self, training: bool, tally: _Tally, progress: Callable[[str], None]) -> None:
+        """One mode: until no comparison is unsure, or eight draws are through."""
+        mode = "training" if training else "evaluation"
+        backward = self._same_structure()
+        first, second = map(_Telling, self.sides, self.models)
+        models = cast("tuple[Model, Model]", (first, second))
+        for draw in range(_DRAWS):
+            progress(f"{mode}: both models with errors carried, draw {draw + 1}")
+            asked = self.asked(training, draw, backward=backward)
+            followed = follow(models, asked, self.pairs)
+            self._finite(followed)
+            if not followed.unsure:
+                break
+        else:
+            what = ", ".join(f"{n} of {name}" for name, n in followed.unsure.items())
+            tally.notes[f"after {_DRAWS} draws it is still unsure how some turn out: {what}"] = None
+        for side, trace in zip(self.sides, followed.traces, strict=True):
+            if trace.silenced:
+                tally.notes[f"dropout left out in {side.said}"] = None
+        findings: list[Finding] = []
+        changed: frozenset[str] = frozenset()
+        if not backward or followed.parting("forward"):
+            progress(f"{mode}: looking for what was done otherwise")
+            findings, followed, changed = search(
+                models, asked, self.pairs, followed, tally.known, progress
+            )
+        for finding in findings:
+            tally.partings.append(
+                (mode, Parting(finding.layer, "forward", finding.cause, finding.words))
+            )
+        if not backward:
+            parted = tally.partings[0][1] if tally.partings else None
+            at = f"; it parts first at {parted.layer}: {parted.words}" if parted else ""
+            raise UsageError(self._unequal() + at)
+        explained = not followed.parting("forward")
+        self._held(followed, tally, mode, changed, explained=explained)
+
+    def _held(
+        self, followed: Followed, tally: _Tally, mode: str, changed: frozenset[str],
+        *, explained: bool,
+    ) -> None:  # fmt: skip
+        statistics = judged_statistics(followed)
+        for held in followed.held:
+            if held.unknown:
+                why = ", ".join(dict.fromkeys(
+                    name for trace in followed.traces for name in trace.without_rule
+                ))  # fmt: skip
+                tally.unjudged[
+                    f"{held.aspect} {held.name}: {held.unknown} of {held.first.value.size} elements"
+                    + (f", for want of a rule for {why}" if why else ", since errors have no end")
+                ] = None
+                if held.aspect == "forward" and held.unknown == held.first.value.size:
+                    tally.blind.append(f"of {held.name} no element can be judged")
+            if held.unknown < held.first.value.size and (explained or held.aspect == "forward"):
+                tally.compared[held.aspect] = tally.compared.get(held.aspect, 0) + 1
+                if not held.parts:
+                    tally.furthest = max(tally.furthest, held.ratio)
+        if not explained:
+            return
+        # A weight that was turned to explain the forward has its gradient turned, too.
+        gradients = [h for h in followed.parting("gradient") if h.name not in changed]
+        if gradients:
+            worst = max(gradients, key=lambda held: held.ratio)
+            stopped = [h for h in gradients if not np.any(h.second.value)]
+            cause = None
+            if stopped and all(
+                not np.any(h.second.value) for h in gradients if h.name != "input 0"
+            ):
+                worst = stopped[0]
+                cause = Cause("gradient-stopped", f"the gradient of {worst.name} is zero")
+            tally.partings.append((mode, Parting(
+                place_of_gradient(followed), "gradient", cause,
+                f"{worst.name}: {_off(worst)}",
+            )))  # fmt: skip
+        for held in statistics:
+            if held.parts:
+                tally.partings.append((mode, Parting(
+                    owner(held.name), "running statistics", cause_of_statistics(followed, held),
+                    f"{held.name.rpartition('.')[2].rpartition('/')[2]}: {_off(held)}",
+                )))  # fmt: skip
+
+    def _finite(self, followed: Followed) -> None:
+        for side, trace in zip(self.sides, followed.traces, strict=True):
+            for path, at in trace.outputs.items():
+                bad = ~np.isfinite(at.value)
+                if bad.any() and (side is self.sides[0] or bad.all()):
+                    kind = "NaN" if np.isnan(at.value).any() else "infinite"
+                    raise UsageError(
+                        f"{side.said}: {path} is {kind} at {int(bad.sum())} of {bad.size} places: "
+                        "there is nothing to compare with"
+                    )
+
+    def _same_structure(self) -> bool:
+        first, second = self.shapes
+        if len(first) != len(second) or set(first) != set(second):
+            raise UsageError(
+                "outputs have another structure: "
+                + ", ".join(
+                    f"{s.said} gives {', '.join(o)}"
+                    for s, o in zip(self.sides, self.shapes, strict=True)
+                )
+            )
+        return dict(first) == dict(second)
+
+    def _unequal(self) -> str:
+        words = ", ".join(
+            f"{side.said} gives {', '.join(str(list(s)) for s in shapes.values())}"
+            for side, shapes in zip(self.sides, self.shapes, strict=True)
         )
-        training = self.settings.training
-        return judge((first, second), self.pairs, weights, seed, training=training)
+        return f"outputs have unequal shapes, channels at axis 1: {words}"
 
 
-def _unequal(pair: _Pair, shapes: Sequence[tuple[int, ...]]) -> str:
-    words = ", ".join(
-        f"{one.said} gives {list(shape)}" for one, shape in zip(pair.sides, shapes, strict=True)
-    )
-    partings = pair.judged(SHIFTS[0], None).partings
-    first = f"; it parts first at {partings[0].layer}: {partings[0].words}" if partings else ""
-    return f"outputs have unequal shapes, channels at axis 1: {words}{first}"
+def _off(held: Held) -> str:
+    expected = Approximate(held.first.value, held.first.error + held.second.error)
+    return off(held.second.value, expected)
 
 
-def _run(
-    one: Side,
-    model: Model,
-    weights: Mapping[str, np.ndarray],
-    inputs: Sequence[np.ndarray],
-    cotangent: np.ndarray | None,
-    *,
-    training: bool,
-) -> Trace:
-    try:
-        return model.run(weights, inputs, cotangent, training=training)
-    except UsageError:
-        raise
-    except Exception as error:
-        lines = str(error).splitlines() or [""]
-        shapes = [list(x.shape) for x in inputs]
-        raise UsageError(
-            f"{one.said}: does not run on inputs {shapes} (channels at axis 1): "
-            f"{type(error).__name__}: {lines[0]}"
-        ) from error
+def _drawn(x: Shape | np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    if isinstance(x, tuple):
+        return dyadic.drawn(x, generator)
+    return x.astype(np.float64) if x.dtype.kind == "f" else x
 
 
-def _input(one: tuple[int, ...] | np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    return dyadic.drawn_input(one, generator) if isinstance(one, tuple) else one
+def read_inputs(said: Sequence[str]) -> dict[int | str, Shape | np.ndarray]:
+    """`4,6,12,12` or FILE.npy, each perhaps with NAME= before it.
 
-
-def read_input(said: str) -> tuple[int, ...] | np.ndarray:
-    """`4,6,12,12` or FILE.npy.
-
-    >>> read_input("4,6,12,12")
-    (4, 6, 12, 12)
+    >>> read_inputs(["4,6", "mask=4"])
+    {0: (4, 6), 'mask': (4,)}
     """
+    read: dict[int | str, Shape | np.ndarray] = {}
+    for text in said:
+        name, _, rest = text.rpartition("=")
+        read[name or len([k for k in read if isinstance(k, int)])] = _read_input(rest)
+    return read
+
+
+def _read_input(said: str) -> Shape | np.ndarray:
     if said.endswith(".npy"):
         try:
             return np.load(said, allow_pickle=False)
@@ -201,3 +421,8 @@ def read_layouts(said: str | None) -> tuple[str | None, str | None]:
     if len(parts) != 2 or any(part not in LAYOUTS for part in parts):
         raise UsageError(f"--layout {said!r}: write two of {' and '.join(LAYOUTS)} with a comma")
     return parts[0], parts[1]
+
+
+def to_stderr(words: str) -> None:
+    """Progress, where somebody may wait."""
+    print(f"compare: {words}", file=sys.stderr, flush=True)

@@ -1,4 +1,7 @@
-"""Inputs and weights that every float type of use here holds exactly: k/2^p, k a small integer."""
+"""Inputs and weights that every float type of use here holds exactly: k/2^p, with twenty bits of k.
+
+So many that no value meets a ReLU's zero, or another value, by chance.
+"""
 
 from collections.abc import Mapping
 from math import prod
@@ -7,44 +10,34 @@ import numpy as np
 
 from conformance.compare.trace import Model
 
-
-def integers(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    """In [−8, 8] without zero."""
-    values = generator.integers(1, 9, shape) * generator.choice([-1, 1], shape)
-    return np.asarray(values, dtype=np.int64)
+_STEP = 2.0**-18
 
 
-def drawn_input(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    """k/4 in f32."""
-    return (integers(shape, generator) / 4).astype(np.float32)
+def drawn(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """As a normal distribution has them, on a lattice."""
+    return np.round(generator.normal(size=shape) / _STEP) * _STEP
 
 
-def drawn_tokens(shape: tuple[int, ...], below: int, generator: np.random.Generator) -> np.ndarray:
+def drawn_ids(shape: tuple[int, ...], below: int, generator: np.random.Generator) -> np.ndarray:
     """Token numbers from 0."""
-    return generator.integers(0, below, shape, dtype=np.int32)
+    return generator.integers(0, below, shape, dtype=np.int64)
 
 
-def drawn_weights(
-    model: Model, generator: np.random.Generator, shift: int
-) -> Mapping[str, np.ndarray]:
+def drawn_weights(model: Model, generator: np.random.Generator) -> Mapping[str, np.ndarray]:
     """Of every weight of a model, by the rank and name of each.
 
-    A kernel keeps the size of what passes, so that a gelu's forms differ; `shift` makes kernels
-    2^shift times smaller, so that a variance is small and an epsilon shows. Running variances are
-    positive, scales near one.
+    A kernel keeps the size of what passes; running variances are positive, scales near one.
     """
-    found = {}
+    weights = {}
     for name, shape in model.weights().items():
         last = name.replace("/", ".").rpartition(".")[2]
-        k = integers(shape, generator)
+        x = drawn(shape, generator)
         if last in ("running_var", "var"):
-            values = np.abs(k) / 4
+            x = np.abs(x) + 0.25
         elif len(shape) < 2:
-            values = 1 + k / 16 if last in ("weight", "scale") else k / 16
-        else:
-            fan_in = prod(shape) // max(shape[0], 1)
-            if last == "kernel":
-                fan_in = prod(shape) // max(shape[-1], 1)
-            values = k / 2.0 ** (shift + round(np.log2(5 * max(fan_in, 1) ** 0.5)))
-        found[name] = np.asarray(values, dtype=np.float32)
-    return found
+            x = 1 + x / 8 if last in ("weight", "scale") else x / 8
+        elif "embed" not in name.lower():
+            fan_in = prod(shape) // max(shape[-1 if last == "kernel" else 0], 1)
+            x = x * 2.0 ** -round(np.log2(max(fan_in, 1) ** 0.5))
+        weights[name] = x
+    return weights

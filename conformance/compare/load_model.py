@@ -50,27 +50,36 @@ def model_of(one: Side, layout: str | None = None) -> Model:
     """
     if importlib.util.find_spec(one.framework) is None:
         raise UsageError(f"{one.said}: {one.framework} is not installed")
-    factory = getattr(_imported(one), one.factory, None)
-    if not callable(factory):
-        raise UsageError(f"{one.said}: {one.module} has no function {one.factory}")
-    _takes_nothing(one, factory)
-    try:
-        made = factory()
-    except Exception as error:
-        raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
+    if one.framework == "jax" and importlib.util.find_spec("flax") is None:
+        raise UsageError(f"{one.said}: flax is not installed: pip install 'conformance[jax]'")
+    kind, wide_types = _framework(one)
+    with wide_types():
+        factory = getattr(_imported(one), one.factory, None)
+        if not callable(factory):
+            raise UsageError(f"{one.said}: {one.module} has no function {one.factory}")
+        _takes_nothing(one, factory)
+        try:
+            made = factory()
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
     last = (layout or LAYOUTS[one.framework == "jax"]) == "channels_last"
-    kind: Any
-    if one.framework == "torch":
-        from conformance.compare.torch_model import TorchModel as kind  # noqa: N813
-    else:
-        if importlib.util.find_spec("flax") is None:
-            raise UsageError(f"{one.said}: flax is not installed: pip install 'conformance[jax]'")
-        from conformance.compare.jax_model import JaxModel as kind  # noqa: N813
     try:
         model: Model = kind(made, channels_last=last)
     except UsageError as error:
         raise UsageError(f"{one.said}: {error}") from error
     return model
+
+
+def _framework(one: Side) -> tuple[Any, Any]:
+    """The class of the framework's models, and what makes its factories' numbers wide."""
+    if one.framework == "torch":
+        from conformance.compare.torch_model import TorchModel, wide_types
+
+        return TorchModel, wide_types
+    from conformance.compare.jax_model import JaxModel
+    from conformance.compare.jax_model import wide_types as wide
+
+    return JaxModel, wide
 
 
 def _takes_nothing(one: Side, factory: Any) -> None:

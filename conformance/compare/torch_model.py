@@ -1,21 +1,87 @@
-"""A torch module: its calls by hooks, the backward by autograd."""
+"""A torch module, run in float64 with errors carried; its calls are found by hooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_map
 
-from conformance.compare.trace import Call, Layer, Trace, as_given, channels_first
+from conformance.arithmetic.running import Approximate
+from conformance.compare import aten_rules_model as _rules  # noqa: F401  It registers rules.
+from conformance.compare.aten_model import Carry
+from conformance.compare.rules import Rules
+from conformance.compare.torch_changes_model import Change
+from conformance.compare.trace import (
+    FIRST_CALL,
+    INPUT,
+    SEED,
+    Asked,
+    Call,
+    Trace,
+    as_given,
+    channels_first,
+    flattened,
+)
 from conformance.core.outcomes import UsageError
 
-_DTYPES = {
-    torch.float64: "f64",
-    torch.float32: "f32",
-    torch.float16: "f16",
-    torch.bfloat16: "bf16",
-}
+_DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, torch.dropout,
+             F.feature_alpha_dropout, torch.dropout_, torch.feature_dropout}  # fmt: skip
+_STATISTICS = ("running_mean", "running_var")
+
+
+class _Wide(TorchDispatchMode):
+    """Makes float64 of every float32 that is asked for, so that tables are not rounded."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        def wide(x: Any) -> Any:
+            return torch.float64 if x is torch.float32 else x
+
+        args, kwargs = tree_map(wide, (args, dict(kwargs or {})))
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def wide_types() -> Iterator[None]:
+    """While a factory is called: what it computes in float32 comes out in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Wide():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Silent(TorchFunctionMode):
+    """Leaves dropout out; makes a change where a cause is tried."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__()
+        self.silenced = 0
+        self._change = change
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _DROPOUTS:
+            self.silenced += 1
+            return args[0] if args else kwargs["input"]
+        if func is F.scaled_dot_product_attention and kwargs.get("dropout_p"):
+            self.silenced += 1
+            kwargs["dropout_p"] = 0.0
+        if self._change is not None:
+            return self._change(func, args, kwargs)
+        return func(*args, **kwargs)
 
 
 class TorchModel:
@@ -23,206 +89,297 @@ class TorchModel:
 
     framework = "torch"
 
-    def __init__(self, made: Any, *, channels_last: bool) -> None:
+    def __init__(self, made: Any, *, channels_last: bool, unit: float | None = None) -> None:
         if not isinstance(made, nn.Module):
             raise UsageError(f"the factory gave {type(made).__name__}, not torch.nn.Module")
         torch.set_num_threads(1)
-        self._module, self.channels_last = made, channels_last
+        self._module, self.channels_last = made.double(), channels_last
+        self._rules = Rules() if unit is None else Rules(unit)
+        self._first_state = {n: t.detach().clone() for n, t in _tensors(made)}
         self._order: list[str] = []
+
+    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Change:
+        """What a run may be asked to do otherwise."""
+        return Change(chosen)
 
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Modules that were called first come first."""
         place = {path: i for i, path in enumerate(self._order)}
-        names = [
-            (name, tuple(tensor.shape))
-            for name, tensor in self._module.state_dict().items()
-            if tensor.is_floating_point()
+        names = [(name, tuple(p.shape)) for name, p in self._module.named_parameters()]
+        names += [
+            (name, tuple(b.shape))
+            for name, b in self._module.named_buffers()
+            if name.rpartition(".")[2] in _STATISTICS
         ]
-        names.sort(key=lambda one: place.get(one[0].rpartition(".")[0], len(place)))
+        names.sort(key=lambda row: place.get(row[0].rpartition(".")[0], len(place)))
         return dict(names)
 
-    def run(
-        self,
-        weights: Mapping[str, np.ndarray],
-        inputs: Sequence[np.ndarray],
-        cotangent: np.ndarray | None,
-        *,
-        training: bool,
-    ) -> Trace:
-        """Dropouts always evaluate: no two frameworks drop the same."""
+    def vocabulary(self) -> int | None:
+        """The rows of its smallest table of embeddings."""
+        tables = [
+            m for m in self._module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+        ]
+        return min((m.num_embeddings for m in tables), default=None)
+
+    def shapes(
+        self, inputs: Mapping[int | str, np.ndarray], *, training: bool
+    ) -> dict[str, tuple[int, ...]]:
+        """Runs the module once, and notes the order of calls."""
+        order: list[str] = []
+        handles = [
+            module.register_forward_pre_hook(lambda *_, path=path: order.append(path))
+            for path, module in self._module.named_modules()
+        ]
+        try:
+            with torch.no_grad(), self._settled(training, {}), _Silent(None):
+                output = self._called(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._order = list(dict.fromkeys(order))
+        return {path: self._first(t.detach().numpy()).shape for path, t in _leaves(output).items()}
+
+    def run(self, asked: Asked) -> Trace:
+        """Under the mode that carries errors; the backward runs under it too."""
+        carry = Carry(self._rules, charged=asked.charged, keeps_values=asked.keeps_values,
+                      anchors=asked.anchors)  # fmt: skip
+        silent = _Silent(asked.change)
+        watch = _Watch(self._module, carry, asked)
+        if asked.change is not None:
+            asked.change.begin(watch)
+        parts = [m for m in self._module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+        with self._settled(asked.training, asked.weights), ExitStack() as stack:
+            stack.callback(watch.close)
+            tensors = self._tensors(asked.inputs)
+            for t in tensors.values():
+                carry.made_of(t, INPUT)
+                if t.is_floating_point() and asked.seeds is not None:
+                    t.requires_grad_()
+            parameters = dict(self._module.named_parameters())
+            for p in parameters.values():
+                p.requires_grad_(asked.seeds is not None)
+            with carry, silent:
+                leaves = _leaves(self._invoked(tensors))
+            watch.close()
+            outputs = {path: carry.at(t) for path, t in leaves.items()}
+            state = {
+                name: _kept(carry.at(b))
+                for name, b in self._module.named_buffers()
+                if name.rpartition(".")[2] in _STATISTICS
+            }
+            wanted = {
+                **parameters,
+                **{f"input {k}": t for k, t in tensors.items() if t.requires_grad},
+            }
+            found = self._pulled(carry, leaves, asked, wanted) if asked.seeds is not None else {}
+            calls = tuple(
+                replace(call, cotangent=watch.cotangents.get(i))
+                for i, call in enumerate(watch.seen)
+            )
+            gradients = {
+                name: found.get(name) or carry.rules.exactly(np.zeros(tuple(p.shape)))
+                for name, p in parameters.items()
+                if asked.seeds is not None
+            }
+        return Trace(
+            calls=calls,
+            outputs={k: _kept(self._moved(x)) for k, x in outputs.items()},
+            gradients=gradients,
+            input_gradients=tuple(
+                self._moved(found[f"input {k}"]) if f"input {k}" in found else None for k in tensors
+            ),
+            state=state,
+            values=tuple(carry.values),
+            without_rule=dict(carry.without_rule),
+            unsure=dict(carry.unsure),
+            narrows=carry.narrows,
+            silenced=silent.silenced + len(parts),
+        )
+
+    def _pulled(
+        self, carry: Carry, leaves: Mapping[str, Any], asked: Asked, wanted: Mapping[str, Any]
+    ) -> dict[str, Approximate]:
+        assert asked.seeds is not None
+        carry.is_forward = False
+        ends, seeds = [], []
+        for path, t in leaves.items():
+            if t.requires_grad and path in asked.seeds:
+                seed = as_given(asked.seeds[path], channels_last=self.channels_last)
+                seed = torch.from_numpy(np.array(seed, order="C")).to(t.dtype)
+                carry.made_of(seed, SEED)
+                ends.append(t)
+                seeds.append(seed)
+        if not ends or not wanted:
+            return {}
+        with carry:
+            found = torch.autograd.grad(ends, list(wanted.values()), seeds, allow_unused=True)
+        return {
+            name: _kept(carry.at(g)) for name, g in zip(wanted, found, strict=True) if g is not None
+        }
+
+    @contextmanager
+    def _settled(self, training: bool, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
+        """The module in its first state, with these weights; torch without its fast paths."""
         module = self._module.train(training)
         for part in module.modules():
             if isinstance(part, nn.modules.dropout._DropoutNd):
                 part.eval()
-        if weights:
-            held = dict(module.state_dict())
-            with torch.no_grad():
-                for name, values in weights.items():
-                    held[name].copy_(torch.from_numpy(np.ascontiguousarray(values)))
-        module.zero_grad(set_to_none=True)
-        given = [
-            torch.from_numpy(np.array(as_given(x, channels_last=self.channels_last), order="C"))
-            for x in inputs
-        ]
-        for x in given:
-            if x.is_floating_point():
-                x.requires_grad_()
-        watch = _Watch(module)
+            elif isinstance(part, nn.RNNBase | nn.MultiheadAttention):
+                part.dropout = 0.0
+        held = dict(_tensors(module))
+        with torch.no_grad():
+            for name, first in self._first_state.items():
+                values = weights.get(name)
+                held[name].copy_(
+                    first if values is None else torch.from_numpy(np.array(values, order="C"))
+                )
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        mkldnn = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
         try:
-            output = module(*given)
+            with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
+                yield
         finally:
-            watch.close()
-        if not isinstance(output, torch.Tensor):
-            raise UsageError(f"torch: the model gave {type(output).__name__}, not one tensor")
-        self._order = list(dict.fromkeys(one["module"] for one in watch.seen))
-        if cotangent is not None:
-            seed = torch.from_numpy(np.array(self._own(cotangent), order="C"))
-            if output.requires_grad:
-                output.backward(seed.to(output.dtype))
-        gradients = {
-            name: np.zeros(p.shape, np.float32) if p.grad is None else _numpy(p.grad)
-            for name, p in module.named_parameters()
-            if cotangent is not None
+            torch._C._set_mkldnn_enabled(mkldnn)
+            torch.backends.mha.set_fastpath_enabled(fast)
+            torch.set_default_dtype(before)
+
+    def _tensors(self, inputs: Mapping[int | str, np.ndarray]) -> dict[int | str, torch.Tensor]:
+        return {
+            key: torch.from_numpy(
+                np.array(as_given(x, channels_last=self.channels_last), order="C")
+            )
+            for key, x in inputs.items()
         }
-        state = {n: _numpy(b) for n, b in module.named_buffers() if b.is_floating_point()}
-        return Trace(
-            calls=tuple(self._call(one, cotangent is not None) for one in watch.seen),
-            inputs=tuple(inputs),
-            output=self._first(output),
-            dtype=_DTYPES.get(output.dtype, str(output.dtype)),
-            input_cotangents=tuple(
-                None
-                if not x.requires_grad
-                else self._first(torch.zeros_like(x) if x.grad is None else x.grad)
-                for x in given
-            ),
-            gradients=gradients,
-            state=state,
-        )
 
-    def _own(self, x: np.ndarray) -> np.ndarray:
-        return as_given(x, channels_last=self.channels_last)
+    def _called(self, inputs: Mapping[int | str, np.ndarray]) -> Any:
+        return self._invoked(self._tensors(inputs))
 
-    def _first(self, x: Any) -> np.ndarray:
-        return channels_first(_numpy(x), channels_last=self.channels_last)
+    def _invoked(self, tensors: Mapping[int | str, torch.Tensor]) -> Any:
+        places = [t for k, t in tensors.items() if isinstance(k, int)]
+        names: dict[str, Any] = {str(k): t for k, t in tensors.items() if not isinstance(k, int)}
+        return self._module(*places, **names)
 
-    def _call(self, one: dict[str, Any], with_gradients: bool) -> Call:
-        def first(x: np.ndarray) -> np.ndarray:
-            return channels_first(x, channels_last=self.channels_last)
+    def _first(self, x: np.ndarray) -> np.ndarray:
+        return channels_first(x, channels_last=self.channels_last)
 
-        def gradient(key: Any, of: np.ndarray) -> np.ndarray | None:
-            if not with_gradients or of.dtype.kind != "f":
-                return None
-            return first(one["gradients"].get(key, np.zeros_like(of)))  # none came: it is zero
+    def _moved(self, x: Approximate) -> Approximate:
+        return Approximate(self._first(x.value), self._first(x.error))
 
-        part = self._module.get_submodule(one["module"])
-        return Call(
-            module=one["module"],
-            nth=one["nth"],
-            type=type(part).__name__,
-            layer=layer_of(part, one["module"]),
-            inputs=tuple(map(first, one["inputs"])),
-            output=first(one["output"]),
-            dtype=one["dtype"],
-            cotangent=gradient("output", one["output"]),
-            input_cotangents=tuple(gradient(i, x) for i, x in enumerate(one["inputs"])),
-        )
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """What is done here is none of the model's doing."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        yield
 
 
 class _Watch:
-    """Hooks on every module that has weights of its own or no modules inside.
+    """Hooks on every submodule.
 
-    Tensors pass through a clone on the way in and out, so that a gradient is that of one call, and
-    an operation in place changes nothing that was seen.
+    A tensor passes through a clone on the way out, so that its gradient is that of one call, and an
+    operation in place changes nothing that was seen.
     """
 
-    def __init__(self, root: nn.Module) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self._open: dict[str, list[dict[str, Any]]] = {}
-        self._count: dict[str, int] = {}
+    def __init__(self, root: nn.Module, carry: Carry, asked: Asked) -> None:
+        self.seen: list[Call] = []
+        self.cotangents: dict[int, Approximate] = {}
+        self._carry, self._asked = carry, asked
+        self._open: list[tuple[str, tuple[Approximate, ...]]] = []
         self._handles = []
+        self.kinds = {path: type(module).__name__ for path, module in root.named_modules()}
         for path, module in root.named_modules():
-            own = any(True for _ in module.named_parameters(recurse=False))
-            if path and (own or not any(True for _ in module.children())):
+            if path:
                 before, after = self._hooks(path)
-                self._handles.append(module.register_forward_pre_hook(before))
+                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
                 self._handles.append(module.register_forward_hook(after))
 
+    @property
+    def path(self) -> str:
+        """The submodule that is being called."""
+        return self._open[-1][0] if self._open else ""
+
     def close(self) -> None:
-        """Take the hooks off again."""
+        """Takes the hooks off again."""
         for handle in self._handles:
             handle.remove()
 
     def _hooks(self, path: str) -> tuple[Any, Any]:
-        def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            gradients: dict[Any, np.ndarray] = {}
-            nth = self._count[path] = self._count.get(path, -1) + 1
-            tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
-            record = {
-                "module": path,
-                "nth": nth,
-                "inputs": [_numpy(x) for x in tensors],
-                "gradients": gradients,
-            }
-            self._open.setdefault(path, []).append(record)
-            numbers = iter(range(len(inputs)))
-            return tuple(
-                _noted(x, gradients, next(numbers), always=True)
-                if isinstance(x, torch.Tensor)
-                else x
-                for x in inputs
-            )
+        def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
+            with _aside():
+                tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]
+                self._open.append((path, tuple(_kept(self._carry.at(x)) for x in tensors)))
+            if self._asked.change is not None:
+                return self._asked.change.given(path, args, kwargs)
+            return None
 
-        def after(_: nn.Module, __: Any, output: Any) -> Any:
-            record = self._open[path].pop()
-            if not isinstance(output, torch.Tensor):
-                return output  # several outputs: what the suite sees is where they are used
-            record["output"] = _numpy(output)
-            record["dtype"] = _DTYPES.get(output.dtype, str(output.dtype))
-            self.seen.append(record)
-            return _noted(output, record["gradients"], "output")
+        def after(module: nn.Module, _: Any, output: Any) -> Any:
+            _, inputs = self._open.pop()
+            first = True
+
+            def noted(x: Any) -> Any:
+                nonlocal first
+                if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
+                    return x
+                name, first = (path if first else f"{path} (a later output)"), False
+                return self._noted(name, module, inputs, x)
+
+            if isinstance(output, torch.Tensor | tuple | list | dict):
+                return tree_map(noted, output)
+            return output
 
         return before, after
 
+    def _noted(
+        self, path: str, module: nn.Module, inputs: tuple[Approximate, ...], x: torch.Tensor
+    ) -> torch.Tensor:
+        number, settings = len(self.seen), {}
+        momentum = getattr(module, "momentum", None)
+        if momentum is not None and inputs and inputs[0].value.ndim > 1:
+            shape = inputs[0].value.shape
+            settings = {"momentum": momentum, "count": inputs[0].value.size // shape[1]}
+        with _aside():
+            call = Call(
+                module=path,
+                type=type(module).__name__,
+                inputs=inputs,
+                output=_kept(self._carry.at(x)),
+                depends=self._carry.depended(x),
+                bit=FIRST_CALL << number,
+                ended=len(self._carry.values),
+                settings=settings,
+            )
+        self.seen.append(call)
+        copy = x.clone()
+        with _aside():
+            self._carry.made_of(copy, FIRST_CALL << number)
+            if number in self._asked.anchored_calls:
+                self._carry.anchor(copy.detach(), self._asked.anchored_calls[number])
+            if copy.requires_grad:
+                copy.register_hook(lambda g: self._pulled(number, g))
+        return copy
 
-def _noted(
-    x: torch.Tensor, gradients: dict[Any, np.ndarray], key: Any, *, always: bool = False
-) -> torch.Tensor:
-    """A copy whose gradient is kept; `always`: also where the graph before it has ended."""
-    copy = x.clone()
-    if always and copy.is_floating_point() and not copy.requires_grad:
-        copy.requires_grad_()
-    if copy.requires_grad:
-        copy.register_hook(lambda gradient: gradients.__setitem__(key, _numpy(gradient)))
-    return copy
+    def _pulled(self, number: int, g: torch.Tensor) -> None:
+        with _aside():
+            self.cotangents[number] = _kept(self._carry.at(g))
+            if number in self._asked.anchored_cotangents:
+                self._carry.anchor(g.detach(), self._asked.anchored_cotangents[number])
 
 
-def _numpy(x: torch.Tensor) -> np.ndarray:
-    plain = x.detach()
-    if plain.dtype in (torch.bfloat16, torch.float16):
-        plain = plain.float()
-    return plain.cpu().numpy().copy()
+def _kept(x: Approximate) -> Approximate:
+    return Approximate(np.array(x.value), np.array(x.error))
 
 
-def layer_of(module: nn.Module, path: str) -> Layer | None:
-    """What the module says of itself; None for classes that the suite has no model of."""
-    held = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers())}
-    roles = {
-        role: (f"{path}.{role}", None)
-        for role in ("weight", "bias", "running_mean", "running_var")
-        if held.get(role) is not None
-    }
-    if type(module) is nn.Linear:
-        return Layer("linear", roles)
-    if type(module) is nn.Conv2d and module.padding_mode == "zeros":
-        padding = module.padding
-        sides: Any = padding.upper() if isinstance(padding, str) else tuple((p, p) for p in padding)
-        return Layer("conv", roles, tuple(module.stride), sides, tuple(module.dilation),
-                     module.groups)  # fmt: skip
-    if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-        return Layer("batch_norm", roles, epsilon=module.eps, momentum=module.momentum)
-    if type(module) is nn.LayerNorm:
-        return Layer("layer_norm", roles, epsilon=module.eps, axes=len(module.normalized_shape))
-    if type(module) is nn.GroupNorm:
-        return Layer("group_norm", roles, epsilon=module.eps, groups=module.num_groups)
-    return None
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _leaves(output: Any) -> dict[str, torch.Tensor]:
+    try:
+        return flattened(output, lambda x: isinstance(x, torch.Tensor))
+    except TypeError as error:
+        raise UsageError(f"what the model gave is no tensor: {error}") from error

@@ -2,83 +2,106 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-Kind = Literal["linear", "conv", "batch_norm", "layer_norm", "group_norm"]
+from conformance.arithmetic.running import Approximate
 
-
-@dataclass(frozen=True)
-class Layer:
-    """What a framework's own layer says of itself.
-
-    Attributes:
-        kind: what it computes.
-        roles: of each of `weight`, `bias`, `running_mean` and `running_var` that it has, the name
-            in the model and the axes that give torch's form of it.
-        stride, padding, dilation, groups: of a convolution; padding is (before, after) an axis.
-        epsilon: of a norm. For a group norm `groups` says how many.
-        axes: how many of the last axes a layer norm is over.
-        momentum: of a batch norm, the share of the new statistics, as torch has it.
-    """
-
-    kind: Kind
-    roles: Mapping[str, tuple[str, tuple[int, ...] | None]]
-    stride: tuple[int, ...] = ()
-    padding: tuple[tuple[int, int], ...] | str = ()
-    dilation: tuple[int, ...] = ()
-    groups: int = 1
-    epsilon: float = 0.0
-    axes: int = 1
-    momentum: float | None = None
+SEED, INPUT = 1, 2  # The first two bits of what a value depends on; module calls have the others.
+FIRST_CALL = 4
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a submodule; tensors of rank 4 and more have their channels at axis 1.
+    """One call of a submodule.
 
     Attributes:
         module: its path in the model.
-        nth: how many calls of the module came before.
         type: its class's name.
-        layer: None where the suite knows nothing of the class.
-        dtype: of the output: f64, f32, f16 or bf16; the arrays here are float64 or float32.
-        cotangent: of the output, and `input_cotangents` of the inputs, through this call alone;
-            None where none came.
+        inputs, output: tensors in the model's own layout, with their errors.
+        cotangent: of the output, through this call alone; None where none came.
+        depends: the bits of the calls, and of the inputs, that the output was made of.
+        bit: the call's own bit in the `depends` of what came later.
+        ended: how many values had been made when the call ended.
+        settings: of a batch norm its momentum and the count of a batch; nothing else as yet.
     """
 
     module: str
-    nth: int
     type: str
-    layer: Layer | None
-    inputs: tuple[np.ndarray, ...]
-    output: np.ndarray
-    dtype: str
-    cotangent: np.ndarray | None = None
-    input_cotangents: tuple[np.ndarray | None, ...] = ()
+    inputs: tuple[Approximate, ...]
+    output: Approximate
+    depends: int
+    bit: int
+    ended: int
+    cotangent: Approximate | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def key(self) -> tuple[str, int]:
-        """What tells the call apart from others of its run."""
-        return self.module, self.nth
+
+@dataclass(frozen=True)
+class Value:
+    """A value on the way, and the operation that made it."""
+
+    made_by: str
+    at: Approximate
+    backward: bool
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One run: calls in the order in which they ended, and what came out.
+    """One run: everything that came out, and everything on the way.
 
-    `gradients` are of the parameters and `state` the buffers after the run, both by their names in
-    the model and in its own form.
+    Attributes:
+        calls: of submodules, in the order in which they ended.
+        outputs: by their path in what the model returned.
+        gradients: of the parameters, by their names in the model and in its own form.
+        input_gradients: of each floating input; None where there is none.
+        state: running statistics after the run.
+        values: on the way, forward and backward.
+        without_rule: of how many results the error is unknown, by the operation that has no rule.
+        unsure: how many comparisons could have turned out either way, by operation.
+        narrows: whether something was rounded to bf16 or f16.
+        silenced: how many dropouts were left out.
     """
 
     calls: tuple[Call, ...]
-    inputs: tuple[np.ndarray, ...]
-    output: np.ndarray
-    dtype: str
-    input_cotangents: tuple[np.ndarray | None, ...] = ()
-    gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
-    state: Mapping[str, np.ndarray] = field(default_factory=dict)
+    outputs: Mapping[str, Approximate]
+    gradients: Mapping[str, Approximate] = field(default_factory=dict)
+    input_gradients: tuple[Approximate | None, ...] = ()
+    state: Mapping[str, Approximate] = field(default_factory=dict)
+    values: tuple[Value, ...] = ()
+    without_rule: Mapping[str, int] = field(default_factory=dict)
+    unsure: Mapping[str, int] = field(default_factory=dict)
+    narrows: bool = False
+    silenced: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a model is to be run.
+
+    Attributes:
+        weights: by name, in the model's own form, all float64.
+        inputs: positional ones by number, others by name, channels at axis 1.
+        seeds: cotangents of the outputs by path, channels at axis 1; None: no backward.
+        training: whether it trains.
+        charged: whether a cast to a narrow type is charged as an error.
+        change: for a search for causes, what to do otherwise; the framework's own affair.
+        keeps_values: whether the values on the way are kept.
+        anchors: errors that values on the way get by their number, in the place of those carried;
+            `anchored_calls` and `anchored_cotangents` do so by the number of a call.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    inputs: Mapping[int | str, np.ndarray]
+    seeds: Mapping[str, np.ndarray] | None
+    training: bool
+    charged: bool = False
+    change: Any = None
+    keeps_values: bool = True
+    anchors: Mapping[int, float] = field(default_factory=dict)
+    anchored_calls: Mapping[int, float] = field(default_factory=dict)
+    anchored_cotangents: Mapping[int, float] = field(default_factory=dict)
 
 
 class Model(Protocol):
@@ -88,17 +111,21 @@ class Model(Protocol):
     channels_last: bool
 
     def weights(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of parameters and float buffers by name, modules in the order of their calls."""
+        """Shapes of parameters and running statistics by name, in the order of their calls."""
 
-    def run(
-        self,
-        weights: Mapping[str, np.ndarray],
-        inputs: Sequence[np.ndarray],
-        cotangent: np.ndarray | None,
-        *,
-        training: bool,
-    ) -> Trace:
-        """One forward, and a backward where the output's cotangent (of channels first) is given."""
+    def vocabulary(self) -> int | None:
+        """The rows of its smallest table of embeddings; None where it has none."""
+
+    def shapes(
+        self, inputs: Mapping[int | str, np.ndarray], *, training: bool
+    ) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the outputs by path, channels at axis 1; runs the model once, plainly."""
+
+    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Any:
+        """What `Asked.change` may be: by number the functions to change, and how."""
+
+    def run(self, asked: Asked) -> Trace:
+        """One forward, and a backward where seeds are given, with errors carried."""
 
 
 def owner(name: str) -> str:
@@ -118,5 +145,26 @@ def channels_first(x: np.ndarray, *, channels_last: bool) -> np.ndarray:
 
 
 def as_given(x: np.ndarray, *, channels_last: bool) -> np.ndarray:
-    """The inverse of `channels_first`."""
+    """The way back."""
     return np.moveaxis(x, 1, -1) if channels_last and x.ndim >= 4 else x
+
+
+def flattened(output: Any, is_leaf: Any, path: str = "output") -> dict[str, Any]:
+    """The arrays of a nest of tuples, lists, dicts and dataclasses, by their paths.
+
+    >>> flattened((1, {"a": 2, "b": None}), lambda x: isinstance(x, int))
+    {'output[0]': 1, "output[1]['a']": 2}
+    """
+    if output is None:
+        return {}
+    if is_leaf(output):
+        return {path: output}
+    if isinstance(output, Mapping):
+        parts: Sequence[tuple[str, Any]] = [(f"[{k!r}]", v) for k, v in output.items()]
+    elif isinstance(output, list | tuple):
+        parts = [(f"[{i}]", v) for i, v in enumerate(output)]
+    elif hasattr(output, "__dataclass_fields__"):
+        parts = [(f"[{k!r}]", getattr(output, k)) for k in output.__dataclass_fields__]
+    else:
+        raise TypeError(f"{path} is {type(output).__name__}, which is no array")
+    return {k: v for name, x in parts for k, v in flattened(x, is_leaf, path + name).items()}

@@ -1,16 +1,16 @@
-"""Which weight of the first model goes where in the second: by shape and order, or by a file."""
+"""Which weight of the first model goes where in the second: by name, by shape, by order."""
 
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from conformance.arithmetic.running import Approximate
+from conformance.compare.recurrent import fused_pairs
 from conformance.compare.trace import Model, owner
 from conformance.core.outcomes import UsageError
 
-# Names of one role, in whatever framework; the first four are of batch norms and affine maps.
+# Names of one role, in whatever framework; the first three are of batch norms and affine maps.
 _ROLES = {
     "running_mean": ("running_mean", "mean"),
     "running_var": ("running_var", "var"),
@@ -19,56 +19,200 @@ _ROLES = {
 }
 # Axes of a Flax kernel in terms of a torch weight's: OI → IO, OIW → WIO, OIHW → HWIO, …
 _TO_FLAX = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
+# Of a transposed convolution's, whose torch weight is IOHW and whose Flax kernel HWIO or HWOI.
+_TRANSPOSED = {3: ((2, 1, 0), (2, 0, 1)), 4: ((2, 3, 1, 0), (2, 3, 0, 1))}
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One weight in both models; `transpose` gives the axes of `second` in terms of `first`'s."""
+    """One weight, or a part of it, in both models.
+
+    Attributes:
+        first, second: its names.
+        transpose: the axes of `second` in terms of `first`'s.
+        take: the rows of `first` that it is, where it is not all of it.
+        shape: what `second`'s part is reshaped to, where it has other axes.
+        place: the last axis' entries of `second` that it fills, where it is not all of them.
+        adds: whether it is added to what another pair gave: two biases that became one.
+    """
 
     first: str
     second: str
     transpose: tuple[int, ...]
+    take: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
+    place: tuple[int, int] | None = None
+    adds: bool = False
 
     def to_second(self, values: np.ndarray) -> np.ndarray:
         """The first model's weight in the second's form."""
-        return np.ascontiguousarray(values.transpose(self.transpose))
+        part = values if self.take is None else values[slice(*self.take)]
+        moved = np.ascontiguousarray(part.transpose(self.transpose))
+        return moved if self.shape is None else moved.reshape(self.shape)
 
-    def to_first(self, values: np.ndarray) -> np.ndarray:
-        """The second model's weight, or its gradient, in the first's form."""
-        return values.transpose(np.argsort(self.transpose))
+    def to_first(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The second model's weight, or its gradient, in the form of the first's rows."""
+        part = values if self.place is None else values[..., slice(*self.place)]
+        rows = shape if self.take is None else (self.take[1] - self.take[0], *shape[1:])
+        moved = part.reshape([rows[axis] for axis in self.transpose])
+        return moved.transpose(np.argsort(self.transpose))
 
 
-def by_shape_and_order(first: Model, second: Model) -> tuple[Pair, ...]:
-    """Each module of the first with the earliest one of the second whose weights have its shapes.
+def moved(
+    pairs: Iterable[Pair], weights: Mapping[str, np.ndarray], shapes: Shapes
+) -> dict[str, np.ndarray]:
+    """The second model's weights, made of the first's."""
+    made: dict[str, np.ndarray] = {}
+    for pair in pairs:
+        part = pair.to_second(weights[pair.first])
+        if pair.place is not None:
+            whole = made.setdefault(pair.second, np.zeros(shapes[pair.second]))
+            whole[..., slice(*pair.place)] += part
+        elif pair.adds and pair.second in made:
+            made[pair.second] = made[pair.second] + part
+        else:
+            made[pair.second] = part
+    return made
+
+
+def gathered(
+    pairs: Sequence[Pair],
+    first: Mapping[str, Approximate],
+    second: Mapping[str, Approximate],
+) -> Iterator[tuple[str, Approximate, Approximate]]:
+    """Each array of the first beside what the second's make in its form: their sum, where tied."""
+    for name, own in first.items():
+        value, error = np.zeros(own.value.shape), np.zeros(own.value.shape)
+        parts = [pair for pair in pairs if pair.first == name and pair.second in second]
+        for pair in parts:
+            rows = slice(None) if pair.take is None else slice(*pair.take)
+            other = second[pair.second]
+            wide = np.broadcast_to(other.error, other.value.shape)
+            value[rows] += pair.to_first(np.asarray(other.value), value.shape)
+            error[rows] += pair.to_first(wide, value.shape)
+        if parts:
+            yield name, own, Approximate(value, error)
+
+
+def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
+    """Equal names first; then modules with equal shapes, the likest names and earliest calls first.
 
     Raises:
         UsageError: if the models have no shape in common, or a weight has no place; it says which.
     """
-    ours, theirs = first.weights(), second.weights()
+    ours, theirs = dict(first.weights()), dict(second.weights())
     if not ours or not theirs:
         which = first if not ours else second
         raise UsageError(f"the {which.framework} model has no weights: no submodule in common")
-    left = _by_owner(theirs)
     pairs: list[Pair] = []
+    left, other_left = dict(ours), dict(theirs)
+
+    def claim(found: Sequence[Pair]) -> None:
+        pairs.extend(found)
+        for pair in found:
+            left.pop(pair.first, None)
+            other_left.pop(pair.second, None)
+
+    claim(_equal_names(first, second, left, other_left))
+    claim(fused_pairs(left, other_left, Pair))
     homeless: list[str] = []
-    for module, names in _by_owner(ours).items():
-        for other, there in left.items():
-            found = _matched(first, second, names, there)
-            if found is not None:
-                pairs += found
-                del left[other]
-                break
+    for module, names in _by_owner(left).items():
+        fits = [
+            (_likeness(module, other), found)
+            for other, there in _by_owner(other_left).items()
+            if (found := _matched(first, second, names, there)) is not None
+        ]
+        if fits:
+            best = max(likeness for likeness, _ in fits)
+            claim(next(found for likeness, found in fits if likeness == best))
         else:
             homeless += names
-        del module
+    for name in [name for name in homeless if ours[name]]:
+        alone = _alone(first, second, name, ours[name], other_left)
+        if alone is not None:
+            claim([alone])
+            homeless.remove(name)
+    for name, shape in list(other_left.items()):  # What torch ties, the port may hold twice.
+        tied = _tied(first, second, name, shape, ours)
+        if tied is not None:
+            claim([tied])
     if not pairs:
         raise UsageError(
             "no submodule in common: no module of the one model has weights of the same shapes as "
-            f"one of the other ({_shown(ours, homeless)} against {_shown(theirs, theirs)})"
+            f"one of the other ({shown(ours, homeless)} against {shown(theirs, theirs)})"
         )
-    unfilled = [name for names in left.values() for name in names]
+    # Statistics that the port alone keeps are left as its own code makes them.
+    unfilled = [name for name in other_left if not _role(name).startswith("running")]
     _all_placed(ours, theirs, homeless, unfilled)
     return tuple(pairs)
+
+
+def _tokens(name: str) -> tuple[str, ...]:
+    """The words of a name, whatever joins them; the last one is its role.
+
+    >>> _tokens("params/layers_0/q_proj/kernel") == _tokens("layers.0.q_proj.weight")
+    True
+    """
+    for collection in ("params/", "batch_stats/"):
+        name = name.removeprefix(collection)
+    parts = name.replace("/", ".").split(".")
+    words = [word for part in parts[:-1] for word in part.lower().split("_")]
+    return (*words, _role(name))
+
+
+def _equal_names(first: Model, second: Model, ours: Shapes, theirs: Shapes) -> list[Pair]:
+    by_tokens = {_tokens(name): name for name in theirs}
+    pairs = []
+    for name, shape in ours.items():
+        other = by_tokens.get(_tokens(name))
+        how = None if other is None else _fitting(first, second, name, shape, other, theirs[other])
+        if other is not None and how is not None:
+            pairs.append(Pair(name, other, how))
+    return pairs
+
+
+def _fitting(
+    first: Model, second: Model, name: str, shape: tuple[int, ...],
+    other: str, wanted: tuple[int, ...],
+) -> tuple[int, ...] | None:  # fmt: skip
+    for how in _transposes(first, second, name, other, len(shape)):
+        if tuple(shape[axis] for axis in how) == wanted:
+            return how
+    return None
+
+
+def _alone(
+    first: Model, second: Model, name: str, shape: tuple[int, ...], left: Shapes
+) -> Pair | None:
+    """A single weight whose module has others elsewhere: the only one, or the likest by name."""
+    fits = [
+        (_likeness(name, other), Pair(name, other, how))
+        for other, wanted in left.items()
+        if _role(other) == _role(name)
+        and (how := _fitting(first, second, name, shape, other, wanted)) is not None
+    ]
+    return max(fits, key=lambda fit: fit[0])[1] if fits else None
+
+
+def _tied(
+    first: Model, second: Model, name: str, shape: tuple[int, ...], ours: Shapes
+) -> Pair | None:
+    """An output's kernel that is an embedding's table."""
+    if len(shape) != 2:
+        return None
+    tables = [
+        (own, how) for own, mine in ours.items() if "embed" in own.lower() or "wte" in own.lower()
+        if (how := _fitting(first, second, own, mine, name, shape)) is not None
+    ]  # fmt: skip
+    return Pair(tables[0][0], name, tables[0][1]) if len(tables) == 1 else None
+
+
+def _likeness(name: str, other: str) -> int:
+    """How many words of two paths are equal, wherever they stand."""
+    ours = [w for part in name.replace("/", ".").split(".") for w in part.lower().split("_")]
+    theirs = [w for part in other.replace("/", ".").split(".") for w in part.lower().split("_")]
+    return len({w for w in ours if not w.isdigit()} & set(theirs))
 
 
 def _all_placed(
@@ -79,22 +223,23 @@ def _all_placed(
 ) -> None:
     if homeless and unfilled:
         raise UsageError(
-            f"weights cannot be mapped: {_shown(ours, homeless)} of the first model, and "
-            f"{_shown(theirs, unfilled)} of the second, are left: name pairs in a --map FILE.toml"
+            f"weights cannot be mapped: {shown(ours, homeless)} of the first model, and "
+            f"{shown(theirs, unfilled)} of the second, are left: name pairs in a --map FILE.toml"
         )
     if homeless:
         raise UsageError(
-            f"weights cannot be mapped: {_shown(ours, homeless)} of the first model: "
+            f"weights cannot be mapped: {shown(ours, homeless)} of the first model: "
             "the second has none left of that shape"
         )
     if unfilled:
         raise UsageError(
-            f"weights cannot be mapped: {_shown(theirs, unfilled)} of the second model: "
+            f"weights cannot be mapped: {shown(theirs, unfilled)} of the second model: "
             "the first has none left of that shape"
         )
 
 
-def _shown(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> str:
+def shown(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> str:
+    """The first four weights with their shapes, and how many more there are."""
     told = [f"{name} {list(shapes[name])}" for name in names]
     return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
 
@@ -126,94 +271,24 @@ def _matched(
         other = by_role.get(_role(name))
         if other is None:
             return None
-        how = _transpose(first, second, name, other, len(shape))
-        if tuple(shape[axis] for axis in how) != theirs[other]:
+        how = _fitting(first, second, name, shape, other, theirs[other])
+        if how is None:
             return None
         pairs.append(Pair(name, other, how))
     return pairs
 
 
-def _transpose(first: Model, second: Model, name: str, other: str, rank: int) -> tuple[int, ...]:
+def _transposes(
+    first: Model, second: Model, name: str, other: str, rank: int
+) -> tuple[tuple[int, ...], ...]:
     """A Flax `kernel` has its axes the other way round from a torch `weight`."""
     same = tuple(range(rank))
     if first.framework == second.framework:
-        return same
-    if first.framework == "torch":
-        return _TO_FLAX.get(rank, same) if other.endswith("kernel") else same
-    return (
-        tuple(int(axis) for axis in np.argsort(_TO_FLAX.get(rank, same)))
-        if name.endswith("kernel")
-        else same
-    )
-
-
-def as_toml(pairs: Iterable[Pair], first: Model, second: Model) -> str:
-    """The map as a file that a person edits and `--map` reads."""
-    ours, theirs = first.weights(), second.weights()
-    lines = [
-        "# Which weight of the first model goes where in the second. `transpose` gives the axes of",
-        "# `to` in terms of those of `from`: [2, 3, 1, 0] makes HWIO of OIHW.",
-    ]
-    for pair in pairs:
-        lines += [
-            "",
-            "[[weight]]",
-            f'from = "{pair.first}"  # {list(ours[pair.first])}',
-            f'to = "{pair.second}"  # {list(theirs[pair.second])}',
-            f"transpose = {list(pair.transpose)}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def read(path: Path, first: Model, second: Model) -> tuple[Pair, ...]:
-    """The map in a file.
-
-    Raises:
-        UsageError: if it is missing or no TOML, or names a weight that is not there, twice, with
-            another shape, or not at all.
-    """
-    ours, theirs = first.weights(), second.weights()
-    pairs = []
-    for number, entry in enumerate(_entries(path), 1):
-        where = f"{path}: weight {number}"
-        if not isinstance(entry, dict) or not {"from", "to"} <= set(entry):
-            raise UsageError(f"{where}: an entry has `from`, `to` and, where needed, `transpose`")
-        name, other = str(entry["from"]), str(entry["to"])
-        for said, known, which in ((name, ours, "first"), (other, theirs, "second")):
-            if said not in known:
-                raise UsageError(f"{where}: the {which} model has no weight {said!r}")
-        shape = ours[name]
-        how = entry.get("transpose", list(range(len(shape))))
-        if not isinstance(how, list) or sorted(how) != list(range(len(shape))):
-            raise UsageError(f"{where}: transpose {how} is no order of {len(shape)} axes")
-        if tuple(shape[axis] for axis in how) != theirs[other]:
-            raise UsageError(
-                f"{where}: {name} {list(shape)} transposed by {how} is not "
-                f"{list(theirs[other])}, the shape of {other}"
-            )
-        pairs.append(Pair(name, other, tuple(how)))
-    for known, named in ((ours, [p.first for p in pairs]), (theirs, [p.second for p in pairs])):
-        twice = [name for name in known if named.count(name) > 1]
-        missing = [name for name in known if name not in named]
-        if twice:
-            raise UsageError(f"{path}: {twice[0]} is mapped {named.count(twice[0])} times")
-        if missing:
-            raise UsageError(
-                f"{path}: weights cannot be mapped: {_shown(known, missing)} is missing"
-            )
-    return tuple(pairs)
-
-
-def _entries(path: Path) -> list[object]:
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"--map {path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--map {path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--map {path}: no TOML: {error}") from error
-    entries = said.get("weight")
-    if not isinstance(entries, list) or not entries:
-        raise UsageError(f"--map {path}: has no [[weight]]; --write-map FILE.toml makes one")
-    return entries
+        return (same,)
+    from_torch = first.framework == "torch"
+    if not (other if from_torch else name).endswith("kernel"):
+        return (same,)
+    hows = [_TO_FLAX.get(rank, same), *_TRANSPOSED.get(rank, ())]
+    if not from_torch:
+        hows = [tuple(int(axis) for axis in np.argsort(how)) for how in hows]
+    return tuple(dict.fromkeys(hows))

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from conformance.compare.compare import Compared, Settings
-from conformance.compare.held_to import Parting
+from conformance.compare.compare import Compared, Parting, Settings
 from conformance.compare.load_model import Side
 from conformance.compare.trace import owner
 
@@ -12,54 +11,60 @@ _WHERE = {
     "gradient": "gradient",
     "running statistics": "the running statistics it keeps",
 }
+_SHOWN = 6
 
 
-def lines(sides: tuple[Side, Side], settings: Settings, found: Compared) -> Iterator[str]:
-    """The first parting with its cause, the others, and what was compared."""
-    layers = len({owner(pair.first) for pair in found.pairs})
-    mode = "training" if settings.training else "evaluation"
+def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> Iterator[str]:
+    """The first parting with its cause, the others, what was compared and what was not."""
+    layers = len({owner(pair.first) for pair in compared.pairs})
+    modes = " and ".join("training" if training else "evaluation" for training in settings.modes)
     yield f"{sides[1].said} held to {sides[0].said}"
     yield (
-        f"{len(found.pairs)} weights of {layers} modules mapped, {mode}, seed {settings.seed}, "
-        f"{len(found.judged)} draws of weights"
+        f"{len(compared.pairs)} weights of {layers} modules mapped, {modes}, seed {settings.seed}, "
+        "float64 with errors carried"
     )
-    if found.partings:
-        first, *others = found.partings
+    if compared.partings:
+        first, *others = compared.partings
         yield f"parts at {_headline(first)}"
         yield from _details(first)
         for parting in others:
             yield f"parts also at {_headline(parting)}"
             yield from _details(parting)
     else:
-        yield "agree: forward" + (", gradient and running statistics" if settings.training else
-                                  " and gradient")  # fmt: skip
-    for parting in found.allowed:
+        yield "agree: " + _listed([aspect for aspect in _WHERE if aspect in compared.compared])
+    for parting in compared.allowed:
         yield f"allowed: {_headline(parting)}"
-        yield from _details(parting)
-    yield _counts(found)
-    for words in dict.fromkeys(words for judged in found.judged for words in judged.unjudged):
-        yield f"compared by bits alone: {words}"
+    yield _counts(compared)
+    for words in compared.unjudged[:_SHOWN]:
+        yield f"not judged: {words}"
+    if len(compared.unjudged) > _SHOWN:
+        yield f"not judged: {len(compared.unjudged) - _SHOWN} more"
+    for words in compared.notes:
+        yield f"note: {words}"
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _headline(parting: Parting) -> str:
     cause = "no cause that is known fits" if parting.cause is None else parting.cause.name
-    other = "" if parting.other in ("", parting.layer) else f" ({parting.other})"
-    return f"{parting.layer}{other}, {_WHERE[parting.aspect]}: {cause}"
+    mode = f" in {parting.mode}" if parting.mode else ""
+    return f"{parting.layer}, {_WHERE[parting.aspect]}{mode}: {cause}"
 
 
 def _details(parting: Parting) -> Iterator[str]:
     if parting.cause is not None and parting.cause.words:
         yield f"    {parting.cause.words}"
-    yield f"    {parting.words}"
+    if parting.words:
+        yield f"    {parting.words}"
     if parting.cause is not None:
         yield f"    instead: {parting.cause.advice}"
 
 
-def _counts(found: Compared) -> str:
-    compared = sum(judged.compared for judged in found.judged)
-    equal = sum(judged.equal_bits for judged in found.judged)
-    furthest = max((judged.furthest for judged in found.judged), default=0.0)
+def _counts(compared: Compared) -> str:
+    counts = ", ".join(f"{n} of {aspect}" for aspect, n in compared.compared.items())
     return (
-        f"{compared} arrays held to a derived bound: {equal} are the bits of the exact answer, "
-        f"the others that agree use at most {furthest:.2g} of their bound"
+        f"held to derived errors: {counts or 'nothing'}; those that agree use at most "
+        f"{compared.furthest:.2g} of theirs"
     )

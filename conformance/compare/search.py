@@ -1,0 +1,345 @@
+"""Looks for what was done otherwise: changes to the original, at the place where the port parts.
+
+A cause has a name only if the original, changed so, gives what the port gave, within the errors.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+import ml_dtypes
+import numpy as np
+
+from conformance.arithmetic.running import Approximate
+from conformance.compare.catalogue import Cause
+from conformance.compare.changes import Site
+from conformance.compare.distance import off
+from conformance.compare.judge import Followed, Place, follow, place_of_forward
+from conformance.compare.matching import Values
+from conformance.compare.trace import Asked, Call, Model, Trace, owner
+from conformance.compare.weights import Pair
+
+_PLACES = 12
+# Changes that are made at several functions of a place together.
+_TOGETHER = ("rotary-layout", "axes-not-swapped", "causal-mask")
+Chosen = dict[int, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place where the port parts; without a cause where none of the known ones fits."""
+
+    layer: str
+    cause: Cause | None
+    words: str
+
+
+@dataclass(frozen=True)
+class _Try:
+    """A changed original: what is asked of it, and what was changed."""
+
+    cause: Cause
+    layer: str
+    asked: Asked
+    chosen: Chosen
+
+
+@dataclass
+class _Search:
+    models: tuple[Model, Model]
+    asked: tuple[Asked, Asked]
+    pairs: Sequence[Pair]
+    followed: Followed
+    chosen: Chosen
+
+    def findings(self, progress: Callable[[str], None]) -> list[Finding]:
+        """Place after place, as long as a cause explains each."""
+        findings: list[Finding] = []
+        for _ in range(_PLACES):
+            if not self.followed.parting("forward") and self.same_shapes():
+                break
+            place = place_of_forward(self.followed)
+            progress(f"parts at {place.name}: trying causes")
+            words = _words(place, self.followed)
+            explained = self._explained(place)
+            if explained is None:
+                if not any(finding.layer == place.name for finding in findings):
+                    findings.append(Finding(place.name, _narrow(place, self.followed), words))
+                break
+            for cause, layer in explained:
+                if all((f.layer, f.cause) != (layer, cause) for f in findings):
+                    findings.append(Finding(layer, cause, words))
+                words = ""
+        return findings
+
+    def same_shapes(self) -> bool:
+        """Whether all outputs could be compared."""
+        first, second = (trace.outputs for trace in self.followed.traces)
+        return all(
+            path in second and second[path].value.shape == at.value.shape
+            for path, at in first.items()
+        )
+
+    def _explained(self, place: Place) -> list[tuple[Cause, str]] | None:
+        for attempt in self._attempts(place):
+            trace = self._ran(attempt)
+            if trace is None or not self._fits(trace, place):
+                continue
+            everywhere = self._everywhere(attempt)
+            for tried in ([everywhere] if everywhere is not None else []) + [attempt]:
+                followed = self.again(tried.asked)
+                if followed is None or not self._is_further(followed, place):
+                    continue
+                layers = self._layers(tried, attempt)
+                self.asked = tried.asked, self.asked[1]
+                self.chosen, self.followed = tried.chosen, followed
+                return [(attempt.cause, layer) for layer in layers]
+        return None
+
+    def _attempts(self, place: Place) -> Iterator[_Try]:
+        yield from self._at_functions(place)
+        for cause, layer, weights in _weight_changes(place, self.followed, self.asked[0].weights):
+            asked = replace(self.asked[0], weights={**self.asked[0].weights, **weights})
+            yield _Try(cause, layer, asked, self.chosen)
+
+    def _at_functions(self, place: Place) -> Iterator[_Try]:
+        recorder = self.models[0].change(self.chosen)
+        self._plain(replace(self.asked[0], change=recorder))
+        sites = list(recorder.sites)
+        calls = self.followed.traces[0].calls
+        near = [s for s in sites if place.since <= s.since <= place.call]
+        far = [s for s in sites if s.since < place.since][-12:]
+        together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
+        for group in (near, far):
+            for site in group:
+                layer = _layer(site, calls)
+                for option in site.options:
+                    chosen = {**self.chosen, site.number: option.key}
+                    asked = replace(self.asked[0], change=self.models[0].change(chosen))
+                    if option.cause.name in _TOGETHER and group is near:
+                        together.setdefault(option.key, []).append(
+                            (site.number, option.cause, layer)
+                        )
+                    if option.cause.name != "rotary-layout":
+                        yield _Try(option.cause, layer, asked, chosen)
+            for key, rows in together.items():
+                chosen = {**self.chosen, **{number: key for number, _, _ in rows}}
+                asked = replace(self.asked[0], change=self.models[0].change(chosen))
+                yield _Try(rows[0][1], rows[0][2], asked, chosen)
+            together = {}
+
+    def _everywhere(self, attempt: _Try) -> _Try | None:
+        """The same change at every function that it can be made at."""
+        new = set(attempt.chosen) - set(self.chosen)
+        if not new or attempt.asked.change is None:
+            return None
+        key = attempt.chosen[min(new)]
+        recorder = self.models[0].change(self.chosen)
+        self._plain(replace(self.asked[0], change=recorder))
+        name = recorder.sites[min(new)].name
+        chosen = dict(self.chosen)
+        for site in recorder.sites:
+            same = [o for o in site.options if o.cause.name == key[0]
+                    and _kind(o.cause.words) == _kind(key[1])]  # fmt: skip
+            if same and site.name == name and site.number >= min(new):
+                chosen[site.number] = same[0].key
+        if len(chosen) <= len(attempt.chosen):
+            return None
+        return replace(
+            attempt,
+            asked=replace(self.asked[0], change=self.models[0].change(chosen)),
+            chosen=chosen,
+        )
+
+    def _layers(self, tried: _Try, attempt: _Try) -> list[str]:
+        if tried is attempt:
+            return [attempt.layer]
+        recorder = self.models[0].change(self.chosen)
+        self._plain(replace(self.asked[0], change=recorder))
+        calls = self.followed.traces[0].calls
+        new = [
+            s for s in recorder.sites if s.number in tried.chosen and s.number not in self.chosen
+        ]
+        return list(dict.fromkeys(_layer(site, calls) for site in new))
+
+    def _plain(self, asked: Asked) -> Trace | None:
+        try:
+            return self.models[0].run(replace(asked, seeds=None, keeps_values=False,
+                                              anchored_calls=self._anchors()))  # fmt: skip
+        except Exception:  # noqa: BLE001  A change need not go together with the shapes that follow.
+            return None
+
+    def _anchors(self) -> dict[int, float]:
+        unit = 2.0**-52
+        return {
+            number: match.furthest
+            + unit * float(np.abs(self.followed.traces[0].calls[number].output.value).max())
+            for number, match in self.followed.forward.items()
+        }
+
+    def _ran(self, attempt: _Try) -> Trace | None:
+        return self._plain(attempt.asked)
+
+    def _fits(self, trace: Trace, place: Place) -> bool:
+        """Whether the port holds what the changed original gives at the place."""
+        if place.call < len(trace.calls):
+            match = self.followed.values.find(trace.calls[place.call].output)
+            return match is not None and match.ratio <= 1
+        other = self.followed.traces[1].outputs
+        for path, at in trace.outputs.items():
+            if path not in other or other[path].value.shape != at.value.shape:
+                return False
+            match = Values([(0, other[path])]).find(at)
+            if match is None or match.ratio > 1:
+                return False
+        return True
+
+    def again(self, asked: Asked) -> Followed | None:
+        """Both runs with a changed original; None where the change does not go with its shapes."""
+        port = self.asked[1]
+        if self.models[0].framework == "jax":  # The trace of a gradient has other equations.
+            asked, port = replace(asked, seeds=None), replace(port, seeds=None)
+        try:
+            return follow(self.models, (asked, port), self.pairs)
+        except Exception:  # noqa: BLE001  As above: then it is no cause.
+            return None
+
+    def _is_further(self, followed: Followed, place: Place) -> bool:
+        if not followed.parting("forward"):
+            return True
+        taken = {match.number for match in self.followed.forward.values()}
+        new = [k for k, m in followed.forward.items() if k >= place.call and m.number not in taken]
+        return bool(new) and place_of_forward(followed).call > place.call
+
+
+@dataclass
+class Known:
+    """What explained the other mode: it is tried first."""
+
+    chosen: Chosen
+    findings: list[Finding]
+
+
+def search(
+    models: tuple[Model, Model],
+    asked: tuple[Asked, Asked],
+    pairs: Sequence[Pair],
+    followed: Followed,
+    known: Known,
+    progress: Callable[[str], None],
+) -> tuple[list[Finding], Followed, frozenset[str]]:
+    """Every place where the port parts, the run of an original changed so, and its new weights."""
+    looking = _Search(models, asked, pairs, followed, {})
+    if known.chosen:
+        again = replace(asked[0], change=models[0].change(known.chosen))
+        tried = looking.again(again)
+        if tried is not None and not tried.parting("forward"):
+            return known.findings, tried, frozenset()
+    findings = looking.findings(progress)
+    before, after = asked[0].weights, looking.asked[0].weights
+    changed = frozenset(name for name in after if after[name] is not before[name])
+    if not changed and not looking.followed.parting("forward"):
+        known.chosen, known.findings = looking.chosen, findings
+    return findings, looking.followed, changed
+
+
+def _kind(words: str) -> str:
+    """A cause's words without their numbers: the same change at another size."""
+    return "".join(c for c in words if not c.isdigit())
+
+
+def _layer(site: Site, calls: Sequence[Call]) -> str:
+    since, module = site.since, site.module
+    following = calls[since].module if since < len(calls) else ""
+    if module and following == module:
+        inner = since > 0 and calls[since - 1].module.startswith(module + ".")
+        return f"code after {calls[since - 1].module}" if inner else module
+    if following and (not module or following.startswith(module)):
+        return f"code before {following}"
+    return f"code after {calls[since - 1].module}" if since else "code before the output"
+
+
+def _words(place: Place, followed: Followed) -> str:
+    """How far the most similar value of the port is off, or that there is none."""
+    calls = followed.traces[0].calls
+    if place.call < len(calls):
+        at = calls[place.call].output
+        other = followed.values.like(at, 0.5)
+        if other is not None:
+            return off(other, Approximate(at.value, at.error + 2.0**-52 * np.abs(at.value).max()))
+    for held in followed.parting("forward"):
+        expected = Approximate(held.first.value, held.first.error + held.second.error)
+        return f"{held.name}: {off(held.second.value, expected)}"
+    return ""
+
+
+def _narrow(place: Place, followed: Followed) -> Cause | None:
+    """Whether the port's value there has only the bits of a narrower type."""
+    calls = followed.traces[0].calls
+    if place.call >= len(calls):
+        return None
+    call = calls[place.call]
+    other = followed.values.like(call.output, 2.0**-4)
+    for kind, name in ((ml_dtypes.bfloat16, "bfloat16"), (np.float16, "float16")):
+        if other is None or not np.array_equal(other.astype(kind).astype(np.float64), other):
+            continue
+        with np.errstate(over="ignore"):
+            whole = call.output.value.astype(kind).astype(np.float64)
+        if not np.array_equal(whole, call.output.value):
+            product = any(part in call.type for part in ("Linear", "Conv", "Dense", "Einsum"))
+            cause = "reduced-precision-matmul" if product else "reduced-precision"
+            return Cause(
+                cause, f"it computed in {name}: every number that it gave is one of {name}"
+            )
+    return None
+
+
+def _weight_changes(
+    place: Place, followed: Followed, weights: Mapping[str, np.ndarray]
+) -> Iterator[tuple[Cause, str, dict[str, np.ndarray]]]:
+    """Weights turned, left out, moved by one, or with their gates in another order."""
+    calls = followed.traces[0].calls
+    module = calls[min(place.call, len(calls) - 1)].module if calls else ""
+    near = {module, module.rpartition(".")[0]}
+    own = {n: w for n, w in weights.items() if owner(n) in near}
+    for name, weight in own.items():
+        layer = owner(name) or place.name
+        for order in permutations(range(weight.ndim)) if 2 <= weight.ndim <= 4 else ():
+            turned = weight.transpose(order)
+            if turned.shape == weight.shape and not np.array_equal(turned, weight):
+                words = f"it multiplied by its kernel with axes {list(order)}"
+                yield Cause("kernel-not-transposed", words), layer, {name: turned}
+        if weight.ndim >= 3:
+            flipped = weight[..., ::-1, ::-1] if weight.ndim > 3 else weight[..., ::-1]
+            yield Cause("kernel-flipped", "its kernel is turned around"), layer, {name: flipped}
+        last = name.replace("/", ".").rpartition(".")[2]
+        if last == "bias":
+            yield (
+                Cause("bias-left-out", "its bias is not added"),
+                layer,
+                {name: np.zeros(weight.shape)},
+            )
+        if weight.ndim == 1 and last in ("weight", "scale"):
+            yield Cause("norm-weight-plus-one", "it multiplies by 1 + w"), layer, {name: 1 + weight}
+        if weight.ndim == 1 and last not in ("bias", "weight", "running_mean", "running_var"):
+            yield (
+                Cause("layer-scale-left-out", f"{last} is left out"),
+                layer,
+                {name: np.ones(weight.shape)},
+            )
+    yield from _gates(own)
+
+
+def _gates(own: Mapping[str, np.ndarray]) -> Iterator[tuple[Cause, str, dict[str, np.ndarray]]]:
+    rows = {n: w for n, w in own.items() if "_ih" in n or "_hh" in n}
+    hidden = next((w.shape[1] for n, w in rows.items() if "weight_hh" in n), 0)
+    count = next(iter(rows.values())).shape[0] // hidden if hidden else 0
+    for order in permutations(range(count)) if 3 <= count <= 4 else ():
+        if order != tuple(range(count)):
+            changed = {
+                n: np.concatenate([np.split(w, count)[i] for i in order]) for n, w in rows.items()
+            }
+            names = "ifgo" if count == 4 else "rzn"
+            letters = "".join(names[i] for i in order)
+            words = f"its gates are in the order {letters}, by rows of its weights"
+            yield Cause("gate-order", words), owner(next(iter(rows))), changed

@@ -1,0 +1,315 @@
+"""Random stacks of layers for torch and for Flax; right ports, and ports wrong in one place.
+
+Two hundred of each: `python tests/compare/stacks.py 200`.
+"""
+
+import os
+import sys
+
+import flax.linen as fnn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Of each kind of layer what is done wrong in a port, and the names that tell of it.
+KINDS = {
+    "conv": {"activation_added": ("activation",)},
+    "conv_same": {"same": ("same-padding", "padding")},
+    "depthwise": {"valid": ("padding",)},
+    "grouped": {"no_bias": ("bias-left-out",)},
+    "dilated": {},
+    "transposed": {"flipped": ("kernel-flipped",)},
+    "batch_norm": {"epsilon": ("default-epsilon",), "statistics": ("statistics", "norm-axes")},
+    "group_norm": {"epsilon": ("default-epsilon",), "groups": ("norm-axes",)},
+    "instance_norm": {"epsilon": ("default-epsilon",)},
+    "layer_norm": {"epsilon": ("default-epsilon",)},
+    "relu": {"other": ("activation",), "none": ("activation",)},
+    "relu6": {},
+    "silu": {"other": ("activation",)},
+    "gelu": {"tanh": ("tanh-gelu",)},
+    "gelu_tanh": {"erf": ("erf-gelu",)},
+    "tanh": {"none": ("activation",)},
+    "leaky_relu": {},
+    "softplus": {},
+    "hardswish": {},
+    "max_pool": {"mean": ("pooling",)},
+    "avg_pool": {"max": ("pooling",)},
+    "shuffle": {"inverse": ("inverse-groups",), "none": ("no-transpose",)},
+    "residual": {"dropped": ("term-left-out",)},
+    "concatenated": {"swapped": ("concatenation-order",)},
+    "upsample": {},
+    "squeeze": {},
+}
+CHANNELS = 12
+
+
+def spec_of(seed):
+    """Three to eight layers; a stack ends in a mean over places and a dense layer."""
+    generator = np.random.default_rng(seed)
+    kinds = generator.choice(sorted(KINDS), generator.integers(3, 9))
+    side, chosen = 8, []
+    for kind in kinds:
+        if kind in ("conv_same", "max_pool", "avg_pool") and side <= 4:
+            continue
+        if kind in ("transposed", "upsample") and side >= 16:
+            continue
+        side = {"conv_same": side // 2, "max_pool": side // 2, "avg_pool": side // 2,
+                "transposed": side * 2, "upsample": side * 2}.get(kind, side)  # fmt: skip
+        chosen.append(str(kind))
+    return ["conv", *chosen]
+
+
+def mistake_of(spec, seed):
+    """A layer, what is wrong there, and the names of it."""
+    generator = np.random.default_rng((seed, 1))
+    every = [(i, m) for i, kind in enumerate(spec) for m in KINDS[kind]]
+    place, name = every[generator.integers(len(every))]
+    return place, name, KINDS[spec[place]][name]
+
+
+class Of(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+
+    def forward(self, x):
+        return F.relu(self.conv(x)) + x
+
+
+class Concatenated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(CHANNELS, CHANNELS // 2, 1)
+        self.b = nn.Conv2d(CHANNELS, CHANNELS // 2, 1)
+
+    def forward(self, x):
+        return torch.cat((self.a(x), self.b(x)), 1)
+
+
+class Squeeze(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(CHANNELS, CHANNELS)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.dense(x.mean((2, 3))))[:, :, None, None]
+
+
+class LayerNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def torch_layer(kind):
+    c = CHANNELS
+    return {
+        "conv": lambda: nn.Conv2d(c, c, 3, padding=1),
+        "conv_same": lambda: nn.Conv2d(c, c, 3, 2, padding=1),
+        "depthwise": lambda: nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False),
+        "grouped": lambda: nn.Conv2d(c, c, 1, groups=3),
+        "dilated": lambda: nn.Conv2d(c, c, 3, padding=2, dilation=2),
+        "transposed": lambda: nn.ConvTranspose2d(c, c, 2, stride=2),
+        "batch_norm": lambda: nn.BatchNorm2d(c),
+        "group_norm": lambda: nn.GroupNorm(3, c),
+        "instance_norm": lambda: nn.InstanceNorm2d(c, affine=True),
+        "layer_norm": lambda: LayerNorm(c),
+        "relu": nn.ReLU,
+        "relu6": nn.ReLU6,
+        "silu": nn.SiLU,
+        "gelu": nn.GELU,
+        "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+        "tanh": nn.Tanh,
+        "leaky_relu": nn.LeakyReLU,
+        "softplus": nn.Softplus,
+        "hardswish": nn.Hardswish,
+        "max_pool": lambda: nn.MaxPool2d(2),
+        "avg_pool": lambda: nn.AvgPool2d(2),
+        "shuffle": lambda: nn.ChannelShuffle(3),
+        "residual": Residual,
+        "concatenated": Concatenated,
+        "upsample": lambda: nn.Upsample(scale_factor=2),
+        "squeeze": Squeeze,
+    }[kind]()
+
+
+class TorchStack(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.layers = nn.ModuleDict({f"l{i}": torch_layer(kind) for i, kind in enumerate(spec)})
+        self.head = nn.Linear(CHANNELS, 5)
+
+    def forward(self, x):
+        for layer in self.layers.values():
+            x = layer(x)
+        return self.head(x.mean((2, 3)))
+
+
+def shuffled(x, groups):
+    *rest, c = x.shape
+    return x.reshape(*rest, groups, c // groups).swapaxes(-1, -2).reshape(x.shape)
+
+
+class FlaxStack(fnn.Module):
+    spec: tuple
+    place: int = -1
+    wrong: str = ""
+
+    @fnn.compact
+    def __call__(self, x, train=True):
+        for i, kind in enumerate(self.spec):
+            x = self.layer(kind, f"layers_l{i}", self.wrong if i == self.place else "", x, train)
+        return fnn.Dense(5, name="head")(x.mean((1, 2)))
+
+    def layer(self, kind, name, wrong, x, train):
+        c = CHANNELS
+        eps = 1e-3 if wrong == "epsilon" else 1e-5
+        if kind == "conv":
+            y = fnn.Conv(c, (3, 3), padding=1, name=name)(x)
+            return fnn.relu(y) if wrong else y
+        if kind == "conv_same":
+            padding = "SAME" if wrong else ((1, 1), (1, 1))
+            return fnn.Conv(c, (3, 3), 2, padding, name=name)(x)
+        if kind == "depthwise":
+            padding = "VALID" if wrong else 1
+            return fnn.Conv(c, (3, 3), padding=padding, feature_group_count=c, use_bias=False,
+                            name=name)(x)  # fmt: skip
+        if kind == "grouped":
+            y = fnn.Conv(c, (1, 1), feature_group_count=3, name=name)
+            return y(x) - y.variables["params"]["bias"] if wrong else y(x)
+        if kind == "dilated":
+            return fnn.Conv(c, (3, 3), padding=2, kernel_dilation=2, name=name)(x)
+        if kind == "transposed":
+            return Transposed(c, bool(wrong), name=name)(x)
+        if kind == "batch_norm":
+            fixed = not train if wrong != "statistics" else train
+            return fnn.BatchNorm(fixed, momentum=0.9, epsilon=eps, name=name)(x)
+        if kind == "group_norm":
+            return fnn.GroupNorm(4 if wrong == "groups" else 3, epsilon=eps, name=name)(x)
+        if kind == "instance_norm":
+            return fnn.InstanceNorm(epsilon=eps, name=name)(x)
+        if kind == "layer_norm":
+            return fnn.LayerNorm(epsilon=eps, name=name)(x)
+        if kind == "residual":
+            y = fnn.relu(fnn.Conv(c, (3, 3), padding=1, name=f"{name}_conv")(x))
+            return y if wrong else y + x
+        if kind == "concatenated":
+            a, b = (fnn.Conv(c // 2, (1, 1), name=f"{name}_{part}")(x) for part in "ab")
+            return jnp.concatenate((b, a) if wrong else (a, b), -1)
+        if kind == "squeeze":
+            return (
+                x * fnn.sigmoid(fnn.Dense(c, name=f"{name}_dense")(x.mean((1, 2))))[:, None, None]
+            )
+        return self.function(kind, wrong, x)
+
+    def function(self, kind, wrong, x):
+        if wrong == "none":
+            return x
+        if kind == "shuffle":
+            return shuffled(x, 4 if wrong == "inverse" else 3)
+        if kind in ("max_pool", "avg_pool"):
+            is_max = (kind == "max_pool") != bool(wrong)
+            return (fnn.max_pool if is_max else fnn.avg_pool)(x, (2, 2), (2, 2))
+        if kind == "upsample":
+            n, h, w, c = x.shape
+            return jax.image.resize(x, (n, 2 * h, 2 * w, c), "nearest")
+        functions = {
+            "relu": fnn.relu, "relu6": fnn.relu6, "silu": fnn.silu, "tanh": jnp.tanh,
+            "gelu": lambda x: fnn.gelu(x, approximate=False), "gelu_tanh": fnn.gelu,
+            "leaky_relu": fnn.leaky_relu, "softplus": fnn.softplus, "hardswish": fnn.hard_swish,
+        }  # fmt: skip
+        other = {"tanh": "gelu_tanh", "erf": "gelu", "other": "gelu_tanh"}
+        return functions[other[wrong] if wrong else kind](x)
+
+
+class Transposed(fnn.Module):
+    features: int
+    unflipped: bool
+
+    @fnn.compact
+    def __call__(self, x):
+        shape = (2, 2, self.features, self.features)
+        kernel = self.param("kernel", fnn.initializers.normal(), shape)
+        bias = self.param("bias", fnn.initializers.zeros, (self.features,))
+        if self.unflipped:
+            kernel = kernel[::-1, ::-1]
+        return bias + jax.lax.conv_transpose(
+            x, kernel, (2, 2), "VALID", transpose_kernel=True,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+
+def torch_stack():
+    return TorchStack(spec_of(int(os.environ["STACK"])))
+
+
+def flax_stack():
+    return FlaxStack(tuple(spec_of(int(os.environ["STACK"]))))
+
+
+def wrong_stack():
+    seed = int(os.environ["STACK"])
+    spec = spec_of(seed)
+    place, wrong, _ = mistake_of(spec, seed)
+    return FlaxStack(tuple(spec), place, wrong)
+
+
+def compared(seed, port):
+    """What is said of a stack's port."""
+    from conformance.compare.compare import Settings, compare
+    from conformance.compare.load_model import side
+
+    os.environ["STACK"] = str(seed)
+    sides = side(f"torch:{__file__}:torch_stack"), side(f"jax:{__file__}:{port}")
+    allowed = frozenset({"biased-running-variance"})
+    return compare(sides, Settings(inputs={0: (2, CHANNELS, 8, 8)}, allowed=allowed))
+
+
+def is_at(layer, place):
+    """Whether a place is the layer's, or the code on either side of it."""
+    near = [f"layers.l{place}"] + ["layers.l" + str(place + step) for step in (-1, 1)]
+    if layer.startswith("code") and (layer.endswith("head") or "before the output" in layer):
+        return True
+    return any(part == layer.split()[-1] or layer.split()[-1].startswith(part + ".")
+               for part in (near if layer.startswith("code") else near[:1]))  # fmt: skip
+
+
+def main(count):
+    accused, missed, unnamed, misnamed = [], [], [], []
+    for seed in range(count):
+        right = compared(seed, "flax_stack")
+        if right.partings or right.unjudged:
+            accused.append((seed, right.partings[:1], right.unjudged[:1]))
+        place, wrong, names = mistake_of(spec_of(seed), seed)
+        try:
+            partings = list(compared(seed, "wrong_stack").partings)
+        except Exception as error:  # noqa: BLE001
+            missed.append((seed, spec_of(seed)[place], wrong, str(error)[:80]))
+            continue
+        if not partings or not is_at(partings[0].layer, place):
+            missed.append((seed, spec_of(seed)[place], wrong, [p.layer for p in partings][:2]))
+        elif partings[0].cause is None:
+            unnamed.append((seed, spec_of(seed)[place], wrong))
+        elif partings[0].cause.name not in names:
+            misnamed.append((seed, spec_of(seed)[place], wrong, partings[0].cause.name))
+        print(seed, len(accused), len(missed), len(unnamed), len(misnamed), flush=True)
+    for title, rows in (("accused", accused), ("missed", missed), ("unnamed", unnamed),
+                        ("misnamed", misnamed)):  # fmt: skip
+        print(f"{title}: {len(rows)} of {count}")
+        for row in rows:
+            print("   ", *row)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
