@@ -78,11 +78,13 @@ class Weights:
         array = np.asarray(values, np.float64)
         width = np.broadcast_to(np.asarray(half, np.float64), array.shape)
         low, high = (np.nextafter(array + sign * width, sign * inf) for sign in (-1, 1))
-        whole = [
-            np.broadcast_to(np.asarray(part, dtype), array.shape)
-            for part, dtype in ((ranks, int), (micro_batches, int), (steps, int), (is_item, bool))
-        ]
-        return cls(array, low, high, *whole, world=world, **more)
+        parts: tuple[tuple[Any, type], ...] = (
+            (ranks, int), (micro_batches, int), (steps, int), (is_item, bool)
+        )  # fmt: skip
+        whole = [np.broadcast_to(np.asarray(part, kind), array.shape) for part, kind in parts]
+        return cls(
+            array, low, high, whole[0], whole[1], whole[2], whole[3], world=world, **more
+        )
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -213,19 +215,18 @@ class Weights:
         if data.get("format") != FORMAT or data.get("version") != VERSION:
             raise ValueError(f"not {FORMAT} of version {VERSION}")
         shape = data["shape"]
-        ends = {"low": -inf, "high": inf, "values": np.nan}
-        floats = {
-            name: np.array([end if v is None else v for v in data[name]], np.float64).reshape(shape)
-            for name, end in ends.items()
-        }
-        integers = {
-            name: np.array(data[name], int).reshape(shape)
-            for name in ("ranks", "micro_batches", "steps")
-        }
+
+        def array(name: str, kind: type, missing: float = 0) -> np.ndarray:
+            return np.array([missing if v is None else v for v in data[name]], kind).reshape(shape)
+
         return cls(
-            **floats,
-            **integers,
-            is_item=np.array(data["is_item"], bool).reshape(shape),
+            values=array("values", float, np.nan),
+            low=array("low", float, -inf),
+            high=array("high", float, inf),
+            ranks=array("ranks", int),
+            micro_batches=array("micro_batches", int),
+            steps=array("steps", int),
+            is_item=array("is_item", bool),
             world=data["world"],
             counts={
                 kind: {(s, r, k): count for s, r, k, count in rows}
