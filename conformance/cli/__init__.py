@@ -9,6 +9,7 @@ from conformance.cli.compare import compare
 from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
+from conformance.cli.weigh import weigh
 from conformance.core.outcomes import UsageError
 
 
@@ -31,7 +32,7 @@ def commands() -> None:
 
 
 for _command in (
-    run, worker, fuzz, compare, report, diff, list_, explain, regen, mistakes, mutants, bench,
+    run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants, bench,
 ):  # fmt: skip
     commands.add_command(_command)
 

@@ -1,7 +1,7 @@
 """What is known of one optimizer step once its system is solved, as plain data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
@@ -89,12 +89,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Clip:
-    """A call of clip_grad_norm_: the limit, the norm it found, and the passes before it."""
+    """A call of clip_grad_norm_.
+
+    Attributes:
+        limit: the norm that it clips to.
+        norm: the norm that it found.
+        after: how many of the window's passes came before it.
+        is_of_all: whether it was given the optimizer's parameters, and no others.
+        parameters: which of the optimizer's it was given, where not all.
+    """
 
     rank: int
     limit: float
     norm: float
     after: int
+    is_of_all: bool = True
+    parameters: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,6 @@ class Step:
     notes: Sequence[str] = ()
     seconds: float = 0.0
     problem: str = ""
-    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, which `json` can write."""

@@ -67,9 +67,7 @@ def _elements(part: Part) -> int:
     return part.elements
 
 
-def _clusters(
-    products: Products, members: list[int], targets: Sequence[int]
-) -> list[list[int]]:
+def _clusters(products: Products, members: list[int], targets: Sequence[int]) -> list[list[int]]:
     """Join parameters, the largest first, to the first cluster that explains them too."""
     if not members:
         return []

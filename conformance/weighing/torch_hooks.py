@@ -49,15 +49,25 @@ class Window:
         parameters: in the optimizer's order.
         passes: the backward passes since its last step that reached one of its parameters.
         left: what was in .grad before the first of them, where that was not zero.
-        clips: the calls of clip_grad_norm_ since then: limit, norm, passes before it.
+        clips: the calls of clip_grad_norm_ since then, on one of its parameters.
     """
 
     optimizer: Optimizer
     parameters: list[torch.Tensor]
     passes: list[Recorded]
     left: dict[int, torch.Tensor]
-    clips: list[tuple[float, float, int]]
+    clips: list["Clipped"]
     unheld: list[str]
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A call of clip_grad_norm_: limit, norm, the passes there were, the parameters' ids."""
+
+    limit: float
+    norm: float
+    number: int
+    parameters: frozenset[int]
 
 
 class Recorder:
@@ -75,7 +85,8 @@ class Recorder:
         self._left: dict[int, torch.Tensor] = {}
         self._touched: set[int] = set()
         self._leaves: dict[int, torch.Tensor] = {}
-        self._clips: list[tuple[float, float, int]] = []
+        self._clips: list[Clipped] = []
+        self._clips_seen: dict[int, int] = {}
         self._stepped: dict[int, int] = {}
         self._taken: dict[int, int] = {}
         self._optimizers: dict[int, Optimizer] = {}
@@ -203,7 +214,11 @@ class Recorder:
             parameters,
             [r for r in self._passes if r.number > since and mine & r.columns.keys()],
             {key: left for key, left in self._left.items() if key in mine},
-            self._clips,
+            [
+                clip
+                for clip in self._clips[self._clips_seen.get(id(optimizer), 0) :]
+                if clip.parameters & mine
+            ],
             sorted(names.get(key, "a tensor without a name") for key in reached - everybody),
         )
 
@@ -213,7 +228,7 @@ class Recorder:
         mine = {id(parameter) for parameter in parameters}
         self._stepped[id(optimizer)] = self._number
         self._touched -= mine
-        self._clips = []
+        self._clips_seen[id(optimizer)] = len(self._clips)
         for record in self._passes:
             for key in mine & record.columns.keys():
                 del record.columns[key]
@@ -229,10 +244,12 @@ class Recorder:
     def _wrapped_clip(self, clip: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         @functools.wraps(clip)
         def recorded(parameters: Any, max_norm: float, *arguments: Any, **options: Any) -> Any:
-            norm = clip(parameters, max_norm, *arguments, **options)
+            given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+            norm = clip(given, max_norm, *arguments, **options)
             try:
                 whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-                self._clips.append((float(max_norm), float(whole), self._number))
+                ids = frozenset(id(p) for p in given if p.grad is not None)
+                self._clips.append(Clipped(float(max_norm), float(whole), self._number, ids))
             except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
                 self._fail("a clip was not recorded", error)
             return norm
@@ -315,9 +332,19 @@ def parameter_names() -> dict[int, str]:
     return names
 
 
-def clips_of(window: Window, rank: int) -> Sequence[Clip]:
+def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]:
     """Return the window's clips, each with how many of its passes came before."""
+    mine = {id(p) for p in window.parameters if p.grad is not None}
     return [
-        Clip(rank, limit, norm, sum(p.number <= number for p in window.passes))
-        for limit, norm, number in window.clips
+        Clip(
+            rank,
+            clip.limit,
+            clip.norm,
+            sum(p.number <= clip.number for p in window.passes),
+            is_of_all=clip.parameters == mine,
+            parameters=None
+            if mine <= clip.parameters
+            else sorted(names.get(key, "") for key in clip.parameters & mine),
+        )
+        for clip in window.clips
     ]

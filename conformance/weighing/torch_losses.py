@@ -169,8 +169,11 @@ def _passes(node: Node) -> bool:
             return True
         # A function of one scalar, as the root of a mean; a loss has an input that is none.
         inputs = [following for following, _ in node.next_functions if following]
-        return bool(inputs) and kind not in _LOSSES and all(map(_is_scalar, inputs)) and not hasattr(
-            node, "_forward_cls"
+        return (
+            bool(inputs)
+            and kind not in _LOSSES
+            and all(map(_is_scalar, inputs))
+            and not hasattr(node, "_forward_cls")
         )
     return _leads_to_losses(node)
 
@@ -241,9 +244,7 @@ def _reduced(node: Node, kind: str, scale: float, reduction: int) -> Term:
             share = scale * mean / total if is_mean else scale * mean
             even = bool((masses == masses[0]).all()) if count else True
             return replace(_named(node, kind, count, share, target), is_mean=is_mean, is_even=even)
-        return replace(
-            _named(node, kind, count, share, target), is_mean=is_mean, rounding=rounding
-        )
+        return replace(_named(node, kind, count, share, target), is_mean=is_mean, rounding=rounding)
     count = getattr(node, "_saved_self").numel()  # noqa: B009 - read at run time, torch has no stub
     share = scale / max(count, 1) if is_mean else scale
     return replace(_named(node, kind, count, share, node._saved_self), is_mean=is_mean)

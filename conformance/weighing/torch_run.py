@@ -21,7 +21,9 @@ from conformance.weighing.torch_step import Weigher
 STEPS_FILE, STATUS_FILE, STACKS_FILE = "steps.jsonl", "rank-{}.json", "rank-{}.stacks"
 
 
-def weigh_script(folder: Path, steps: int, script: str, arguments: list[str], *, module: bool) -> int:
+def weigh_script(
+    folder: Path, steps: int, script: str, arguments: list[str], *, module: bool
+) -> int:
     """Run a script until its steps are weighed; return its exit status.
 
     Args:
@@ -33,6 +35,7 @@ def weigh_script(folder: Path, steps: int, script: str, arguments: list[str], *,
     """
     rank = int(os.environ.get("RANK", "0"))
     began = time.monotonic()
+    (folder / f"rank-{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
     stacks = (folder / STACKS_FILE.format(rank)).open("w")
     if hasattr(signal, "SIGUSR2"):  # by which the launcher asks where a script hangs
         faulthandler.register(signal.SIGUSR2, stacks, all_threads=False)
@@ -92,7 +95,9 @@ def _print_own(error: BaseException, script: str) -> None:
     """Print a script's error without the frames that started the script."""
     frames = error.__traceback__
     own = frames
-    while own is not None and own.tb_frame.f_code.co_filename.startswith(("<frozen runpy", __file__)):
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(
+        ("<frozen runpy", __file__)
+    ):
         own = own.tb_next
     del script
     traceback.print_exception(type(error), error, own or frames)

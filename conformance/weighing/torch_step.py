@@ -57,7 +57,7 @@ class Weigher:
                 "infinite": len(window.passes) - len(passes),
                 "finite": finite,
                 "left": bool(window.left),
-                "clips": [asdict(clip) for clip in clips_of(window, exchange.rank)],
+                "clips": [asdict(clip) for clip in clips_of(window, exchange.rank, names)],
                 "unheld": window.unheld,
                 "problems": list(problems),
                 "unit": _unit(window),
@@ -222,9 +222,7 @@ def _whole(
     whole = torch.zeros(parameter.shape)
     for one, rows in zip(told, gathered, strict=True):
         if one and one["replica"] == replica:
-            at = tuple(
-                slice(o, o + n) for o, n in zip(one["offset"], one["shape"], strict=True)
-            )
+            at = tuple(slice(o, o + n) for o, n in zip(one["offset"], one["shape"], strict=True))
             whole[at] = rows[0, : _size(one["shape"])].reshape(one["shape"])
     return whole
 

@@ -82,9 +82,7 @@ class Weights:
             (ranks, int), (micro_batches, int), (steps, int), (is_item, bool)
         )  # fmt: skip
         whole = [np.broadcast_to(np.asarray(part, kind), array.shape) for part, kind in parts]
-        return cls(
-            array, low, high, whole[0], whole[1], whole[2], whole[3], world=world, **more
-        )
+        return cls(array, low, high, whole[0], whole[1], whole[2], whole[3], world=world, **more)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
