@@ -22,6 +22,11 @@ _ALWAYS_WRONG = frozenset(
      "sample-share-for-token-share", "short-window-divided-by-k", "counted-twice", "counts-nothing",
      "last-micro-batch-only", "shard-0-returned", "loss-scale-left-in", "one-count-for-all-terms"}
 )  # fmt: skip
+_COPIES = Finding(
+    ("moved-after-wrapping",),
+    ("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
+     "it holds",),
+)  # fmt: skip
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
 
@@ -97,7 +102,7 @@ class Verdict:
     def is_weighed(self) -> bool:
         """Whether a step was weighed, and every item that was promised something is known."""
         if len(self.problems) == len(self.steps):
-            return False
+            return self.is_fault
         judged = [not term.note for term in self.terms if not term.term.is_penalty]
         return self.is_fault or (all(judged) if self.promise else any(judged)) and bool(judged)
 
@@ -114,6 +119,7 @@ def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verd
     problems = [(step.step, step.problem) for step in steps if step.problem]
     weighed = [step for step in steps if not step.problem and step.parts]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
+    seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
     unclear = {at for at, finding in seen if finding.is_fault}
     clear = [step for step in weighed if step.step not in unclear]
     terms: list[TermWeights] = []

@@ -160,10 +160,8 @@ def counts_around(cells: Sequence[Cell], world: int) -> list[dict[str, Fraction]
     steps: dict[int, list[int]] = defaultdict(list)
     for at, cell in enumerate(cells):
         steps[cell.step].append(at)
-    totals: dict[int, int] = {}
     widths = {step: len({cells[at].micro_batch for at in ats}) for step, ats in steps.items()}
-    for step, ats in steps.items():
-        totals[step] = sum(cells[at].count for at in ats)
+    for ats in steps.values():
         for kind in _KINDS:
             counts = [cells[at].counted(kind) for at in ats]
             if None in counts or (kind != "n" and counts == [cells[at].count for at in ats]):
@@ -174,10 +172,6 @@ def counts_around(cells: Sequence[Cell], world: int) -> list[dict[str, Fraction]
         tables[at] |= {"W": Fraction(world), "K": Fraction(widths[cell.step])}
         if longest > min(widths.values()):
             tables[at]["K_full"] = Fraction(longest)
-        if cell.step - 1 in totals:
-            tables[at]["N_before"] = Fraction(totals[cell.step - 1])
-        if cell.step + 1 in totals:
-            tables[at]["N_after"] = Fraction(totals[cell.step + 1])
     return tables
 
 
@@ -225,7 +219,7 @@ def _that_fit(
 
 
 _OPTIONAL = frozenset(
-    {f"{kind}_rk" for kind in "spm"} | {"K_full", "N_before", "N_after"}
+    {f"{kind}_rk" for kind in "spm"} | {"K_full"}
 )  # of each kind the four come together
 
 
@@ -268,9 +262,6 @@ def _quotients(known: frozenset[str], indices: tuple[str, str]) -> Iterator[dict
     if "s_rk" in known:
         for (upper, whole), lower in product(permutations(symbols["s"], 2), symbols["n"]):
             yield {upper: 1, whole: -1, lower: -1}
-    for other in ("N_before", "N_after"):
-        if other in known:
-            yield {other: -1}
     if "K_full" in known:
         yield from ({"K_full": -1, symbol: -1} for symbol in symbols["n"])
 

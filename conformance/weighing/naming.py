@@ -1,5 +1,6 @@
 """What a formula is called where another was promised: the mistakes' names."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -44,12 +45,35 @@ def mistakes(
         return uneven
     reading = read_formulas(cells, world)
     simplest = reading.simplest
+    if _are_of_other_windows(cells):
+        is_short = any("K_full" in formula.powers for formula in reading.same)
+        return (*(["short-window-divided-by-k"] if is_short else []), "other-windows-count")
     if simplest is None or simplest.factor != 1:
         return ()
     origin = origin or Origin()
     named = [_of_common_factor(cells, world, wanted, origin)]
     named += [_of_formula(formula, wanted, origin, world) for formula in reading.same]
     return tuple(dict.fromkeys(name for names in named for name in names))
+
+
+def _are_of_other_windows(cells: Sequence[Cell]) -> bool:
+    """Whether items count one over the count of the window before, or of two windows."""
+    totals: dict[int, int] = defaultdict(int)
+    for cell in cells:
+        totals[cell.step] += cell.count
+    counts: list[dict[int, int]] = [
+        {step: totals[step - 1] for step in totals if step - 1 in totals},
+        {step: total + totals[step - 1] for step, total in totals.items() if step - 1 in totals},
+        {step: total + totals[step + 1] for step, total in totals.items() if step + 1 in totals},
+    ]
+    for others in counts:
+        judged = [cell for cell in cells if cell.step in others]
+        if judged and all(cell.low * others[cell.step] <= 1 <= cell.high * others[cell.step]
+                          for cell in judged) and any(
+            others[step] != totals[step] for step in others
+        ):  # fmt: skip
+            return True
+    return False
 
 
 def _of_common_factor(
@@ -121,8 +145,6 @@ def _of_formula(
             left = {
                 s: e for s, e in left.items() if s[0].lower() not in (kind, "n") or "_" in s[2:]
             }
-    if any(s in symbols for s in ("N_before", "N_after")):
-        return ("other-windows-count",)
     if any(s in ("s_rk", "s_r", "s_k") for s in symbols):
         return ("sample-share-for-token-share",)
     if "K_full" in symbols:
@@ -143,17 +165,17 @@ def _of_formula(
 
 def _of_scales(w: int, k: int, origin: Origin, world: int) -> tuple[str, ...]:
     """Name powers of W and K that are too many."""
-    share = read_formulas(origin.shares, world).simplest if origin.shares else None
-    powers = dict(share.powers) if share else {}
+    shares = read_formulas(origin.shares, world).same if origin.shares else ()
+    powers = {s for share in shares for s, e in share.powers.items() if e > 0}
     names = []
     if w == 1 and world > 1:
-        names.append("world-left-in" if powers.get("W", 0) > 0 else "not-divided")
+        names.append("world-left-in" if "W" in powers else "not-divided")
     elif w == -1 and world > 1:
         names.append("divided-twice")
     elif w == 2 and world > 1:
         names.append("squared-world")
     if k == 1:
-        left_in = powers.get("K", 0) > 0
+        left_in = "K" in powers
         names.append("micro-batches-left-in" if left_in else "accumulation-unscaled")
     elif k == -1:
         names.append("accumulation-unscaled")

@@ -122,6 +122,7 @@ class Step:
     notes: Sequence[str] = ()
     seconds: float = 0.0
     problem: str = ""
+    is_of_copies: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, which `json` can write."""

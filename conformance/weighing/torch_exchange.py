@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from conformance.weighing.solve import BLOCK
 
 _PREFIX = "conformance/weigh"
 _CHUNK = 16 * BLOCK  # elements that are gathered at a time
+
+
+_exchanges = count()  # a store keeps the keys of groups that are gone
 
 
 class Exchange:
@@ -33,7 +37,7 @@ class Exchange:
         self._group: Any = None
         if self.world > 1:
             timeout = timedelta(seconds=seconds)
-            store = distributed.PrefixStore(_PREFIX, _store(timeout))
+            store = distributed.PrefixStore(f"{_PREFIX}/{next(_exchanges)}", _store(timeout))
             self._group = distributed.ProcessGroupGloo(store, self.rank, self.world, timeout)
 
     def gather(self, words: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim.optimizer import (
@@ -50,6 +51,8 @@ class Window:
         passes: the backward passes since its last step that reached one of its parameters.
         left: what was in .grad before the first of them, where that was not zero.
         clips: the calls of clip_grad_norm_ since then, on one of its parameters.
+        unheld: names of what got gradients and no optimizer that stepped holds.
+        is_of_copies: whether those have just the shapes of the optimizer's parameters.
     """
 
     optimizer: Optimizer
@@ -58,6 +61,7 @@ class Window:
     left: dict[int, torch.Tensor]
     clips: list["Clipped"]
     unheld: list[str]
+    is_of_copies: bool
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,7 @@ class Recorder:
             record = Recorded(self._number, {}, terms, digest, couples)
             self._passes.append(record)
         handles = []
-        for leaf in leaves:
-            owner = sharded_owner(leaf)
+        for leaf, owner in zip(leaves, owners(leaves), strict=True):
             self._leaves[id(owner)] = owner
             self._look_at_what_is_left(owner)
             handles.append(_first_hook(leaf, functools.partial(_take, record, id(owner))))
@@ -208,7 +211,8 @@ class Recorder:
         since = self._stepped.get(id(optimizer), 0)
         everybody = mine.union(*({id(p) for p in held(o)} for o in self._optimizers.values()))
         reached = {key for record in self._passes for key in record.columns}
-        names = parameter_names()
+        unheld = reached - everybody
+        names = parameter_names(optimizer) if unheld else {}
         return Window(
             optimizer,
             parameters,
@@ -219,7 +223,10 @@ class Recorder:
                 for clip in self._clips[self._clips_seen.get(id(optimizer), 0) :]
                 if clip.parameters & mine
             ],
-            sorted(names.get(key, "a tensor without a name") for key in reached - everybody),
+            sorted(names.get(key, "a tensor without a name") for key in unheld),
+            sorted(tuple(self._leaves[key].shape) for key in unheld) == sorted(
+                tuple(p.shape) for p in parameters
+            ),
         )
 
     def _close(self, optimizer: Optimizer) -> None:
@@ -300,26 +307,38 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 _owners: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
 
-def sharded_owner(leaf: torch.Tensor) -> torch.Tensor:
-    """Return the parameter that an optimizer holds for a leaf: of fully_shard the sharded one."""
+def owners(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the parameters that an optimizer holds for leaves: of fully_shard the sharded ones."""
     module = sys.modules.get("torch.distributed.fsdp._fully_shard._fsdp_param")
     if module is None:
-        return leaf
-    pair = _owners.get(id(leaf))
-    if pair is None or pair[0] is not leaf:
+        return list(leaves)
+    if any(_owners.get(id(leaf), (None,))[0] is not leaf for leaf in leaves):
         for candidate in gc.get_objects():
             if type(candidate) is module.FSDPParam:
                 whole = getattr(candidate, "_unsharded_param", None)
                 if whole is not None:
                     _owners[id(whole)] = (whole, candidate.sharded_param)
-        pair = _owners.setdefault(id(leaf), (leaf, leaf))
-        if pair[0] is not leaf:
-            pair = _owners[id(leaf)] = (leaf, leaf)
-    return pair[1]
+        for leaf in leaves:
+            if _owners.get(id(leaf), (None,))[0] is not leaf:
+                _owners[id(leaf)] = (leaf, leaf)
+    return [_owners[id(leaf)][1] for leaf in leaves]
 
 
-def parameter_names() -> dict[int, str]:
-    """Return the names that modules have for parameters, without those of wrappers."""
+_names: "WeakKeyDictionary[Optimizer, dict[int, str]]" = WeakKeyDictionary()
+
+
+def parameter_names(optimizer: Optimizer) -> dict[int, str]:
+    """Return the names that modules have for parameters, without those of wrappers.
+
+    Nobody tells an optimizer about modules, so that all objects of the process are looked through;
+    once for each optimizer, since that takes a tenth of a second.
+    """
+    if optimizer not in _names:
+        _names[optimizer] = _names_now()
+    return _names[optimizer]
+
+
+def _names_now() -> dict[int, str]:
     modules = [m for m in gc.get_objects() if issubclass(type(m), torch.nn.Module)]
     inner = {id(child) for module in modules for child in module._modules.values()}
     names: dict[int, str] = {}

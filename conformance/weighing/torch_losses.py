@@ -268,7 +268,7 @@ def _unreduced(node: Node, kind: str, gradient: torch.Tensor, rounding: float) -
     return replace(
         term,
         is_even=is_even,
-        places=term.places if term.places is not None else flat.numel(),
+        places=flat.numel(),
         shares=() if is_even or count > _MOST_SHARES else shares.tolist(),
         rounding=rounding + (width / abs(mean) if is_even and mean else 0.0),
     )
@@ -295,7 +295,7 @@ def _named(node: Node, kind: str, count: int, share: float, items: torch.Tensor)
         unit="token" if is_text else "sample" if len(shape) <= 1 else "element",
         samples=samples,
         labels=count + samples if is_text and samples else None,
-        places=items.numel() if items.numel() != count else None,
+        places=items.numel(),
     )
 
 

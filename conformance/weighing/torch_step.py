@@ -37,7 +37,7 @@ class Weigher:
         exchange = self._exchange
         key = id(window.optimizer)
         number = self._numbers[key] = self._numbers.get(key, 0) + 1
-        names = parameter_names()
+        names = parameter_names(window.optimizer)
         passes = [p for p in window.passes if _is_finite(p.columns.values())]
         gradients = [_whole(exchange, p, p.grad) for p in window.parameters]
         finite = _is_finite(g for g in gradients if g is not None)
@@ -59,6 +59,7 @@ class Weigher:
                 "left": bool(window.left),
                 "clips": [asdict(clip) for clip in clips_of(window, exchange.rank, names)],
                 "unheld": window.unheld,
+                "copies": window.is_of_copies,
                 "problems": list(problems),
                 "unit": _unit(window),
                 "narrow": _narrow(gradients),
@@ -86,6 +87,7 @@ class Weigher:
             clips=[Clip(**clip) for told in ranks for clip in told["clips"]],
             unheld=ranks[0]["unheld"],
             problem=_problem(ranks),
+            is_of_copies=ranks[0]["copies"],
         )
         if step.problem:
             return step

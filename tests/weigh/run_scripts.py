@@ -1,0 +1,31 @@
+"""Weigh many scripts in the same processes: `torchrun … run_scripts.py FOLDER`.
+
+FOLDER holds tasks.json, a list of (script, folder, steps); steps of 0 is without weighing.
+"""
+
+import json
+import os
+import runpy
+import sys
+import traceback
+from pathlib import Path
+
+import torch.distributed
+
+from conformance.weighing.torch_run import weigh_script
+
+# Once for all: a second group over the keys of a first one in the same store may never come up.
+torch.distributed.init_process_group("gloo")
+folder = Path(sys.argv[1])
+for script, out, steps, environment in json.loads((folder / "tasks.json").read_text()):
+    os.environ.update(environment)
+    try:
+        if steps:
+            weigh_script(Path(out), steps, script, [], module=False)
+        else:
+            runpy.run_path(script, run_name="__main__")
+    except Exception:
+        traceback.print_exc()
+        (Path(out) / f"failed-{os.environ.get('RANK')}").write_text(traceback.format_exc())
+    for name in environment:
+        del os.environ[name]
