@@ -24,6 +24,7 @@ import numpy as np
 _KINDS = {"n": "items", "s": "samples", "p": "places", "m": "labels"}
 _TOTALS = {"n": "N", "s": "S", "p": "P", "m": "M"}
 _MOST_POWERS = 3  # of W and K together: W² and W·K are met, W²·K² is not
+_MOST_OTHERS = 4  # formulas that the intervals cannot exclude, and that are told
 _SIMPLEST = 1000  # the largest denominator of a factor that is told as a fraction
 Counts = Mapping[str, Fraction]
 
@@ -150,8 +151,8 @@ def read(cells: Sequence[Cell], world: int) -> Reading:
     ordered = sorted((sorted(alike, key=_first) for alike in fitting.values()), key=_of_first)
     least = ordered[0][0][0]
     same = tuple(formula for complexity, formula in ordered[0] if complexity == least)
-    others = tuple(alike[0][1] for alike in ordered[1:] if alike[0][0] <= least)
-    return Reading(same, others)
+    near = [alike[0][1] for alike in ordered[1:] if alike[0][0] <= least + 2]
+    return Reading(same, tuple(near[:_MOST_OTHERS]))
 
 
 def counts_around(cells: Sequence[Cell], world: int) -> list[dict[str, Fraction]]:

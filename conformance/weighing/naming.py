@@ -45,11 +45,10 @@ def mistakes(
         return uneven
     reading = read_formulas(cells, world)
     simplest = reading.simplest
-    if _are_of_other_windows(cells):
-        is_short = any("K_full" in formula.powers for formula in reading.same)
-        return (*(["short-window-divided-by-k"] if is_short else []), "other-windows-count")
-    if simplest is None or simplest.factor != 1:
-        return ()
+    is_short = any("K_full" in formula.powers for formula in reading.same)
+    if simplest is None or simplest.factor != 1 or is_short:
+        others = ("other-windows-count",) if _are_of_other_windows(cells) else ()
+        return (*(("short-window-divided-by-k",) if is_short else ()), *others)
     origin = origin or Origin()
     named = [_of_common_factor(cells, world, wanted, origin)]
     named += [_of_formula(formula, wanted, origin, world) for formula in reading.same]
@@ -147,8 +146,6 @@ def _of_formula(
             }
     if any(s in ("s_rk", "s_r", "s_k") for s in symbols):
         return ("sample-share-for-token-share",)
-    if "K_full" in symbols:
-        return ("short-window-divided-by-k",)
     counts = {s: e for s, e in left.items() if s not in ("W", "K")}
     if counts and not names:
         names += _of_counts(symbols, origin)

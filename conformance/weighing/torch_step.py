@@ -185,9 +185,8 @@ def _is_finite(tensors: Any) -> bool:
 
 
 def _unit(window: Window) -> float:
-    """Return the unit roundoff of the narrowest dtype of gradients and columns."""
-    dtypes = {p.dtype for p in window.parameters}
-    dtypes |= {column.dtype for p in window.passes for column in p.columns.values()}
+    """Return the unit roundoff of the dtype that the optimizer's gradients are held in."""
+    dtypes = {(p if p.grad is None else p.grad).dtype for p in window.parameters}
     return max((torch.finfo(d).eps / 2 for d in dtypes if d.is_floating_point), default=2.0**-24)
 
 

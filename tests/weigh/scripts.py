@@ -330,11 +330,6 @@ optimizer.step()
         _reduced("dist.all_reduce(p.grad)"), least_world=2,
     ),
     Script(
-        "a static graph with no_sync", "never-synchronised",
-        _loop(_NO_SYNC, _DDP.replace("DDP(model)", "DDP(model, static_graph=True)")),
-        _loop(_NO_SYNC, _DDP), least_world=2,
-    ),
-    Script(
         "broadcast for all-reduce", "shard-0-returned",
         _reduced("dist.broadcast(p.grad, 0)"), _reduced("dist.all_reduce(p.grad)"), least_world=3,
     ),
