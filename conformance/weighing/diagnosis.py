@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import Part, Pass, Step, Term
 from conformance.weighing.weights import Weights
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 # Wrong whatever is meant; a factor of W or K, or a sum, is what some promise asks for.
 _ALWAYS_WRONG = frozenset(
     {"shifted-labels-counted", "padding-counted", "other-windows-count", "rank-missing",
@@ -24,8 +27,8 @@ _ALWAYS_WRONG = frozenset(
 )  # fmt: skip
 _COPIES = Finding(
     ("moved-after-wrapping",),
-    ("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
-     "it holds",),
+    (("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
+     "it holds"),),
 )  # fmt: skip
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
@@ -104,7 +107,7 @@ class Verdict:
         if len(self.problems) == len(self.steps):
             return self.is_fault
         judged = [not term.note for term in self.terms if not term.term.is_penalty]
-        return self.is_fault or (all(judged) if self.promise else any(judged)) and bool(judged)
+        return self.is_fault or ((all(judged) if self.promise else any(judged)) and bool(judged))
 
 
 def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:

@@ -66,7 +66,9 @@ def weights(asked: Asked) -> Weights:
                 f"gradients; rounding can make {allowed:.2g}",
             )
             break
-    if len(solved) > 1 and not np.array_equal(asked.gradients, asked.gradients[:1].repeat(len(solved), 0)):
+    if len(solved) > 1 and not np.array_equal(
+        asked.gradients, asked.gradients[:1].repeat(len(solved), 0)
+    ):
         faults += _apart(asked, solved, is_item)
     low, high = (np.where(is_item, values + sign * half, 0.0) for sign in (-1, 1))
     low, high = np.nextafter(low, -inf), np.nextafter(high, inf)

@@ -111,7 +111,9 @@ def _where(folder: Path, parent: int) -> list[str]:
     for file in sorted(folder.glob("rank-*.stacks")):
         rows = [row.strip() for row in file.read_text(errors="replace").splitlines()]
         frames = [row for row in rows if row.startswith("File ")]
-        own = [f for f in frames if not any(part in f for part in ("/torch/", "conformance/", "runpy"))]
+        own = [
+            f for f in frames if not any(part in f for part in ("/torch/", "conformance/", "runpy"))
+        ]
         if frames:
             rank = file.name.split("-")[1].split(".")[0]
             places.append(f"rank {rank} is at {(own or frames)[0].removeprefix('File ')}")

@@ -12,7 +12,6 @@ M and G are their inner products, added up in float64. Each weight gets an inter
 A weight moves by at most σ_j·|e| where σ_j² is the diagonal of (Mᵀ·M)⁻¹: the system's condition.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 

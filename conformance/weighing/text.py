@@ -157,4 +157,8 @@ def why_nothing(ending: Ending, verdicts: Sequence[Verdict], script: str) -> Ite
 
 def _weighed(verdicts: Sequence[Verdict]) -> str:
     count = sum(len(verdict.steps) - len(verdict.problems) for verdict in verdicts)
-    return f"{count} step{'s were' if count != 1 else ' was'} weighed" if count else "nothing was weighed"
+    return (
+        f"{count} step{'s were' if count != 1 else ' was'} weighed"
+        if count
+        else "nothing was weighed"
+    )

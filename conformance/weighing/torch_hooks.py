@@ -224,9 +224,8 @@ class Recorder:
                 if clip.parameters & mine
             ],
             sorted(names.get(key, "a tensor without a name") for key in unheld),
-            sorted(tuple(self._leaves[key].shape) for key in unheld) == sorted(
-                tuple(p.shape) for p in parameters
-            ),
+            sorted(tuple(self._leaves[key].shape) for key in unheld)
+            == sorted(tuple(p.shape) for p in parameters),
         )
 
     def _close(self, optimizer: Optimizer) -> None:

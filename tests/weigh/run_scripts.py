@@ -1,6 +1,7 @@
 """Weigh many scripts in the same processes: `torchrun … run_scripts.py FOLDER`.
 
-FOLDER holds tasks.json, a list of (script, folder, steps); steps of 0 is without weighing.
+FOLDER holds tasks.json, a list of (script, folder, steps, environment); steps of 0 is without
+weighing.
 """
 
 import json
@@ -14,18 +15,23 @@ import torch.distributed
 
 from conformance.weighing.torch_run import weigh_script
 
-# Once for all: a second group over the keys of a first one in the same store may never come up.
-torch.distributed.init_process_group("gloo")
-folder = Path(sys.argv[1])
-for script, out, steps, environment in json.loads((folder / "tasks.json").read_text()):
-    os.environ.update(environment)
-    try:
-        if steps:
-            weigh_script(Path(out), steps, script, [], module=False)
-        else:
-            runpy.run_path(script, run_name="__main__")
-    except Exception:
-        traceback.print_exc()
-        (Path(out) / f"failed-{os.environ.get('RANK')}").write_text(traceback.format_exc())
-    for name in environment:
-        del os.environ[name]
+
+def main() -> None:
+    # Once for all: a second group over the keys of a first one in one store may never come up.
+    torch.distributed.init_process_group("gloo")
+    folder = Path(sys.argv[1])
+    for script, out, steps, environment in json.loads((folder / "tasks.json").read_text()):
+        os.environ.update(environment, OUT=out)
+        try:
+            if steps:
+                weigh_script(Path(out), steps, script, [], module=False)
+            else:
+                runpy.run_path(script, run_name="__main__")
+        except Exception:
+            (Path(out) / f"failed-{os.environ['RANK']}").write_text(traceback.format_exc())
+        for name in environment:
+            del os.environ[name]
+
+
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,9 @@ class Script:
     steps: int = 2
 
 
-def _loop(body: str, setup: str = "ddp = DDP(model)\noptimizer = make_optimizer(model.parameters())") -> str:
+def _loop(
+    body: str, setup: str = "ddp = DDP(model)\noptimizer = make_optimizer(model.parameters())"
+) -> str:
     lines = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
     return f"{setup}\nfor step in range(STEPS):\n{lines}\n"
 
