@@ -30,6 +30,7 @@ _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @click.option(
     "--report", "folder", type=Path, metavar="DIR", help="Write weights.json and a page there."
 )
+@click.option("--picture", type=Path, metavar="FILE.svg", help="Draw the first step there.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
     metavar="SECONDS", help="Without a step, before the script is ended.",
@@ -42,6 +43,7 @@ def weigh(
     steps: int,
     promise: str | None,
     folder: Path | None,
+    picture: Path | None,
     timeout: float,
     script: str,
     arguments: tuple[str, ...],
@@ -78,7 +80,7 @@ def weigh(
             from conformance.weighing.launch import run
 
             ending = run(Path(scratch), ranks, steps, call, timeout)
-    status = _tell(ending, script, promise, folder)
+    status = _tell(ending, script, promise, folder, picture)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _leave(status)
     sys.exit(status)
@@ -102,7 +104,9 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-def _tell(ending: "Ending", script: str, promise: str | None, folder: Path | None) -> int:
+def _tell(
+    ending: "Ending", script: str, promise: str | None, folder: Path | None, picture: Path | None
+) -> int:
     """Print the verdict, write the report, and return the exit status."""
     from conformance.weighing.diagnosis import judge
     from conformance.weighing.text import lines, why_nothing
@@ -117,6 +121,12 @@ def _tell(ending: "Ending", script: str, promise: str | None, folder: Path | Non
 
         for file in write(folder, verdicts, script, promise):
             click.echo(file)
+    if picture is not None:
+        from conformance.weighing.heat_map import pictures
+
+        drawn = [drawing for v in verdicts for drawing in pictures(v.terms, v.world)]
+        if drawn:
+            picture.write_text(drawn[0], encoding="utf-8")
     if ending.status and not ending.is_interrupted and not ending.is_late:
         return ending.status
     if any(verdict.is_fault for verdict in verdicts):

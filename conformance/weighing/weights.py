@@ -153,11 +153,11 @@ class Weights:
             raise AssertionError("\n".join(self.faults))
         if not any(cell.count for cell in self.cells):
             raise AssertionError("not-exercised: there is no item that could count")
-        unknown = [cell for cell in self.cells if cell.count and cell.low == -inf]
+        unknown = int((self.is_item & ~np.isfinite(self.high - self.low)).sum())
         if unknown:
             raise AssertionError(
-                f"not-exercised: the weight of {_place(unknown[0])} cannot be told; give a model "
-                "with more parameters, or items that differ"
+                f"not-exercised: the weights of {unknown} of {int(self.is_item.sum())} items "
+                "cannot be told; give a model with more parameters, or items that differ"
             )
         names = self.mistakes(promise, micro_batches)
         if names is not None:
