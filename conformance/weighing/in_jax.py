@@ -63,7 +63,6 @@ def _columns(of_trained: Callable[[list[Any]], Any], own: list[Any], result: Any
     """Return the gradient of each item's loss, a row each, on the host."""
     places = [jnp.asarray(np.asarray(leaf)) for leaf in own]  # one device is enough for these
 
-    @jax.jit
     def some(seeds: Any, values: list[Any]) -> Any:
         _, pull = jax.vjp(of_trained, values)
         return jax.vmap(lambda seed: pull(seed)[0])(seeds)

@@ -127,6 +127,7 @@ class Recorder:
             tensors: Any, grad_tensors: Any = None, *arguments: Any, **options: Any
         ) -> None:
             handles: list[Any] = []
+            known = len(self.problems)
             try:
                 handles = self._begin(tensors, grad_tensors)
             except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
@@ -134,6 +135,9 @@ class Recorder:
                 self._running.append(Recorded(-1))
             try:
                 return backward(tensors, grad_tensors, *arguments, **options)
+            except BaseException:  # a graph that was freed: the script's own error, and not ours
+                del self.problems[known:]
+                raise
             finally:
                 for handle in handles:
                     handle.remove()
