@@ -52,9 +52,10 @@ def weigh(
 ) -> None:
     """What each sample or token counted for in the first steps of a torch training script.
 
-    The script runs unmodified, with its own ARGUMENTS, until N steps of its optimizer are weighed. The
-    gradient that an optimizer sees is a weighted sum of those of the losses; the weights are solved
-    for, each with an interval, and the formula behind them is found: 1/N, 1/(W·n_r), …
+    The script runs unmodified, with its own ARGUMENTS, until N steps of its optimizer are weighed.
+    The gradient that an optimizer sees is a weighted sum of those of the losses; its
+    weights are solved for, each with an interval, and the formula behind them is found: 1/N,
+    1/(W·n_r), …
 
     \b
     conformance weigh train.py --epochs 3

@@ -189,7 +189,7 @@ def _terms(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
         for name in cells
     }  # fmt: skip
     if all(judged[name].is_constant for name in items):
-        # One scale of all terms is a mistake; a scale of each is the script's own weighing of terms.
+        # One scale of all terms is a mistake; a scale of each is the script's own choice.
         again = {name: _judged(first[name], cells[name], shares[name], "", world, promise,
                                is_free=False) for name in items}  # fmt: skip
         if len({term.names for term in again.values()}) == 1:

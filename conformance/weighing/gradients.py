@@ -55,8 +55,10 @@ def _of_part(step: Step, part: Part) -> Iterator[Finding]:
         yield Finding(
             ("no-weighted-sum",),
             (
-                (f"{_of(part, whole=whole)}: {solved.residual:.2g} of the gradient's norm is no "
-                f"weighted sum of the passes; rounding can make {solved.rounding:.2g}"),
+                (
+                    f"{_of(part, whole=whole)}: {solved.residual:.2g} of the gradient's norm is no "
+                    f"weighted sum of the passes; rounding can make {solved.rounding:.2g}"
+                ),
             ),
         )
     elif solved.narrow:
@@ -113,8 +115,10 @@ def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
         return Finding(
             (name,),
             (
-                (f"{where}: micro-batch {_micro_batches(everywhere)} counts on all ranks, "
-                f"micro-batch {_micro_batches(own_alone)} on its own rank alone"),
+                (
+                    f"{where}: micro-batch {_micro_batches(everywhere)} counts on all ranks, "
+                    f"micro-batch {_micro_batches(own_alone)} on its own rank alone"
+                ),
             ),
         )
     lines = [f"{where}: ranks step with different gradients"]

@@ -22,8 +22,10 @@ def svg(term: TermWeights, step: int, world: int) -> str:
     height = _TOP + ranks * (_SIDE + _STRIP + 2 * _GAP) + 40
     title = f"{term.term.name}, step {step}: weight × N, N = {total} {term.term.unit}s; 1 is right"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'width="{width}" height="{height}" font-family="system-ui, sans-serif">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+            f'width="{width}" height="{height}" font-family="system-ui, sans-serif">'
+        ),
         f"<title>{escape(title)}</title>",
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         _text(8, 22, f"{term.term.name}, step {step}", 15, weight=600),
@@ -37,9 +39,7 @@ def svg(term: TermWeights, step: int, world: int) -> str:
     for cell in cells:
         if cell.rank < _MOST and cell.micro_batch < _MOST:
             parts += _cell(cell, total, largest)
-    parts += [
-        _text(8, _top(rank) + _SIDE / 2 + 4, f"rank {rank}", 13) for rank in range(ranks)
-    ]
+    parts += [_text(8, _top(rank) + _SIDE / 2 + 4, f"rank {rank}", 13) for rank in range(ranks)]
     parts.append(_text(8, height - 14, f"formula: {term.reading}", 12))
     return "\n".join([*parts, "</svg>"])
 
@@ -58,9 +58,13 @@ def _cell(cell: Cell, total: int, largest: int) -> list[str]:
     return [
         f'<rect x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}" rx="6" fill="{colour}"/>',
         _text(x + _SIDE / 2, y + _SIDE / 2 + 2, number, 18, anchor="middle", fill=ink, weight=600),
-        _text(x + _SIDE / 2, y + _SIDE / 2 + 22, f"n = {cell.count}", 11, anchor="middle", fill=ink),
-        f'<rect x="{x}" y="{y + _SIDE + 2}" width="{length:.1f}" height="{_STRIP - 8}" rx="2" '
-        f'fill="{colour}" stroke="#999" stroke-width=".5"/>',
+        _text(
+            x + _SIDE / 2, y + _SIDE / 2 + 22, f"n = {cell.count}", 11, anchor="middle", fill=ink
+        ),
+        (
+            f'<rect x="{x}" y="{y + _SIDE + 2}" width="{length:.1f}" height="{_STRIP - 8}" rx="2" '
+            f'fill="{colour}" stroke="#999" stroke-width=".5"/>'
+        ),
     ]
 
 

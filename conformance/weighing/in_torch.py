@@ -1,4 +1,4 @@
-"""Weigh a torch function that leaves averaged gradients in `.grad`, in one process or in each rank."""
+"""Weigh a torch function that leaves averaged gradients in `.grad`, in one process or in many."""
 
 from collections.abc import Callable
 from typing import Any

@@ -10,15 +10,15 @@ _OWN: dict[str, tuple[str, str]] = {
     "mean-of-means": (
         "the ranks' own means are averaged, however many items each has",
         (
-            "Sum the losses of the items, add up the count over all ranks before the backward pass, "
-            "and divide by that; where DDP averages over ranks, multiply by W."
+            "Sum the losses of the items, add up the count over all ranks before the backward "
+            "pass, and divide by that; where DDP averages over ranks, multiply by W."
         ),
     ),
     "mean-of-micro-means": (
         "the micro-batches' own means are averaged, however many items each has",
         (
-            "Count the items of all micro-batches of the step first; divide each summed loss by that "
-            "count, not by K."
+            "Count the items of all micro-batches of the step first; divide each summed loss by "
+            "that count, not by K."
         ),
     ),
     "local-count": (

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from conformance.weighing.formula import Cell, Formula, counts_around
+from conformance.weighing.formula import Cell, Formula, Reading, counts_around
 from conformance.weighing.formula import read as read_formulas
 from conformance.weighing.promises import MicroBatches, formulas
 
@@ -50,9 +50,18 @@ def mistakes(
         others = ("other-windows-count",) if _are_of_other_windows(cells) else ()
         return (*(("short-window-divided-by-k",) if is_short else ()), *others)
     origin = origin or Origin()
-    named = [_of_common_factor(cells, world, wanted, origin)]
-    named += [_of_formula(formula, wanted, origin, world) for formula in reading.same]
+    scale = _of_common_factor(cells, world, wanted, origin)
+    has_counts = all(set(formula.powers) - {"W", "K"} for formula in reading.same)
+    # Counts that are equal everywhere fit a mean of means as well; the factor says enough.
+    is_said = bool(scale) and has_counts and not _is_other_kind(reading)
+    own: tuple[Formula, ...] = () if is_said else reading.same
+    named = [scale, *(_of_formula(formula, wanted, origin, world) for formula in own)]
     return tuple(dict.fromkeys(name for names in named for name in names))
+
+
+def _is_other_kind(reading: Reading) -> bool:
+    """Whether all formulas speak of samples, places or labels, and not of items alone."""
+    return all(any(s[0].lower() in "spm" for s in f.powers) for f in reading.same)
 
 
 def _are_of_other_windows(cells: Sequence[Cell]) -> bool:

@@ -118,7 +118,8 @@ def html(verdicts: Sequence[Verdict], script: str, promise: str | None) -> str:
 <style>{_STYLE} :root {{ --tone: var(--{tone}); }}</style>
 </head>
 <body>
-<header><p>conformance weigh</p><h1><span>{escape(title[:1])}</span>{escape(title[1:])}</h1></header>
+<header><p>conformance weigh</p>
+<h1><span>{escape(title[:1])}</span>{escape(title[1:])}</h1></header>
 <main>
 <pre>{escape(chr(10).join(rest))}</pre>
 {figures}

@@ -24,7 +24,7 @@ class Products:
         targets: where each rank's gradient is among the Q.
         passes: the backward passes of a rank, at most.
         unit: the unit roundoff of the dtype of gradients.
-        narrow: a dtype that all gradients fit into although theirs is wider; empty if there is none.
+        narrow: a dtype that all gradients fit into although theirs is wider, or empty.
     """
 
     grams: np.ndarray
@@ -131,7 +131,7 @@ def _solved(products: Products, members: Sequence[int], target: int) -> Solved:
         finite(solution.half.tolist()),
         solution.residual,
         solution.rounding,
-        *finite([solution.condition]),
+        finite([solution.condition])[0],
         solution.norm,
         solution.alike,
         narrow,

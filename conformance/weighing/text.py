@@ -78,7 +78,8 @@ def _of_term(term: TermWeights, promise: str | None, verdict: Verdict) -> Iterat
     several = len({cell.step for cell in term.cells}) > 1
     for cell in shown:
         step = f"step {cell.step}, " if several else ""
-        yield f"    {step}rank {cell.rank}, micro-batch {cell.micro_batch}: {name}, {_cell(cell, term)}"
+        place = f"{step}rank {cell.rank}, micro-batch {cell.micro_batch}"
+        yield f"    {place}: {name}, {_cell(cell, term)}"
     if len(term.cells) > len(shown):
         yield f"    and {len(term.cells) - len(shown)} more, in weights.json"
     yield f"    formula: {term.reading}"
@@ -148,7 +149,10 @@ def why_nothing(ending: Ending, verdicts: Sequence[Verdict], script: str) -> Ite
     elif ending.is_interrupted:
         yield f"– interrupted; {_weighed(verdicts)} before"
     elif ending.status:
-        yield f"– {script} ended by itself with exit status {ending.status}; {_weighed(verdicts)} before"
+        yield (
+            f"– {script} ended by itself with exit status {ending.status}; "
+            f"{_weighed(verdicts)} before"
+        )
     elif not verdicts:
         yield f"– not-exercised: {script} ended without a step of a torch optimizer in its process"
         if any(words_["children"] for words_ in ending.ranks):

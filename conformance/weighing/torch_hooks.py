@@ -107,7 +107,7 @@ class Recorder:
         wrapped_clip = self._wrapped_clip(clip)
         places = [m for m in (torch.nn.utils, torch.nn.utils.clip_grad) if m]
         for place in places:
-            place.clip_grad_norm_ = wrapped_clip  # type: ignore[attr-defined]
+            place.clip_grad_norm_ = wrapped_clip
         handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -117,7 +117,7 @@ class Recorder:
         finally:
             torch.autograd.backward = backward
             for place in places:
-                place.clip_grad_norm_ = clip  # type: ignore[attr-defined]
+                place.clip_grad_norm_ = clip
             for handle in handles:
                 handle.remove()
 

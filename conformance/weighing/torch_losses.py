@@ -40,7 +40,9 @@ _PENALTIES = frozenset(
     {"Pow", "Abs", "Norm", "LinalgVectorNorm", "Sum", "Stack", "Cat", "Add", "View", "Mul",
      "torch::autograd::AccumulateGrad", "AccumulateGrad"}
 )  # fmt: skip
-_COUPLING = re.compile(r"AllGather|AllReduce|ReduceScatter|AllToAll|SyncBatchNorm|all_gather", re.IGNORECASE)
+_COUPLING = re.compile(
+    r"AllGather|AllReduce|ReduceScatter|AllToAll|SyncBatchNorm|all_gather", re.IGNORECASE
+)
 _LOGARITHMS = frozenset({"Gather", "LogSoftmax", "LogSigmoid", "LogSigmoidForward"})  # of p; −log p
 _MOST_SHARES = 4096
 _MEAN, _SUM = 1, 2  # torch's own numbers of reductions

@@ -78,11 +78,14 @@ class Weights:
         array = np.asarray(values, np.float64)
         width = np.broadcast_to(np.asarray(half, np.float64), array.shape)
         low, high = (np.nextafter(array + sign * width, sign * inf) for sign in (-1, 1))
-        parts: tuple[tuple[Any, type], ...] = (
-            (ranks, int), (micro_batches, int), (steps, int), (is_item, bool)
+
+        def whole(part: Any, kind: type) -> np.ndarray:
+            return np.broadcast_to(np.asarray(part, kind), array.shape)
+
+        return cls(
+            array, low, high, whole(ranks, int), whole(micro_batches, int), whole(steps, int),
+            whole(is_item, bool), world=world, **more,
         )  # fmt: skip
-        whole = [np.broadcast_to(np.asarray(part, kind), array.shape) for part, kind in parts]
-        return cls(array, low, high, whole[0], whole[1], whole[2], whole[3], world=world, **more)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:

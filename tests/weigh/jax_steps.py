@@ -1,6 +1,6 @@
 """Training steps in JAX with one mistake each, and their right forms: run with 8 host devices.
 
-Prints a JSON list of (name, form, promise, expected mistake or None, mistakes named or None, formula).
+Prints a JSON list of (name, promise, expected mistake or None, mistakes named or None, formula).
 """
 
 import json
@@ -68,13 +68,13 @@ def pmapped(step):
     return gradient
 
 
-def shard_mapped(step, check_vma=False, out=P()):
+def shard_mapped(step):
     def gradient(params, batch):
         def of_rank(params, batch):
             return step(params, jax.tree.map(lambda x: x[0], batch))
 
         mapped = jax.shard_map(
-            of_rank, mesh=MESH, in_specs=(P(), P("ranks")), out_specs=out, check_vma=check_vma
+            of_rank, mesh=MESH, in_specs=(P(), P("ranks")), out_specs=P(), check_vma=False
         )
         return jax.jit(mapped)(params, batch)
 
@@ -195,8 +195,10 @@ def scanned(divide):
 
 SCANNED = [
     ("scan token mean", scanned(lambda one, all_: all_[2].sum()), "step_mean", None),
-    ("scan micro means", scanned(lambda one, all_: one[2].sum() * K), "step_mean", "mean-of-micro-means"),
-    ("scan times K", scanned(lambda one, all_: all_[2].sum() / K), "step_mean", "accumulation-unscaled"),
+    ("scan micro means", scanned(lambda one, all_: one[2].sum() * K), "step_mean",
+     "mean-of-micro-means"),
+    ("scan times K", scanned(lambda one, all_: all_[2].sum() / K), "step_mean",
+     "accumulation-unscaled"),
 ]  # fmt: skip
 
 
@@ -224,15 +226,21 @@ def libraries():
     def of_linen(variables, data):
         return each(dense.apply(variables, data[0]), data[1])
 
-    yield "linen", lambda v, d: jax.grad(lambda v: of_linen(v, d).mean())(v), of_linen, variables, data
+    yield (
+        "linen",
+        lambda v, d: jax.grad(lambda v: of_linen(v, d).mean())(v),
+        of_linen,
+        variables,
+        data,
+    )
     every = optax.MultiSteps(optax.sgd(1.0), every_k_schedule=2)
 
     def of_optax(variables, data):
         """The update that MultiSteps makes of two halves is minus the gradient."""
         state = every.init(variables)
         for half in range(2):
-            part = jax.tree.map(lambda x: x[half::2], data)
-            gradients = jax.grad(lambda v: of_linen(v, part).mean())(variables)
+            part = tuple(x[half::2] for x in data)
+            gradients = jax.grad(lambda v, d: of_linen(v, d).mean())(variables, part)
             updates, state = every.update(gradients, state, variables)
         return jax.tree.map(jnp.negative, updates)
 

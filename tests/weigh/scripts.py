@@ -1,8 +1,8 @@
 """Training scripts with one mistake each, as people write them, and the right form of each.
 
 Every script is the head, then its own body. A body may use `model` (not wrapped), `rank`, `world`,
-`make_optimizer`, `micro_batches(step)` with masked labels of unequal counts, `even(step)` with equal
-counts, and `token_loss(model, ids, labels, reduction)`.
+`make_optimizer`, `micro_batches(step)` with masked labels of unequal counts, `even(step)` with
+equal counts, and `token_loss(model, ids, labels, reduction)`.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,9 @@ def batch(step, k, samples, length, masked):
 def micro_batches(step, k=K):
     """K micro-batches of (ids, labels), more tokens on some ranks than on others."""
     return [
-        batch(step, i, 1 + (rank + i + step) % 3, 5 + (2 * rank + i + step) % 4, [(rank + i) % 3, 1])
+        batch(step, i, 1 + (i + j) % 3, 5 + (rank + i + j) % 4, [(rank + i) % 3, 1])
         for i in range(k)
+        for j in [rank + step]
     ]
 
 
@@ -56,7 +57,8 @@ def token_loss(model, ids, labels, reduction="mean"):
     autocast = torch.autocast("cpu", torch.bfloat16, enabled="BF16" in os.environ)
     with autocast:
         logits = model(ids)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1), reduction=reduction)
+        logits = logits.view(-1, logits.shape[-1])
+        return F.cross_entropy(logits, labels.view(-1), reduction=reduction)
 
 
 def count(batches):
@@ -168,6 +170,7 @@ scaler.scale(token_loss(ddp, ids, labels)).backward()
 {}
 scaler.update()
 """
+_CLIP = "nn.utils.clip_grad_norm_(ddp.parameters(), 0.1)"
 _SCALER = 'scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)\n' + _DDP
 _TWO_HEADS = """
 batches = micro_batches(step, 1)
@@ -255,7 +258,8 @@ optimizer.step()
         _of_tokens("* world / tokens", "* world / tokens * K"), _TOKEN_MEAN,
     ),
     Script(
-        "never divided by K", "accumulation-unscaled", _loop(_EVEN.replace(" / K", "")), _loop(_EVEN),
+        "never divided by K", "accumulation-unscaled",
+        _loop(_EVEN.replace(" / K", "")), _loop(_EVEN),
     ),
     Script(
         "divided by K twice", "accumulation-unscaled",
@@ -267,13 +271,15 @@ optimizer.step()
     ),
     Script(
         "summed over ranks, not divided", "not-divided",
-        _reduced("dist.all_reduce(p.grad)", "token_loss(model, ids[:1, :4], labels[:1, :4].clamp(0)) / K"),
+        _reduced("dist.all_reduce(p.grad)",
+                 "token_loss(model, ids[:1, :4], labels[:1, :4].clamp(0)) / K"),
         _reduced("dist.all_reduce(p.grad); p.grad /= world",
                  "token_loss(model, ids[:1, :4], labels[:1, :4].clamp(0)) / K"), least_world=2,
     ),
     Script(
         "past the wrapper", "never-synchronised",
-        _TOKEN_MEAN.replace("token_loss(ddp,", "token_loss(ddp.module,"), _TOKEN_MEAN, least_world=2,
+        _TOKEN_MEAN.replace("token_loss(ddp,", "token_loss(ddp.module,"), _TOKEN_MEAN,
+        least_world=2,
     ),
     Script(
         "no wrapper at all", "never-synchronised",
@@ -357,10 +363,10 @@ optimizer.step()
     ),
     Script(
         "clipped before unscaling", "clipped-by-another-norm",
-        _loop(_SCALED.format("nn.utils.clip_grad_norm_(ddp.parameters(), 0.1)\nscaler.step(optimizer)"),
+        _loop(_SCALED.format(_CLIP + "\nscaler.step(optimizer)"),
               _SCALER),
-        _loop(_SCALED.format("scaler.unscale_(optimizer)\n"
-                             "nn.utils.clip_grad_norm_(ddp.parameters(), 0.1)\nscaler.step(optimizer)"),
+        _loop(_SCALED.format("scaler.unscale_(optimizer)\n" +
+                             _CLIP + "\nscaler.step(optimizer)"),
               _SCALER),
     ),
     Script(

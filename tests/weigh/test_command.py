@@ -1,4 +1,5 @@
-"""The command as users call it: one clear line for whatever a script does, and the right exit status.
+# ruff: noqa: ISC004 - bodies of scripts are long
+"""The command as users call it: a clear line for all that a script does, and its exit status.
 
 What a script does within its process is weighed here in one process for all, as `conformance weigh`
 would start it; what concerns processes goes through the command line.
@@ -56,7 +57,8 @@ SCRIPTS = {
     "LBFGS": (
         "optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)\n"
         "x, y = torch.randn(5, 6), torch.randint(0, 3, (5,))\n"
-        "def closure():\n    optimizer.zero_grad(); l = F.cross_entropy(model(x), y); l.backward()\n"
+        "def closure():\n    optimizer.zero_grad()\n    l = F.cross_entropy(model(x), y)\n"
+        "    l.backward()\n"
         "    return l\nfor _ in range(3): optimizer.step(closure)",
         0, "step_mean: 1/N",
     ),
@@ -64,7 +66,8 @@ SCRIPTS = {
         "other = torch.nn.Linear(6, 3)\nsecond = torch.optim.AdamW(other.parameters())\n"
         "for _ in range(3):\n    x = torch.randn(4, 6)\n    y = torch.randint(0, 3, (4,))\n"
         "    optimizer.zero_grad(); F.cross_entropy(model(x), y).backward(); optimizer.step()\n"
-        "    second.zero_grad(); F.cross_entropy(model(x) + other(x), y).backward(); second.step()\n",
+        "    second.zero_grad(); F.cross_entropy(model(x) + other(x), y).backward()\n"
+        "    second.step()\n",
         0, "AdamW 2: step_mean: 1/N",
     ),
     "compiled": (

@@ -1,4 +1,4 @@
-"""Scripts as people write them: each mistake has its name, no right form is accused, no bit changes.
+"""Scripts as people write them: mistakes have names, no right form is accused, no bit changes.
 
 All scripts of one number of ranks share the processes of one torchrun. `python
 tests/weigh/test_scripts.py 3 BF16=1 OPTIMIZER=adamw` weighs them on other ranks and prints a table.
@@ -178,8 +178,8 @@ def test_parameters_gradients_and_random_state_are_the_same_bits_with_and_withou
         torch.load(ends / f"{index}-{kind}" / f"end-{rank}.pt") for kind in ("with", "without")
     )
     assert len(read_steps(ends / f"{index}-with")) == 5
-    for ours, theirs in zip(with_[0] + with_[1] + [with_[2]], without[0] + without[1] + [without[2]],
-                            strict=True):  # fmt: skip
+    pairs = zip(*([*p, *g, state] for p, g, state in (with_, without)), strict=True)
+    for ours, theirs in pairs:
         assert (ours is None) == (theirs is None)
         assert ours is None or torch.equal(ours, theirs)
 
