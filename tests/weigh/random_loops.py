@@ -1,7 +1,7 @@
 """Random loops, weighed: `torchrun --nproc-per-node W random_loops.py FOLDER FIRST LAST`.
 
-Each seed draws K, counts, masks, a model, a scale, one formula of a table, and a loop that takes it:
-by sums or means, with an all-reduce of its own. Rank 0 writes what was drawn to FOLDER.
+Each seed draws K, counts, masks, a model, a scale, a loss and a formula of a table; the loop
+gives every item that weight, with an all-reduce of its own. Rank 0 writes what was drawn to FOLDER.
 """
 
 import json
@@ -17,8 +17,8 @@ from torch import nn
 from conformance.weighing.torch_hooks import Enough, Recorder
 from conformance.weighing.torch_step import Weigher
 
-FORMULAS = ("1/N", "1/(W·n_r)", "1/(K·n_k)", "1/(W·K·n_rk)", "1/n_rk", "1/n_k", "1/n_r", "1", "W/N", "K/N",
-            "1/(W·N)", "1/W", "1/(W·n_rk)", "1/(K·N)")  # fmt: skip
+FORMULAS = ("1/N", "1/(W·n_r)", "1/(K·n_k)", "1/(W·K·n_rk)", "1/n_rk", "1/n_k", "1/n_r", "1",
+            "W/N", "K/N", "1/(W·N)", "1/W", "1/(W·n_rk)", "1/(K·N)")  # fmt: skip
 
 
 def divisor(formula, counts, rank, k):
@@ -52,13 +52,17 @@ def one(seed, folder):
     optimizer = draw.choice([torch.optim.SGD, torch.optim.AdamW])(model.parameters(), lr=0.01)
     many, formula = draw.choice([1, 2, 3]), draw.choice(FORMULAS)
     scale = draw.choice([1.0, 1.0, 1024.0])
-    shapes = [[[(draw.randint(1, 4), draw.randint(3, 9)) for _ in range(many)] for _ in range(world)]
-              for _ in range(2)]  # fmt: skip
+    shapes = [
+        [[(draw.randint(1, 4), draw.randint(3, 9)) for _ in range(many)] for _ in range(world)]
+        for _ in range(2)
+    ]
     steps = []
-    recorder = Recorder(lambda window: steps.append(weigher.weigh(window, recorder.problems)), 2)
-    weigher = WEIGHER[0]
-    losses = [(token_loss, "cross_entropy"), (square_loss, "squares")]
-    loss_of, _ = draw.choice(losses)
+
+    def weigh(window):
+        steps.append(WEIGHER[0].weigh(window, recorder.problems))
+
+    recorder = Recorder(weigh, 2)
+    loss_of = draw.choice([token_loss, square_loss])
     drawn = []
     try:
         with recorder.watching():
