@@ -106,6 +106,8 @@ class Verdict:
         """Whether a step was weighed, and every item that was promised something is known."""
         if len(self.problems) == len(self.steps):
             return self.is_fault
+        if all(_shares_weights(step) for step in self.steps if not _problem(step)):
+            return self.is_fault
         judged = [not term.note for term in self.terms if not term.term.is_penalty]
         return self.is_fault or ((all(judged) if self.promise else any(judged)) and bool(judged))
 
@@ -119,8 +121,8 @@ def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:
 
 
 def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verdict:
-    problems = [(step.step, step.problem) for step in steps if step.problem]
-    weighed = [step for step in steps if not step.problem and step.parts]
+    problems = [(step.step, problem) for step in steps if (problem := _problem(step))]
+    weighed = [step for step in steps if not _problem(step) and step.parts]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
     seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
     unclear = {at for at, finding in seen if finding.is_fault}
@@ -130,6 +132,35 @@ def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verd
         terms = _terms(clear, promise)
         seen += [(step.step, finding) for step in clear for finding in _other_parts(step)]
     return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
+
+
+def _problem(step: Step) -> str:
+    """Say why a step's weights are not known; empty where they are."""
+    if step.problem or not step.parts:
+        return step.problem or "no parameter of the optimizer has a gradient"
+    solved = step.parts[0].by_rank[0]
+    empty = [c for c, one in enumerate(step.passes) if not any(term.count for term in one.terms)]
+    unknown = [
+        f"{one.rank}/{one.micro_batch}"
+        for c, one in enumerate(step.passes)
+        if solved.values[c] is None and c not in empty
+    ]
+    if not unknown or len(step.parts[0].by_rank) > 1:
+        return ""
+    return (
+        f"gradients depend on each other, as of data that is the same, or of more passes than "
+        f"parameters: the weights of rank/micro-batch {listed(unknown)} cannot be told"
+    )
+
+
+def _shares_weights(step: Step) -> bool:
+    """Whether passes have equal gradients, so that only the sum of their weights is known."""
+    return any(
+        len([c for c in group if c < len(step.passes)]) > 1
+        for part in step.parts[:1]
+        for solved in part.by_rank
+        for group in solved.alike
+    )
 
 
 def _once(seen: Sequence[tuple[int, Finding]]) -> list[tuple[int, Finding]]:

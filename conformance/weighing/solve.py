@@ -30,6 +30,8 @@ class Solution:
         condition: of the columns, each scaled to norm 1.
         alike: groups of columns that are equal but for a factor, of which only the sum is known.
         norm: the norm of the gradient.
+        fitted: a solution that gives the gradient, with a number for every column: of those that
+            cannot be told one of many.
     """
 
     values: np.ndarray
@@ -39,6 +41,7 @@ class Solution:
     condition: float
     alike: tuple[tuple[int, ...], ...]
     norm: float
+    fitted: np.ndarray
 
     @property
     def is_explained(self) -> bool:
@@ -105,8 +108,8 @@ def solve(gram: np.ndarray, columns: int, target: int, rounding: Rounding) -> So
     for at, (group, sign) in enumerate(zip(groups, signs, strict=True)):
         all_values[list(group)] = values[at] * (sign if len(group) > 1 else 1.0)
         all_half[list(group)] = half[at]
-    undetermined = ~np.isfinite(all_half)
-    all_values[undetermined] = np.nan
+    fitted = np.nan_to_num(all_values)
+    all_values[~np.isfinite(all_half)] = np.nan
     return Solution(
         all_values,
         all_half,
@@ -115,6 +118,7 @@ def solve(gram: np.ndarray, columns: int, target: int, rounding: Rounding) -> So
         condition,
         tuple(group for group in groups if len(group) > 1),
         norm,
+        fitted,
     )
 
 

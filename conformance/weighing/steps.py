@@ -88,8 +88,10 @@ def _explains(products: Products, members: list[int], targets: Sequence[int]) ->
     """Whether one solution explains the gradient of each of these parameters."""
     for target in targets:
         solution, rounding = _solution(products, members, target)
-        values = np.nan_to_num(solution.values)
+        values = solution.fitted
         halves = np.where(np.isfinite(solution.half), solution.half, 0.0)
+        if not solution.is_explained:  # as wide as rounding alone makes them
+            halves *= solution.rounding / solution.residual
         for member in members:
             gram = products.grams[member]
             inner = gram[: products.columns, : products.columns]

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -11,6 +12,9 @@ from conformance.weighing.records import Clip, Pass, Step, Term
 from conformance.weighing.steps import Products, parts
 from conformance.weighing.torch_exchange import Exchange, products
 from conformance.weighing.torch_hooks import Window, clips_of, local, parameter_names
+
+if TYPE_CHECKING:
+    from torch.optim.optimizer import Optimizer
 
 _WAIT = 300.0  # seconds for the other ranks to reach the step; a first step may compile for minutes
 
@@ -21,7 +25,8 @@ class Weigher:
     def __init__(self) -> None:
         """Join the other ranks at the first step."""
         self._exchange: Exchange | None = None
-        self._numbers: dict[int, int] = {}
+        self._numbers: WeakKeyDictionary[Optimizer, tuple[int, int]] = WeakKeyDictionary()
+        self._seen = 0
         self.waited = 0.0
 
     def weigh(self, window: Window, problems: Sequence[str]) -> Step:
@@ -35,8 +40,9 @@ class Weigher:
         if self._exchange is None:
             self._exchange = Exchange(_WAIT)
         exchange = self._exchange
-        key = id(window.optimizer)
-        number = self._numbers[key] = self._numbers.get(key, 0) + 1
+        ordinal, before = self._numbers.get(window.optimizer, (self._seen + 1, 0))
+        self._seen, number = max(self._seen, ordinal), before + 1
+        self._numbers[window.optimizer] = ordinal, number
         names = parameter_names(window.optimizer)
         passes = [p for p in window.passes if _is_finite(p.columns.values())]
         gradients = [_whole(exchange, p, p.grad) for p in window.parameters]
@@ -68,7 +74,7 @@ class Weigher:
         self.waited += time.monotonic() - waited
         step = Step(
             step=number,
-            optimizer=f"{type(window.optimizer).__name__} {list(self._numbers).index(key) + 1}",
+            optimizer=f"{type(window.optimizer).__name__} {ordinal}",
             world=exchange.world,
             passes=[
                 Pass(
