@@ -9,8 +9,22 @@ Decorate a function, and ask `conformance run --adapter FILE.py` whether it conf
 ...     return x.reshape(n, groups, c // groups, *spatial).swapaxes(1, 2).reshape(x.shape).copy()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from conformance.core.implementations import Implementation, implementation
 from conformance.core.outcomes import UsageError
 
-__all__ = ["Implementation", "UsageError", "implementation"]
+if TYPE_CHECKING:
+    from conformance.weighing.function import weigh
+
+__all__ = ["Implementation", "UsageError", "implementation", "weigh"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what weighs on first use: most runs weigh nothing."""
+    if name == "weigh":
+        from conformance.weighing.function import weigh
+
+        return weigh
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

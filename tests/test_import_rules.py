@@ -19,7 +19,7 @@ ORDER = (
     ("channel_shuffle", "processes", "behaviours"),
     ("gradient_mean",),
     ("subjects",),
-    ("compare", "run"),
+    ("compare", "run", "weighing"),
     ("testing", "proofs", "report"),
     ("cli",),
     ("__main__",),
@@ -39,6 +39,8 @@ MAY_IMPORT_A_FRAMEWORK = (
     "processes/torch_r*.py",
     "processes/jax_*.py",
     "run/launch/stores.py",
+    "weighing/in_*.py",
+    "weighing/torch_*.py",
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "impls" not in path.parts)
 

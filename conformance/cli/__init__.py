@@ -9,6 +9,7 @@ from conformance.cli.compare import compare
 from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
+from conformance.cli.weigh import weigh
 from conformance.core.outcomes import UsageError
 
 
@@ -23,6 +24,7 @@ def commands() -> None:
     conformance run --adapter mine.py '*/my_shuffle'  your own
     conformance explain inverse-groups                a mistake, clause, case or check, in words
     conformance compare torch:a.py:f jax:b.py:g --input 2,16     a port, layer by layer
+    conformance weigh --ranks 2 train.py              what each sample of a script counts for
 
     A PATTERN is a shell glob over check ids, operation/implementation@device:case, in which the
     end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
@@ -31,7 +33,8 @@ def commands() -> None:
 
 
 for _command in (
-    run, worker, fuzz, compare, report, diff, list_, explain, regen, mistakes, mutants, bench,
+    run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants,
+    bench,
 ):  # fmt: skip
     commands.add_command(_command)
 

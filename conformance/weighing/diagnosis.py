@@ -1,0 +1,430 @@
+"""The verdict on weighed steps: what each term's items counted for, and what that is called."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformance.weighing.formula import Cell, Reading, counts_around, read
+from conformance.weighing.gradients import Finding, clipping, findings, listed
+from conformance.weighing.mistakes import words
+from conformance.weighing.naming import Origin, mistakes
+from conformance.weighing.promises import PROMISES, formulas, kept
+from conformance.weighing.records import Part, Pass, Step, Term
+from conformance.weighing.weights import Weights
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+# Wrong whatever is meant; a factor of W or K, or a sum, is what some promise asks for.
+_ALWAYS_WRONG = frozenset(
+    {"shifted-labels-counted", "padding-counted", "other-windows-count", "rank-missing",
+     "sample-share-for-token-share", "short-window-divided-by-k", "counted-twice", "counts-nothing",
+     "last-micro-batch-only", "shard-0-returned", "loss-scale-left-in", "one-count-for-all-terms"}
+)  # fmt: skip
+_COPIES = Finding(
+    ("moved-after-wrapping",),
+    (("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
+     "it holds"),),
+)  # fmt: skip
+_LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """One term of the loss over the weighed steps of one optimizer.
+
+    Attributes:
+        cells: its items by step, rank and micro-batch.
+        names: of mistakes; None where the promise is kept.
+        note: why it is not judged; empty where it is.
+    """
+
+    term: Term
+    cells: Sequence[Cell]
+    reading: Reading
+    names: tuple[str, ...] | None
+    promises: tuple[str, ...] = ()
+    note: str = ""
+    is_constant: bool = False
+
+    def weights(self, world: int) -> Weights:
+        """Return the weight of each item, one after another."""
+        places = [
+            (c.step, c.rank, c.micro_batch, c.low, c.high)
+            for c in self.cells
+            for _ in range(c.count)
+        ]
+        table = np.array(places, float).reshape(-1, 5)
+        low, high = table[:, 3], table[:, 4]
+        whole = table[:, :3].astype(int)
+        counts = {
+            kind: {
+                (c.step, c.rank, c.micro_batch): count
+                for c in self.cells
+                if (count := c.counted(kind)) is not None
+            }
+            for kind in "spm"
+        }
+        return Weights(
+            (low + high) / 2, low, high, whole[:, 1], whole[:, 2], whole[:, 0],
+            np.ones(len(table), bool), world, {k: v for k, v in counts.items() if v},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On all weighed steps of one optimizer."""
+
+    optimizer: str
+    promise: str | None
+    world: int
+    steps: Sequence[Step]
+    findings: Sequence[tuple[int, Finding]]
+    terms: Sequence[TermWeights]
+    problems: Sequence[tuple[int, str]] = field(default=())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the mistakes, those of gradients first."""
+        faults = [finding.names for _, finding in self.findings if finding.is_fault]
+        faults += [term.names for term in self.terms if term.names]
+        return tuple(dict.fromkeys(name for names in faults for name in names))
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether something is wrong."""
+        return any(finding.is_fault for _, finding in self.findings) or any(
+            term.names is not None for term in self.terms
+        )
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether a step was weighed, and every item that was promised something is known."""
+        if len(self.problems) == len(self.steps):
+            return self.is_fault
+        if all(_shares_weights(step) for step in self.steps if not _problem(step)):
+            return self.is_fault
+        judged = [not term.note for term in self.terms if not term.term.is_penalty]
+        return self.is_fault or ((all(judged) if self.promise else any(judged)) and bool(judged))
+
+
+def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:
+    """Return a verdict for each optimizer that stepped, in the order of first steps."""
+    by_optimizer: dict[str, list[Step]] = defaultdict(list)
+    for step in steps:
+        by_optimizer[step.optimizer].append(step)
+    return [_verdict(name, own, promise) for name, own in by_optimizer.items()]
+
+
+def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verdict:
+    problems = [(step.step, problem) for step in steps if (problem := _problem(step))]
+    weighed = [step for step in steps if not _problem(step) and step.parts]
+    seen = [(step.step, finding) for step in weighed for finding in findings(step)]
+    seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
+    unclear = {at for at, finding in seen if finding.is_fault}
+    clear = [step for step in weighed if step.step not in unclear]
+    terms: list[TermWeights] = []
+    if clear:
+        terms = _terms(clear, promise)
+        seen += [(step.step, finding) for step in clear for finding in _other_parts(step)]
+    return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
+
+
+def _problem(step: Step) -> str:
+    """Say why a step's weights are not known; empty where they are."""
+    if step.problem or not step.parts:
+        return step.problem or "no parameter of the optimizer has a gradient"
+    solved = step.parts[0].by_rank[0]
+    empty = [c for c, one in enumerate(step.passes) if not any(term.count for term in one.terms)]
+    unknown = [
+        f"{one.rank}/{one.micro_batch}"
+        for c, one in enumerate(step.passes)
+        if solved.values[c] is None and c not in empty
+    ]
+    if not unknown or len(step.parts[0].by_rank) > 1:
+        return ""
+    return (
+        f"gradients depend on each other, as of data that is the same, or of more passes than "
+        f"parameters: the weights of rank/micro-batch {listed(unknown)} cannot be told"
+    )
+
+
+def _shares_weights(step: Step) -> bool:
+    """Whether passes have equal gradients, so that only the sum of their weights is known."""
+    return any(
+        len([c for c in group if c < len(step.passes)]) > 1
+        for part in step.parts[:1]
+        for solved in part.by_rank
+        for group in solved.alike
+    )
+
+
+def _once(seen: Sequence[tuple[int, Finding]]) -> list[tuple[int, Finding]]:
+    """Leave out what a later step shows in the same words."""
+    first: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, Finding]] = {}
+    for at, finding in seen:
+        first.setdefault((finding.names, finding.lines), (at, finding))
+    return list(first.values())
+
+
+def kept_passes(step: Step) -> list[tuple[int, Pass]]:
+    """Return the passes that belong to the step, with their columns.
+
+    A pass that counts nothing here belongs elsewhere if another optimizer stepped by it, or if its
+    batch was backpropagated again and counts then: a second look at one batch is no second batch.
+    """
+    values = step.parts[0].by_rank[0]
+    counting = {
+        (p.rank, p.digest)
+        for c, p in enumerate(step.passes)
+        if values.values[c] is None or abs(values.values[c] or 0) > (values.half[c] or inf)
+    }
+    return [
+        (c, p)
+        for c, p in enumerate(step.passes)
+        if values.values[c] is None
+        or abs(values.values[c] or 0) > (values.half[c] or inf)
+        or not (p.is_spent or (p.rank, p.digest) in counting)
+    ]
+
+
+def _terms(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
+    """Judge every term; terms of one name that are wrong apart may be right together."""
+    cells: dict[str, list[Cell]] = defaultdict(list)
+    shares: dict[str, list[Cell]] = defaultdict(list)
+    first: dict[str, Term] = {}
+    notes: dict[str, str] = {}
+    for step in steps:
+        part = step.parts[0]
+        factor = clipping(step).of(part)
+        number: dict[tuple[int, str], int] = defaultdict(int)
+        for column, one in kept_passes(step):
+            for term in one.terms:
+                k = number[one.rank, term.name]
+                number[one.rank, term.name] += 1
+                first.setdefault(term.name, term)
+                note = _why_not(term, one)
+                if note:
+                    notes.setdefault(term.name, note)
+                cells[term.name].append(_cell(step, part, column, one, k, term, factor))
+                shares[term.name].append(_share(step, one, k, term))
+    world = steps[0].world
+    items = [n for n in cells if not notes.get(n)]
+    judged = {
+        name: _judged(first[name], cells[name], shares[name], notes.get(name, ""), world, promise,
+                      is_free=len(items) > 1)
+        for name in cells
+    }  # fmt: skip
+    if all(judged[name].is_constant for name in items):
+        # One scale of all terms is a mistake; a scale of each is the script's own choice.
+        again = {name: _judged(first[name], cells[name], shares[name], "", world, promise,
+                               is_free=False) for name in items}  # fmt: skip
+        if len({term.names for term in again.values()}) == 1:
+            judged |= again
+    _look_for_one_count(judged)
+    return _pooled(list(judged.values()), world, promise)
+
+
+def _why_not(term: Term, one: Pass) -> str:
+    if term.is_penalty:
+        return "depends on parameters alone; it has no items"
+    if term.count is None:
+        return "a function of its own, whose items nobody can know"
+    if not term.is_linear:
+        return "no weighted sum of its items' losses"
+    if not term.is_even:
+        return "its items do not count alike within a micro-batch: weights of the script's own"
+    if one.couples:
+        return f"couples the ranks ({one.couples})"
+    return ""
+
+
+def _cell(
+    step: Step, part: Part, column: int, one: Pass, k: int, term: Term, factor: float
+) -> Cell:
+    solved = part.by_rank[0]
+    value, half = solved.values[column], solved.half[column]
+    low, high = (-inf, inf) if value is None or half is None else (value - half, value + half)
+    # A clip's factor is a sum, a quotient and a product in float32: three roundings.
+    rounding = term.rounding + (3 * 2.0**-24 if factor < 1 else 0.0)
+    ends = sorted(
+        end * term.share * (1 + sign * rounding) / factor
+        for end, sign in ((low, 1), (low, -1), (high, 1), (high, -1))
+    )
+    ends = [-inf, inf] if value is None or half is None else ends
+    return Cell(
+        one.rank, k, term.count or 0, float(np.nextafter(ends[0], -inf)),
+        float(np.nextafter(ends[-1], inf)), step.step, term.samples, term.places, term.labels,
+    )  # fmt: skip
+
+
+def _share(step: Step, one: Pass, k: int, term: Term) -> Cell:
+    width = abs(term.share) * term.rounding
+    low, high = np.nextafter(term.share - width, -inf), np.nextafter(term.share + width, inf)
+    return Cell(one.rank, k, term.count or 0, float(low), float(high), step.step, term.samples)
+
+
+def _judged(
+    term: Term,
+    cells: Sequence[Cell],
+    shares: Sequence[Cell],
+    note: str,
+    world: int,
+    promise: str | None,
+    *,
+    is_free: bool,
+) -> TermWeights:
+    if not note and any(c.count and (c.low == -inf or c.high == inf) for c in cells):
+        note = "its weights cannot be told: the gradients depend on each other"
+    reading = read(cells, world) if not note else Reading()
+    if note or not any(cell.count for cell in cells):
+        return TermWeights(term, cells, reading, None, (), note or "it has no items")
+    origin = Origin(shares, term.is_mean)
+    promises = kept(cells, world)
+    if promise is None:
+        every = [mistakes(cells, world, each, None, origin) for each in PROMISES]
+        least = None if None in every else every[PROMISES.index("step_mean")] or ()
+        # Without a promise a factor is the script's own choice, and so is any known mean.
+        names = least if least is not None and set(least) & _ALWAYS_WRONG else None
+        if least == () and not reading.same:
+            names = ()
+    else:
+        names = mistakes(cells, world, promise, None, origin)
+        if names is not None and _is_scaled(cells, world, promise, names, is_free=is_free):
+            return TermWeights(term, cells, reading, None, (promise,), is_constant=True)
+    if names is not None and _is_loss_scale(reading):
+        names = ("loss-scale-left-in",)
+    return TermWeights(term, cells, reading, names, promises)
+
+
+def _is_scaled(
+    cells: Sequence[Cell], world: int, promise: str, names: Sequence[str], *, is_free: bool
+) -> bool:
+    """Whether all weights are a promise's times one factor that the loss may well have.
+
+    A factor that is a power of W or K has a name, and is one mistake of all terms; with a single
+    term it is taken for that.
+    """
+    if names and not is_free:
+        return False
+    for formula in formulas(promise):
+        factor = constant_factor(cells, world, formula.powers)
+        if factor is not None and not _is_scale(factor):
+            return True
+    return False
+
+
+def constant_factor(
+    cells: Sequence[Cell], world: int, powers: object
+) -> tuple[float, float] | None:
+    """Return the interval of the one factor between the weights and a formula; None if none is."""
+    from conformance.weighing.formula import Formula
+
+    low, high = -inf, inf
+    items = [cell for cell in cells if cell.count]
+    for cell, around in zip(items, counts_around(items, world), strict=True):
+        value = Formula(powers).value(around)  # type: ignore[arg-type]
+        if value is None:
+            return None
+        low, high = max(low, cell.low / float(value)), min(high, cell.high / float(value))
+    return (low, high) if low <= high and not low <= 0 <= high else None
+
+
+def _is_scale(factor: tuple[float, float]) -> bool:
+    """Whether a factor is a loss scale: a power of two that is large, or one over it."""
+    low, high = sorted(map(abs, factor))
+    for exponent in range(8, 33):
+        if any(low <= scale <= high for scale in (2.0**exponent, 2.0**-exponent)):
+            return True
+    return False
+
+
+def _is_loss_scale(reading: Reading) -> bool:
+    simplest = reading.simplest
+    if simplest is None or simplest.factor == 1:
+        return False
+    factor: Fraction = simplest.factor
+    return factor >= _LOSS_SCALE and factor.denominator == 1 and factor.numerator.bit_count() == 1
+
+
+def _look_for_one_count(judged: dict[str, TermWeights]) -> None:
+    """Name a term whose weights are one over the count of another term."""
+    for name, term in judged.items():
+        if term.note or term.names is None or term.names:
+            continue
+        for other in judged.values():
+            if other is term or other.note:
+                continue
+            totals: dict[int, int] = defaultdict(int)
+            for cell in other.cells:
+                totals[cell.step] += cell.count
+            own = [cell for cell in term.cells if cell.count]
+            low = max(cell.low * totals[cell.step] for cell in own)
+            high = min(cell.high * totals[cell.step] for cell in own)
+            if low <= high and len(totals) > 1:
+                judged[name] = TermWeights(
+                    term.term, term.cells, term.reading, ("one-count-for-all-terms",)
+                )
+
+
+def _pooled(terms: Sequence[TermWeights], world: int, promise: str | None) -> list[TermWeights]:
+    """Put terms of one name together where they are right together and wrong apart."""
+    families: dict[str, list[TermWeights]] = defaultdict(list)
+    for term in terms:
+        families[term.term.name.partition(" #")[0]].append(term)
+    judged: list[TermWeights] = []
+    for family in families.values():
+        if len(family) > 1 and any(t.names is not None for t in family):
+            whole: dict[tuple[int, int, int], list[Cell]] = defaultdict(list)
+            for term in family:
+                for cell in term.cells:
+                    whole[cell.step, cell.rank, cell.micro_batch].append(cell)
+            cells = [
+                Cell(r, k, sum(c.count for c in own), max(c.low for c in own),
+                     min(c.high for c in own), step)
+                for (step, r, k), own in whole.items()
+            ]  # fmt: skip
+            together = _judged(family[0].term, cells, (), "", world, promise, is_free=False)
+            if together.names is None:
+                judged.append(together)
+                continue
+        judged += family
+    return judged
+
+
+def _other_parts(step: Step) -> list[Finding]:
+    """Say what the other parameters' gradients are, where not all are alike."""
+    seen = []
+    main = step.parts[0].by_rank[0]
+    clip = clipping(step)
+    for part in step.parts[1:]:
+        own = part.by_rank[0]
+        names = listed(part.parameters)
+        known = [
+            (v / clip.of(part), w / clip.of(step.parts[0]))
+            for v, w in zip(own.values, main.values, strict=True)
+            if v is not None and w is not None
+        ]
+        if known and all(v == 0 for v, _ in known):
+            seen.append(Finding((), (f"no gradient: {names}",), is_fault=False))
+            continue
+        ratios = [v / w for v, w in known if w]
+        low, high = min(ratios, default=1.0), max(ratios, default=1.0)
+        halves = [h or 0.0 for h in own.half]
+        widest = max(halves, default=0.0) / max((abs(w) for _, w in known), default=1.0)
+        if high - low <= 2 * widest and abs(low - 1) > widest:
+            line = f"{names}: every item counts {low:.4g} times what it counts for the others"
+            seen.append(Finding(("parameters-scaled-apart",), (line,), is_fault=False))
+        elif abs(low - 1) > widest or abs(high - 1) > widest:
+            line = f"{names}: other weights than the rest, {low:.4g} to {high:.4g} times"
+            seen.append(Finding(("parameters-weighed-apart",), (line,)))
+    return seen
+
+
+def advice(names: Sequence[str]) -> list[str]:
+    """Return what to write instead, for each name that says so."""
+    return [words(name).advice for name in names if words(name).advice]

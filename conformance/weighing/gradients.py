@@ -1,0 +1,240 @@
+"""What a step's solved gradients show by themselves, before any promise is asked about."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+from conformance.weighing.records import Clip, Part, Solved, Step
+
+_SHOWN = 4  # parameters, ranks or passes that a sentence names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a step shows.
+
+    Attributes:
+        names: of mistakes; several where it could be one or the other.
+        lines: what is seen, one fact each.
+        is_fault: whether it is wrong under every promise.
+    """
+
+    names: tuple[str, ...]
+    lines: tuple[str, ...]
+    is_fault: bool = True
+
+
+def findings(step: Step) -> list[Finding]:
+    """Return what is wrong, or worth knowing, about the gradients of a step."""
+    seen: list[Finding] = []
+    for part in step.parts:
+        seen += _of_part(step, part)
+    seen += _of_clips(step)
+    if step.unheld:
+        names = listed([f"{name}" for name in step.unheld])
+        seen.append(Finding((), (f"no optimizer that stepped holds {names}",), is_fault=False))
+    seen += _same_batches(step)
+    return seen
+
+
+def _of_part(step: Step, part: Part) -> Iterator[Finding]:
+    whole = len(step.parts) == 1
+    if len(part.by_rank) > 1 and not _agree(part.by_rank):
+        yield _of_disagreement(step, part, whole=whole)
+        return
+    solved = part.by_rank[0]
+    for at, rank in enumerate(step.stale, len(step.passes)):
+        value, half = solved.values[at], solved.half[at]
+        if value is not None and half is not None and abs(value) > half:
+            yield Finding(
+                ("stale-gradient",),
+                (f"what rank {rank} had in .grad before this window counts {value:.4g} times",),
+            )
+            break
+    if not solved.is_explained:
+        yield Finding(
+            ("no-weighted-sum",),
+            (
+                (
+                    f"{_of(part, whole=whole)}: {solved.residual:.2g} of the gradient's norm is no "
+                    f"weighted sum of the passes; rounding can make {solved.rounding:.2g}"
+                ),
+            ),
+        )
+    elif solved.narrow:
+        name = solved.narrow.rstrip("?")
+        sure = "went" if not solved.narrow.endswith("?") else "are as far off as if they went"
+        line = f"gradients {sure} through {name}: {solved.residual:.2g} of the norm is left over"
+        yield Finding((), (line,), is_fault=False)
+
+
+def _agree(by_rank: Sequence[Solved]) -> bool:
+    """Whether ranks that differ in bits may have the same weights."""
+    for values in zip(*(_ends(solved) for solved in by_rank), strict=True):
+        if max(low for low, _ in values) > min(high for _, high in values):
+            return False
+    return True
+
+
+def _ends(solved: Solved) -> list[tuple[float, float]]:
+    infinite = float("inf")
+    return [
+        (-infinite, infinite) if v is None or h is None else (v - h, v + h)
+        for v, h in zip(solved.values, solved.half, strict=True)
+    ]
+
+
+def counts(solved: Solved, column: int) -> bool:
+    """Whether a column is sure to count."""
+    value, half = solved.values[column], solved.half[column]
+    return value is not None and half is not None and abs(value) > half
+
+
+def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
+    """Name ranks that step with different gradients."""
+    own_alone, everywhere = [], []
+    for column, one in enumerate(step.passes):
+        who = [rank for rank, solved in enumerate(part.by_rank) if counts(solved, column)]
+        if who == [one.rank]:
+            own_alone.append(one)
+        elif len(who) == step.world:
+            everywhere.append(one)
+    where = _of(part, whole=whole)
+    columns = len(step.passes)
+    if (
+        own_alone
+        and not everywhere
+        and len(own_alone)
+        == len([c for c in range(columns) if any(counts(s, c) for s in part.by_rank)])
+    ):
+        name = "never-synchronised" if whole else "partly-synchronised"
+        return Finding((name,), (f"{where}: every rank steps with its own gradient",))
+    if own_alone and everywhere:
+        early = max(p.micro_batch for p in everywhere) < max(p.micro_batch for p in own_alone)
+        name = "synchronised-too-early" if early else "partly-synchronised"
+        return Finding(
+            (name,),
+            (
+                (
+                    f"{where}: micro-batch {_micro_batches(everywhere)} counts on all ranks, "
+                    f"micro-batch {_micro_batches(own_alone)} on its own rank alone"
+                ),
+            ),
+        )
+    lines = [f"{where}: ranks step with different gradients"]
+    for rank, solved in enumerate(part.by_rank[:_SHOWN]):
+        weights = ", ".join(
+            f"{p.rank}/{p.micro_batch} {_number(solved.values[c])}"
+            for c, p in enumerate(step.passes)
+        )
+        lines.append(f"on rank {rank} the loss of rank/micro-batch counts: {weights}")
+    return Finding(("ranks-disagree",), tuple(lines))
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
+
+
+def _micro_batches(passes: Sequence[object]) -> str:
+    return listed(sorted({getattr(p, "micro_batch") for p in passes}))  # noqa: B009
+
+
+def _of(part: Part, *, whole: bool) -> str:
+    return "all parameters" if whole else listed(part.parameters)
+
+
+def listed(items: Sequence[object]) -> str:
+    """Join the first few items, and say how many more there are."""
+    more = len(items) - _SHOWN
+    shown = ", ".join(map(str, items[:_SHOWN]))
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What clip_grad_norm_ did to a step: a factor that the weights have in common.
+
+    Attributes:
+        factor: of the parameters that were clipped.
+        parameters: which ones, where not all were.
+        finding: what is wrong with it.
+    """
+
+    factor: float
+    parameters: frozenset[str] | None = None
+    finding: Finding | None = None
+
+    def of(self, part: Part) -> float:
+        """Return the factor that a part's weights have."""
+        is_clipped = self.parameters is None or self.parameters.issuperset(part.parameters)
+        return self.factor if is_clipped else 1.0
+
+
+def clipping(step: Step) -> Clipping:
+    """Return the factor of a clip that was called once, at the window's end, and what it shows."""
+    active = [clip for clip in step.clips if clip.norm + 1e-6 > clip.limit]  # torch's own ε
+    if not active:
+        return Clipping(1.0)
+    passes = {rank: sum(p.rank == rank for p in step.passes) for rank in range(step.world)}
+    by_rank = {rank: [c for c in step.clips if c.rank == rank] for rank in passes}
+    early = [c for c in active if c.after < passes[c.rank]]
+    norms = {clips[-1].norm for clips in by_rank.values() if clips}
+    if early or any(len(clips) > 1 for clips in by_rank.values()):
+        first = (early or active)[0]
+        line = (
+            f"clipped to {first.limit:g} after {first.after} of {passes[first.rank]} micro-batches"
+        )
+        return Clipping(1.0, None, Finding(("clipped-before-averaging",), (line,)))
+    if len(by_rank) > 1 and max(norms) - min(norms) > 1e-5 * max(norms):
+        told = ", ".join(f"{clips[-1].norm:.4g}" for clips in by_rank.values() if clips)
+        line = f"each rank clips by a norm of its own: {told}"
+        return Clipping(1.0, None, Finding(("clipped-before-averaging",), (line,)))
+    clip = active[0]
+    factor = min(1.0, clip.limit / (clip.norm + 1e-6))
+    return Clipping(factor, None if clip.parameters is None else frozenset(clip.parameters))
+
+
+def _of_clips(step: Step) -> Iterator[Finding]:
+    clip = clipping(step)
+    if clip.finding is not None:
+        yield clip.finding
+    elif clip.factor < 1:
+        norm = sqrt(sum(part.by_rank[0].norm ** 2 for part in step.parts)) / clip.factor
+        said = next(c for c in step.clips if c.norm + 1e-6 > c.limit)
+        ratio = said.norm / norm if norm else 1.0
+        if said.is_of_all and isfinite(ratio) and abs(ratio - 1) > _off(step, said):
+            line = (
+                f"the clip went by a norm of {said.norm:.4g}, {ratio:.4g} times that of the "
+                f"gradient, {norm:.4g}"
+            )
+            yield Finding(("clipped-by-another-norm",), (line,))
+        else:
+            line = f"clipped: norm {said.norm:.4g} to {said.limit:g}; weights are those before it"
+            yield Finding((), (line,), is_fault=False)
+
+
+def _off(step: Step, clip: Clip) -> float:
+    """Return how far two norms of one gradient may be apart: a sum of squares in float32."""
+    elements = sum(part.elements for part in step.parts)
+    return 2.0**-24 * (elements**0.5 + 64) + 1e-6 / max(clip.norm, 1e-6)
+
+
+def _same_batches(step: Step) -> Iterator[Finding]:
+    """Say which ranks were given the same targets, and what cannot be told apart."""
+    by_digest: dict[str, set[int]] = {}
+    for one in step.passes:
+        if one.terms and one.digest:
+            by_digest.setdefault(one.digest, set()).add(one.rank)
+    columns = {
+        tuple(step.passes[c].rank for c in group if c < len(step.passes))
+        for part in step.parts
+        for solved in part.by_rank
+        for group in solved.alike
+    }
+    for ranks in sorted(columns):
+        if len(set(ranks)) > 1:
+            line = (
+                f"ranks {listed(sorted(set(ranks)))} have the same gradient, as of the same data: "
+                "only the sum of their weights is known (is there a DistributedSampler?)"
+            )
+            yield Finding((), (line,), is_fault=False)

@@ -1,0 +1,152 @@
+"""What is known of one optimizer step once its system is solved, as plain data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of a backpropagated loss, and what the loss gives to each of its items.
+
+    Attributes:
+        name: the loss function, as people call it.
+        count: its items: tokens or samples that are not masked; None where nobody can know.
+        share: the derivative of the backpropagated scalar with respect to one item.
+        rounding: how far the share may be off, relative to it, by the loss's own arithmetic.
+        unit: token, sample or element.
+        samples: sequences; None where not known or the same as the items.
+        places: items and padding; None where not known.
+        labels: items before a shift of the labels; None where nothing is shifted.
+        is_mean: whether the loss function divides by its items itself.
+        is_even: whether all items have this share; else it is their mean.
+        is_linear: whether the scalar is a weighted sum of its items' losses.
+        is_penalty: whether it depends on parameters alone.
+        shares: each item's share where they are not even, up to a limit.
+    """
+
+    name: str
+    count: int | None
+    share: float
+    rounding: float = 0.0
+    unit: str = "element"
+    samples: int | None = None
+    places: int | None = None
+    labels: int | None = None
+    is_mean: bool = False
+    is_even: bool = True
+    is_linear: bool = True
+    is_penalty: bool = False
+    shares: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One backward pass of one rank.
+
+    Attributes:
+        digest: of the targets, by which one knows a batch again.
+        is_spent: whether it counted in another optimizer's step before.
+        couples: what in its graph joins the ranks: a gather, synchronised batch statistics.
+    """
+
+    rank: int
+    micro_batch: int
+    terms: Sequence[Term]
+    digest: str = ""
+    is_spent: bool = False
+    couples: str = ""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The weights of a rank's gradient: of the passes, then of what was left in .grad before."""
+
+    values: Sequence[float | None]
+    half: Sequence[float | None]
+    residual: float
+    rounding: float
+    condition: float | None
+    norm: float
+    alike: Sequence[Sequence[int]] = ()
+    narrow: str = ""
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether the gradient is a weighted sum, but for rounding."""
+        return self.residual <= self.rounding
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that share their weights; one solution, or one for each rank if ranks differ."""
+
+    parameters: Sequence[str]
+    elements: int
+    by_rank: Sequence[Solved]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A call of clip_grad_norm_.
+
+    Attributes:
+        limit: the norm that it clips to.
+        norm: the norm that it found.
+        after: how many of the window's passes came before it.
+        is_of_all: whether it was given the optimizer's parameters, and no others.
+        parameters: which of the optimizer's it was given, where not all.
+    """
+
+    rank: int
+    limit: float
+    norm: float
+    after: int
+    is_of_all: bool = True
+    parameters: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one optimizer, solved."""
+
+    step: int
+    optimizer: str
+    world: int
+    passes: Sequence[Pass]
+    parts: Sequence[Part]
+    stale: Sequence[int] = ()
+    clips: Sequence[Clip] = ()
+    unheld: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+    problem: str = ""
+    is_of_copies: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data, which `json` can write."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Step":
+        """Return the step that `as_json` made plain."""
+        return cls(
+            **{
+                **data,
+                "passes": [
+                    Pass(**{**row, "terms": [Term(**term) for term in row["terms"]]})
+                    for row in data["passes"]
+                ],
+                "parts": [
+                    Part(**{**row, "by_rank": [Solved(**solved) for solved in row["by_rank"]]})
+                    for row in data["parts"]
+                ],
+                "clips": [Clip(**row) for row in data["clips"]],
+            }
+        )
+
+
+def finite(values: Sequence[float]) -> list[float | None]:
+    """Return the values, None for those that JSON has no number for."""
+    return [float(v) if -inf < v < inf else None for v in values]

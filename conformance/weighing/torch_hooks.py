@@ -1,0 +1,372 @@
+"""Watch a torch script's own backward passes and optimizer steps, and change nothing of them.
+
+A column is what a backward pass brings to each leaf, taken by a hook on the leaf before anybody
+else's: the loop's own bits, without a second backward pass. What an optimizer sees is read when its
+step begins. Whatever goes wrong in here is put on record, and the script goes on.
+"""
+
+import functools
+import gc
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from conformance.weighing.records import Clip, Term
+from conformance.weighing.torch_losses import graph_of, terms_of
+
+
+class Enough(BaseException):
+    """Raised once all steps are weighed; no `except Exception` of a script holds it."""
+
+
+@dataclass
+class Recorded:
+    """A backward pass: what it brought to each leaf, by the leaf's id."""
+
+    number: int
+    columns: dict[int, torch.Tensor] = field(default_factory=dict)
+    terms: list[Term] = field(default_factory=list)
+    digest: str = ""
+    couples: str = ""
+    is_spent: bool = False
+
+
+@dataclass
+class Window:
+    """All that one optimizer's step is weighed by, on this rank.
+
+    Attributes:
+        parameters: in the optimizer's order.
+        passes: the backward passes since its last step that reached one of its parameters.
+        left: what was in .grad before the first of them, where that was not zero.
+        clips: the calls of clip_grad_norm_ since then, on one of its parameters.
+        unheld: names of what got gradients and no optimizer that stepped holds.
+        is_of_copies: whether those have just the shapes of the optimizer's parameters.
+    """
+
+    optimizer: Optimizer
+    parameters: list[torch.Tensor]
+    passes: list[Recorded]
+    left: dict[int, torch.Tensor]
+    clips: list["Clipped"]
+    unheld: list[str]
+    is_of_copies: bool
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A call of clip_grad_norm_: limit, norm, the passes there were, the parameters' ids."""
+
+    limit: float
+    norm: float
+    number: int
+    parameters: frozenset[int]
+
+
+class Recorder:
+    """Records passes and steps; hands every window to `weigh`."""
+
+    def __init__(self, weigh: Callable[[Window], None], steps: int) -> None:
+        """Watch nothing yet.
+
+        Args:
+            weigh: called as an optimizer's step begins; returns when all ranks have called it.
+            steps: of each optimizer that steps at all, before the script is stopped.
+        """
+        self._weigh, self._steps = weigh, steps
+        self._passes: list[Recorded] = []
+        self._left: dict[int, torch.Tensor] = {}
+        self._touched: set[int] = set()
+        self._leaves: dict[int, torch.Tensor] = {}
+        self._clips: list[Clipped] = []
+        self._clips_seen: dict[int, int] = {}
+        self._stepped: dict[int, int] = {}
+        self._taken: dict[int, int] = {}
+        self._optimizers: dict[int, Optimizer] = {}
+        self._running: list[Recorded] = []
+        self._number = 0
+        self.problems: list[str] = []
+        self.seconds = 0.0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch until the block is left."""
+        backward, clip = torch.autograd.backward, torch.nn.utils.clip_grad_norm_
+        torch.autograd.backward = self._wrapped_backward(backward)
+        wrapped_clip = self._wrapped_clip(clip)
+        places = [m for m in (torch.nn.utils, torch.nn.utils.clip_grad) if m]
+        for place in places:
+            place.clip_grad_norm_ = wrapped_clip
+        handles = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+        try:
+            yield
+        finally:
+            torch.autograd.backward = backward
+            for place in places:
+                place.clip_grad_norm_ = clip
+            for handle in handles:
+                handle.remove()
+
+    def _wrapped_backward(self, backward: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(backward)
+        def recorded(
+            tensors: Any, grad_tensors: Any = None, *arguments: Any, **options: Any
+        ) -> None:
+            handles: list[Any] = []
+            known = len(self.problems)
+            try:
+                handles = self._begin(tensors, grad_tensors)
+            except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
+                self._fail("a backward pass was not recorded", error)
+                self._running.append(Recorded(-1))
+            try:
+                return backward(tensors, grad_tensors, *arguments, **options)
+            except BaseException:  # a graph that was freed: the script's own error, and not ours
+                del self.problems[known:]
+                raise
+            finally:
+                for handle in handles:
+                    handle.remove()
+                self._running.pop()
+
+        return recorded
+
+    def _begin(self, tensors: Any, grad_tensors: Any) -> list[Any]:
+        """Put a hook on every leaf of the graph; a pass within a pass belongs to the outer one."""
+        began = time.monotonic()
+        roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+        seeds = _listed(grad_tensors, len(roots))
+        leaves, couples = graph_of(roots)
+        if self._running:
+            record = self._running[-1]
+        else:
+            terms, digest = terms_of(roots, seeds)
+            self._number += 1
+            record = Recorded(self._number, {}, terms, digest, couples)
+            self._passes.append(record)
+        handles = []
+        for leaf, owner in zip(leaves, owners(leaves), strict=True):
+            self._leaves[id(owner)] = owner
+            self._look_at_what_is_left(owner)
+            handles.append(_first_hook(leaf, functools.partial(_take, record, id(owner))))
+        self._running.append(record)
+        self.seconds += time.monotonic() - began
+        return handles
+
+    def _look_at_what_is_left(self, owner: torch.Tensor) -> None:
+        if id(owner) in self._touched:
+            return
+        self._touched.add(id(owner))
+        left = owner.grad
+        self._left.pop(id(owner), None)
+        if left is not None and bool(torch.count_nonzero(local(left))):
+            self._left[id(owner)] = left.detach().clone()
+
+    def _before_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> Any:
+        closure = arguments[1] if len(arguments) > 1 else options.get("closure")
+        if not callable(closure):
+            self._weigh_now(optimizer)
+            return None
+        calls: list[int] = []
+
+        @functools.wraps(closure)
+        def weighed_once() -> Any:
+            loss = closure()
+            if not calls:
+                calls.append(1)
+                self._weigh_now(optimizer)
+            return loss
+
+        if len(arguments) > 1:
+            return (arguments[0], weighed_once, *arguments[2:]), options
+        return arguments, {**options, "closure": weighed_once}
+
+    def _weigh_now(self, optimizer: Optimizer) -> None:
+        if self._taken.get(id(optimizer), 0) >= self._steps:
+            return
+        began = time.monotonic()
+        try:
+            self._weigh(self._window(optimizer))
+        except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
+            self._fail("a step was not weighed", error)
+        try:
+            self._close(optimizer)
+        finally:
+            self.seconds += time.monotonic() - began
+
+    def _window(self, optimizer: Optimizer) -> Window:
+        self._optimizers[id(optimizer)] = optimizer
+        parameters = held(optimizer)
+        mine = {id(parameter) for parameter in parameters}
+        since = self._stepped.get(id(optimizer), 0)
+        everybody = mine.union(*({id(p) for p in held(o)} for o in self._optimizers.values()))
+        reached = {key for record in self._passes for key in record.columns}
+        unheld = reached - everybody
+        names = parameter_names(optimizer) if unheld else {}
+        return Window(
+            optimizer,
+            parameters,
+            [r for r in self._passes if r.number > since and mine & r.columns.keys()],
+            {key: left for key, left in self._left.items() if key in mine},
+            [
+                clip
+                for clip in self._clips[self._clips_seen.get(id(optimizer), 0) :]
+                if clip.parameters & mine
+            ],
+            sorted(names.get(key, "a tensor without a name") for key in unheld),
+            sorted(tuple(self._leaves[key].shape) for key in unheld)
+            == sorted(tuple(p.shape) for p in parameters),
+        )
+
+    def _close(self, optimizer: Optimizer) -> None:
+        """Forget what this step was made of, so that memory holds one window."""
+        parameters = held(optimizer)
+        mine = {id(parameter) for parameter in parameters}
+        self._stepped[id(optimizer)] = self._number
+        self._touched -= mine
+        self._clips_seen[id(optimizer)] = len(self._clips)
+        for record in self._passes:
+            for key in mine & record.columns.keys():
+                del record.columns[key]
+        owned = {id(p) for o in self._optimizers.values() for p in held(o)}
+        self._passes = [r for r in self._passes if r.columns.keys() & owned or r in self._running]
+
+    def _after_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
+        del arguments, options
+        self._taken[id(optimizer)] = self._taken.get(id(optimizer), 0) + 1
+        if all(taken >= self._steps for taken in self._taken.values()):
+            raise Enough
+
+    def _wrapped_clip(self, clip: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        @functools.wraps(clip)
+        def recorded(parameters: Any, max_norm: float, *arguments: Any, **options: Any) -> Any:
+            given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+            norm = clip(given, max_norm, *arguments, **options)
+            try:
+                whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+                ids = frozenset(id(p) for p in given if p.grad is not None)
+                self._clips.append(Clipped(float(max_norm), float(whole), self._number, ids))
+            except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
+                self._fail("a clip was not recorded", error)
+            return norm
+
+        return recorded
+
+    def _fail(self, what: str, error: Exception) -> None:
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        at = f" ({where.tb_frame.f_code.co_filename}:{where.tb_lineno})" if where else ""
+        self.problems.append(f"{what}: {type(error).__name__}: {error}{at}")
+
+
+def _listed(grad_tensors: Any, count: int) -> list[torch.Tensor | None]:
+    if grad_tensors is None:
+        return [None] * count
+    return [grad_tensors] if isinstance(grad_tensors, torch.Tensor) else list(grad_tensors)
+
+
+def _first_hook(leaf: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> Any:
+    """Register a hook that runs before the script's own, which may change the gradient."""
+    handle = leaf.register_hook(hook)
+    hooks = getattr(leaf, "_backward_hooks", None)
+    if hooks:
+        hooks.move_to_end(handle.id, last=False)
+    return handle
+
+
+def _take(record: Recorded, key: int, gradient: torch.Tensor) -> None:
+    """Keep what a pass brings to a leaf."""
+    value = gradient.detach()
+    value = value.to_dense() if value.is_sparse else value.clone()
+    before = record.columns.get(key)
+    record.columns[key] = value if before is None else before + value
+
+
+def held(optimizer: Optimizer) -> list[torch.Tensor]:
+    """Return an optimizer's parameters in its order."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the shard of this rank, or the tensor itself."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+_owners: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+
+def owners(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the parameters that an optimizer holds for leaves: of fully_shard the sharded ones."""
+    module = sys.modules.get("torch.distributed.fsdp._fully_shard._fsdp_param")
+    if module is None:
+        return list(leaves)
+    if any(_owners.get(id(leaf), (None,))[0] is not leaf for leaf in leaves):
+        for candidate in gc.get_objects():
+            if type(candidate) is module.FSDPParam:
+                whole = getattr(candidate, "_unsharded_param", None)
+                if whole is not None:
+                    _owners[id(whole)] = (whole, candidate.sharded_param)
+        for leaf in leaves:
+            if _owners.get(id(leaf), (None,))[0] is not leaf:
+                _owners[id(leaf)] = (leaf, leaf)
+    return [_owners[id(leaf)][1] for leaf in leaves]
+
+
+_names: "WeakKeyDictionary[Optimizer, dict[int, str]]" = WeakKeyDictionary()
+
+
+def parameter_names(optimizer: Optimizer) -> dict[int, str]:
+    """Return the names that modules have for parameters, without those of wrappers.
+
+    Nobody tells an optimizer about modules, so that all objects of the process are looked through;
+    once for each optimizer, since that takes a tenth of a second.
+    """
+    if optimizer not in _names:
+        _names[optimizer] = _names_now()
+    return _names[optimizer]
+
+
+def _names_now() -> dict[int, str]:
+    modules = [m for m in gc.get_objects() if issubclass(type(m), torch.nn.Module)]
+    inner = {id(child) for module in modules for child in module._modules.values()}
+    names: dict[int, str] = {}
+    for root in modules:
+        if id(root) not in inner:
+            for name, parameter in root.named_parameters():
+                for wrapper in ("module.", "_orig_mod.", "_fsdp_wrapped_module."):
+                    name = name.replace(wrapper, "")  # noqa: PLW2901 - one name, made plain
+                names.setdefault(id(parameter), name)
+    return names
+
+
+def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]:
+    """Return the window's clips, each with how many of its passes came before."""
+    mine = {id(p) for p in window.parameters if p.grad is not None}
+    return [
+        Clip(
+            rank,
+            clip.limit,
+            clip.norm,
+            sum(p.number <= clip.number for p in window.passes),
+            is_of_all=clip.parameters == mine,
+            parameters=None
+            if mine <= clip.parameters
+            else sorted(names.get(key, "") for key in clip.parameters & mine),
+        )
+        for clip in window.clips
+    ]

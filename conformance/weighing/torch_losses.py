@@ -1,0 +1,351 @@
+"""The terms of a torch loss, read off autograd's graph, without running the engine.
+
+From the scalar that is backpropagated the derivative is carried down node by node, by calling the
+nodes themselves: no hook of anybody runs, nothing is freed, nothing is drawn. It stops where the
+items are: at a loss function, or where a reduction's input is no longer a linear function of known
+losses. What the derivative is there is each item's share.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from conformance.weighing.records import Term
+
+_LINEAR = frozenset(
+    {"Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Sum", "Mean", "View", "ReshapeAlias", "UnsafeView",
+     "Unsqueeze", "Squeeze", "Expand", "Transpose", "T", "Permute", "Index", "IndexSelect",
+     "MaskedSelect", "MaskedFill", "Where", "Cat", "Stack", "Select", "Slice", "ToCopy", "Clone",
+     "Alias", "Unbind", "Split", "SplitWithSizes", "NanToNum", "Dot"}
+)  # fmt: skip
+_LOSSES = {
+    "NllLoss": "nll_loss", "NllLoss2D": "nll_loss", "MseLoss": "mse_loss",
+    "SmoothL1Loss": "smooth_l1_loss", "HuberLoss": "huber_loss",
+    "BinaryCrossEntropy": "binary_cross_entropy",
+    "BinaryCrossEntropyWithLogits": "binary_cross_entropy_with_logits", "KlDiv": "kl_div",
+    "SoftMarginLoss": "soft_margin_loss", "MultiMarginLoss": "multi_margin_loss",
+    "Gather": "gather", "Pow": "squares", "Abs": "l1_loss", "Softplus": "softplus",
+    "LogSigmoid": "logsigmoid", "LogSigmoidForward": "logsigmoid", "LogSoftmax": "cross_entropy",
+}  # fmt: skip
+_IDENTITIES = frozenset({"_DDPSink", "BackwardHookFunction", "RegisterPostBackwardFunction"})
+_MOVES = frozenset(
+    {"LogSoftmax", "View", "ReshapeAlias", "UnsafeView", "ToCopy", "Slice", "Transpose", "Clone",
+     "Permute", "Alias", "Squeeze", "Unsqueeze", "ConstantPadNd", "Div", "Mul"}
+)  # fmt: skip
+_PENALTIES = frozenset(
+    {"Pow", "Abs", "Norm", "LinalgVectorNorm", "Sum", "Stack", "Cat", "Add", "View", "Mul",
+     "torch::autograd::AccumulateGrad", "AccumulateGrad"}
+)  # fmt: skip
+_COUPLING = re.compile(
+    r"AllGather|AllReduce|ReduceScatter|AllToAll|SyncBatchNorm|all_gather", re.IGNORECASE
+)
+_LOGARITHMS = frozenset({"Gather", "LogSoftmax", "LogSigmoid", "LogSigmoidForward"})  # of p; −log p
+_MOST_SHARES = 4096
+_MEAN, _SUM = 1, 2  # torch's own numbers of reductions
+Node = Any
+
+
+def kind_of(node: Node) -> str:
+    """Return a node's kind: `MulBackward0` is `Mul`."""
+    return re.sub(r"Backward\d*$", "", node.name())
+
+
+def graph_of(roots: Iterable[torch.Tensor]) -> tuple[list[torch.Tensor], str]:
+    """Return the leaves that a backward pass would reach, and what in the graph joins ranks."""
+    stack = [root.grad_fn for root in roots if root.grad_fn is not None]
+    leaves: list[torch.Tensor] = []
+    seen: set[Node] = set(stack)
+    couples = ""
+    while stack:
+        node = stack.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            leaves.append(variable)
+        elif not couples and _COUPLING.search(node.name()):
+            couples = kind_of(node)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+    return leaves, couples
+
+
+@dataclass
+class _Arriving:
+    """The derivative that arrives at a node's outputs, and how it came there."""
+
+    gradients: dict[int, torch.Tensor]
+    rounding: float = 0.0
+    is_linear: bool = True
+
+
+def terms_of(
+    roots: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+) -> tuple[list[Term], str]:
+    """Return the terms of what is backpropagated, and a digest of their targets."""
+    digest = hashlib.blake2b(digest_size=8)
+    terms: list[Term] = []
+    with torch.no_grad():
+        arriving: dict[Node, _Arriving] = {}
+        for root, gradient in zip(roots, gradients, strict=True):
+            if root.grad_fn is not None:
+                seed = torch.ones_like(root) if gradient is None else gradient
+                _arrive(arriving, root.grad_fn, root.output_nr, seed, _Arriving({}))
+        for node in _ordered(list(arriving)):
+            state = arriving.pop(node, None)
+            if state is None or not state.gradients:
+                continue
+            if not _passes(node):
+                term = _term(node, state)
+                terms.append(term)
+                for target in _targets(node):
+                    digest.update(_bytes(target))
+                continue
+            _pass_on(node, state, arriving)
+    return _numbered(terms), digest.hexdigest()
+
+
+def _arrive(
+    arriving: dict[Node, _Arriving], node: Node, at: int, gradient: torch.Tensor, from_: _Arriving
+) -> None:
+    state = arriving.setdefault(node, _Arriving({}))
+    before = state.gradients.get(at)
+    state.gradients[at] = gradient if before is None else before + gradient
+    # The share is multiplied, or divided, at each node: two roundings at most.
+    unit = torch.finfo(gradient.dtype).eps / 2 if gradient.is_floating_point() else 0.0
+    state.rounding = max(state.rounding, from_.rounding + 2 * unit)
+    state.is_linear &= from_.is_linear
+
+
+def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> None:
+    """Carry the derivative through a node to those that it was made of."""
+    kind = kind_of(node)
+    if kind in _IDENTITIES:
+        given: Sequence[Any] = [state.gradients.get(i) for i in range(len(node.next_functions))]
+    else:
+        outputs = [state.gradients.get(i) for i in range(max(state.gradients) + 1)]
+        outputs += [None] * (len(node._input_metadata) - len(outputs))
+        result = node(*outputs)
+        given = result if isinstance(result, tuple) else (result,)
+    if kind not in _LINEAR and kind not in _IDENTITIES:
+        state.is_linear = False
+    if kind in ("Mul", "Div") and _edges(node) > 1:
+        state.is_linear = False
+    for (following, at), gradient in zip(node.next_functions, given, strict=False):
+        if following is not None and gradient is not None:
+            _arrive(arriving, following, at, gradient, state)
+
+
+def _ordered(starts: list[Node]) -> list[Node]:
+    """Return the head of the graph, each node after all that lead to it."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(start, False) for start in starts]
+    while stack:
+        node, is_left = stack.pop()
+        if is_left:
+            order.append(node)
+            continue
+        if node in done:
+            continue
+        done.add(node)
+        stack.append((node, True))
+        if _passes(node):
+            stack += [(following, False) for following, _ in node.next_functions if following]
+    return order[::-1]
+
+
+def _passes(node: Node) -> bool:
+    """Whether a node stands between the scalar and the items."""
+    kind = kind_of(node)
+    if hasattr(node, "variable") or not node.next_functions:
+        return False
+    if kind in _IDENTITIES:
+        return True
+    if _is_scalar(node):
+        if kind in _LINEAR:
+            return True
+        # A function of one scalar, as the root of a mean; a loss has an input that is none.
+        inputs = [following for following, _ in node.next_functions if following]
+        return (
+            bool(inputs)
+            and kind not in _LOSSES
+            and all(map(_is_scalar, inputs))
+            and not hasattr(node, "_forward_cls")
+        )
+    return _leads_to_losses(node)
+
+
+def _leads_to_losses(node: Node) -> bool:
+    """Whether a node without items of its own rearranges and weighs those of known losses."""
+    if kind_of(node) not in _LINEAR:
+        return False
+    if kind_of(node) in ("Mul", "Div") and _edges(node) > 1:
+        return False
+    inputs = [following for following, _ in node.next_functions if following]
+    return bool(inputs) and all(
+        kind_of(following) in _LOSSES or _leads_to_losses(following) for following in inputs
+    )
+
+
+def _edges(node: Node) -> int:
+    return sum(following is not None for following, _ in node.next_functions)
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    metadata = node._input_metadata
+    return tuple(metadata[0].shape) if metadata else ()
+
+
+def _is_scalar(node: Node) -> bool:
+    size = 1
+    for length in _shape(node):
+        size *= length
+    return size == 1
+
+
+def _term(node: Node, state: _Arriving) -> Term:
+    """Return the term whose items are a node's."""
+    kind = kind_of(node)
+    gradient = next(iter(state.gradients.values()))
+    reduction = int(getattr(node, "_saved_reduction", 0)) if kind in _LOSSES else 0
+    if reduction and gradient.numel() == 1:
+        term = _reduced(node, kind, float(gradient), reduction)
+    elif kind in _LOSSES or gradient.numel() > 1 or not hasattr(node, "_forward_cls"):
+        term = _unreduced(node, kind, gradient, state.rounding)
+    else:
+        term = Term(kind, None, float(gradient))
+    unit = torch.finfo(gradient.dtype).eps / 2
+    return replace(
+        term,
+        rounding=max(term.rounding, state.rounding + 2 * unit),
+        is_linear=state.is_linear,
+        is_penalty=_is_penalty(node),
+    )
+
+
+def _reduced(node: Node, kind: str, scale: float, reduction: int) -> Term:
+    """Return the term of a loss function that averages or adds up by itself."""
+    is_mean = reduction == _MEAN
+    if kind.startswith("NllLoss"):
+        target = node._saved_target
+        kept = target != node._saved_ignore_index
+        count = int(kept.sum())
+        weight = node._saved_weight
+        if weight is None:
+            share, rounding = scale / max(count, 1) if is_mean else scale, 0.0
+        else:
+            # Items that weigh w[target]: what is told is the mean share.
+            masses = weight[target[kept]].double()
+            total = float(masses.sum())
+            mean = total / max(count, 1)
+            share = scale * mean / total if is_mean else scale * mean
+            even = bool((masses == masses[0]).all()) if count else True
+            return replace(_named(node, kind, count, share, target), is_mean=is_mean, is_even=even)
+        return replace(_named(node, kind, count, share, target), is_mean=is_mean, rounding=rounding)
+    count = getattr(node, "_saved_self").numel()  # noqa: B009 - read at run time, torch has no stub
+    share = scale / max(count, 1) if is_mean else scale
+    return replace(_named(node, kind, count, share, node._saved_self), is_mean=is_mean)
+
+
+def _unreduced(node: Node, kind: str, gradient: torch.Tensor, rounding: float) -> Term:
+    """Return the term of items that the script's own arithmetic weighs."""
+    if kind == "LogSoftmax":  # an item is a row: its targets' probabilities add up to 1
+        gradient = gradient.double().sum(node._saved_dim)
+    flat = gradient.reshape(-1).double() * (-1 if kind in _LOGARITHMS else 1)
+    target = next(iter(_targets(node)), None)
+    kept = flat != 0
+    if kind.startswith("NllLoss") and target is not None and target.numel() == flat.numel():
+        kept &= target.reshape(-1) != node._saved_ignore_index
+    shares = flat[kept]
+    count = int(kept.sum())
+    mean = float(shares.mean()) if count else 0.0
+    width = float(shares.max() - shares.min()) if count else 0.0
+    is_even = width <= 2 * rounding * abs(mean)
+    term = _named(node, kind, count, mean, gradient if target is None else target)
+    return replace(
+        term,
+        is_even=is_even,
+        places=flat.numel(),
+        shares=() if is_even or count > _MOST_SHARES else shares.tolist(),
+        rounding=rounding + (width / abs(mean) if is_even and mean else 0.0),
+    )
+
+
+def _named(node: Node, kind: str, count: int, share: float, items: torch.Tensor) -> Term:
+    """Return a term with its name and the counts that its graph tells."""
+    name = _LOSSES.get(kind, kind)
+    if name in ("nll_loss", "gather") and any(
+        kind_of(following) == "LogSoftmax" for following in _below(node)
+    ):
+        name = "cross_entropy"
+    shape = tuple(length for length in items.shape if length != 1)
+    for following in _below(node):
+        sizes = tuple(map(int, getattr(following, "_saved_self_sym_sizes", None) or ()))
+        if len(shape) == 1 and len(sizes) > 2 and sizes[0] * sizes[1] == items.numel():
+            shape = sizes[:2]  # the loss function was given sequences one after another
+    is_text = name in ("cross_entropy", "nll_loss") and len(shape) == 2
+    samples = shape[0] if len(shape) > 1 else None
+    return Term(
+        name,
+        count,
+        share,
+        unit="token" if is_text else "sample" if len(shape) <= 1 else "element",
+        samples=samples,
+        labels=count + samples if is_text and samples else None,
+        places=items.numel(),
+    )
+
+
+def _below(node: Node) -> Iterator[Node]:
+    """Yield what the loss function's input was made of, as far as it was only rearranged."""
+    for _ in range(12):
+        following = next((f for f, _ in node.next_functions if f is not None), None)
+        if following is None:
+            return
+        yield following
+        if kind_of(following) not in _MOVES:
+            return
+        node = following
+
+
+def _targets(node: Node) -> Iterator[torch.Tensor]:
+    for name in ("_saved_target", "_saved_index"):
+        target = getattr(node, name, None)
+        if isinstance(target, torch.Tensor):
+            yield target
+
+
+def _is_penalty(node: Node) -> bool:
+    """Whether everything below is a function of parameters alone."""
+    seen, stack = {node}, [node]
+    while stack:
+        current = stack.pop()
+        if kind_of(current) not in _PENALTIES:
+            return False
+        if kind_of(current) == "Mul" and _edges(current) < 2:
+            return False
+        for following, _ in current.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+    return True
+
+
+def _numbered(terms: list[Term]) -> list[Term]:
+    """Give a second term of one name its number."""
+    seen: dict[str, int] = {}
+    numbered = []
+    for term in terms:
+        seen[term.name] = seen.get(term.name, 0) + 1
+        number = seen[term.name]
+        numbered.append(replace(term, name=f"{term.name} #{number}") if number > 1 else term)
+    return numbered
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

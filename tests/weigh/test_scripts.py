@@ -1,0 +1,208 @@
+"""Scripts as people write them: mistakes have names, no right form is accused, no bit changes.
+
+All scripts of one number of ranks share the processes of one torchrun. `python
+tests/weigh/test_scripts.py 3 BF16=1 OPTIMIZER=adamw` weighs them on other ranks and prints a table.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from conformance.weighing.diagnosis import judge
+from conformance.weighing.launch import read_steps
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from scripts import HEAD, SCRIPTS, Script  # noqa: E402
+
+VARIANTS = ((2, {}), (1, {"OPTIMIZER": "adamw", "BF16": "1"}))
+SAVED = """
+torch.save(
+    [
+        [p.detach() for p in model.parameters()],
+        [p.grad for p in model.parameters()],
+        torch.get_rng_state(),
+    ],
+    os.path.join(os.environ["OUT"], f"end-{rank}.pt"),
+)
+"""
+# What else a loop may do: draw, look at gradients, change them in hooks, clip, scale.
+LIVELY = """
+model.insert(2, nn.Dropout(0.3))
+seen = []
+model[1].weight.register_hook(lambda g: seen.append(float(g.sum())))
+model[1].bias.register_hook(lambda g: g * 0.5)
+model[4].register_full_backward_hook(lambda *_: seen.append(torch.rand(()).item()))
+ddp = DDP(model, gradient_as_bucket_view=True, bucket_cap_mb=0.0001)
+optimizer = make_optimizer(model.parameters())
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(STEPS):
+    optimizer.zero_grad(set_to_none=False)
+    for k, (ids, labels) in enumerate(micro_batches(step)):
+        ddp.require_backward_grad_sync = k == K - 1
+        loss = token_loss(ddp, ids, labels)
+        seen.append(loss.item())
+        scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    scaler.step(optimizer)
+    scaler.update()
+model.seen = nn.Parameter(torch.tensor(seen, dtype=torch.float64))
+"""
+SHARDED = """
+from torch.distributed.fsdp import fully_shard
+for layer in model:
+    if list(layer.parameters()):
+        fully_shard(layer)
+fully_shard(model)
+optimizer = make_optimizer(model.parameters())
+for step in range(STEPS):
+    optimizer.zero_grad()
+    for ids, labels in even(step):
+        (token_loss(model, ids, labels) / K).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    optimizer.step()
+"""
+SHARDED_END = SAVED.replace("p.detach()", "p.detach().to_local()").replace(
+    "p.grad for", "p.grad.to_local() for"
+)
+BODIES = {
+    "lively": (LIVELY, SAVED),
+    "sharded": (SHARDED, SHARDED_END),
+    **{
+        script.name: (script.right, SAVED)
+        for script in SCRIPTS
+        if script.name in ("micro-batch means averaged", "clipped before unscaling",
+                           "past the wrapper", "boxes divided by the count of tokens")
+    },
+}  # fmt: skip
+
+
+def run(folder, world, tasks):
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    done = subprocess.run(
+        [sys.executable, *agent, str(HERE / "run_scripts.py"), str(folder)],
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def task(folder, name, text, steps, environment):
+    out = folder / name
+    out.mkdir()
+    (out / "train.py").write_text(text)
+    return str(out / "train.py"), str(out), steps, {"STEPS": "5", **environment}
+
+
+def weighed(folder, world, environment):
+    tasks = [
+        task(folder, f"{index}-{form}", HEAD + getattr(script, form), script.steps, environment)
+        for index, script in enumerate(SCRIPTS)
+        if script.least_world <= world
+        for form in ("wrong", "right")
+    ]
+    run(folder, world, tasks)
+    return folder
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda v: f"W={v[0]}")
+def variant(request, tmp_path_factory):
+    world, environment = request.param
+    return world, weighed(tmp_path_factory.mktemp(f"world-{world}"), world, environment)
+
+
+def verdicts(folder, script: Script, form):
+    (out,) = folder.glob(f"{SCRIPTS.index(script)}-{form}")
+    status = json.loads((out / "rank-0.json").read_text())
+    assert not status["problems"]
+    return judge(read_steps(out), script.promise)
+
+
+def cases(variant):
+    world, folder = variant
+    return [(folder, script) for script in SCRIPTS if script.least_world <= world]
+
+
+def test_every_mistake_has_its_name(variant):
+    missed = []
+    for folder, script in cases(variant):
+        names = [name for verdict in verdicts(folder, script, "wrong") for name in verdict.names]
+        if script.expects not in names:
+            missed.append((script.name, script.expects, names))
+    assert not missed
+
+
+def test_no_right_form_is_accused_or_left_unweighed(variant):
+    accused = []
+    for folder, script in cases(variant):
+        judged = verdicts(folder, script, "right")
+        if not judged or any(v.is_fault or not v.is_weighed for v in judged):
+            accused.append((script.name, [v.names for v in judged], [v.problems for v in judged]))
+    assert not accused
+
+
+def test_intervals_are_below_a_hundredth_of_the_weight_in_float32(variant):
+    world, folder = variant
+    if world == 1:
+        pytest.skip("this variant runs under bf16 autocast")
+    for folder, script in cases(variant):
+        for verdict in verdicts(folder, script, "right"):
+            for term in verdict.terms:
+                for cell in term.cells:
+                    assert cell.high - cell.low < 0.01 * abs(cell.high)
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ends")
+    tasks = [
+        task(folder, f"{index}-{'with' if steps else 'without'}", HEAD + body + end, steps, {})
+        for index, (body, end) in enumerate(BODIES.values())
+        for steps in (99, 0)
+    ]
+    run(folder, 2, tasks)
+    return folder
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_parameters_gradients_and_random_state_are_the_same_bits_with_and_without(ends, name, rank):
+    index = list(BODIES).index(name)
+    with_, without = (
+        torch.load(ends / f"{index}-{kind}" / f"end-{rank}.pt") for kind in ("with", "without")
+    )
+    assert len(read_steps(ends / f"{index}-with")) == 5
+    pairs = zip(*([*p, *g, state] for p, g, state in (with_, without)), strict=True)
+    for ours, theirs in pairs:
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.equal(ours, theirs)
+
+
+def table(world, environment):
+    """Weigh all scripts, and print what each is called."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = weighed(Path(name), world, environment)
+        bad = total = 0
+        for script in SCRIPTS:
+            if script.least_world > world:
+                continue
+            for form in ("wrong", "right"):
+                judged = verdicts(folder, script, form)
+                names = [n for verdict in judged for n in verdict.names]
+                fine = (
+                    script.expects in names if form == "wrong"
+                    else not any(v.is_fault or not v.is_weighed for v in judged)
+                )  # fmt: skip
+                total, bad = total + 1, bad + (not fine)
+                print("ok " if fine else "BAD", form, script.name, names)
+        print(f"{bad} of {total} are not as they should be")
+
+
+if __name__ == "__main__":
+    table(int(sys.argv[1]), dict(pair.split("=") for pair in sys.argv[2:]))

@@ -1,0 +1,96 @@
+"""What autograd's graph tells of a loss: terms, items, shares; and nothing is disturbed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from conformance.weighing.torch_losses import graph_of, terms_of
+
+MODEL = torch.nn.Linear(4, 5)
+X, Y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, -100])
+TEXT, LABELS = (
+    torch.randn(2, 7, 4),
+    torch.randint(0, 5, (2, 7)).index_fill_(1, torch.tensor([5, 6]), -100),
+)
+
+
+def shifted(reduction):
+    logits = MODEL(TEXT)[:, :-1].reshape(-1, 5)
+    return F.cross_entropy(logits, LABELS[:, 1:].reshape(-1), reduction=reduction)
+
+
+def masked():
+    each = F.cross_entropy(MODEL(TEXT).transpose(1, 2), LABELS, reduction="none")
+    mask = (LABELS != -100).float()
+    return (each * mask).sum() / mask.sum()
+
+
+LOSSES = {
+    "mean": (lambda: F.cross_entropy(MODEL(X), Y), "cross_entropy", 5, 1 / 5),
+    "scaled mean": (lambda: F.cross_entropy(MODEL(X), Y) / 3 * 1024, "cross_entropy", 5, 1024 / 15),
+    "sum of tokens": (lambda: shifted("sum") / 37, "cross_entropy", 8, 1 / 37),
+    "mask": (masked, "cross_entropy", 10, 1 / 10),
+    "gather": (lambda: -MODEL(X).log_softmax(-1).gather(1, Y.clamp(0)[:, None]).mean(),
+               "cross_entropy", 6, 1 / 6),
+    "soft labels": (lambda: F.cross_entropy(MODEL(X), torch.full((6, 5), 0.2)),
+                    "cross_entropy", 6, 1 / 6),
+    "mse": (lambda: F.mse_loss(MODEL(X), torch.zeros(6, 5)), "mse_loss", 30, 1 / 30),
+    "squares by hand": (((MODEL(X) - 1) ** 2).sum, "squares", 30, 1),
+    "binary": (lambda: F.binary_cross_entropy_with_logits(MODEL(X), torch.rand(6, 5)),
+               "binary_cross_entropy_with_logits", 30, 1 / 30),
+    "a sum of outputs": (lambda: MODEL(X).sum(), "Addmm", 30, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_is_read_off_its_graph(kind):
+    loss, name, count, share = LOSSES[kind]
+    (term,), _ = terms_of([loss()], [None])
+    assert (term.name, term.count, term.is_even, term.is_linear) == (name, count, True, True)
+    assert abs(term.share - share) <= term.rounding * share
+
+
+def test_tokens_know_their_sequences_padding_and_labels_before_the_shift():
+    (term,), _ = terms_of([shifted("mean")], [None])
+    assert (term.unit, term.samples, term.places, term.labels) == ("token", 2, 12, 10)
+
+
+def test_terms_and_penalties_stand_apart():
+    decay = sum(p.pow(2).sum() for p in MODEL.parameters())
+    terms, _ = terms_of(
+        [F.cross_entropy(MODEL(X), Y) + 0.1 * MODEL(X).abs().mean() + decay], [None]
+    )
+    assert [(t.name, t.is_penalty) for t in terms] == [
+        ("cross_entropy", False), ("l1_loss", False), ("squares", True), ("squares #2", True)
+    ]  # fmt: skip
+
+
+def test_a_function_of_a_mean_is_no_weighted_sum():
+    (term,), _ = terms_of([F.mse_loss(MODEL(X), torch.zeros(6, 5)).sqrt()], [None])
+    assert not term.is_linear
+
+
+def test_items_that_the_script_weighs_are_not_alike():
+    weights = torch.arange(6.0)
+    (term,), _ = terms_of(
+        [(F.cross_entropy(MODEL(X), Y.clamp(0), reduction="none") * weights).sum()], [None]
+    )
+    assert not term.is_even
+    assert list(term.shares) == [1, 2, 3, 4, 5]
+
+
+def test_reading_runs_no_hook_frees_nothing_and_leaves_the_gradient_alone():
+    calls = []
+    logits = MODEL(X)
+    logits.register_hook(lambda g: calls.append("logits"))
+    loss = F.cross_entropy(logits, Y) * 2
+    loss.register_hook(lambda g: calls.append("loss"))
+    state = torch.get_rng_state()
+    terms_of([loss], [None])
+    graph_of([loss])
+    assert not calls
+    assert torch.equal(state, torch.get_rng_state())
+    assert MODEL.weight.grad is None
+    loss.backward()
+    assert sorted(calls) == ["logits", "loss"]
+    MODEL.zero_grad()
