@@ -59,7 +59,7 @@ class Bridge(Protocol):
         """Sets what every check must find, whatever the last one did; in microseconds."""
 
     def watch(self) -> Watch:
-        """The watch over the state of this process, made at the first call."""
+        """Returns the watch over the state of this process, made at the first call."""
 
     def describe(self) -> Description:
         """Returns versions, devices and precision settings as they are in force."""

@@ -158,7 +158,7 @@ def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promi
 
 
 def _cancelled(question: GradientQuestion) -> int:
-    """The roundings of factors by which a framework may multiply and divide in turn.
+    """Returns the roundings of factors by which a framework may multiply and divide in turn.
 
     A rank's mean of n samples becomes its part of N by n/N, and a mean of ranks their sum by W: for
     each a quotient in two parts, a weight, and its product. A mean of K micro-batches that is kept

@@ -54,7 +54,7 @@ class Prepared:
 
     @property
     def limit(self) -> int:
-        """How many bytes an answer may have: many times the right one, so that most are judged."""
+        """Returns the most bytes of an answer: many times the right size, so most are judged."""
         arrays = (*self.inputs.values(), *self.golden.answers.values())
         return (1 << 20) + 16 * sum(array.nbytes for array in arrays)
 
