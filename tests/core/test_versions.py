@@ -122,7 +122,7 @@ def test_a_difference_of_other_versions_is_not_known_here(tmp_path, monkeypatch)
     )
 
     def plan_entry(until):
-        return type(whole[0])(("*",), whole[0].dated, "", "", until=until)
+        return replace(whole[0], checks=("*",), until=until)
 
     assert len(plan.make_plan(["channel_shuffle/numpy_reshape"]).known) == len(whole) + 1
 

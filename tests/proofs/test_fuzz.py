@@ -207,7 +207,7 @@ def test_ctrl_c_ends_it_with_3_and_a_summary(adapter, tmp_path):
     [
         (["channel_shuffle/torch_module:grid*"], "names cases, and fuzz draws its own"),
         (["channel_shuffle/nobody"], "no check matches 'channel_shuffle/nobody'"),
-        (["--seconds", "0"], "0.0 is not in the range x>0"),
+        (["--seconds", "0"], "0.0 is not in the range 0<x<=604800"),
         (["--device", "tpux"], "unknown device 'tpux'"),
     ],
 )
