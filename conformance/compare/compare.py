@@ -1,5 +1,6 @@
 """Two models, one input, and where the second parts from the first."""
 
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,8 +103,12 @@ def compare(
     progress("loading both models")
     pair = _paired(sides, settings, map_file)
     tally = _Tally()
-    for training in settings.modes:
-        pair.judge(training, tally, progress)
+    gc.freeze()  # Two frameworks are many objects: to look through them takes longer than a run.
+    try:
+        for training in settings.modes:
+            pair.judge(training, tally, progress)
+    finally:
+        gc.unfreeze()
     partings = _merged(tally.partings, len(settings.modes))
     counted = [p for p in partings if p.cause is None or p.cause.name not in settings.allowed]
     if not counted and (tally.blind or not tally.compared.get("forward")):

@@ -207,9 +207,14 @@ class _Search:
     def _is_further(self, followed: Followed, place: Place) -> bool:
         if not followed.parting("forward"):
             return True
-        taken = {match.number for match in self.followed.forward.values()}
-        new = [k for k, m in followed.forward.items() if k >= place.call and m.number not in taken]
-        return bool(new) and place_of_forward(followed).call > place.call
+        if place_of_forward(followed).call <= place.call:
+            return False
+        # A change that gives a value which the original has anyway is not shown by that value.
+        before = self.followed.traces[0]
+        own = Values([(0, v.at) for v in before.values if not v.backward])
+        calls = followed.traces[0].calls
+        later = [k for k in followed.forward if k >= place.call]
+        return any(own.find(calls[k].output) is None for k in later)
 
 
 @dataclass
