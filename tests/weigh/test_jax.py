@@ -12,22 +12,15 @@ pytest.importorskip("flax")
 pytest.importorskip("optax")
 
 
-@pytest.fixture(scope="module")
-def rows():
+def test_every_mistake_has_its_name_and_no_right_step_is_accused():
     steps = Path(__file__).parent / "jax_steps.py"
     done = subprocess.run([sys.executable, str(steps)], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
-
-
-def test_every_mistake_has_its_name(rows):
+    rows = json.loads(done.stdout)
     wrong = [row for row in rows if row[2] is not None]
     assert len({row[2] for row in wrong}) >= 8
     assert len(wrong) >= 15
     assert [row for row in wrong if row[3] is None or row[2] not in row[3]] == []
-
-
-def test_no_right_step_is_accused(rows):
     right = [row for row in rows if row[2] is None]
     assert len(right) >= 10
     assert [row for row in right if row[3] is not None] == []
