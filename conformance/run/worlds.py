@@ -78,8 +78,10 @@ def environment_of(cache: Path | None) -> dict[str, str]:
         # torch's deterministic algorithms need it.
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
+    # torch makes this folder when it is imported, beside everybody's temporary files if not told.
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str((cache or home / "conformance") / "inductor")
     if cache is not None:
-        environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
         environment["TRITON_CACHE_DIR"] = str(cache / "triton")
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache / "xla")
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -96,7 +96,7 @@ def test_outputs_of_unequal_shapes_are_told_with_what_parts_first(call, tmp_path
 def test_they_agree_with_0_and_part_with_1(call):
     status, out, _ = call(FIRST, SECOND, "--input", "6,5")
     assert status == 0
-    assert "agree: forward, gradient" in out
+    assert "agree: forward and gradient" in out
     status, out, _ = call(FIRST, f"jax:{HERE}/ports.py:flax_epsilon", "--input", "6,5")
     assert status == 1
     assert "parts at norm, forward: default-epsilon" in out
