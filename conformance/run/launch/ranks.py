@@ -226,7 +226,7 @@ class _Ranks:
                 self._bus.put(f"outcome/{number}/{self.launch.rank}", self._ask(number, check))
             elif self._world is None:
                 # A new group needs all ranks, also those that the check does not ask.
-                self._run(number, Task(f"{__name__}:stand", None, self.launch.size))
+                self._run(number, _task(stand, None, self.launch.size))
             self._follow(self._bus.take(f"next/{number}", 0))
         self._bus.put(f"bye/{self.launch.rank}", True)
 
