@@ -119,7 +119,7 @@ def test_names_are_unique_and_every_case_is_asked_of_an_implementation_that_exis
 
 
 def test_probes_leave_the_process_as_they_found_it(world):
-    task = Task("test_jax:settings", None)
+    task = Task("test_jax_behaviours:settings", None)
     [before] = world.run(task, 60)
     for name in ("jax-without-x64-f64", "jax-donated-in-vain", "jax-declared-replicated-w2"):
         put(world, question(name))
@@ -134,7 +134,7 @@ def test_x64_switched_off_is_x64_as_it_is_by_default(name):
     """J14 speaks of the default; the suite's own worlds have x64 on."""
     by_default = LocalWorld(PRELOAD)
     try:
-        assert by_default.run(Task("test_jax:settings", None), 60)[0][:2] == (
+        assert by_default.run(Task("test_jax_behaviours:settings", None), 60)[0][:2] == (
             False,
             "float32",
         )
@@ -173,7 +173,7 @@ def test_a_platform_that_is_not_here_is_said(world):
     ],
 )
 def test_a_broken_jax_is_noticed(world, broken, name, first_wrong):
-    outcome = put(world, question(name), "test_jax:with_a_broken_jax", broken)
+    outcome = put(world, question(name), "test_jax_behaviours:with_a_broken_jax", broken)
     assert isinstance(outcome, Answer), outcome
     found = difference(outcome.arrays, answer(question(name)))
     assert found is not None
