@@ -17,7 +17,7 @@ from conformance.weighing.formula import counts_around
 from conformance.weighing.records import Step
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE))
 from random_loops import FORMULAS, divisor  # noqa: E402
 
 

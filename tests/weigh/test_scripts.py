@@ -17,7 +17,7 @@ from conformance.weighing.diagnosis import judge
 from conformance.weighing.launch import read_steps
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE))
 from scripts import HEAD, SCRIPTS, Script  # noqa: E402
 
 VARIANTS = ((2, {}), (1, {"OPTIMIZER": "adamw", "BF16": "1"}))
