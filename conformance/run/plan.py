@@ -65,7 +65,8 @@ def make_plan(
     """Chooses the checks and verifies the goldens.
 
     Args:
-        patterns: patterns of checks; without any, all checks are meant.
+        patterns: patterns of checks; without any, the adapters' checks are meant where there are
+            adapters, and else all checks.
         devices: names of devices; `all` stands for one of each kind that there is.
         adapters: files or modules from outside.
         shard: the part I/N of the checks to ask.
@@ -78,7 +79,11 @@ def make_plan(
     cases = all_cases()
     outside_cases = [outside_case(text) for text in outside]
     cases_to_ask = outside_cases or cases
-    checks = select(all_checks(gather(adapters), cases_to_ask, device_names), patterns)
+    implementations = gather(adapters)
+    checks = select(
+        all_checks(implementations, cases_to_ask, device_names),
+        patterns or _declared_by(adapters, implementations),
+    )
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
@@ -98,6 +103,8 @@ def make_players(
 ) -> list[tuple[Implementation, str]]:
     """Chooses implementations, each with a device, to be asked drawn cases.
 
+    The arguments are as those of `make_plan`.
+
     Raises:
         UsageError: for a pattern that matches none or names a case, an unknown device, a bad
             adapter.
@@ -107,14 +114,22 @@ def make_players(
         raise UsageError(
             f"{with_case!r} names cases, and fuzz draws its own: leave out what follows :"
         )
-    checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
+    implementations = gather(adapters)
+    checks = all_checks(implementations, all_cases(), _known_devices(devices, patterns))
     players = [
         (check.implementation, check.device)
-        for check in select(checks, patterns)
+        for check in select(checks, patterns or _declared_by(adapters, implementations))
         # Drawn cases have few ranks.
         if check.implementation.runs != "virtual"
     ]
     return list(dict.fromkeys(players))
+
+
+def _declared_by(
+    adapters: Sequence[str], implementations: Sequence[Implementation]
+) -> list[str]:
+    """Returns a pattern for each implementation of the adapters."""
+    return [declared.id for declared in implementations if declared.origin in adapters]
 
 
 def known_differences() -> tuple[Known, ...]:

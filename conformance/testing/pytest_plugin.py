@@ -29,8 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATTERN",
         action="append",
         nargs="?",
-        const="*",
-        help="collect checks, as in --conformance=channel_shuffle/jax_*; all without a pattern",
+        const="",
+        help="collect checks, as in --conformance='channel_shuffle/jax_*'; without a pattern the "
+        "adapters', and all where there is no adapter",
     )
     group.addoption(
         "--conformance-adapter",
@@ -94,7 +95,7 @@ def pytest_collection_modifyitems(
             *config.getini("conformance_adapters"),
             *config.getoption("--conformance-adapter"),
         ]
-        plan = make_plan(patterns, adapters=adapters)
+        plan = make_plan([text for text in patterns if text], adapters=adapters)
         timeout = _seconds(config.getini("conformance_timeout"))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
