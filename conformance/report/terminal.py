@@ -28,7 +28,8 @@ FAILING = 3  # Failures of one implementation that are shown in full.
 KINDS = 8  # Kinds of further failures that are counted.
 DIFFERING = 10  # Checks that came out otherwise in another place; agreement.txt has all.
 FREQUENT = 2  # Reasons beside a count.
-_REASON = 46  # Characters of such a reason.
+# Characters of such a reason: what is known to differ says what to write.
+_REASON = {"known": 200, "not tested": 46}
 MOST_NAMED = 3  # Implementations of which less than half was tested.
 
 _STYLES = {
@@ -191,7 +192,7 @@ def _aside(summary: Summary) -> Block:
     for label, statuses in (("known", {"known"}), ("not tested", ASIDE)):
         reasons = [reason for reason in summary.reasons if reason.status in statuses]
         if reasons:
-            facts.append((label, _frequent(reasons)))
+            facts.append((label, _frequent(reasons, _REASON[label])))
     if half := summary.half_tested:
         more = f" and {len(half) - MOST_NAMED} more" if len(half) > MOST_NAMED else ""
         facts.append(("below half", f"tested of {', '.join(half[:MOST_NAMED])}{more}"))
@@ -206,11 +207,11 @@ def _aside(summary: Summary) -> Block:
     return _labelled(facts)
 
 
-def _frequent(reasons: Sequence[Reason]) -> str:
+def _frequent(reasons: Sequence[Reason], width: int) -> str:
     """Counts checks, and says why the most frequent ones are so."""
     count = sum(reason.count for reason in reasons)
     words = [
-        f"{reason.count} × {textwrap.shorten(reason.words, _REASON, placeholder=' …')}"
+        f"{reason.count} × {textwrap.shorten(reason.words, width, placeholder=' …')}"
         for reason in reasons[:FREQUENT]
     ]
     others = len(reasons) - FREQUENT

@@ -103,7 +103,8 @@ def run(
         if interrupted():
             raise KeyboardInterrupt
         verdict, _ = examiner.examine(check)
-        if verdict.status in NOT_CONFORMING and entry_for(check.id, known) is not None:
+        entry = entry_for(check, known)
+        if verdict.status in NOT_CONFORMING and entry is not None and entry.excuses(verdict):
             verdict = Verdict("known", verdict.reason)
         on_check(check, ledger.asked)
         return verdict

@@ -125,7 +125,7 @@ class Campaign:
         return [case for case in drawn if not self._is_known(implementation, case)]
 
     def _is_known(self, implementation: Implementation, case: AnyCase) -> bool:
-        return entry_for(f"{implementation.id}@{DEVICE}:{case.name}", self.known) is not None
+        return entry_for(Check(implementation, case, DEVICE), self.known) is not None
 
     def _examine(self, check: Check) -> Verdict:
         if self._stop.is_set():
