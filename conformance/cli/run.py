@@ -31,6 +31,10 @@ from conformance.core.outcomes import UsageError
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the checks.")
 @timeout_option(120.0)
 @everything_option
+@click.option(
+    "--quick", is_flag=True,
+    help="Ask few cases: every known mistake fails two of them, and every clause is cited.",
+)  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
 @click.option(
     "--case", "cases", metavar="FILE.json|JSON", multiple=True,
@@ -46,12 +50,16 @@ def run(
     shard: str | None,
     timeout: float,
     *,
+    quick: bool,
     fail_fast: bool,
     everything: bool,
 ) -> None:
     """Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
+    Without PATTERN these are the checks of the adapters, and all checks where there is no adapter.
+
     \b
+    conformance run --quick
     conformance run
     conformance run 'channel_shuffle/jax_*:identity-probe*' --report /tmp/jax
     conformance run --adapter examples/wrong_shuffle.py 'channel_shuffle/wrong_*'
@@ -60,7 +68,7 @@ def run(
     from conformance.run import runner
     from conformance.run.plan import make_plan
 
-    plan = make_plan(patterns, devices, adapters, shard, cases)
+    plan = make_plan(patterns, devices, adapters, shard, cases, quick=quick)
     with Watch(Console(stderr=True), plan.checks) as watch:
         finished = runner.run(
             plan,

@@ -34,7 +34,8 @@ def text(summary: Summary) -> str:
     failed = f'failures="{sum(failures for _, failures, _, _ in suites)}"'
     broken = f'errors="{sum(errors for _, _, errors, _ in suites)}"'
     lines = ['<?xml version="1.0" encoding="utf-8"?>']
-    lines.append(f'<testsuites name="conformance" {total} {failed} {broken}>')
+    name = "conformance, quick" if summary.run.quick else "conformance"
+    lines.append(f'<testsuites name="{name}" {total} {failed} {broken}>')
     lines += [line for _, _, _, whole in suites for line in whole]
     return "\n".join([*lines, "</testsuites>", ""])
 

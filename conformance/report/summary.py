@@ -135,7 +135,7 @@ class Summary:
         if self.run.untested:
             return f"{self._nothing}: {self.total} checks"
         aside = f", {self.not_tested} not tested" if self.not_tested else ""
-        return f"Conforms: {self.total - self.not_tested} checks{aside}"
+        return f"{self._conforms}: {self.total - self.not_tested} checks{aside}"
 
     @property
     def verdict(self) -> str:
@@ -145,7 +145,14 @@ class Summary:
             return f"{cut_short(self.run)}: {counts}"
         if not self.failed and self.run.untested:
             return f"{self._nothing}: {counts}"
-        return f"{'Does not conform' if self.failed else 'Conforms'}: {counts}"
+        return f"{'Does not conform' if self.failed else self._conforms}: {counts}"
+
+    @property
+    def _conforms(self) -> str:
+        """The word of a run without a failure; one that asked few cases says so."""
+        if (quick := self.run.quick) is None:
+            return "Conforms"
+        return f"Conforms, quick: {quick[0]} of {quick[1]} cases"
 
     @property
     def _nothing(self) -> str:

@@ -17,6 +17,7 @@ from conformance.run.devices import ALL, DEVICES, kind_of, named
 from conformance.run.goldens import Goldens, load
 from conformance.run.known import Known
 from conformance.run.known import read as read_known
+from conformance.run.quick import quick_cases
 from conformance.run.results import digest_of
 from conformance.subjects import all_cases, solve
 
@@ -27,7 +28,8 @@ class Plan:
 
     In a shard I/N, `checks` are its own checks, and `whole` are the checks of all N shards. Those
     `devices` that are `required` must be here; checks on other missing devices are unsupported.
-    `cases` are those from outside: how each was given on the command line, by its name.
+    `cases` are those from outside: how each was given on the command line, by its name. `quick` is
+    how many of how many cases a quick run asks.
     """
 
     checks: tuple[Check, ...]
@@ -39,6 +41,7 @@ class Plan:
     shard: str | None = None
     whole: tuple[Check, ...] = ()
     cases: Mapping[str, str] = field(default_factory=dict)
+    quick: tuple[int, int] | None = None
 
     @property
     def frameworks(self) -> tuple[str, ...]:
@@ -61,6 +64,8 @@ def make_plan(
     adapters: Sequence[str] = (),
     shard: str | None = None,
     outside: Sequence[str] = (),
+    *,
+    quick: bool = False,
 ) -> Plan:
     """Chooses the checks and verifies the goldens.
 
@@ -71,6 +76,7 @@ def make_plan(
         adapters: files or modules from outside.
         shard: the part I/N of the checks to ask.
         outside: cases from outside, files or JSON; where there are any, only these are asked.
+        quick: whether to ask few cases, which no known mistake passes.
 
     Raises:
         UsageError: for an unknown pattern, device or shard, a bad adapter, case or golden.
@@ -78,7 +84,10 @@ def make_plan(
     device_names = _known_devices(devices, patterns)
     cases = all_cases()
     outside_cases = [outside_case(text) for text in outside]
-    cases_to_ask = outside_cases or cases
+    if quick and outside:
+        raise UsageError("--quick chooses among the suite's own cases; leave out --quick or --case")
+    quick_ones = [case for case in cases if case.id in quick_cases()] if quick else []
+    cases_to_ask = outside_cases or quick_ones or cases
     implementations = gather(adapters)
     checks = select(
         all_checks(implementations, cases_to_ask, device_names),
@@ -95,6 +104,7 @@ def make_plan(
         shard,
         tuple(checks),
         {case.name: text for case, text in zip(outside_cases, outside, strict=True)},
+        (len(quick_ones), len(cases)) if quick else None,
     )
 
 
@@ -125,9 +135,7 @@ def make_players(
     return list(dict.fromkeys(players))
 
 
-def _declared_by(
-    adapters: Sequence[str], implementations: Sequence[Implementation]
-) -> list[str]:
+def _declared_by(adapters: Sequence[str], implementations: Sequence[Implementation]) -> list[str]:
     """Returns a pattern for each implementation of the adapters."""
     return [declared.id for declared in implementations if declared.origin in adapters]
 

@@ -105,6 +105,12 @@ class Run:
         return adapters
 
     @property
+    def quick(self) -> tuple[int, int] | None:
+        """How many of how many cases a quick run asked; None where it was no quick run."""
+        counts = self.header.get("quick")
+        return (int(counts["asked"]), int(counts["of"])) if counts else None
+
+    @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
         """The runs that were merged into this one; none in the file that a run wrote."""
         merged: Sequence[Mapping[str, Any]] = self.header.get("runs", ())

@@ -107,6 +107,7 @@ def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
         "plan": plan.digest,
         "shard": plan.shard,
         **({"cases": dict(plan.cases)} if plan.cases else {}),
+        **({"quick": dict(zip(("asked", "of"), plan.quick, strict=True))} if plan.quick else {}),
     }
 
 
