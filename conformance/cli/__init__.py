@@ -6,6 +6,7 @@ import click
 
 import conformance
 from conformance.cli.compare import compare
+from conformance.cli.options import say
 from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
@@ -51,7 +52,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except UsageError as error:
-        click.echo(f"conformance: {error}", err=True)
+        say(f"conformance: {error}")
         sys.exit(2)
     except BrokenPipeError:
         # The reader of a pipe may stop early, as in `conformance list … | head`.

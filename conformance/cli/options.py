@@ -1,7 +1,7 @@
 """The options that several commands take, and what several commands do at their end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import one_line
 
 if TYPE_CHECKING:
     from conformance.run.results import Run
@@ -87,7 +88,13 @@ def shown(run: "Run", folder: Path, *, everything: bool = False) -> Path | None:
 
 def say(line: str) -> None:
     """Prints progress, on stderr: it is not what was asked for."""
-    click.echo(line, err=True)
+    click.echo(one_line(line), err=True)
+
+
+def tell(lines: str | Iterable[str]) -> None:
+    """Prints lines of what was asked for; of a text, its lines."""
+    for line in lines.split("\n") if isinstance(lines, str) else lines:
+        click.echo(one_line(line))
 
 
 def need_hypothesis() -> None:

@@ -57,12 +57,11 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
     got worse, but a run was cut short. Answers that differ within bound, and checks that are asked
     in one of the two alone, are told and are no reason to fail.
     """
-    from conformance.core.console import visible
     from conformance.report import changes
 
     changed = changes.changes(before, after)
     for line in changes.lines(changed, everything=everything):
-        click.echo(visible(line))
+        click.echo(line)
     if changed.is_worse:
         sys.exit(1)
     sys.exit(0 if changed.is_whole else 3)

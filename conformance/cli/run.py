@@ -143,7 +143,7 @@ def worker(
         with nullcontext() if joined.launch.rank else watch:
             finished = ranks.run(joined, Path(folder), timeout, say, watch)
     except CutShortError as ended:
-        click.echo(f"conformance: cut short: {ended}", err=True)
+        say(f"conformance: cut short: {ended}")
         left(3)
     if finished is None:
         return

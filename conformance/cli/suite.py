@@ -14,6 +14,7 @@ from conformance.cli.options import (
     need_hypothesis,
     report_option,
     say,
+    tell,
 )
 from conformance.core.outcomes import UsageError
 
@@ -38,7 +39,10 @@ def list_(
     from conformance.cli import listing
 
     entries = listing.entries(what, patterns, adapters)
-    click.echo(listing.as_json(entries) if as_json else listing.as_lines(entries))
+    if as_json:
+        click.echo(listing.as_json(entries))
+    else:
+        tell(listing.as_lines(entries))
 
 
 @click.command()
@@ -57,7 +61,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
     """
     from conformance.cli import explained
 
-    click.echo("\n\n".join(explained.explain(name, adapters) for name in ids))
+    tell("\n\n".join(explained.explain(name, adapters) for name in ids))
     if picture is not None:
         from conformance.cli.picture import draw
 

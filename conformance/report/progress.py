@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from conformance.core.checks import Check
+from conformance.core.outside_words import one_line
 from conformance.core.questions import AnyCase
 from conformance.run.costs import seconds_of
 from conformance.run.results import Record
@@ -36,7 +37,7 @@ class Watch:
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
             BarColumn(bar_width=20),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -88,7 +89,7 @@ class Watch:
 
     def _say(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            self._console.print(one_line(line), soft_wrap=True, highlight=False, markup=False)
 
 
 def in_words(seconds: float) -> str:

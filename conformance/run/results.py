@@ -16,6 +16,7 @@ from typing import Any, Self
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import each_text, kept
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Verdict
 
 FILE = "results.jsonl"
@@ -135,14 +136,14 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         case=check.case.name,
         clauses=check.case.clauses,
         status=verdict.status,
-        reason=verdict.reason,
+        reason=kept(verdict.reason),
         mistake=verdict.mistake,
         error_over_bound=_finite(verdict.error_over_bound),
         seconds=round(seconds, 6),
         answer=verdict.answer,
         promise=check.implementation.promise,
         fits=verdict.fits,
-        evidence=verdict.evidence.as_object(),
+        evidence=each_text(verdict.evidence.as_object(), kept),
     )
 
 
