@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from conformance.core.interrupts import uninterrupted
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_words import one_line
+from conformance.core.report_folder import ReportFolder
 
 if TYPE_CHECKING:
     from conformance.run.results import Run
@@ -72,18 +74,24 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
     )
 
 
-def shown(run: "Run", folder: Path, *, everything: bool = False) -> Path | None:
+def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path | None:
     """Writes the reports of a run beside its results, prints it, and returns the page, if any."""
-    from conformance.report import forms, terminal
+    from conformance.report import forms, page, terminal
     from conformance.report.summary import summarize
     from conformance.run.results import FILE
 
     summary = summarize(run)
-    page = forms.write(summary, folder)
-    terminal.show(summary, Console(), everything=everything)
-    click.echo(f"{folder / FILE}")
-    click.echo(page or "no page: Jinja2 makes it: pip install 'conformance[report]'")
-    return page
+    with uninterrupted():
+        written = forms.write(summary, folder)
+        terminal.show(summary, Console(), everything=everything)
+        click.echo(f"{folder.path / FILE}")
+        if page.is_possible():
+            click.echo(folder.path / page.NAME)
+        else:
+            click.echo("no page: Jinja2 makes it: pip install 'conformance[report]'")
+        if folder.shortfall:
+            say(f"conformance: {folder.shortfall}")
+    return written
 
 
 def say(line: str) -> None:

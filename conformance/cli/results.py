@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from conformance.cli.options import everything_option, shown
+from conformance.cli.options import everything_option, say, shown
+from conformance.core.report_folder import ReportFolder
 
 
 @click.command()
@@ -30,9 +31,10 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool, everything: boo
     """
     from conformance.report import merging
 
-    merged = merging.merge(files)
-    merging.write(merged, Path(folder))
-    page = shown(merged, Path(folder), everything=everything)
+    with ReportFolder(Path(folder), say) as report_folder:
+        merged = merging.merge(files)
+        merging.write(merged, report_folder)
+        page = shown(merged, report_folder, everything=everything)
     if opens and page is not None:
         click.launch(str(page.absolute()))
     if merged.footer is None:

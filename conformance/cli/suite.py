@@ -16,7 +16,9 @@ from conformance.cli.options import (
     say,
     tell,
 )
+from conformance.core.interrupts import interruptible
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 
 
 @click.command("list")
@@ -158,15 +160,18 @@ def mutants(
     from conformance.proofs.mutants.campaign import Campaign
     from conformance.report.progress import now_and_then
 
-    tell = now_and_then(say)
-    campaign = Campaign(
-        Path(folder),
-        known=known_differences(),
-        on_measured=lambda mutant: tell(f"{mutant.outcome.fate} {mutant.id}"),
-    )
-    chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
-    measured, is_whole = campaign.run(chosen, jobs, sample)
-    mutated.show(measured, Console(), is_whole=is_whole)
+    progress = now_and_then(say)
+    with interruptible(), ReportFolder(Path(folder), say) as report_folder:
+        campaign = Campaign(
+            report_folder,
+            known=known_differences(),
+            on_measured=lambda mutant: progress(f"{mutant.outcome.fate} {mutant.id}"),
+        )
+        chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
+        measured, is_whole = campaign.run(chosen, jobs, sample)
+        mutated.show(measured, Console(), is_whole=is_whole)
+        if report_folder.shortfall:
+            say(f"conformance: {report_folder.shortfall}")
     if any(mutant.outcome.fate == "survived" for mutant in measured):
         sys.exit(1)
     if not is_whole:

@@ -68,6 +68,7 @@ def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
     if failures:
         ways = f"{len(failures)} way{'s' * (len(failures) > 1)} to fail"
         yield Text(f"{asked_words}, {ways}; {seed}", "bold red")
-        yield f"{ledger.folder / FILE} has them all; a case joins the suite as it is written there"
+        file = ledger.folder.path / FILE
+        yield f"{file} has them all; a case joins the suite as it is written there"
     else:
         yield Text(f"{asked_words}, none fails; {seed}", "bold green")
