@@ -85,9 +85,9 @@ def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path
         written = forms.write(summary, folder)
         terminal.show(summary, Console(), everything=everything)
         click.echo(f"{folder.path / FILE}")
-        if page.is_possible():
-            click.echo(folder.path / page.NAME)
-        else:
+        if written is not None:
+            click.echo(written)
+        elif not page.is_possible():
             click.echo("no page: Jinja2 makes it: pip install 'conformance[report]'")
         if folder.shortfall:
             say(f"conformance: {folder.shortfall}")

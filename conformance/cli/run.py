@@ -61,19 +61,20 @@ def run(
     from conformance.run import runner
     from conformance.run.plan import make_plan
 
-    plan = make_plan(patterns, devices, adapters, shard, cases)
-    with interruptible(), ReportFolder(Path(folder), say) as report_folder:
-        with Watch(Console(stderr=True), plan.checks) as watch:
-            finished = runner.run(
-                plan,
-                report_folder,
-                jobs=jobs,
-                timeout=timeout,
-                fail_fast=fail_fast,
-                on_start=watch.start,
-                on_record=watch.record,
-            )
-        shown(finished, report_folder, everything=everything)
+    with interruptible():
+        plan = make_plan(patterns, devices, adapters, shard, cases)
+        with ReportFolder(Path(folder), say) as report_folder:
+            with Watch(Console(stderr=True), plan.checks) as watch:
+                finished = runner.run(
+                    plan,
+                    report_folder,
+                    jobs=jobs,
+                    timeout=timeout,
+                    fail_fast=fail_fast,
+                    on_start=watch.start,
+                    on_record=watch.record,
+                )
+            shown(finished, report_folder, everything=everything)
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None or finished.untested:
