@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from conformance.cli.options import tell
+
 
 @click.command()
 @click.argument("first", metavar="FIRST")
@@ -78,7 +80,6 @@ def compare(
         return
     progress = comparing.to_stderr if sys.stderr.isatty() else lambda _: None
     compared = comparing.compare(sides, settings, map_file, progress)
-    for line in words.lines(sides, settings, compared):
-        click.echo(line)
+    tell(words.lines(sides, settings, compared))
     if compared.partings:
         sys.exit(1)

@@ -17,6 +17,7 @@ from conformance.report.comparison import Comparison, cut_short, labels, places
 from conformance.report.declarations import declarations
 from conformance.report.facts import facts_of
 from conformance.report.findings import Finding, findings
+from conformance.report.printable import printable
 from conformance.run.results import Record, Run
 
 Key = TypeVar("Key", bound=Hashable)
@@ -175,7 +176,8 @@ class Summary:
 
 
 def summarize(run: Run) -> Summary:
-    """Groups a run."""
+    """Groups a run, whose texts are made fit for every form first."""
+    run = printable(run)
     several = len(run.runs) > 1
     label_of = labels(run)
     by_run = grouped(run.records, lambda record: record.run)

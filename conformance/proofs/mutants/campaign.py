@@ -12,6 +12,7 @@ from conformance.core.checks import Check
 from conformance.core.golden import Golden
 from conformance.core.implementations import Implementation
 from conformance.core.questions import AnyCase
+from conformance.core.report_folder import ReportFolder
 from conformance.core.verdict import Verdict
 from conformance.proofs.mutants.generation import Mutant, mutants
 from conformance.proofs.mutants.ledger import Ledger, Measured
@@ -36,7 +37,7 @@ class Campaign:
         on_measured: called with each measured mutant.
     """
 
-    folder: Path
+    folder: ReportFolder
     random: int = RANDOM
     known: Sequence[Known] = ()
     on_measured: Callable[[Measured], None] = lambda _: None
