@@ -274,7 +274,7 @@ def _require_the_plan(piece: Piece) -> None:
     ids = Counter(record.id for record in piece.records)
     doubled = next((check for check, count in ids.items() if count > 1), None)
     if piece.of > 1 and doubled is not None:
-        raise UsageError(f"{doubled} is in two of the shards of one run ({piece.source} and others)")
+        raise UsageError(f"{doubled} is in two shards of one run, that of {piece.source}")
     plan = piece.parts[0]["plan"]
     if piece.of > 1 and piece.is_complete and plan not in (None, digest_of(ids)):
         raise UsageError(f"the shards of {piece.source} do not hold the checks that were divided")

@@ -139,7 +139,7 @@ def test_a_shard_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("case", "words"),
-    [("x", "x is in two of the shards"), ("y", "do not hold the checks that were divided")],
+    [("x", "x is in two shards of one run"), ("y", "do not hold the checks that were divided")],
 )
 def test_a_shard_under_the_number_of_another_is_refused(tmp_path, case, words):
     first = results(tmp_path / "a", [record("a", "x", "1")], shard="1/2")
