@@ -117,7 +117,7 @@ def test_a_model_that_leaves_agrees_with_nothing(cli, tmp_path, lines):
         ("raise GeneratorExit", "the factory raised GeneratorExit"),
         (
             "m = torch.nn.Linear(4, 3); m._modules['own'] = m; return m",
-            "is no model: RecursionError",
+            "is no model: Recursion",
         ),
     ],
 )

@@ -27,7 +27,11 @@ from typing import Any
 
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
-PROGRAMS = {"conformance": ["-m", "conformance"], "pytest": ["-m", "pytest"], "python": []}
+PROGRAMS = {
+    "conformance": ["-m", "conformance"],
+    "pytest": ["-m", "pytest", "-p", "pytest_conformance"],  # as if its entry point was installed
+    "python": [],
+}
 
 
 @dataclass(frozen=True)
