@@ -60,13 +60,19 @@ def model_of(one: Side, layout: str | None = None) -> Model:
         _takes_nothing(one, factory)
         try:
             made = factory()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
     last = (layout or LAYOUTS[one.framework == "jax"]) == "channels_last"
     try:
         model: Model = kind(made, channels_last=last)
     except UsageError as error:
         raise UsageError(f"{one.said}: {error}") from error
+    except Exception as error:
+        raise UsageError(
+            f"{one.said}: what the factory made is no model: {_words(error)}"
+        ) from error
     return model
 
 
@@ -101,9 +107,9 @@ def _imported(one: Side) -> ModuleType:
         if str(Path.cwd()) not in sys.path:  # as `python -m` does
             sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(one.module)
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+    except BaseException as error:  # whatever the module's own code raises
         raise UsageError(f"{one.said}: {one.module} does not import: {_words(error)}") from error
 
 

@@ -6,6 +6,7 @@ short the merge has no footer, and is read as a run cut short.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 import conformance
 from conformance.core.outcomes import UsageError
 from conformance.core.report_folder import ReportFolder, as_line
-from conformance.run.results import FILE, FORMAT, Record, Run, conform, now, read
+from conformance.run.results import FILE, FORMAT, Record, Run, conform, digest_of, now, read
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
 FRAMEWORKS = ("torch", "jax")
@@ -93,12 +94,15 @@ def merge(paths: Sequence[Path]) -> Run:
 
     Raises:
         UsageError: if a file cannot be read, two were made against different goldens, the same
-            run or shard is there twice, or shards are of different runs.
+            run or shard is there twice, shards are of different runs, or all shards together do
+            not hold the checks that were divided, each once.
     """
     runs = [read(path) for path in paths]
     _require_the_same_goldens(runs, paths)
     parts = [piece for run, path in zip(runs, paths, strict=True) for piece in pieces(run, path)]
     joined = _named(_joined(parts))
+    for piece in joined.values():
+        _require_the_plan(piece)
     header = {
         "suite": conformance.__version__,
         "started": min(part["started"] for piece in parts for part in piece.parts),
@@ -254,6 +258,17 @@ def _one_run(group: Sequence[Piece]) -> Piece:
         parts=tuple(sorted((part for piece in group for part in piece.parts), key=_shard)),
         records=tuple(record for piece in group for record in piece.records),
     )
+
+
+def _require_the_plan(piece: Piece) -> None:
+    """Requires that all shards together hold the checks that were divided, each once."""
+    ids = Counter(record.id for record in piece.records)
+    doubled = next((check for check, count in ids.items() if count > 1), None)
+    if piece.of > 1 and doubled is not None:
+        raise UsageError(f"{doubled} is in two shards of one run, that of {piece.source}")
+    plan = piece.parts[0]["plan"]
+    if piece.of > 1 and piece.is_complete and plan not in (None, digest_of(ids)):
+        raise UsageError(f"the shards of {piece.source} do not hold the checks that were divided")
 
 
 def _named(runs: Iterable[Piece]) -> dict[str, Piece]:

@@ -8,7 +8,7 @@ from conformance.core.report_folder import ReportFolder
 from conformance.report import forms
 from conformance.report.merging import merge, write
 from conformance.report.summary import summarize
-from conformance.run.results import FILE, read
+from conformance.run.results import FILE, digest_of, read
 from tests.report.records import header_of, record, results
 
 OLD = {"torch": "2.9.1", "jax": "0.7.1"}
@@ -49,7 +49,11 @@ def test_a_merge_is_a_results_file_with_the_fields_of_every_header(tmp_path):
 def test_shards_are_put_together_also_through_a_merge(tmp_path):
     first, second = (
         results(
-            tmp_path / str(i), [record("a", str(i), "1")], shard=f"{i}/2", started=f"2026-11-2{i}"
+            tmp_path / str(i),
+            [record("a", str(i), "1")],
+            shard=f"{i}/2",
+            started=f"2026-11-2{i}",
+            plan=digest_of(f"channel_shuffle/a@cpu:{case}" for case in (1, 2)),
         )
         for i in (1, 2)
     )
@@ -138,6 +142,16 @@ def test_a_shard_twice_is_refused(tmp_path):
         for day in ("1", "2")
     ]
     refused(files, "are both shard 1/2 of the same checks on the same versions")
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [("x", "x is in two shards of one run"), ("y", "do not hold the checks that were divided")],
+)
+def test_a_shard_under_the_number_of_another_is_refused(tmp_path, case, words):
+    first = results(tmp_path / "a", [record("a", "x", "1")], shard="1/2")
+    second = results(tmp_path / "b", [record("a", case, "1")], shard="2/2")
+    refused([first, second], words)
 
 
 @pytest.mark.parametrize(
