@@ -12,7 +12,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -108,7 +108,50 @@ def checked(content: Any, form: type[Form], what: str) -> Form:
     except (msgspec.ValidationError, OverflowError) as error:
         reason, _, place = str(error).partition(" - at `$")
         field = place.rstrip("`").removeprefix(".")
-        raise UsageError(f"{what}: {f'{field}: ' if field else ''}{_plain(reason)}") from error
+        words = f"{field}: {_plain(reason)}" if field else _plain(reason)
+        known = _known(form, field, reason)
+        raise UsageError(f"{what}: {words}{known and f'; known: {known}'}") from error
+    except UnicodeEncodeError as error:  # msgspec quotes a value, of which this is a part.
+        raise UsageError(f"{what}: holds half a character where no text is expected") from error
+
+
+def read_entries(
+    path: Path, table: str, form: type[Form], what: str = ""
+) -> list[tuple[str, Form]]:
+    """Reads the entries `[[table]]` of a file of TOML, each with its place: file and line.
+
+    Args:
+        path: the file.
+        table: the name of the entries.
+        form: what each has to be.
+        what: how errors call the file; its path by default.
+
+    Raises:
+        UsageError: if the file cannot be read, or holds anything but such entries.
+    """
+    what = what or str(path)
+    text = read_text(path, what)
+    content = parse_toml(text, what)
+    unknown = next((name for name in content if name != table), None)
+    entries = content.get(table, [])
+    if unknown is not None or not isinstance(entries, list):
+        raise UsageError(f"{what}: holds {unknown or table!r}; entries [[{table}]] are meant")
+    begins = re.compile(rf"\s*\[\[\s*{table}\s*\]\]")
+    lines = [n for n, line in enumerate(text.split("\n"), start=1) if begins.match(line)]
+    places = [f"{what}:{line}" for line in lines]
+    if len(places) != len(entries):  # They are written in another way.
+        places = [f"{what}: {table} {number}" for number in range(1, len(entries) + 1)]
+    return [
+        (place, checked(entry, form, place)) for place, entry in zip(places, entries, strict=True)
+    ]
+
+
+def _known(form: Any, field: str, reason: str) -> str:
+    """Returns the values, or the names of fields, that would be right; empty where any would."""
+    if reason.startswith("Object contains unknown field") and not field:
+        return ", ".join(get_type_hints(form))
+    hint = get_type_hints(form).get(field)
+    return ", ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
 
 
 def _plain(reason: str) -> str:
