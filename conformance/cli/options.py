@@ -88,7 +88,7 @@ def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path
         if written is not None:
             click.echo(written)
         elif not page.is_possible():
-            click.echo("no page: Jinja2 makes it: pip install 'conformance[report]'")
+            click.echo("no page: Jinja2 makes it: pip install jinja2")
         if folder.shortfall:
             say(f"conformance: {folder.shortfall}")
     return written
@@ -108,4 +108,4 @@ def tell(lines: str | Iterable[str]) -> None:
 def need_hypothesis() -> None:
     """Raises UsageError where Hypothesis is not installed."""
     if find_spec("hypothesis") is None:
-        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'")
+        raise UsageError("Hypothesis draws the cases: pip install hypothesis")
