@@ -1,6 +1,7 @@
 """The command line, which reads a call and passes it on to the room that does the work."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -13,11 +14,13 @@ from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
 from conformance.cli.weigh import weigh
 from conformance.core.outcomes import UsageError
+from conformance.run.configuration import configuration
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(conformance.__version__, prog_name="conformance")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Ask every question about channel shuffle and gradient averaging, and say who conforms.
 
     \b
@@ -32,6 +35,10 @@ def commands() -> None:
     end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
     was wrong, 3 the run was cut short.
     """
+    project = configuration(Path.cwd())
+    if project.file is not None and context.invoked_subcommand in project.options:
+        say(f"settings of {project.file}")
+        context.default_map = project.options
 
 
 for _command in (

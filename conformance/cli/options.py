@@ -40,6 +40,10 @@ everything_option = click.option(
     "--all", "everything", is_flag=True,
     help="Print a row for each implementation and reason, and all failures.",
 )  # fmt: skip
+known_option = click.option(
+    "--known", metavar="FILE.toml", type=click.Path(path_type=Path),
+    help="More differences on record, which do not count, as impls/known.toml has them.",
+)  # fmt: skip
 jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 
 
