@@ -1,21 +1,26 @@
 """The command line, which reads a call and passes it on to the room that does the work."""
 
 import sys
+from pathlib import Path
 
 import click
 
 import conformance
 from conformance.cli.compare import compare
+from conformance.cli.options import say
+from conformance.cli.output import outlive_readers
 from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
 from conformance.cli.weigh import weigh
 from conformance.core.outcomes import UsageError
+from conformance.run.configuration import configuration
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(conformance.__version__, prog_name="conformance")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Ask every question about channel shuffle and gradient averaging, and say who conforms.
 
     \b
@@ -30,6 +35,10 @@ def commands() -> None:
     end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
     was wrong, 3 the run was cut short.
     """
+    project = configuration(Path.cwd())
+    if project.file is not None and context.invoked_subcommand in project.options:
+        say(f"settings of {project.file}")
+        context.default_map = project.options
 
 
 for _command in (
@@ -41,6 +50,7 @@ for _command in (
 
 def main() -> None:
     """Runs the console script: wrong input is one line and exit status 2."""
+    outlive_readers()
     try:
         commands(standalone_mode=False)
     except click.exceptions.Exit as leaving:
@@ -51,11 +61,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except UsageError as error:
-        click.echo(f"conformance: {error}", err=True)
+        say(f"conformance: {error}")
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of a pipe may stop early, as in `conformance list … | head`.
-        sys.stderr.close()
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(3)

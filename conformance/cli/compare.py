@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from conformance.cli.options import tell
+
 
 @click.command()
 @click.argument("first", metavar="FIRST")
@@ -60,7 +62,7 @@ def compare(
     not import, weights without a place, outputs of unequal shapes).
     """
     from conformance.compare import compare as comparing
-    from conformance.compare import words
+    from conformance.compare import own_process, words
     from conformance.compare.catalogue import named
     from conformance.compare.load_model import side
 
@@ -72,13 +74,12 @@ def compare(
         layouts=comparing.read_layouts(layout),
         allowed=named(allowed),
     )
+    end = own_process.enter()
     if write_map is not None:
         text = comparing.map_as_toml(sides, settings, map_file)
         click.echo(text, nl=False) if write_map == "-" else comparing.write(text, Path(write_map))
-        return
+        end(0)
     progress = comparing.to_stderr if sys.stderr.isatty() else lambda _: None
     compared = comparing.compare(sides, settings, map_file, progress)
-    for line in words.lines(sides, settings, compared):
-        click.echo(line)
-    if compared.partings:
-        sys.exit(1)
+    tell(words.lines(sides, settings, compared))
+    end(1 if compared.partings else 0)

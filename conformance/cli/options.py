@@ -1,7 +1,7 @@
 """The options that several commands take, and what several commands do at their end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from conformance.core.interrupts import uninterrupted
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import one_line
+from conformance.core.report_folder import ReportFolder
 
 if TYPE_CHECKING:
     from conformance.run.results import Run
@@ -36,6 +39,10 @@ report_option = click.option("--report", "folder", default=_DIR, metavar="DIR", 
 everything_option = click.option(
     "--all", "everything", is_flag=True,
     help="Print a row for each implementation and reason, and all failures.",
+)  # fmt: skip
+known_option = click.option(
+    "--known", metavar="FILE.toml", type=click.Path(path_type=Path),
+    help="More differences on record, which do not count, as impls/known.toml has them.",
 )  # fmt: skip
 jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 
@@ -71,26 +78,38 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
     )
 
 
-def shown(run: "Run", folder: Path, *, everything: bool = False) -> Path | None:
+def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path | None:
     """Writes the reports of a run beside its results, prints it, and returns the page, if any."""
-    from conformance.report import forms, terminal
+    from conformance.report import forms, page, terminal
     from conformance.report.summary import summarize
     from conformance.run.results import FILE
 
     summary = summarize(run)
-    page = forms.write(summary, folder)
-    terminal.show(summary, Console(), everything=everything)
-    click.echo(f"{folder / FILE}")
-    click.echo(page or "no page: Jinja2 makes it: pip install 'conformance[report]'")
-    return page
+    with uninterrupted():
+        written = forms.write(summary, folder)
+        terminal.show(summary, Console(), everything=everything)
+        click.echo(f"{folder.path / FILE}")
+        if written is not None:
+            click.echo(written)
+        elif not page.is_possible():
+            click.echo("no page: Jinja2 makes it: pip install jinja2")
+        if folder.shortfall:
+            say(f"conformance: {folder.shortfall}")
+    return written
 
 
 def say(line: str) -> None:
     """Prints progress, on stderr: it is not what was asked for."""
-    click.echo(line, err=True)
+    click.echo(one_line(line), err=True)
+
+
+def tell(lines: str | Iterable[str]) -> None:
+    """Prints lines of what was asked for; of a text, its lines."""
+    for line in lines.split("\n") if isinstance(lines, str) else lines:
+        click.echo(one_line(line))
 
 
 def need_hypothesis() -> None:
     """Raises UsageError where Hypothesis is not installed."""
     if find_spec("hypothesis") is None:
-        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'")
+        raise UsageError("Hypothesis draws the cases: pip install hypothesis")

@@ -51,7 +51,7 @@ def model_of(one: Side, layout: str | None = None) -> Model:
     if importlib.util.find_spec(one.framework) is None:
         raise UsageError(f"{one.said}: {one.framework} is not installed")
     if one.framework == "jax" and importlib.util.find_spec("flax") is None:
-        raise UsageError(f"{one.said}: flax is not installed: pip install 'conformance[jax]'")
+        raise UsageError(f"{one.said}: flax is not installed: pip install flax")
     kind, wide_types = _framework(one)
     with wide_types():
         factory = getattr(_imported(one), one.factory, None)
@@ -60,13 +60,19 @@ def model_of(one: Side, layout: str | None = None) -> Model:
         _takes_nothing(one, factory)
         try:
             made = factory()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
     last = (layout or LAYOUTS[one.framework == "jax"]) == "channels_last"
     try:
         model: Model = kind(made, channels_last=last)
     except UsageError as error:
         raise UsageError(f"{one.said}: {error}") from error
+    except Exception as error:
+        raise UsageError(
+            f"{one.said}: what the factory made is no model: {_words(error)}"
+        ) from error
     return model
 
 
@@ -101,9 +107,9 @@ def _imported(one: Side) -> ModuleType:
         if str(Path.cwd()) not in sys.path:  # as `python -m` does
             sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(one.module)
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+    except BaseException as error:  # whatever the module's own code raises
         raise UsageError(f"{one.said}: {one.module} does not import: {_words(error)}") from error
 
 

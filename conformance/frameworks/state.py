@@ -4,12 +4,21 @@ What the next check finds must not depend on the last one. So the state that mus
 each check, and a process whose state differs after it is replaced.
 """
 
+import builtins
+import gc
+import json
+import locale
+import logging
 import os
+import pickle
 import random
+import resource
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +34,11 @@ _SIGNALS = tuple(
     getattr(signal, f"SIG{name}")
     for name in ("INT", "TERM", "HUP", "QUIT", "ALRM", "CHLD", "PIPE", "USR1", "USR2", "SEGV")
 )
+# What code under test, the frameworks and the suite's own code in this process have in common.
+_SHARED = (builtins, gc, json, logging, os, pickle, signal, socket, sys, threading, time, np)
+_SUITE = "conformance."
+_SERVING = (".subjects", ".ask", ".bridge", ".wire", ".replies", ".rank_process")
+_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_CORE)
 
 
 class Watch:
@@ -40,26 +54,46 @@ class Watch:
             namespaces: modules and classes in which nothing may be replaced.
         """
         self._settings = settings
-        self._namespaces = {space: dict(vars(space)) for space in (np, *namespaces)}
+        own = [module for name, module in sys.modules.items() if _serves_checks(name)]
+        self._namespaces = {space: dict(vars(space)) for space in (*_SHARED, *own, *namespaces)}
         self._before: dict[str, object] = {}
-        self._path: list[str] = []
+        self._lists: dict[str, list[Any]] = {}
+        self._modules: dict[str, ModuleType | None] = {}
+        # Thousands of submodules would take as long to look up as a quick check takes.
+        self._names = [name for name in sys.modules if "." not in name or name.startswith(_SUITE)]
         self._environment: dict[str, str] = {}
 
     def note(self) -> None:
         """Notes the settings, before a check."""
         self._before = {**_host(), **self._settings()}
-        self._path, self._environment = list(sys.path), dict(os.environ)
+        self._lists = {name: list(content) for name, content in _lists().items()}
+        self._modules = {name: sys.modules.get(name) for name in self._names}
+        self._environment = dict(os.environ)
 
     def changes(self) -> list[str]:
         """Returns in words what is not as it was."""
+        try:
+            sys.audit(f"{_SUITE}check")  # A hook that raises would meet the next check, too.
+            return self._changes()
+        except BaseException as error:  # noqa: BLE001 - code under test put there what raises it
+            return [f"what it left cannot be read: {type(error).__name__}"]
+
+    def _changes(self) -> list[str]:
         after = {**_host(), **self._settings()}
         changed = [
             f"{name} from {_shown(value)} to {_shown(after[name])}"
             for name, value in self._before.items()
             if after[name] != value
         ]
-        if sys.path[: len(self._path)] != self._path:  # What is appended hides no module.
-            changed.append("sys.path")
+        # What is appended to a list of where to look hides nothing.
+        changed += [
+            name
+            for name, content in _lists().items()
+            if list(content[: len(self._lists[name])]) != self._lists[name]
+        ]
+        modules = {name: sys.modules.get(name) for name in self._names}
+        gone = [name for name, module in modules.items() if module is not self._modules[name]]
+        changed += ["sys.modules"] if len(gone) > 1 else [f"sys.modules[{name!r}]" for name in gone]
         if (environment := dict(os.environ)) != self._environment:
             changed += _variables(environment, self._environment)
         for space, names in self._namespaces.items():
@@ -72,9 +106,19 @@ class Watch:
                 for name, value in names.items()
                 if current.get(name) is not value and not _is_own_patch(space, name, current)
             ]
+            if isinstance(
+                space, type
+            ):  # In a class, a name that is added may hide an inherited one.
+                added = current.keys() - names.keys()
+                replaced += [n for n in added if any(n in vars(base) for base in space.__mro__[1:])]
             changed += [f"{space.__name__}.{name} replaced" for name in replaced]
             self._namespaces[space] = current
         return changed
+
+
+def _serves_checks(name: str) -> bool:
+    """Says whether a module of the suite asks checks in this process, and sends what comes back."""
+    return name.startswith(_SUITE) and name.endswith(_SERVING)
 
 
 def _variables(after: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
@@ -115,7 +159,32 @@ def _host() -> dict[str, object]:
         "the recursion limit": min(sys.getrecursionlimit(), 1000),  # The compiler raises it.
         "tracing": (sys.gettrace(), sys.getprofile()),
         "numpy.errstate": tuple(np.geterr().items()),
+        "numpy.printoptions": str(np.get_printoptions()),
+        "blocked signals": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "resource limits": tuple(map(resource.getrlimit, _LIMITS)),
+        "the umask": _umask(),
+        "denormal numbers": sys.float_info.min / 2 > 0,
+        "the niceness": os.nice(0),
+        "the locale": locale.setlocale(locale.LC_ALL),
+        "garbage collection": (gc.isenabled(), gc.get_threshold(), len(gc.callbacks)),
+        "logging": (logging.root.level, logging.root.manager.disable, len(logging.root.handlers)),
     }
+
+
+def _lists() -> dict[str, Sequence[Any]]:
+    """Returns the lists that Python goes through when it imports."""
+    return {
+        "sys.path": sys.path,
+        "sys.meta_path": sys.meta_path,
+        "sys.path_hooks": sys.path_hooks,
+    }
+
+
+def _umask() -> int:
+    """Returns the mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _folder() -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import conformance
 from conformance.processes import exit_reasons, wire
 from conformance.processes.fork_request import (
     ForkRequest,
@@ -24,10 +25,14 @@ from conformance.processes.fork_request import (
     SignalRequest,
 )
 
-# `sys.path` is set first: the suite itself may only be found through it.
+# `sys.path` is set first, since what the suite needs may only be found through it. The suite itself
+# is found by its place: a package of the same name may come before it on that path.
 _BOOT = """\
-import json, sys
-control, sys.path[:], preload = map(json.loads, sys.argv[1:])
+import importlib.util, json, sys
+control, sys.path[:], preload, suite = map(json.loads, sys.argv[1:])
+spec = importlib.util.spec_from_file_location("conformance", suite)
+sys.modules["conformance"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
 from conformance.processes.fork_server import main
 main(control, preload)
 """
@@ -81,7 +86,13 @@ class ForkClient:
         log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
         control, server_end = socket.socketpair()
         arguments = [
-            json.dumps(part) for part in (server_end.fileno(), [*map(str, sys.path)], preload)
+            json.dumps(part)
+            for part in (
+                server_end.fileno(),
+                [*map(str, sys.path)],
+                preload,
+                conformance.__file__,
+            )
         ]
         with server_end:
             process = subprocess.Popen(

@@ -85,7 +85,7 @@ def raised(error: BaseException, folder: str) -> Raised:
     kind = type(error)
     try:
         message = str(error)
-    except Exception as unreadable:  # noqa: BLE001 - code under test writes messages
+    except BaseException as unreadable:  # noqa: BLE001 - code under test writes messages
         message = f"(its message cannot be read: {type(unreadable).__name__})"
     bases = tuple(ancestor.__name__ for ancestor in kind.__mro__[1:-1])
     return Raised(kind.__name__, message, bases, stack_frames.where(error.__traceback__, folder))

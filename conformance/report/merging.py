@@ -6,6 +6,7 @@ short the merge has no footer, and is read as a run cut short.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,7 +15,10 @@ from typing import Any, TypeAlias
 
 import conformance
 from conformance.core.outcomes import UsageError
-from conformance.run.results import FILE, FORMAT, Record, Run, conform, now, read, writable
+from conformance.core.outside_files import checked
+from conformance.core.report_folder import ReportFolder, as_line
+from conformance.run.results import FILE, FORMAT, Record, Run, conform, digest_of, now, read
+from conformance.run.results_form import MergeableHeader
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
 FRAMEWORKS = ("torch", "jax")
@@ -92,12 +96,15 @@ def merge(paths: Sequence[Path]) -> Run:
 
     Raises:
         UsageError: if a file cannot be read, two were made against different goldens, the same
-            run or shard is there twice, or shards are of different runs.
+            run or shard is there twice, shards are of different runs, or all shards together do
+            not hold the checks that were divided, each once.
     """
     runs = [read(path) for path in paths]
     _require_the_same_goldens(runs, paths)
     parts = [piece for run, path in zip(runs, paths, strict=True) for piece in pieces(run, path)]
     joined = _named(_joined(parts))
+    for piece in joined.values():
+        _require_the_plan(piece)
     header = {
         "suite": conformance.__version__,
         "started": min(part["started"] for piece in parts for part in piece.parts),
@@ -137,20 +144,13 @@ def pieces(run: Run, source: Path) -> list[Piece]:
     Raises:
         UsageError: if its header lacks what a merge must know.
     """
-    try:
-        for environment in [part["environment"] for part in run.runs] or [
-            run.header["environment"]
-        ]:
-            _require_the_form(environment)
-        if not run.runs:
-            finished = run.footer["finished"] if run.footer is not None else None
-            part = {**dict.fromkeys(PARTS), **run.header, "finished": finished}
-            part["checks"] = int(part["checks"])
-            parts = ({name: part[name] for name in PARTS},)
-            _shard(*parts)
-            environment = {**run.header["environment"]}
-            return [Piece(environment, parts, run.records, str(source))]
-        return [
+    if not run.runs:
+        finished = run.footer["finished"] if run.footer is not None else None
+        whole = {**dict.fromkeys(PARTS), **run.header, "finished": finished}
+        part = {name: whole[name] for name in PARTS}
+        found = [Piece({**run.header["environment"]}, (part,), run.records, str(source))]
+    else:
+        found = [
             Piece(
                 merged["environment"],
                 tuple(merged["parts"]),
@@ -159,34 +159,17 @@ def pieces(run: Run, source: Path) -> list[Piece]:
             )
             for merged in run.runs
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"results {source}: the header is no header of a conformance run ({error!r})"
-        ) from error
-
-
-def _require_the_form(environment: Environment) -> None:
-    """Requires tables where fields are looked up by name.
-
-    Raises:
-        TypeError: naming what is no table.
-    """
-    tables = {name: environment.get(name, {}) for name in ("packages", "precision", "devices")}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise TypeError(f"{name} cannot be {table!r}")
-    for name, table in tables["devices"].items():
-        if not isinstance(table, dict):
-            raise TypeError(f"the devices of {name} cannot be {table!r}")
-    adapters = environment.get("adapters", [])
-    if not isinstance(adapters, list):
-        raise TypeError(f"adapters cannot be {adapters!r}")
+    for piece in found:
+        shards = [_shard(part) for part in piece.parts]
+        wrong = next((shard for shard in shards if shard[0] > shard[1] or shard[1] != piece.of), 0)
+        if wrong or len(set(shards)) < len(shards):
+            raise UsageError(f"results {source}:1: the shards {shards} are of no one run")
+    return found
 
 
 def _require_the_same_goldens(runs: Sequence[Run], paths: Sequence[Path]) -> None:
     for run, path in zip(runs, paths, strict=True):
-        if not isinstance(run.header.get("goldens"), str):
-            raise UsageError(f"results {path}: the header names no goldens")
+        checked(run.header, MergeableHeader, f"results {path}:1")
         first, this = runs[0].header["goldens"], run.header["goldens"]
         if this != first:
             raise UsageError(
@@ -255,6 +238,17 @@ def _one_run(group: Sequence[Piece]) -> Piece:
     )
 
 
+def _require_the_plan(piece: Piece) -> None:
+    """Requires that all shards together hold the checks that were divided, each once."""
+    ids = Counter(record.id for record in piece.records)
+    doubled = next((check for check, count in ids.items() if count > 1), None)
+    if piece.of > 1 and doubled is not None:
+        raise UsageError(f"{doubled} is in two shards of one run, that of {piece.source}")
+    plan = piece.parts[0]["plan"]
+    if piece.of > 1 and piece.is_complete and plan not in (None, digest_of(ids)):
+        raise UsageError(f"the shards of {piece.source} do not hold the checks that were divided")
+
+
 def _named(runs: Iterable[Piece]) -> dict[str, Piece]:
     named: dict[str, Piece] = {}
     for piece in runs:
@@ -295,18 +289,14 @@ def _common(environments: Sequence[Environment]) -> dict[str, Any]:
     }
 
 
-def write(run: Run, folder: Path) -> Path:
+def write(run: Run, folder: ReportFolder) -> None:
     """Writes a merge to DIR/results.jsonl, at once: DIR may hold a file that was merged.
 
     Raises:
-        UsageError: if the folder cannot be written.
+        UsageError: if a report of an older run cannot be removed.
     """
-    file = writable(folder) / FILE
     lines = [{"kind": "header", **run.header}]
     lines += [{"kind": "check", **record.as_object()} for record in run.records]
     lines += [dict(run.footer)] if run.footer is not None else []
-    whole = file.with_suffix(".part")
-    with whole.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    whole.replace(file)
-    return file
+    folder.clear()
+    folder.write(FILE, "".join(map(as_line, lines)))

@@ -1,14 +1,26 @@
-"""Known differences: dated entries of `impls/known.toml`, with an upstream reference."""
+"""Known differences: dated entries of `impls/known.toml`, with an upstream reference.
 
-import tomllib
+Most are about one implementation, which must go on to differ. An entry with `adapters` is about
+code from outside that uses one framework in its plainest way: it may differ so, and need not.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated, Literal
 
-from conformance.core.outcomes import UsageError
+import msgspec
+
+from conformance.core.checks import Check
+from conformance.core.implementations import is_outside
+from conformance.core.outside_files import read_entries
 from conformance.core.verdict import Verdict
+from conformance.core.versions import span_of
+
+# What an entry excuses: a status that does not conform, a blank, and a pattern.
+_Sign = Annotated[str, msgspec.Meta(pattern=r"^(fail|error|crash|timeout) ")]
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,10 @@ class Known:
         reference: the upstream issue.
         since, until: the first and the last version that differs, as in `torch 2.12`; empty where
             all supported versions differ.
+        adapters: the framework of the implementations from outside that the entry is about; empty
+            where it is about the suite's own.
+        mistake: the name of the difference, where it has one that a single answer cannot show.
+        file: where the entry stands.
     """
 
     checks: tuple[str, ...]
@@ -33,6 +49,16 @@ class Known:
     reference: str
     since: str = ""
     until: str = ""
+    adapters: str = ""
+    mistake: str = ""
+    file: str = "impls/known.toml"
+
+    def matches(self, check: Check) -> bool:
+        """Says whether the entry is about this check."""
+        of = check.implementation
+        if self.adapters and not (is_outside(of) and of.framework == self.adapters):
+            return False
+        return any(fnmatchcase(check.id, glob) for glob in self.checks)
 
     def excuses(self, verdict: Verdict) -> bool:
         """Says whether this is the difference on record, and not another under the same checks.
@@ -50,27 +76,47 @@ class Known:
         return False
 
 
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    checks: str | list[str]
+    seen: _Sign | list[_Sign]
+    dated: date
+    words: str
+    reference: str
+    since: str = ""
+    until: str = ""
+    adapters: Literal["", "torch", "jax", "numpy"] = ""
+    mistake: str = ""
+
+
 def read(path: Path) -> tuple[Known, ...]:
     """Reads the entries of a file; without a file there are none.
 
     Raises:
-        UsageError: if the file is not TOML of this form; the message names the file.
+        UsageError: if the file is not TOML of this form; the message names the place.
     """
     if not path.is_file():
         return ()
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("known", [])
-        return tuple(
-            Known(**{**entry, **{key: _several(entry[key]) for key in ("checks", "seen")}})
-            for entry in entries
+    return tuple(
+        Known(
+            _several(entry.checks),
+            _several(entry.seen),
+            entry.dated,
+            entry.words,
+            entry.reference,
+            span.since,
+            span.until,
+            entry.adapters,
+            entry.mistake,
+            f"{path.parent.name}/{path.name}",
         )
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        for place, entry in read_entries(path, "known", _Entry)
+        for span in [span_of(entry.since, entry.until, place)]
+    )
 
 
-def entry_for(check_id: str, entries: Sequence[Known]) -> Known | None:
-    """Returns the first entry that matches a check, or None."""
-    return next((e for e in entries if any(fnmatchcase(check_id, glob) for glob in e.checks)), None)
+def entry_for(check: Check, entries: Sequence[Known]) -> Known | None:
+    """Returns the first entry that is about a check, or None."""
+    return next((entry for entry in entries if entry.matches(check)), None)
 
 
 def _several(globs: str | list[str]) -> tuple[str, ...]:

@@ -1,11 +1,10 @@
 """The results file: one JSON object a line, written as each check ends, and read with suspicion."""
 
-import json
 import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -16,9 +15,13 @@ from typing import Any, Self
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
-from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Verdict
+from conformance.core.outside_files import Seconds, checked, parse_json, read_text
+from conformance.core.outside_words import each_text, kept, one_line
+from conformance.core.report_folder import RESULTS, Lines, ReportFolder
+from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Status, Verdict
+from conformance.run.results_form import EvidenceForm, Footer, Header
 
-FILE = "results.jsonl"
+FILE = RESULTS
 # Raised where a reader of this number would misunderstand; a field more is no other format.
 FORMAT = 1
 
@@ -38,11 +41,11 @@ class Record:
     device: str
     case: str
     clauses: tuple[str, ...]
-    status: str
+    status: Status
     reason: str
     mistake: str | None
     error_over_bound: float | None
-    seconds: float
+    seconds: Seconds
     answer: str | None = None
     promise: str = ""
     fits: tuple[str, ...] = ()
@@ -105,6 +108,12 @@ class Run:
         return adapters
 
     @property
+    def quick(self) -> tuple[int, int] | None:
+        """How many of how many cases a quick run asked; None where it was no quick run."""
+        counts = self.header.get("quick")
+        return (int(counts["asked"]), int(counts["of"])) if counts else None
+
+    @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
         """The runs that were merged into this one; none in the file that a run wrote."""
         merged: Sequence[Mapping[str, Any]] = self.header.get("runs", ())
@@ -135,14 +144,14 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         case=check.case.name,
         clauses=check.case.clauses,
         status=verdict.status,
-        reason=verdict.reason,
+        reason=kept(verdict.reason),
         mistake=verdict.mistake,
         error_over_bound=_finite(verdict.error_over_bound),
         seconds=round(seconds, 6),
         answer=verdict.answer,
         promise=check.implementation.held_to,
         fits=verdict.fits,
-        evidence=verdict.evidence.as_object(),
+        evidence=each_text(verdict.evidence.as_object(), kept),
     )
 
 
@@ -175,16 +184,15 @@ def now() -> str:
 class Writer:
     """Writes a run line by line; what is written stays, whatever happens next."""
 
-    folder: Path
+    folder: ReportFolder
     header: Mapping[str, Any]
     records: list[Record] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        # An exception may hold half a character: as JSON it is an escape, as UTF-8 it is none.
-        self._stream = (self.folder / FILE).open(
-            "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-        )
-        self._line({"kind": "header", **self.header})
+        """Removes the reports of an older run, and writes the header."""
+        self.folder.clear()
+        self._lines = Lines(self.folder)
+        self.start(self.header)
         return self
 
     def __exit__(
@@ -193,45 +201,36 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        self._lines.end()
+        if isinstance(error, UsageError):
+            # A call that was wrong is no run that was cut short.
+            self.folder.clear()
+
+    def start(self, header: Mapping[str, Any]) -> None:
+        """Begins the file anew with this header."""
+        self.header = header
+        self._lines.begin({"kind": "header", **header})
 
     def add(self, record: Record) -> None:
         """Append one check."""
-        self._line({"kind": "check", **record.as_object()})
+        self._lines.add({"kind": "check", **record.as_object()})
         self.records.append(record)
+
+    def cut_short(self) -> Run:
+        """Returns the run as far as it came."""
+        return Run(self.header, tuple(self.records))
 
     def finish(self) -> Run:
         """Append the footer: the run is complete."""
-        run = Run(self.header, tuple(self.records))
+        run = self.cut_short()
         footer = {
             "kind": "footer",
             "finished": now(),
             "counts": run.counts,
             "conforms": conform(self.records) and not run.untested,
         }
-        self._line(footer)
+        self._lines.add(footer)
         return Run(self.header, run.records, footer)
-
-    def _line(self, content: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-        self._stream.flush()
-
-
-def writable(folder: Path) -> Path:
-    """The report folder, made where it was missing, and shown to be writable.
-
-    Raises:
-        UsageError: if it is not.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise UsageError(
-            f"report folder {folder}: cannot be written ({error.strerror}); "
-            "choose another by --report"
-        ) from error
-    return folder
 
 
 def read(path: Path) -> Run:
@@ -247,17 +246,24 @@ def read(path: Path) -> Run:
     (_, header), *rest = _objects(file)
     if header.get("format", FORMAT) != FORMAT:
         raise UsageError(
-            f"results {file}: is in format {header['format']!r}, of another version of the suite "
-            f"({header.get('suite')}); this version reads format {FORMAT}"
+            f"results {file}: is in format {header['format']!r:.80}, of another version of the "
+            f"suite ({header.get('suite')!r:.80}); this version reads format {FORMAT}"
         )
-    footer = rest.pop()[1] if rest and rest[-1][1].get("kind") == "footer" else None
+    checked(header, Header, f"results {file}:1")
+    last = rest.pop() if rest and rest[-1][1].get("kind") == "footer" else None
     records = tuple(_record(content, f"results {file}:{number}") for number, content in rest)
+    footer = None
+    if last is not None:
+        checked(last[1], Footer, f"results {file}:{last[0]}")
+        footer = last[1]
     run = Run(header, records, footer)
     if footer is not None and footer.get("counts") != run.counts:
         raise UsageError(
             f"results {file}: the footer counts {footer.get('counts')}, its lines are {run.counts}"
         )
-    if footer is not None and not run.runs:
+    if run.runs:
+        _check_runs(run, file)
+    elif footer is not None:
         _check_whole(run, file)
     return run
 
@@ -276,7 +282,7 @@ def _check_whole(run: Run, file: Path) -> None:
     counts = Counter((record.run, record.id) for record in run.records)
     doubled = next((check for (_, check), count in counts.items() if count > 1), None)
     if doubled is not None:
-        raise UsageError(f"results {file}: {doubled} is there twice")
+        raise UsageError(f"results {file}: {one_line(doubled, 300)} is there twice")
     planned = run.header.get("checks")
     if isinstance(planned, int) and planned != len(run.records):
         raise UsageError(
@@ -288,55 +294,46 @@ def _check_whole(run: Run, file: Path) -> None:
         raise UsageError(f"results {file}: the checks are not those that the header plans")
 
 
+def _check_runs(run: Run, file: Path) -> None:
+    """Requires that every check of a merge is of one of its runs: none may go unseen.
+
+    Raises:
+        UsageError: naming a run that is there twice, or a check of no run.
+    """
+    names = Counter(part["name"] for part in run.runs)
+    doubled = next((name for name, count in names.items() if count > 1), None)
+    if doubled is not None:
+        raise UsageError(f"results {file}: the run {one_line(doubled, 300)} is there twice")
+    stray = next((record for record in run.records if record.run not in names), None)
+    if stray is not None:
+        raise UsageError(
+            f"results {file}: {one_line(stray.id, 300)} is of no run that the header has"
+        )
+
+
 def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a file with the numbers of their lines, the header first."""
-    try:
-        # Not splitlines(), for which more than a line feed ends a line.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"results {file}: cannot be read ({error})") from error
-    found: list[tuple[int, dict[str, Any]]] = []
+    """Returns the objects of a file with the numbers of their lines, the header first."""
+    # Not splitlines(), for which more than a line feed ends a line.
+    lines = read_text(file, f"results {file}").split("\n")
+    objects: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(lines, start=1):
-        if not line and number == len(lines):
-            break
+        place = f"results {file}:{number}"
         try:
-            found.append((number, json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            content = parse_json(line, place)
+        except UsageError:
             if number < len(lines):
-                raise UsageError(f"results {file}:{number}: is not JSON ({error})") from error
-    for number, content in found:
+                raise
+            break  # A line that was not finished, or nothing behind the last line feed.
         if not isinstance(content, dict):
-            raise UsageError(f"results {file}:{number}: is no JSON object")
-    if not found or found[0][1].get("kind") != "header":
+            raise UsageError(f"{place}: is no JSON object")
+        objects.append((number, content))
+    if not objects or objects[0][1].get("kind") != "header":
         what = "is empty" if lines == [""] else "the first line is no header of a conformance run"
         raise UsageError(f"results {file}: {what}")
-    return found
+    return objects
 
 
-_FIELDS = {one.name: one for one in fields(Record) if one.name != "more"}
-_NEEDED = {
-    name
-    for name, one in _FIELDS.items()
-    if one.default is MISSING and one.default_factory is MISSING
-}
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(_FIELDS, str),
-    "clauses": list,
-    "fits": list,
-    "mistake": str | None,
-    "error_over_bound": int | float | None,
-    "seconds": int | float,
-    "answer": str | None,
-    "evidence": dict,
-}
-_EVIDENCE: Mapping[str, Any] = {
-    "differs": dict,
-    "permutation": list,
-    "factor": int | float,
-    "observed": list,
-    "done": str,
-    "advice": str,
-}
+_FIELDS = frozenset(one.name for one in fields(Record)) - {"more"}
 
 
 def _record(content: Mapping[str, Any], place: str) -> Record:
@@ -344,26 +341,6 @@ def _record(content: Mapping[str, Any], place: str) -> Record:
         raise UsageError(f"{place}: is neither a check nor the footer")
     known = {name: value for name, value in content.items() if name in _FIELDS}
     more = {k: v for k, v in content.items() if k not in _FIELDS and k != "kind"}
-    for name in sorted(_NEEDED - set(known)):
-        raise UsageError(f"{place}: the check has no {name!r}")
-    for name, value in known.items():
-        if not isinstance(value, _TYPES[name]):
-            raise UsageError(f"{place}: {name!r} cannot be {value!r}")
-    if not _is_evidence(known.get("evidence", {})):
-        raise UsageError(f"{place}: 'evidence' cannot be {known['evidence']!r}")
-    if known["status"] not in STATUSES:
-        raise UsageError(
-            f"{place}: unknown status {known['status']!r}; known: {', '.join(STATUSES)}"
-        )
-    known |= {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
-    return Record(**known, more=more)
-
-
-def _is_evidence(content: Mapping[str, Any]) -> bool:
-    """Says whether the fields that a report reads are of their types."""
-    return (
-        all(isinstance(content[name], kind) for name, kind in _EVIDENCE.items() if name in content)
-        and all(isinstance(channel, int) for channel in content.get("permutation", ()))
-        and all(isinstance(sentence, str) for sentence in content.get("observed", ()))
-        and isinstance(content.get("differs", {}).get("words", ""), str)
-    )
+    checked(known.get("evidence", {}), EvidenceForm, f"{place}: evidence")
+    # A copy has every field as an attribute of its own, defaults too.
+    return replace(checked(known, Record, place), more=more)

@@ -1,4 +1,4 @@
-"""The suite inside pytest: the plugin, and golden cases for a project's own tests.
+"""The suite inside pytest: what the plugin does, and golden cases for a project's own tests.
 
-The plugin, which pytest always loads, must import nothing of the suite until a test needs it.
+The plugin itself, which pytest always loads, is `pytest_conformance.py` beside this package.
 """

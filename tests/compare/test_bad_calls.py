@@ -1,5 +1,6 @@
 """What is wrong with a call of `conformance compare` is one line, and exit status 2."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("flax", reason="flax is not installed")
 
 from conformance.cli import main
+from conformance.compare import own_process
 
 HERE = Path(__file__).parent
 FIRST = f"torch:{HERE}/originals.py:normed"
@@ -17,6 +19,8 @@ SECOND = f"jax:{HERE}/ports.py:normed"
 @pytest.fixture
 def call(monkeypatch, capsys):
     def called(*arguments: str) -> tuple[int, str, str]:
+        # What a fork prints is in its own memory, and no reader of this process gets it.
+        monkeypatch.setattr(own_process, "enter", lambda: sys.exit)
         monkeypatch.setattr("sys.argv", ["conformance", "compare", *arguments])
         status = 0
         try:
@@ -75,6 +79,56 @@ def test_a_module_that_raises_as_it_is_imported_is_named(call, tmp_path):
     assert "ZeroDivisionError" in err
 
 
+LEAVING = {
+    "os._exit(0)": "a model ended the process that runs it: exit status 0",
+    "os.kill(os.getpid(), 9)": "a model ended the process that runs it: SIGKILL",
+    "sys.exit(0)": "the model left the program (SystemExit 0)",
+    "raise GeneratorExit": "does not run on inputs [[2, 4]]",
+    "return self.layer(x) * float('nan')": "output is NaN at 6 of 6 places",
+    "threading.Thread(target=time.sleep, args=(600,)).start(); return self.layer(x)": "",
+}
+
+
+@pytest.mark.parametrize("lines", LEAVING)
+def test_a_model_that_leaves_agrees_with_nothing(cli, tmp_path, lines):
+    (tmp_path / "leaving.py").write_text(
+        "import os, sys, threading, time, torch\n"
+        "class Leaving(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(4, 3)\n"
+        "    def forward(self, x):\n"
+        f"        {lines}\n"
+    )
+    model = f"torch:{tmp_path}/leaving.py:Leaving"
+    done = cli("compare", model, model, "--input", "2,4")
+    if words := LEAVING[lines]:
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "agree: forward and gradient" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("raise GeneratorExit", "the factory raised GeneratorExit"),
+        (
+            "m = torch.nn.Linear(4, 3); m._modules['own'] = m; return m",
+            "is no model: Recursion",
+        ),
+    ],
+)
+def test_what_a_factory_does_instead_of_a_model_is_one_line(call, tmp_path, lines, words):
+    (tmp_path / "made.py").write_text(f"import torch\ndef f():\n    {lines}\n")
+    status, _, err = call(f"torch:{tmp_path}/made.py:f", SECOND, "--input", "2,4")
+    assert status == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
 def test_outputs_of_unequal_shapes_are_told_with_what_parts_first(call, tmp_path):
     (tmp_path / "port.py").write_text(
         "import flax.linen as nn\n"
@@ -125,10 +179,10 @@ def test_a_written_map_is_read_again_and_an_edited_one_counts(call, tmp_path):
 
 
 MAPS = {
-    "missing": (None, "no such file"),
-    "no TOML": ("[[weight", "no TOML"),
+    "missing": (None, "No such file"),
+    "no TOML": ("[[weight", "is not TOML"),
     "empty": ("", "has no [[weight]]"),
-    "half an entry": ('[[weight]]\nfrom = "up.weight"\n', "weight 1: an entry has"),
+    "half an entry": ('[[weight]]\nfrom = "up.weight"\n', ":1: 'to' is missing"),
     "a name that is not there": (
         '[[weight]]\nfrom = "up.w"\nto = "params/up/kernel"\n', "no weight 'up.w'",
     ),

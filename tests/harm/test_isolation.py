@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from conformance.core.checks import all_checks
-from conformance.core.outcomes import UsageError
-from conformance.frameworks import is_installed
 from conformance.run.adapters import declared_by
 from conformance.run.examiner import Examiner
 from conformance.run.goldens import load
@@ -61,62 +59,10 @@ def verdict(examiner, declared, case=CASE):
 
 
 RIGHT = "return shuffled(x, groups)"
-HOST = {
-    "os.chdir('/')": "the folder",
-    "os.environ['OMP_NUM_THREADS'] = '7'": "os.environ['OMP_NUM_THREADS']",
-    "sys.path.clear()": "sys.path",
-    "signal.signal(signal.SIGTERM, signal.SIG_IGN)": "signal handlers",
-    "signal.setitimer(signal.ITIMER_REAL, 100)": "timers",
-    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()": "threads",
-    "np.array_equal = lambda *_, **__: True": "numpy.array_equal replaced",
-    "np.seterr(all='raise')": "numpy.errstate",
-    "sys.setrecursionlimit(200)": "the recursion limit",
-}
-TORCH = {
-    "torch.set_default_dtype(torch.float64)": "torch.get_default_dtype()",
-    "torch.set_default_device('meta')": "torch.get_default_device()",
-    "torch.set_grad_enabled(False)": "torch.is_grad_enabled()",
-    "sys.kept = torch.inference_mode(); sys.kept.__enter__()": "torch.is_inference_mode_enabled()",
-    "torch.autograd.set_detect_anomaly(True)": "torch.is_anomaly_enabled()",
-    "torch.set_num_threads(2)": "torch.get_num_threads()",
-    "torch.use_deterministic_algorithms(False)": "deterministic",
-    "torch.nn.modules.module.register_module_forward_hook(print)": "_global_forward_hooks",
-    "torch._dynamo.config.disable = True": "torch._dynamo.config.disable",
-    "torch.nn.functional.relu = torch.tanh": "relu replaced",
-    "from torch.utils.flop_counter import FlopCounterMode as F; F(display=False).__enter__()": (
-        "dispatch modes"
-    ),
-}
-JAX = {
-    "jax.config.update('jax_enable_x64', False)": "jax_enable_x64",
-    "jax.config.update('jax_debug_nans', True)": "jax_debug_nans",
-    "jax.config.update('jax_default_matmul_precision', 'default')": "jax_default_matmul_precision",
-}
 WRITE_TO_ALL = """for descriptor in range(3, 256):
         try: os.write(descriptor, b'A' * 64)
         except OSError: pass
     return shuffled(x, groups)"""
-LEAKS = [
-    (framework, leak, words)
-    for framework, leaks in (("numpy", HOST), ("torch", TORCH), ("jax", JAX))
-    for leak, words in leaks.items()
-]
-
-
-@pytest.mark.parametrize(("framework", "leak", "words"), LEAKS, ids=lambda value: value[:40])
-def test_a_setting_that_is_left_changed_is_told_and_meets_nobody_else(
-    examiner, declare, framework, leak, words
-):
-    if not is_installed(framework):
-        pytest.skip(f"{framework} is not installed")
-    leak_late = f"result = shuffled(x, groups)\n{leak}\nreturn result"
-    declared = declare({"leaking": leak_late, "innocent": RIGHT}, framework)
-    leaking = verdict(examiner, declared["leaking"])
-    assert leaking.status == "exact", leaking.reason
-    assert "it left its process changed" in leaking.reason
-    assert words in leaking.reason
-    innocent = verdict(examiner, declared["innocent"])
-    assert (innocent.status, innocent.reason) == ("exact", "")
 
 
 def test_a_wrong_implementation_is_wrong_also_after_one_that_changes_a_default(examiner, declare):
@@ -170,25 +116,6 @@ def test_an_array_that_pickles_as_a_call_is_an_array_and_calls_nothing(examiner,
     declared = declare({"mine": "return shuffled(x, groups).view(Calling)"}, top=top)
     assert verdict(examiner, declared["mine"]).status == "exact"
     assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize(
-    ("top", "words"),
-    [
-        ("os._exit(0)", "does not import: exit status 0"),
-        ("sys.exit(0)", "does not import: SystemExit: 0"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "does not import: SIGKILL"),
-        ("while True: pass", r"does not import: no answer in 1 s; it was in \S+mine.py:4"),
-        ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)", "went down with its fork server"),
-        ("raise RuntimeError('first\\nsecond')", "does not import: RuntimeError: first$"),
-    ],
-)
-def test_an_import_that_does_not_end_well_is_one_line(tmp_path, top, words):
-    file = tmp_path / "mine.py"
-    file.write_text(f"{HEAD}{top}\n")
-    with pytest.raises(UsageError, match=words) as refused:
-        declared_by(str(file), 1)
-    assert "\n" not in str(refused.value)
 
 
 def test_an_import_changes_nothing_in_the_process_that_judges(examiner, declare):

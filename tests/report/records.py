@@ -2,6 +2,8 @@
 
 import json
 
+from conformance.core.report_folder import ReportFolder
+from conformance.report import merging
 from conformance.run.results import FILE, Record, Writer, digest_of
 
 ENVIRONMENT = {
@@ -50,12 +52,18 @@ def results(
         "shard": None,
         **header,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with Writer(folder, header) as writer:
+    with ReportFolder(folder) as report_folder, Writer(report_folder, header) as writer:
         for one in records:
             writer.add(one)
         if finished:
             writer.finish()
+    return folder / FILE
+
+
+def saved(run, folder):
+    """The results file of a merge."""
+    with ReportFolder(folder) as opened:
+        merging.write(run, opened)
     return folder / FILE
 
 

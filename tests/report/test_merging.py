@@ -4,11 +4,12 @@ import re
 import pytest
 
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.report import forms
-from conformance.report.merging import merge, write
+from conformance.report.merging import merge
 from conformance.report.summary import summarize
-from conformance.run.results import read
-from tests.report.records import header_of, record, results
+from conformance.run.results import digest_of, read
+from tests.report.records import header_of, record, results, saved
 
 OLD = {"torch": "2.9.1", "jax": "0.7.1"}
 
@@ -29,7 +30,7 @@ def test_runs_of_two_versions_stand_side_by_side(tmp_path):
 
 def test_a_merge_is_a_results_file_with_the_fields_of_every_header(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1"), record("a", "y", None, "fail")])
-    written = write(merge([file]), tmp_path / "merged")
+    written = saved(merge([file]), tmp_path / "merged")
     assert {"kind", "suite", "started", "checks", "goldens", "environment"} <= set(
         header_of(written)
     )
@@ -42,11 +43,15 @@ def test_a_merge_is_a_results_file_with_the_fields_of_every_header(tmp_path):
 def test_shards_are_put_together_also_through_a_merge(tmp_path):
     first, second = (
         results(
-            tmp_path / str(i), [record("a", str(i), "1")], shard=f"{i}/2", started=f"2026-11-2{i}"
+            tmp_path / str(i),
+            [record("a", str(i), "1")],
+            shard=f"{i}/2",
+            started=f"2026-11-2{i}",
+            plan=digest_of(f"channel_shuffle/a@cpu:{case}" for case in (1, 2)),
         )
         for i in (1, 2)
     )
-    half = write(merge([first]), tmp_path / "half")
+    half = saved(merge([first]), tmp_path / "half")
     for files in ([first, second], [second, half]):
         merged = merge(files)
         [run] = merged.runs
@@ -76,7 +81,7 @@ def test_merges_can_be_merged(tmp_path):
     files = [
         results(tmp_path / v, [record("a", "x", "1")], packages={"torch": v}) for v in ("1", "2")
     ]
-    first = write(merge(files), tmp_path / "first")
+    first = saved(merge(files), tmp_path / "first")
     other = results(tmp_path / "3", [record("a", "x", "1")], packages={"torch": "3"})
     merged = merge([first, other])
     assert [run["environment"]["packages"]["torch"] for run in merged.runs] == ["1", "2", "3"]
@@ -94,14 +99,14 @@ def test_two_runs_on_the_same_versions_are_told_apart(tmp_path):
 
 def test_what_a_newer_suite_adds_is_handed_on(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1", more={"witness": ["left", "right"]})])
-    again = read(write(merge([file]), tmp_path / "merged"))
+    again = read(saved(merge([file]), tmp_path / "merged"))
     assert again.records[0].more == {"witness": ["left", "right"]}
 
 
 def test_a_report_may_be_written_over_its_own_file(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1")])
-    once = write(merge([file]), tmp_path / "a").read_text()
-    twice = write(merge([file]), tmp_path / "a").read_text()
+    once = saved(merge([file]), tmp_path / "a").read_text()
+    twice = saved(merge([file]), tmp_path / "a").read_text()
     without = re.compile(r'"finished": "[^"]*"')
     assert without.sub("", once) == without.sub("", twice)
 
@@ -120,7 +125,7 @@ def test_different_goldens_are_refused(tmp_path):
 
 def test_the_same_run_twice_is_refused(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1")])
-    merged = write(merge([file]), tmp_path / "merged")
+    merged = saved(merge([file]), tmp_path / "merged")
     refused([file, file], "both hold the run that started at 2026-11-25")
     refused([file, merged], "both hold the run that started at 2026-11-25")
 
@@ -131,6 +136,16 @@ def test_a_shard_twice_is_refused(tmp_path):
         for day in ("1", "2")
     ]
     refused(files, "are both shard 1/2 of the same checks on the same versions")
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [("x", "x is in two shards of one run"), ("y", "do not hold the checks that were divided")],
+)
+def test_a_shard_under_the_number_of_another_is_refused(tmp_path, case, words):
+    first = results(tmp_path / "a", [record("a", "x", "1")], shard="1/2")
+    second = results(tmp_path / "b", [record("a", case, "1")], shard="2/2")
+    refused([first, second], words)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +164,9 @@ def test_shards_of_different_runs_are_refused(tmp_path, other, words):
 
 def test_a_header_without_what_a_merge_must_know_is_refused(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1")], goldens=None)
-    refused([file], "the header names no goldens")
+    refused([file], ":1: goldens: expected str, got null")
     file = results(tmp_path / "b", [record("a", "x", "1")], environment=None)
-    refused([file], "the header is no header of a conformance run")
+    refused([file], ":1: environment: expected object, got null")
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [], {}, ["a"], {"a": 1}], ids=repr)
@@ -170,4 +185,5 @@ def test_a_header_of_another_form_is_one_line_or_a_report(tmp_path, value):
             assert str(error).startswith(f"results {file}")
             assert "\n" not in str(error)
         else:
-            forms.write(summarize(merged), tmp_path)
+            with ReportFolder(tmp_path / "to") as folder:
+                forms.write(summarize(merged), folder)

@@ -26,7 +26,8 @@ WRONG = RIGHT.replace("n, groups, c // groups", "n, c // groups, groups")
 def run(pytester):
     def call(*arguments, ini=""):
         pytester.makeini(f"[pytest]\n{ini}\n")
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *map(str, arguments))
+        plugins = ("-p", "no:cacheprovider", "-p", "pytest_conformance")
+        return pytester.runpytest_subprocess(*plugins, *map(str, arguments))
 
     return call
 

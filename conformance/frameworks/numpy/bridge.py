@@ -36,7 +36,7 @@ def array(values: np.ndarray, dtype: Dtype, layout: Layout, device: str) -> np.n
 def values(array: Any, device: str) -> np.ndarray:
     """Copies the answer."""
     del device
-    if not isinstance(array, np.ndarray):
+    if not issubclass(type(array), np.ndarray):  # An object may say that it is of any class.
         raise WrongAnswer(f"gave {type(array).__name__}, not numpy.ndarray")
     return array.copy()
 

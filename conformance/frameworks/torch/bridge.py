@@ -81,7 +81,7 @@ def _flat(buffer: np.ndarray) -> np.ndarray:
 
 def values(array: Any, device: str) -> np.ndarray:
     """Returns the tensor's bits in the carrier of its dtype."""
-    if not isinstance(array, torch.Tensor):
+    if not issubclass(type(array), torch.Tensor):  # An object may say that it is of any class.
         raise WrongAnswer(f"gave {type(array).__name__}, not torch.Tensor")
     expected = torch.device(device)
     if array.device.type != expected.type or expected.index not in (None, array.device.index):

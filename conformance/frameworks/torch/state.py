@@ -47,6 +47,8 @@ def _settings() -> Settings:
         "torch.is_anomaly_enabled()": torch.is_anomaly_enabled(),
         "torch.is_autocast_enabled('cpu')": torch.is_autocast_enabled("cpu"),
         "torch.get_num_threads()": torch.get_num_threads(),
+        "torch.get_num_interop_threads()": torch.get_num_interop_threads(),
+        "torch.backends.mkldnn.enabled": torch._C._get_mkldnn_enabled(),
         "torch._dynamo.config.disable": getattr(dynamo, "disable", False),
         "the stack of torch function modes": _len_torch_function_stack(),
         "the stack of torch dispatch modes": len(_get_current_dispatch_mode_stack()),

@@ -1,0 +1,152 @@
+"""Whatever an adapter does, it costs its own checks, with one reason; nobody else's verdict moves.
+
+The whole catalogue takes minutes: `bash ci/run harm` asks it all, and `ci/run test` a part.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.core.outcomes import UsageError
+from conformance.frameworks import is_installed
+from conformance.run.adapters import declared_by
+from tests.harm import campaign, catalogue
+from tests.harm.conftest import FULL
+
+SHUFFLE_CASE, AVERAGE_CASE = "grid-c6-g2", "linear-w2-equal-k1-f32"
+QUICK = [*catalogue.STATE, *catalogue.ANSWERS, *catalogue.RAISED, *catalogue.PROCESS]
+OF_RANKS_IN_SHORT = ("raises", "leaves", "rank_thread")
+# By framework the attacks, and those that the short version leaves out: every fourth is enough.
+CATALOGUE = {
+    "numpy": QUICK,
+    "torch": catalogue.TORCH if FULL else catalogue.TORCH[::4],
+    "jax": catalogue.JAX if FULL else catalogue.JAX[::4],
+    "slow": catalogue.SLOW if FULL else catalogue.SLOW[:1],
+    "rank": [a for a in catalogue.RANKS if FULL or a.name in OF_RANKS_IN_SHORT],
+}
+# Right implementations of the suite, asked in the same run.
+OWN = {"numpy": "numpy_reshape", "torch": "torch_reshape", "jax": "jax_gather", "rank": "torch_ddp"}
+TIMEOUT, LIMIT = 8.0, 900.0
+HARMED = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module", params=CATALOGUE)
+def attacked(request, tmp_path_factory, counts):
+    """A run of all attacks of a kind, beside right implementations."""
+    kind, attacks = request.param, CATALOGUE[request.param]
+    framework = {"slow": "numpy"}.get(kind, kind)
+    if not is_installed({"rank": "torch"}.get(framework, framework)):
+        pytest.skip(f"{framework} is not installed")
+    folder = tmp_path_factory.mktemp(kind)
+    if framework == "rank":
+        case, files = AVERAGE_CASE, [campaign.rank_adapter(folder, attacks)]
+        own = [f"gradient_mean/{OWN[framework]}:linear-w2-*"]
+    else:
+        case, files = SHUFFLE_CASE, [campaign.adapter(folder, framework, attacks)]
+        files.append(campaign.right_adapter(folder, framework))
+        own = [f"channel_shuffle/{name}:grid-c6-*" for name in ("innocent_*", OWN[framework])]
+    patterns = [f"*/harm_{framework}_*:{case}", f"*/{framework}_right_*:{case}", *own]
+    counts["attacks"] = counts.get("attacks", 0) + len(attacks)
+    try:
+        run = campaign.run(folder, patterns, files, TIMEOUT, LIMIT)
+    except subprocess.TimeoutExpired:
+        counts["hangs"] += 1
+        raise
+    return run, campaign.ids_of(framework, attacks, case)
+
+
+@HARMED
+def test_each_attack_costs_its_own_checks_with_one_reason(attacked):
+    run, attacks = attacked
+    unlike = {
+        attack.name: (record and (record.status, record.reason[:200]))
+        for check, attack in attacks.items()
+        if not campaign.is_as_expected(attack, record := run.records.get(check))
+    }
+    assert unlike == {}
+
+
+@HARMED
+def test_no_right_implementation_is_accused_beside_them(attacked, counts):
+    run, attacks = attacked
+    right = {check: record for check, record in run.records.items() if check not in attacks}
+    assert len(right) >= len(attacks) / campaign.EVERY
+    accused = {
+        check: (record.status, record.reason)
+        for check, record in right.items()
+        if (record.status, record.reason) != ("exact", "")
+    }
+    counts["verdicts changed"] += len(accused)
+    assert accused == {}
+
+
+@HARMED
+def test_the_run_ends_whole_and_leaves_nothing_behind(attacked, counts):
+    run, _ = attacked
+    printed = campaign.tracebacks(run.errors) + campaign.tracebacks(run.output)
+    counts["tracebacks"] += printed
+    counts["leftovers"] += len(run.leftovers)
+    assert printed == 0, run.errors
+    assert run.leftovers == []
+    assert run.is_whole
+    assert run.status == 1
+
+
+@HARMED
+def test_files_that_do_harm_as_they_are_imported_are_asked_like_others(tmp_path, counts):
+    tops = catalogue.LIVED_IMPORTS
+    files = [
+        campaign.right_adapter(tmp_path, "numpy", top, f"lived_{number}")
+        for number, top in enumerate(tops)
+    ]
+    patterns = [f"*/lived_*:{SHUFFLE_CASE}", "*/numpy_reshape:grid-c6-*"]
+    run = campaign.run(tmp_path, patterns, files, TIMEOUT, LIMIT)
+    counts["attacks"] += len(tops)
+    counts["leftovers"] += len(run.leftovers)
+    assert {check: r.reason for check, r in run.records.items() if r.status != "exact"} == {}
+    assert len(run.records) == len(tops) + 4
+    assert (run.status, run.leftovers) == (0, [])
+
+
+@pytest.fixture
+def unchanged():
+    """Asserts that this process, which would judge, is as it was."""
+
+    def state():
+        return (
+            Path.cwd(),
+            {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+            threading.active_count(),
+            np.array_equal,
+            signal.getsignal(signal.SIGTERM),
+        )
+
+    before = state()
+    yield
+    assert state() == before
+
+
+@pytest.mark.parametrize(("top", "words"), catalogue.IMPORTS, ids=lambda value: value[:30])
+def test_an_import_that_does_not_end_well_is_one_line(tmp_path, top, words, unchanged, counts):
+    file = tmp_path / "mine.py"
+    file.write_text(f"{campaign.HEAD}{top}\n")
+    counts["attacks"] += 1
+    with pytest.raises(UsageError) as refused:
+        declared_by(str(file), 60)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith(f"adapter {file}: ")
+
+
+@pytest.mark.parametrize("top", catalogue.LOOPING_IMPORTS)
+def test_an_import_without_an_end_is_one_line(tmp_path, top, unchanged, counts):
+    file = tmp_path / "mine.py"
+    file.write_text(f"{campaign.HEAD}{top}\n")
+    counts["attacks"] += 1
+    with pytest.raises(UsageError, match="does not import: no answer in 1 s"):
+        declared_by(str(file), 1)

@@ -1,0 +1,69 @@
+"""A run that is killed at any moment leaves nothing behind, and results that can be read."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+from conformance.frameworks import is_installed
+from tests.harm import campaign
+from tests.harm.conftest import FULL
+
+KILLS = 200 if FULL else 4
+LONGEST = 8.0  # seconds: a whole run takes about as long
+
+
+@pytest.mark.timeout(3600)
+def test_a_run_killed_at_a_random_moment_leaves_nothing_and_can_be_reported(cli, tmp_path, counts):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    adapter = campaign.right_adapter(tmp_path, "numpy")
+    patterns = ["channel_shuffle/numpy_reshape", "channel_shuffle/innocent*"]
+    if is_installed("torch"):
+        patterns.append("gradient_mean/torch_ddp:linear-w2-*")
+    call = [sys.executable, "-m", "conformance", "run", *patterns, "--adapter", str(adapter)]
+    before = campaign.shared_memory()
+    moments = random.Random(7)
+    for _ in range(KILLS):
+        mark = uuid.uuid4().hex
+        environment = {**os.environ, campaign.MARK: mark, "TMPDIR": str(temporary)}
+        run = subprocess.Popen(
+            call,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            run.wait(moments.uniform(0, LONGEST))
+        except subprocess.TimeoutExpired:
+            os.kill(run.pid, signal.SIGKILL)
+        status = run.wait()
+        left = _left(mark)
+        counts["kills"] = counts.get("kills", 0) + (status == -signal.SIGKILL)
+        counts["leftovers"] += len(left)
+        assert left == []
+        report = cli("report", tmp_path / "conformance-report", "--to", tmp_path / "again")
+        # Killed before its first line, it has no results; later it is cut short; or it was whole.
+        assert report.returncode in (0, 2, 3), report.stderr
+        assert (report.returncode == 0) == (status == 0)
+        printed = campaign.tracebacks(report.stderr)
+        counts["tracebacks"] += printed
+        assert printed == 0, report.stderr
+    # The next start sweeps away what the killed ones had no time for.
+    whole = cli("run", *patterns, "--adapter", adapter, cwd=tmp_path, TMPDIR=str(temporary))
+    assert whole.returncode == 0, whole.stderr
+    assert list(temporary.iterdir()) == []
+    assert campaign.shared_memory() <= before
+
+
+def _left(mark):
+    late = time.monotonic() + 20
+    while (processes := campaign.marked(mark)) and time.monotonic() < late:
+        time.sleep(0.02)
+    return processes
