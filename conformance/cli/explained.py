@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from conformance.compare.catalogue import PortingMistake, all_mistakes
 from conformance.cli.terms import meaning, meanings
+from conformance.compare.catalogue import PortingMistake, all_mistakes
 from conformance.core.clauses import Clause, all_clauses
 from conformance.core.implementations import Implementation
 from conformance.core.mistake import Mistake
