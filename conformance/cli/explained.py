@@ -142,5 +142,5 @@ def _implementation(declared: Implementation) -> str:
     layout = f", channels last: {declared.layout}" if declared.layout else ""
     return (
         f"{declared.id}, an implementation\n    framework {declared.framework}, "
-        f"promise {declared.promise}{layout}\n    {declared.origin}:{declared.line}"
+        f"promise {declared.held_to}{layout}\n    {declared.origin}:{declared.line}"
     )

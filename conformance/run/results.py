@@ -149,7 +149,7 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         error_over_bound=_finite(verdict.error_over_bound),
         seconds=round(seconds, 6),
         answer=verdict.answer,
-        promise=check.implementation.promise,
+        promise=check.implementation.held_to,
         fits=verdict.fits,
         evidence=each_text(verdict.evidence.as_object(), kept),
     )
