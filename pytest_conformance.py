@@ -24,8 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATTERN",
         action="append",
         nargs="?",
-        const="*",
-        help="collect checks, as in --conformance=channel_shuffle/jax_*; all without a pattern",
+        const="",
+        help="collect checks, as in --conformance='channel_shuffle/jax_*'; without a pattern the "
+        "adapters', and all where there is no adapter",
     )
     group.addoption(
         "--conformance-adapter",

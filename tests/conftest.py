@@ -11,16 +11,18 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[1]
 # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# `python -m` would put the working folder first among the places to import from.
+SCRIPT = Path(sys.executable).with_name("conformance")
 WRONG = ROOT / "examples" / "wrong_shuffle.py"
 
 
 @pytest.fixture
 def cli(tmp_path):
-    """The command line as a user has it: a process of its own, in an empty folder."""
+    """The console script as a user has it: a process of its own, in an empty folder."""
 
     def call(*arguments, cwd=tmp_path, **environment):
         return subprocess.run(
-            [sys.executable, "-m", "conformance", *map(str, arguments)],
+            [SCRIPT, *map(str, arguments)],
             cwd=cwd,
             env={**os.environ, **environment},
             capture_output=True,

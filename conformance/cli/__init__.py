@@ -6,6 +6,8 @@ import click
 
 import conformance
 from conformance.cli.compare import compare
+from conformance.cli.options import say
+from conformance.cli.output import outlive_readers
 from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
@@ -41,6 +43,7 @@ for _command in (
 
 def main() -> None:
     """Runs the console script: wrong input is one line and exit status 2."""
+    outlive_readers()
     try:
         commands(standalone_mode=False)
     except click.exceptions.Exit as leaving:
@@ -51,11 +54,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except UsageError as error:
-        click.echo(f"conformance: {error}", err=True)
+        say(f"conformance: {error}")
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of a pipe may stop early, as in `conformance list … | head`.
-        sys.stderr.close()
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(3)

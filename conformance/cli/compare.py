@@ -1,10 +1,11 @@
 """The command that holds a port to its original: compare."""
 
-import contextlib
 import sys
 from pathlib import Path
 
 import click
+
+from conformance.cli.options import tell
 
 
 @click.command()
@@ -80,7 +81,5 @@ def compare(
         end(0)
     progress = comparing.to_stderr if sys.stderr.isatty() else lambda _: None
     compared = comparing.compare(sides, settings, map_file, progress)
-    with contextlib.suppress(BrokenPipeError):  # Who reads a part has the whole verdict.
-        for line in words.lines(sides, settings, compared):
-            click.echo(line)
+    tell(words.lines(sides, settings, compared))
     end(1 if compared.partings else 0)

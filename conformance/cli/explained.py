@@ -11,6 +11,8 @@ from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.core.versions import Span
 from conformance.run.adapters import gather
+from conformance.run.known import Known
+from conformance.run.plan import known_differences
 from conformance.run.results import Run
 from conformance.subjects import all_cases
 
@@ -31,6 +33,9 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     for mistake in all_mistakes():
         if mistake.name == name:
             return _mistake(mistake)
+    for entry in known_differences():
+        if name == entry.mistake:
+            return _known(entry)
     for case in all_cases():
         if name in (case.id, case.name):
             return _case(case)
@@ -54,6 +59,7 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     names = [
         *(c.id for c in all_clauses()),
         *(m.name for m in all_mistakes()),
+        *(entry.mistake for entry in known_differences() if entry.mistake),
         *(c.name for c in all_cases()),
         *(i.id for i in implementations),
     ]
@@ -114,6 +120,12 @@ def _clause(clause: Clause) -> str:
     if clause.evidence:
         lines.append(f"    evidence: {clause.evidence}")
     return "\n".join([*lines, f"    asked by {len(cases)} cases: {shown}"])
+
+
+def _known(entry: Known) -> str:
+    lines = [f"{entry.mistake}, a known difference of code that uses {entry.adapters}"]
+    lines += [f"    {entry.words}", f"    reference: {entry.reference}, since {entry.dated}"]
+    return "\n".join([*lines, f"    may be so in {', '.join(entry.checks)}; it does not count"])
 
 
 def _mistake(mistake: Mistake[object] | PortingMistake) -> str:

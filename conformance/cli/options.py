@@ -1,7 +1,7 @@
 """The options that several commands take, and what several commands do at their end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from conformance.core.interrupts import uninterrupted
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import one_line
+from conformance.core.report_folder import ReportFolder
 
 if TYPE_CHECKING:
     from conformance.run.results import Run
@@ -71,23 +74,35 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
     )
 
 
-def shown(run: "Run", folder: Path, *, everything: bool = False) -> Path | None:
+def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path | None:
     """Writes the reports of a run beside its results, prints it, and returns the page, if any."""
-    from conformance.report import forms, terminal
+    from conformance.report import forms, page, terminal
     from conformance.report.summary import summarize
     from conformance.run.results import FILE
 
     summary = summarize(run)
-    page = forms.write(summary, folder)
-    terminal.show(summary, Console(), everything=everything)
-    click.echo(f"{folder / FILE}")
-    click.echo(page or "no page: Jinja2 makes it: pip install 'conformance[report]'")
-    return page
+    with uninterrupted():
+        written = forms.write(summary, folder)
+        terminal.show(summary, Console(), everything=everything)
+        click.echo(f"{folder.path / FILE}")
+        if written is not None:
+            click.echo(written)
+        elif not page.is_possible():
+            click.echo("no page: Jinja2 makes it: pip install 'conformance[report]'")
+        if folder.shortfall:
+            say(f"conformance: {folder.shortfall}")
+    return written
 
 
 def say(line: str) -> None:
     """Prints progress, on stderr: it is not what was asked for."""
-    click.echo(line, err=True)
+    click.echo(one_line(line), err=True)
+
+
+def tell(lines: str | Iterable[str]) -> None:
+    """Prints lines of what was asked for; of a text, its lines."""
+    for line in lines.split("\n") if isinstance(lines, str) else lines:
+        click.echo(one_line(line))
 
 
 def need_hypothesis() -> None:

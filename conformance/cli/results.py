@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from conformance.cli.options import everything_option, shown
+from conformance.cli.options import everything_option, say, shown
+from conformance.core.report_folder import ReportFolder
 
 
 @click.command()
@@ -30,9 +31,10 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool, everything: boo
     """
     from conformance.report import merging
 
-    merged = merging.merge(files)
-    merging.write(merged, Path(folder))
-    page = shown(merged, Path(folder), everything=everything)
+    with ReportFolder(Path(folder), say) as report_folder:
+        merged = merging.merge(files)
+        merging.write(merged, report_folder)
+        page = shown(merged, report_folder, everything=everything)
     if opens and page is not None:
         click.launch(str(page.absolute()))
     if merged.footer is None:
@@ -57,12 +59,11 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
     got worse, but a run was cut short. Answers that differ within bound, and checks that are asked
     in one of the two alone, are told and are no reason to fail.
     """
-    from conformance.core.console import visible
     from conformance.report import changes
 
     changed = changes.changes(before, after)
     for line in changes.lines(changed, everything=everything):
-        click.echo(visible(line))
+        click.echo(line)
     if changed.is_worse:
         sys.exit(1)
     sys.exit(0 if changed.is_whole else 3)

@@ -1,7 +1,6 @@
 """Commands that ask implementations: run, worker and fuzz."""
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -19,7 +18,9 @@ from conformance.cli.options import (
     shown,
     timeout_option,
 )
+from conformance.core.interrupts import interruptible
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 
 
 @click.command()
@@ -31,6 +32,10 @@ from conformance.core.outcomes import UsageError
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the checks.")
 @timeout_option(120.0)
 @everything_option
+@click.option(
+    "--quick", is_flag=True,
+    help="Ask few cases: every known mistake fails two of them, and every clause is cited.",
+)  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
 @click.option(
     "--case", "cases", metavar="FILE.json|JSON", multiple=True,
@@ -46,12 +51,16 @@ def run(
     shard: str | None,
     timeout: float,
     *,
+    quick: bool,
     fail_fast: bool,
     everything: bool,
 ) -> None:
     """Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
+    Without PATTERN these are the checks of the adapters, and all checks where there is no adapter.
+
     \b
+    conformance run --quick
     conformance run
     conformance run 'channel_shuffle/jax_*:identity-probe*' --report /tmp/jax
     conformance run --adapter examples/wrong_shuffle.py 'channel_shuffle/wrong_*'
@@ -60,18 +69,20 @@ def run(
     from conformance.run import runner
     from conformance.run.plan import make_plan
 
-    plan = make_plan(patterns, devices, adapters, shard, cases)
-    with Watch(Console(stderr=True), plan.checks) as watch:
-        finished = runner.run(
-            plan,
-            Path(folder),
-            jobs=jobs,
-            timeout=timeout,
-            fail_fast=fail_fast,
-            on_start=watch.start,
-            on_record=watch.record,
-        )
-    shown(finished, Path(folder), everything=everything)
+    with interruptible():
+        plan = make_plan(patterns, devices, adapters, shard, cases, quick=quick)
+        with ReportFolder(Path(folder), say) as report_folder:
+            with Watch(Console(stderr=True), plan.checks, jobs=jobs) as watch:
+                finished = runner.run(
+                    plan,
+                    report_folder,
+                    jobs=jobs,
+                    timeout=timeout,
+                    fail_fast=fail_fast,
+                    on_start=watch.start,
+                    on_record=watch.record,
+                )
+            shown(finished, report_folder, everything=everything)
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None or finished.untested:
@@ -140,14 +151,18 @@ def worker(
             if jax
             else torch_launch.joined(plan)
         )
-        with nullcontext() if joined.launch.rank else watch:
-            finished = ranks.run(joined, Path(folder), timeout, say, watch)
-    except CutShortError as ended:
-        click.echo(f"conformance: cut short: {ended}", err=True)
+        with interruptible():
+            if joined.launch.rank:
+                ranks.run(joined, None, timeout, say, watch)
+                return
+            with ReportFolder(Path(folder), say) as report_folder:
+                with watch:
+                    finished = ranks.run(joined, report_folder, timeout, say, watch)
+                assert finished is not None, "rank 0 has the run"
+                shown(finished, report_folder, everything=everything)
+    except (CutShortError, KeyboardInterrupt) as ended:
+        say(f"conformance: cut short: {ended or 'interrupted'}")
         left(3)
-    if finished is None:
-        return
-    shown(finished, Path(folder), everything=everything)
     if finished.footer is None:
         left(3)
     sys.exit(0 if finished.conforms else 3 if finished.untested else 1)
@@ -194,15 +209,18 @@ def fuzz(
 
     settings = fuzzing.Settings(seconds, secrets.randbits(32) if seed is None else seed, timeout)
     tell = now_and_then(say)
-    done = fuzzing.run(
-        make_players(patterns, devices, adapters),
-        settings,
-        Path(folder),
-        known=known_differences(),
-        adapters=adapters,
-        on_check=lambda check, asked: tell(f"{asked} asked, at {check.id}"),
-    )
-    fuzzed.show(done, Console())
+    with interruptible(), ReportFolder(Path(folder), say) as report_folder:
+        done = fuzzing.run(
+            make_players(patterns, devices, adapters),
+            settings,
+            report_folder,
+            known=known_differences(),
+            adapters=adapters,
+            on_check=lambda check, asked: tell(f"{asked} asked, at {check.id}"),
+        )
+        fuzzed.show(done, Console())
+        if report_folder.shortfall:
+            say(f"conformance: {report_folder.shortfall}")
     if done.ledger.failures:
         sys.exit(1)
     if not done.is_whole:

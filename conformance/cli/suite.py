@@ -14,8 +14,11 @@ from conformance.cli.options import (
     need_hypothesis,
     report_option,
     say,
+    tell,
 )
+from conformance.core.interrupts import interruptible
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 
 
 @click.command("list")
@@ -38,7 +41,10 @@ def list_(
     from conformance.cli import listing
 
     entries = listing.entries(what, patterns, adapters)
-    click.echo(listing.as_json(entries) if as_json else listing.as_lines(entries))
+    if as_json:
+        click.echo(listing.as_json(entries))
+    else:
+        tell(listing.as_lines(entries))
 
 
 @click.command()
@@ -57,7 +63,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
     """
     from conformance.cli import explained
 
-    click.echo("\n\n".join(explained.explain(name, adapters) for name in ids))
+    tell("\n\n".join(explained.explain(name, adapters) for name in ids))
     if picture is not None:
         from conformance.cli.picture import draw
 
@@ -154,15 +160,18 @@ def mutants(
     from conformance.proofs.mutants.campaign import Campaign
     from conformance.report.progress import now_and_then
 
-    tell = now_and_then(say)
-    campaign = Campaign(
-        Path(folder),
-        known=known_differences(),
-        on_measured=lambda mutant: tell(f"{mutant.outcome.fate} {mutant.id}"),
-    )
-    chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
-    measured, is_whole = campaign.run(chosen, jobs, sample)
-    mutated.show(measured, Console(), is_whole=is_whole)
+    progress = now_and_then(say)
+    with interruptible(), ReportFolder(Path(folder), say) as report_folder:
+        campaign = Campaign(
+            report_folder,
+            known=known_differences(),
+            on_measured=lambda mutant: progress(f"{mutant.outcome.fate} {mutant.id}"),
+        )
+        chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
+        measured, is_whole = campaign.run(chosen, jobs, sample)
+        mutated.show(measured, Console(), is_whole=is_whole)
+        if report_folder.shortfall:
+            say(f"conformance: {report_folder.shortfall}")
     if any(mutant.outcome.fate == "survived" for mutant in measured):
         sys.exit(1)
     if not is_whole:

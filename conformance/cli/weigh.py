@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from conformance.cli.options import Seconds, tell
 from conformance.core.outcomes import UsageError
 from conformance.weighing.promises import PROMISES
 
@@ -32,7 +33,7 @@ _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @click.option("--picture", type=Path, metavar="FILE.svg", help="Draw the first step there.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
+    "--timeout", type=Seconds(), default=600.0, show_default=True,
     metavar="SECONDS", help="Without a step, before the script is ended.",
 )  # fmt: skip
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name.")
@@ -113,10 +114,8 @@ def _tell(
     from conformance.weighing.text import lines, why_nothing
 
     verdicts = judge(ending.steps, promise)
-    for line in lines(verdicts, Path(script).name, promise):
-        click.echo(line)
-    for line in why_nothing(ending, verdicts, Path(script).name):
-        click.echo(line)
+    tell(lines(verdicts, Path(script).name, promise))
+    tell(why_nothing(ending, verdicts, Path(script).name))
     if folder is not None and ending.steps:
         from conformance.weighing.report import write
 

@@ -333,6 +333,9 @@ def _module(origin: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    # Last, so that no file beside the adapter hides a framework.
+    if (beside := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(beside)
     spec.loader.exec_module(module)
     return module
 

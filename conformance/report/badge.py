@@ -24,7 +24,8 @@ def text(summary: Summary) -> str:
     elif summary.run.untested:
         message = "nothing tested" if summary.total else "nothing asked"
     else:
-        message = f"{summary.total - summary.not_tested} conform"
+        quick = ", quick" if summary.run.quick else ""
+        message = f"{summary.total - summary.not_tested} conform{quick}"
     return _drawn("conformance", message, _COLOURS["fails" if failed else summary.kind])
 
 

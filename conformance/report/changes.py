@@ -9,6 +9,7 @@ from conformance.core.outcomes import UsageError
 from conformance.core.verdict import ASIDE
 from conformance.report.comparison import kind_of, wanting
 from conformance.report.merging import merge
+from conformance.report.printable import printable
 from conformance.run.results import Record, Run
 
 # What happened to a check, in the order in which it is printed, and in the words of a heading.
@@ -112,7 +113,7 @@ def changes(before: Path, after: Path) -> Changes:
         UsageError: if a file cannot be read, holds several runs, or the two were made against
             different goldens.
     """
-    runs = [merge([path]) for path in (before, after)]
+    runs = [printable(merge([path])) for path in (before, after)]
     for run, path in zip(runs, (before, after), strict=True):
         if len(run.runs) > 1:
             raise UsageError(f"{path} holds {len(run.runs)} runs; a diff is of one with one")

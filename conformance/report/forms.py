@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from conformance.core.report_folder import ReportFolder
 from conformance.report import badge, junit, page, spreadsheet, step_summary
 from conformance.report.comparison import legend, tally
 from conformance.report.summary import Summary
@@ -27,22 +28,13 @@ FORMS: Mapping[str, Callable[[Summary], str]] = {
 }
 
 
-def write(summary: Summary, folder: Path) -> Path | None:
+def write(summary: Summary, folder: ReportFolder) -> Path | None:
     """Writes every form into the folder.
 
     Returns:
-        Where the page is; None where Jinja2, which makes it, is not installed.
+        Where the page is; None where it is not written, as where Jinja2 is not installed.
     """
     for name, form in FORMS.items():
-        _write(form(summary), folder / name)
-    file = folder / page.NAME
-    if not page.is_possible():
-        file.unlink(missing_ok=True)  # The page of another run would be taken for that of this run.
-        return None
-    _write(page.text(summary), file)
-    return file
-
-
-def _write(text: str, file: Path) -> None:
-    # A lone surrogate, of an exception's message, has no place in UTF-8.
-    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+        folder.write(name, form(summary))
+    is_written = page.is_possible() and folder.write(page.NAME, page.text(summary))
+    return folder.path / page.NAME if is_written else None

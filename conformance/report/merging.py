@@ -15,17 +15,8 @@ from typing import Any, TypeAlias
 
 import conformance
 from conformance.core.outcomes import UsageError
-from conformance.run.results import (
-    FILE,
-    FORMAT,
-    Record,
-    Run,
-    conform,
-    digest_of,
-    now,
-    read,
-    writable,
-)
+from conformance.core.report_folder import ReportFolder, as_line
+from conformance.run.results import FILE, FORMAT, Record, Run, conform, digest_of, now, read
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
 FRAMEWORKS = ("torch", "jax")
@@ -320,18 +311,14 @@ def _common(environments: Sequence[Environment]) -> dict[str, Any]:
     }
 
 
-def write(run: Run, folder: Path) -> Path:
+def write(run: Run, folder: ReportFolder) -> None:
     """Writes a merge to DIR/results.jsonl, at once: DIR may hold a file that was merged.
 
     Raises:
-        UsageError: if the folder cannot be written.
+        UsageError: if a report of an older run cannot be removed.
     """
-    file = writable(folder) / FILE
     lines = [{"kind": "header", **run.header}]
     lines += [{"kind": "check", **record.as_object()} for record in run.records]
     lines += [dict(run.footer)] if run.footer is not None else []
-    whole = file.with_suffix(".part")
-    with whole.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    whole.replace(file)
-    return file
+    folder.clear()
+    folder.write(FILE, "".join(map(as_line, lines)))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from conformance.core.checks import Check
+from conformance.core.outside_words import one_line
 from conformance.core.questions import AnyCase
 from conformance.run.costs import seconds_of
 from conformance.run.results import Record
@@ -25,9 +26,10 @@ class Watch:
         console: Console,
         checks: Sequence[Check],
         clock: Callable[[], float] = time.monotonic,
+        jobs: int = 1,
     ) -> None:
         """Prepares to follow these checks; their recorded costs are what an estimate rests on."""
-        self._console, self._clock = console, clock
+        self._console, self._clock, self._jobs = console, clock, jobs
         self._costs = {check.id: seconds_of(check.implementation) for check in checks}
         self._cost = sum(self._costs.values())
         self._done = self._failed = self._all = 0
@@ -36,7 +38,7 @@ class Watch:
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
             BarColumn(bar_width=20),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -62,7 +64,9 @@ class Watch:
         self._began = self._last = self._clock()
         self._bar.update(self._task, total=self._all, description=self._line())
         packages = header["environment"]["packages"]
-        self._say(f"{self._all} checks; {', '.join(f'{k} {v}' for k, v in packages.items())}")
+        about = in_words(self._cost / self._jobs)
+        versions = ", ".join(f"{k} {v}" for k, v in packages.items())
+        self._say(f"{self._all} checks, about {about}; {versions}")
 
     def record(self, record: Record) -> None:
         """Counts a check that has ended."""
@@ -88,7 +92,7 @@ class Watch:
 
     def _say(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            self._console.print(one_line(line), soft_wrap=True, highlight=False, markup=False)
 
 
 def in_words(seconds: float) -> str:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from conformance.core.console import visible
 from conformance.core.verdict import STATUSES
 from conformance.report.comparison import labels, legend, tally
 from conformance.report.summary import Summary, grouped
@@ -95,13 +94,13 @@ def _aside(summary: Summary) -> Iterator[str]:
 
 def plain(text: str) -> str:
     """Escapes text: in Markdown no character of it means anything, and it stays on its line."""
-    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", " ".join(text.split()))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", " ".join(text.split()))
 
 
 def code(text: str) -> str:
     """Marks text as code, in a fence longer than any run of backticks in it."""
-    text = visible(" ".join(text.split()))
+    text = " ".join(text.split())
     fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"

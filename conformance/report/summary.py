@@ -17,6 +17,7 @@ from conformance.report.comparison import Comparison, cut_short, labels, places
 from conformance.report.declarations import declarations
 from conformance.report.facts import facts_of
 from conformance.report.findings import Finding, findings
+from conformance.report.printable import printable
 from conformance.run.results import Record, Run
 
 Key = TypeVar("Key", bound=Hashable)
@@ -135,7 +136,7 @@ class Summary:
         if self.run.untested:
             return f"{self._nothing}: {self.total} checks"
         aside = f", {self.not_tested} not tested" if self.not_tested else ""
-        return f"Conforms: {self.total - self.not_tested} checks{aside}"
+        return f"{self._conforms}: {self.total - self.not_tested} checks{aside}"
 
     @property
     def verdict(self) -> str:
@@ -145,7 +146,14 @@ class Summary:
             return f"{cut_short(self.run)}: {counts}"
         if not self.failed and self.run.untested:
             return f"{self._nothing}: {counts}"
-        return f"{'Does not conform' if self.failed else 'Conforms'}: {counts}"
+        return f"{'Does not conform' if self.failed else self._conforms}: {counts}"
+
+    @property
+    def _conforms(self) -> str:
+        """The word of a run without a failure; one that asked few cases says so."""
+        if (quick := self.run.quick) is None:
+            return "Conforms"
+        return f"Conforms, quick: {quick[0]} of {quick[1]} cases"
 
     @property
     def _nothing(self) -> str:
@@ -168,7 +176,8 @@ class Summary:
 
 
 def summarize(run: Run) -> Summary:
-    """Groups a run."""
+    """Groups a run, whose texts are made fit for every form first."""
+    run = printable(run)
     several = len(run.runs) > 1
     label_of = labels(run)
     by_run = grouped(run.records, lambda record: record.run)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance.core.console import unfolded, visible
+from conformance.core.console import unfolded
 from conformance.core.implementations import PROMISES
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report import averages
@@ -28,7 +28,8 @@ FAILING = 3  # Failures of one implementation that are shown in full.
 KINDS = 8  # Kinds of further failures that are counted.
 DIFFERING = 10  # Checks that came out otherwise in another place; agreement.txt has all.
 FREQUENT = 2  # Reasons beside a count.
-_REASON = 46  # Characters of such a reason.
+# Characters of such a reason: what is known to differ says what to write.
+_REASON = {"known": 200, "not tested": 46}
 MOST_NAMED = 3  # Implementations of which less than half was tested.
 
 _STYLES = {
@@ -75,18 +76,18 @@ def show(summary: Summary, console: Console, *, everything: bool = False) -> Non
 
 
 def _print(row: Line | Table, console: Console) -> None:
-    """Prints a row, of whose words none is markup of ours or a control code of the terminal."""
+    """Prints a row, of whose words none is markup of ours."""
     if isinstance(row, Table):
         console.print(row)
         return
     head = f"{row.label:<{row.width}}" if row.label else ""
-    words = [visible(row.words)]
+    words = [row.words]
     # A line that is to be copied is left to the terminal, which copies it as one line.
     if console.is_terminal and row.label != "rerun":
         room = max(20, console.width - len(head))
         words = textwrap.wrap(words[0], room, break_on_hyphens=False) or [""]
     for number, line in enumerate(words):
-        start = " " * len(head) if number else visible(head)
+        start = " " * len(head) if number else head
         text = Text.assemble((start, row.label_style if start.strip() else ""), (line, row.style))
         console.print(text, soft_wrap=True, highlight=False)
 
@@ -116,7 +117,7 @@ def _short_table(groups: Sequence[Group]) -> Table:
     for group in groups:
         counts = [sum(group.counts[s] for s in statuses) for statuses in columns.values()]
         cells = [_cell(n, " ".join(name.split())) for n, name in zip(counts, columns, strict=True)]
-        table.add_row(Text(visible(group.name)), str(len(group.records)), *cells)
+        table.add_row(Text(group.name), str(len(group.records)), *cells)
     return table
 
 
@@ -125,7 +126,7 @@ def _whole_table(owners: Sequence[Group]) -> Table:
     table = _table("implementation", [*used, "seconds"])
     for owner in sorted(owners, key=lambda owner: (owner.name, owner.run)):
         cells = [_cell(owner.counts[status], status) for status in used]
-        name = Text(visible(f"{owner.name} {owner.run}".rstrip()))
+        name = Text(f"{owner.name} {owner.run}".rstrip())
         table.add_row(name, *cells, f"{owner.seconds:.1f}")
     return table
 
@@ -155,7 +156,7 @@ def _averages(run: Run) -> Block:
             row.equal.right + row.unequal.right, row.equal.asked + row.unequal.asked
         )
         cells = [str(right) if row.promise == promise else "" for promise in promises]
-        table.add_row(Text(visible(row.owner)), *cells, str(row.unequal), str(row.accumulated))
+        table.add_row(Text(row.owner), *cells, str(row.unequal), str(row.accumulated))
     return [table]
 
 
@@ -191,7 +192,7 @@ def _aside(summary: Summary) -> Block:
     for label, statuses in (("known", {"known"}), ("not tested", ASIDE)):
         reasons = [reason for reason in summary.reasons if reason.status in statuses]
         if reasons:
-            facts.append((label, _frequent(reasons)))
+            facts.append((label, _frequent(reasons, _REASON[label])))
     if half := summary.half_tested:
         more = f" and {len(half) - MOST_NAMED} more" if len(half) > MOST_NAMED else ""
         facts.append(("below half", f"tested of {', '.join(half[:MOST_NAMED])}{more}"))
@@ -206,11 +207,11 @@ def _aside(summary: Summary) -> Block:
     return _labelled(facts)
 
 
-def _frequent(reasons: Sequence[Reason]) -> str:
+def _frequent(reasons: Sequence[Reason], width: int) -> str:
     """Counts checks, and says why the most frequent ones are so."""
     count = sum(reason.count for reason in reasons)
     words = [
-        f"{reason.count} × {textwrap.shorten(reason.words, _REASON, placeholder=' …')}"
+        f"{reason.count} × {textwrap.shorten(reason.words, width, placeholder=' …')}"
         for reason in reasons[:FREQUENT]
     ]
     others = len(reasons) - FREQUENT

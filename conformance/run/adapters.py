@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.metadata
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,9 @@ _FRAMEWORK = re.compile(r"framework\s*=\s*[\"'](torch|jax|numpy)[\"']")
 def gather(adapters: Iterable[str] = (), limit: float = IMPORT_LIMIT) -> tuple[Implementation, ...]:
     """Returns every implementation of a run: the suite's own, installed ones, and the adapters'.
 
+    What lies in the working folder can be imported from here on, last of all, as an adapter can
+    import what lies beside it.
+
     Args:
         adapters: files or modules.
         limit: seconds that the import of one may take.
@@ -34,6 +38,8 @@ def gather(adapters: Iterable[str] = (), limit: float = IMPORT_LIMIT) -> tuple[I
     Raises:
         UsageError: if an adapter is missing, does not import, or declares nothing or a name twice.
     """
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     installed = [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
     outside = [
         declared for name in (*installed, *adapters) for declared in declared_by(name, limit)

@@ -1,4 +1,8 @@
-"""Known differences: dated entries of `impls/known.toml`, with an upstream reference."""
+"""Known differences: dated entries of `impls/known.toml`, with an upstream reference.
+
+Most are about one implementation, which must go on to differ. An entry with `adapters` is about
+code from outside that uses one framework in its plainest way: it may differ so, and need not.
+"""
 
 import tomllib
 from collections.abc import Sequence
@@ -7,6 +11,8 @@ from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from conformance.core.checks import Check
+from conformance.core.implementations import is_outside
 from conformance.core.outcomes import UsageError
 from conformance.core.verdict import Verdict
 
@@ -24,6 +30,9 @@ class Known:
         reference: the upstream issue.
         since, until: the first and the last version that differs, as in `torch 2.12`; empty where
             all supported versions differ.
+        adapters: the framework of the implementations from outside that the entry is about; empty
+            where it is about the suite's own.
+        mistake: the name of the difference, where it has one that a single answer cannot show.
     """
 
     checks: tuple[str, ...]
@@ -33,6 +42,15 @@ class Known:
     reference: str
     since: str = ""
     until: str = ""
+    adapters: str = ""
+    mistake: str = ""
+
+    def matches(self, check: Check) -> bool:
+        """Says whether the entry is about this check."""
+        of = check.implementation
+        if self.adapters and not (is_outside(of) and of.framework == self.adapters):
+            return False
+        return any(fnmatchcase(check.id, glob) for glob in self.checks)
 
     def excuses(self, verdict: Verdict) -> bool:
         """Says whether this is the difference on record, and not another under the same checks.
@@ -68,9 +86,9 @@ def read(path: Path) -> tuple[Known, ...]:
         raise UsageError(f"{path}: {error}") from error
 
 
-def entry_for(check_id: str, entries: Sequence[Known]) -> Known | None:
-    """Returns the first entry that matches a check, or None."""
-    return next((e for e in entries if any(fnmatchcase(check_id, glob) for glob in e.checks)), None)
+def entry_for(check: Check, entries: Sequence[Known]) -> Known | None:
+    """Returns the first entry that is about a check, or None."""
+    return next((entry for entry in entries if entry.matches(check)), None)
 
 
 def _several(globs: str | list[str]) -> tuple[str, ...]:

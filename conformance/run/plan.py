@@ -17,6 +17,7 @@ from conformance.run.devices import ALL, DEVICES, kind_of, named
 from conformance.run.goldens import Goldens, load
 from conformance.run.known import Known
 from conformance.run.known import read as read_known
+from conformance.run.quick import quick_cases
 from conformance.run.results import digest_of
 from conformance.subjects import all_cases, solve
 
@@ -27,7 +28,8 @@ class Plan:
 
     In a shard I/N, `checks` are its own checks, and `whole` are the checks of all N shards. Those
     `devices` that are `required` must be here; checks on other missing devices are unsupported.
-    `cases` are those from outside: how each was given on the command line, by its name.
+    `cases` are those from outside: how each was given on the command line, by its name. `quick` is
+    how many of how many cases a quick run asks.
     """
 
     checks: tuple[Check, ...]
@@ -39,6 +41,7 @@ class Plan:
     shard: str | None = None
     whole: tuple[Check, ...] = ()
     cases: Mapping[str, str] = field(default_factory=dict)
+    quick: tuple[int, int] | None = None
 
     @property
     def frameworks(self) -> tuple[str, ...]:
@@ -61,15 +64,19 @@ def make_plan(
     adapters: Sequence[str] = (),
     shard: str | None = None,
     outside: Sequence[str] = (),
+    *,
+    quick: bool = False,
 ) -> Plan:
     """Chooses the checks and verifies the goldens.
 
     Args:
-        patterns: patterns of checks; without any, all checks are meant.
+        patterns: patterns of checks; without any, the adapters' checks are meant where there are
+            adapters, and else all checks.
         devices: names of devices; `all` stands for one of each kind that there is.
         adapters: files or modules from outside.
         shard: the part I/N of the checks to ask.
         outside: cases from outside, files or JSON; where there are any, only these are asked.
+        quick: whether to ask few cases, which no known mistake passes.
 
     Raises:
         UsageError: for an unknown pattern, device or shard, a bad adapter, case or golden.
@@ -77,8 +84,15 @@ def make_plan(
     device_names = _known_devices(devices, patterns)
     cases = all_cases()
     outside_cases = [outside_case(text) for text in outside]
-    cases_to_ask = outside_cases or cases
-    checks = select(all_checks(gather(adapters), cases_to_ask, device_names), patterns)
+    if quick and outside:
+        raise UsageError("--quick chooses among the suite's own cases; leave out --quick or --case")
+    quick_ones = [case for case in cases if case.id in quick_cases()] if quick else []
+    cases_to_ask = outside_cases or quick_ones or cases
+    implementations = gather(adapters)
+    checks = select(
+        all_checks(implementations, cases_to_ask, device_names),
+        patterns or _declared_by(adapters, implementations),
+    )
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
@@ -90,6 +104,7 @@ def make_plan(
         shard,
         tuple(checks),
         {case.name: text for case, text in zip(outside_cases, outside, strict=True)},
+        (len(quick_ones), len(cases)) if quick else None,
     )
 
 
@@ -97,6 +112,8 @@ def make_players(
     patterns: Sequence[str] = (), devices: Sequence[str] = ("cpu",), adapters: Sequence[str] = ()
 ) -> list[tuple[Implementation, str]]:
     """Chooses implementations, each with a device, to be asked drawn cases.
+
+    The arguments are as those of `make_plan`.
 
     Raises:
         UsageError: for a pattern that matches none or names a case, an unknown device, a bad
@@ -107,14 +124,20 @@ def make_players(
         raise UsageError(
             f"{with_case!r} names cases, and fuzz draws its own: leave out what follows :"
         )
-    checks = all_checks(gather(adapters), all_cases(), _known_devices(devices, patterns))
+    implementations = gather(adapters)
+    checks = all_checks(implementations, all_cases(), _known_devices(devices, patterns))
     players = [
         (check.implementation, check.device)
-        for check in select(checks, patterns)
+        for check in select(checks, patterns or _declared_by(adapters, implementations))
         # Drawn cases have few ranks.
         if check.implementation.runs != "virtual"
     ]
     return list(dict.fromkeys(players))
+
+
+def _declared_by(adapters: Sequence[str], implementations: Sequence[Implementation]) -> list[str]:
+    """Returns a pattern for each implementation of the adapters."""
+    return [declared.id for declared in implementations if declared.origin in adapters]
 
 
 def known_differences() -> tuple[Known, ...]:

@@ -16,9 +16,11 @@ from typing import Any, Self
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import each_text, kept
+from conformance.core.report_folder import RESULTS, Lines, ReportFolder
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Verdict
 
-FILE = "results.jsonl"
+FILE = RESULTS
 # Raised where a reader of this number would misunderstand; a field more is no other format.
 FORMAT = 1
 
@@ -105,6 +107,12 @@ class Run:
         return adapters
 
     @property
+    def quick(self) -> tuple[int, int] | None:
+        """How many of how many cases a quick run asked; None where it was no quick run."""
+        counts = self.header.get("quick")
+        return (int(counts["asked"]), int(counts["of"])) if counts else None
+
+    @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
         """The runs that were merged into this one; none in the file that a run wrote."""
         merged: Sequence[Mapping[str, Any]] = self.header.get("runs", ())
@@ -135,14 +143,14 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         case=check.case.name,
         clauses=check.case.clauses,
         status=verdict.status,
-        reason=verdict.reason,
+        reason=kept(verdict.reason),
         mistake=verdict.mistake,
         error_over_bound=_finite(verdict.error_over_bound),
         seconds=round(seconds, 6),
         answer=verdict.answer,
         promise=check.implementation.promise,
         fits=verdict.fits,
-        evidence=verdict.evidence.as_object(),
+        evidence=each_text(verdict.evidence.as_object(), kept),
     )
 
 
@@ -175,16 +183,15 @@ def now() -> str:
 class Writer:
     """Writes a run line by line; what is written stays, whatever happens next."""
 
-    folder: Path
+    folder: ReportFolder
     header: Mapping[str, Any]
     records: list[Record] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        # An exception may hold half a character: as JSON it is an escape, as UTF-8 it is none.
-        self._stream = (self.folder / FILE).open(
-            "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-        )
-        self._line({"kind": "header", **self.header})
+        """Removes the reports of an older run, and writes the header."""
+        self.folder.clear()
+        self._lines = Lines(self.folder)
+        self.start(self.header)
         return self
 
     def __exit__(
@@ -193,45 +200,36 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        self._lines.end()
+        if isinstance(error, UsageError):
+            # A call that was wrong is no run that was cut short.
+            self.folder.clear()
+
+    def start(self, header: Mapping[str, Any]) -> None:
+        """Begins the file anew with this header."""
+        self.header = header
+        self._lines.begin({"kind": "header", **header})
 
     def add(self, record: Record) -> None:
         """Append one check."""
-        self._line({"kind": "check", **record.as_object()})
+        self._lines.add({"kind": "check", **record.as_object()})
         self.records.append(record)
+
+    def cut_short(self) -> Run:
+        """Returns the run as far as it came."""
+        return Run(self.header, tuple(self.records))
 
     def finish(self) -> Run:
         """Append the footer: the run is complete."""
-        run = Run(self.header, tuple(self.records))
+        run = self.cut_short()
         footer = {
             "kind": "footer",
             "finished": now(),
             "counts": run.counts,
             "conforms": conform(self.records) and not run.untested,
         }
-        self._line(footer)
+        self._lines.add(footer)
         return Run(self.header, run.records, footer)
-
-    def _line(self, content: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-        self._stream.flush()
-
-
-def writable(folder: Path) -> Path:
-    """The report folder, made where it was missing, and shown to be writable.
-
-    Raises:
-        UsageError: if it is not.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise UsageError(
-            f"report folder {folder}: cannot be written ({error.strerror}); "
-            "choose another by --report"
-        ) from error
-    return folder
 
 
 def read(path: Path) -> Run:

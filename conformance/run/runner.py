@@ -6,12 +6,13 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import conformance
 from conformance.core.checks import Check
-from conformance.run import results
+from conformance.core.interrupts import uninterrupted
+from conformance.core.report_folder import ReportFolder
+from conformance.run import caches, results
 from conformance.run.costs import groups_of
 from conformance.run.devices import NOWHERE, Machine, kind_of
 from conformance.run.examiner import TIMEOUT, Examiner
@@ -26,7 +27,7 @@ _Finished: TypeAlias = "queue.SimpleQueue[Record | BaseException | None]"
 
 def run(
     plan: Plan,
-    folder: Path,
+    folder: ReportFolder,
     *,
     jobs: int = 2,
     timeout: float = TIMEOUT,
@@ -36,11 +37,11 @@ def run(
 ) -> Run:
     """Asks every check of the plan and writes DIR/results.jsonl as the verdicts come.
 
-    A run that Ctrl-C or `fail_fast` ended has no footer; its finished checks are on disk.
+    A run that a signal or `fail_fast` ended has no footer; its finished checks are on disk.
 
     Args:
         plan: the checks.
-        folder: the report folder; nothing is written anywhere else.
+        folder: the report folder; beside it, compiled code is kept in the user's own cache.
         jobs: how many checks are asked at the same time.
         timeout: seconds for one check.
         fail_fast: whether to stop at the first check that does not conform.
@@ -48,32 +49,34 @@ def run(
         on_record: called with each check as it ends, in this thread.
 
     Raises:
-        UsageError: if the folder cannot be written, or a device is not here.
+        UsageError: if an old report cannot be removed, or a device is not here.
     """
-    results.writable(folder)
     started = results.now()
-    examiners = [_examiner(plan, timeout, folder)]
-    try:
-        machine = examiners[0].look_around(plan.frameworks)
-        for device in plan.required:
-            if kind_of(device) != "cpu":
-                machine.require(device)
-        header = header_of(plan, machine, started)
-        on_start(header)
-        groups = groups_of(plan.checks)
-        others = range(min(jobs, len(groups)) - 1)
-        examiners += [_examiner(plan, timeout, folder, machine) for _ in others]
-        with Writer(folder, header) as writer:
-            if _ask_all(groups, examiners, writer, on_record, fail_fast=fail_fast):
-                return writer.finish()
-            return Run(header, tuple(writer.records))
-    finally:
-        for examiner in examiners:
-            examiner.close()
+    examiners = [_examiner(plan, timeout)]
+    # Who looks into the folder from now on sees this run, though its machine is not known yet.
+    with Writer(folder, header_of(plan, NOWHERE, started)) as writer:
+        try:
+            machine = examiners[0].look_around(plan.frameworks)
+            for device in plan.required:
+                if kind_of(device) != "cpu":
+                    machine.require(device)
+            writer.start(header_of(plan, machine, started))
+            on_start(writer.header)
+            groups = groups_of(plan.checks)
+            others = range(min(jobs, len(groups)) - 1)
+            examiners += [_examiner(plan, timeout, machine) for _ in others]
+            is_whole = _ask_all(groups, examiners, writer, on_record, fail_fast=fail_fast)
+        except KeyboardInterrupt:
+            is_whole = False
+        finally:
+            with uninterrupted():
+                for examiner in examiners:
+                    examiner.close()
+        return writer.finish() if is_whole else writer.cut_short()
 
 
-def _examiner(plan: Plan, timeout: float, folder: Path, machine: Machine = NOWHERE) -> Examiner:
-    return Examiner(plan.goldens, plan.known, timeout, (folder / "cache").absolute(), machine)
+def _examiner(plan: Plan, timeout: float, machine: Machine = NOWHERE) -> Examiner:
+    return Examiner(plan.goldens, plan.known, timeout, caches.folder(), machine)
 
 
 def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
         "plan": plan.digest,
         "shard": plan.shard,
         **({"cases": dict(plan.cases)} if plan.cases else {}),
+        **({"quick": dict(zip(("asked", "of"), plan.quick, strict=True))} if plan.quick else {}),
     }
 
 
@@ -150,8 +154,6 @@ def _ask_all(
                     on_record(record)
                     if fail_fast and not record.conforms:
                         return len(writer.records) == sum(map(len, groups))
-    except KeyboardInterrupt:
-        return False
     finally:
         stop.set()
     return True

@@ -17,12 +17,17 @@ def judge(
 ) -> Verdict:
     """Returns the verdict on the outcomes of a check's ranks."""
     verdict = _judge(check, golden, outcomes)
-    entry = entry_for(check.id, known)
+    entry = entry_for(check, known)
     if entry is None or verdict.status in ASIDE:
         return verdict
     if verdict.status in NOT_CONFORMING and entry.excuses(verdict):
-        reason = f"{entry.words} ({entry.reference}, known since {entry.dated})"
-        return replace(verdict, status="known", reason=reason)
+        name = f"{entry.mistake}: " if entry.mistake else ""
+        reason = f"{name}{entry.words} ({entry.reference}, known since {entry.dated})"
+        return replace(
+            verdict, status="known", reason=reason, mistake=entry.mistake or verdict.mistake
+        )
+    if entry.adapters:
+        return verdict
     if verdict.status in NOT_CONFORMING:
         other = f"not what impls/known.toml has on record ({entry.reference})"
         return replace(verdict, reason=f"{verdict.reason}; {other}")

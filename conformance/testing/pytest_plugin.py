@@ -47,7 +47,7 @@ def items_of(session: pytest.Session, patterns: Sequence[str]) -> "Iterator[Chec
             *config.getini("conformance_adapters"),
             *config.getoption("--conformance-adapter"),
         ]
-        plan = make_plan(patterns, adapters=adapters)
+        plan = make_plan([text for text in patterns if text], adapters=adapters)
         timeout = _seconds(config.getini("conformance_timeout"))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error

@@ -279,6 +279,8 @@ def test_shards_are_merged_into_one_report(cli, tmp_path):
         "junit.xml",
         "badge.svg",
         "index.html",
+        ".gitignore",
+        ".conformance.lock",
     }
     same = cli("diff", "whole/results.jsonl", "merged/results.jsonl")
     assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "No difference")

@@ -27,11 +27,11 @@ from typing import Any
 
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
-PROGRAMS = {
-    "conformance": ["-m", "conformance"],
-    "pytest": ["-m", "pytest", "-p", "pytest_conformance"],  # as if its entry point was installed
-    "python": [],
-}
+# As readers have them: a console script does not put the working folder on the path.
+BIN = Path(sys.executable).parent
+PROGRAMS = {name: BIN / name for name in ("conformance", "pytest", "python", "torchrun")}
+# The plugin of this tree, also where an older version is installed.
+OPTIONS = {"pytest": ["-p", "pytest_conformance"]}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _console(snippet: Snippet) -> None:
         if program not in PROGRAMS:
             raise Wrong(f"{program!r} is not among {', '.join(PROGRAMS)}")
         done = subprocess.run(
-            [sys.executable, *PROGRAMS[program], *arguments],
+            [PROGRAMS[program], *OPTIONS.get(program, []), *arguments],
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.core.report_folder import ReportFolder
 from conformance.proofs.fuzz import Settings, run
 from conformance.proofs.fuzz.ledger import Failure
 from conformance.proofs.fuzz.rounds import minimal
@@ -72,7 +73,8 @@ def fuzzed(adapter, tmp_path):
 
         players = make_players([f"channel_shuffle/{name}" for name in names], adapters=[file])
         settings = Settings(seconds, seed, timeout)
-        done = run(players, settings, tmp_path / "out", known=known, adapters=[file], on_check=stop)
+        with ReportFolder(tmp_path / "out") as folder:
+            done = run(players, settings, folder, known=known, adapters=[file], on_check=stop)
         return done, seen
 
     return go

@@ -13,6 +13,7 @@ import pytest
 from conformance.core.checks import asks
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.proofs.mutants import ledger
 from conformance.proofs.mutants.generation import mutants
 from conformance.proofs.mutants.ledger import Ledger, Measured, score
@@ -86,19 +87,19 @@ NEW = {"channel_shuffle": "new", "gradient_mean": "other"}
 def test_what_was_measured_is_read_again_with_the_same_goldens_of_its_operation_alone(tmp_path):
     first, second, *_ = mutants(RESHAPE)
     outcome = Outcome("killed", "some-case", "fail", "omitted", 3)
-    Ledger(tmp_path, OLD).add(first, Outcome("equivalent", asked=7))
-    Ledger(tmp_path, NEW).add(first, outcome)
-    again = Ledger(tmp_path, NEW)
+    Ledger(ReportFolder(tmp_path), OLD).add(first, Outcome("equivalent", asked=7))
+    Ledger(ReportFolder(tmp_path), NEW).add(first, outcome)
+    again = Ledger(ReportFolder(tmp_path), NEW)
     assert (again.outcome(first), again.outcome(second)) == (outcome, None)
     assert ledger.read(tmp_path) == [Measured(first.id, first.kind, outcome)]
 
 
 def test_a_line_that_was_not_ended_is_as_if_it_were_not_there(tmp_path):
     first, *_ = mutants(RESHAPE)
-    Ledger(tmp_path, NEW).add(first, Outcome("killed"))
+    Ledger(ReportFolder(tmp_path), NEW).add(first, Outcome("killed"))
     file = tmp_path / ledger.FILE
     file.write_text(file.read_text() + '{"suite": "ne')
-    assert Ledger(tmp_path, NEW).outcome(first) == Outcome("killed")
+    assert Ledger(ReportFolder(tmp_path), NEW).outcome(first) == Outcome("killed")
 
 
 def test_a_file_that_is_something_else_is_named(tmp_path):

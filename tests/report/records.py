@@ -2,6 +2,7 @@
 
 import json
 
+from conformance.core.report_folder import ReportFolder
 from conformance.run.results import FILE, Record, Writer, digest_of
 
 ENVIRONMENT = {
@@ -50,8 +51,7 @@ def results(
         "shard": None,
         **header,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with Writer(folder, header) as writer:
+    with ReportFolder(folder) as report_folder, Writer(report_folder, header) as writer:
         for one in records:
             writer.add(one)
         if finished:

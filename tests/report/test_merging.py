@@ -4,13 +4,20 @@ import re
 import pytest
 
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.report import forms
 from conformance.report.merging import merge, write
 from conformance.report.summary import summarize
-from conformance.run.results import digest_of, read
+from conformance.run.results import FILE, digest_of, read
 from tests.report.records import header_of, record, results
 
 OLD = {"torch": "2.9.1", "jax": "0.7.1"}
+
+
+def saved(run, folder):
+    with ReportFolder(folder) as opened:
+        write(run, opened)
+    return folder / FILE
 
 
 def test_runs_of_two_versions_stand_side_by_side(tmp_path):
@@ -29,7 +36,7 @@ def test_runs_of_two_versions_stand_side_by_side(tmp_path):
 
 def test_a_merge_is_a_results_file_with_the_fields_of_every_header(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1"), record("a", "y", None, "fail")])
-    written = write(merge([file]), tmp_path / "merged")
+    written = saved(merge([file]), tmp_path / "merged")
     assert {"kind", "suite", "started", "checks", "goldens", "environment"} <= set(
         header_of(written)
     )
@@ -50,7 +57,7 @@ def test_shards_are_put_together_also_through_a_merge(tmp_path):
         )
         for i in (1, 2)
     )
-    half = write(merge([first]), tmp_path / "half")
+    half = saved(merge([first]), tmp_path / "half")
     for files in ([first, second], [second, half]):
         merged = merge(files)
         [run] = merged.runs
@@ -80,7 +87,7 @@ def test_merges_can_be_merged(tmp_path):
     files = [
         results(tmp_path / v, [record("a", "x", "1")], packages={"torch": v}) for v in ("1", "2")
     ]
-    first = write(merge(files), tmp_path / "first")
+    first = saved(merge(files), tmp_path / "first")
     other = results(tmp_path / "3", [record("a", "x", "1")], packages={"torch": "3"})
     merged = merge([first, other])
     assert [run["environment"]["packages"]["torch"] for run in merged.runs] == ["1", "2", "3"]
@@ -98,14 +105,14 @@ def test_two_runs_on_the_same_versions_are_told_apart(tmp_path):
 
 def test_what_a_newer_suite_adds_is_handed_on(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1", more={"witness": ["left", "right"]})])
-    again = read(write(merge([file]), tmp_path / "merged"))
+    again = read(saved(merge([file]), tmp_path / "merged"))
     assert again.records[0].more == {"witness": ["left", "right"]}
 
 
 def test_a_report_may_be_written_over_its_own_file(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1")])
-    once = write(merge([file]), tmp_path / "a").read_text()
-    twice = write(merge([file]), tmp_path / "a").read_text()
+    once = saved(merge([file]), tmp_path / "a").read_text()
+    twice = saved(merge([file]), tmp_path / "a").read_text()
     without = re.compile(r'"finished": "[^"]*"')
     assert without.sub("", once) == without.sub("", twice)
 
@@ -124,7 +131,7 @@ def test_different_goldens_are_refused(tmp_path):
 
 def test_the_same_run_twice_is_refused(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1")])
-    merged = write(merge([file]), tmp_path / "merged")
+    merged = saved(merge([file]), tmp_path / "merged")
     refused([file, file], "both hold the run that started at 2026-11-25")
     refused([file, merged], "both hold the run that started at 2026-11-25")
 
@@ -184,4 +191,5 @@ def test_a_header_of_another_form_is_one_line_or_a_report(tmp_path, value):
             assert str(error).startswith(f"results {file}")
             assert "\n" not in str(error)
         else:
-            forms.write(summarize(merged), tmp_path)
+            with ReportFolder(tmp_path / "to") as folder:
+                forms.write(summarize(merged), folder)

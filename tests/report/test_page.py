@@ -9,6 +9,7 @@ import pytest
 
 from conformance.channel_shuffle.diagnosis import answer_of
 from conformance.core.comparison import sha256_of_answer
+from conformance.core.outside_words import one_line
 from conformance.gradient_mean.diagnosis import as_answer
 from conformance.gradient_mean.parts import Parts
 from conformance.report import page
@@ -86,7 +87,7 @@ def test_nothing_of_the_data_is_markup():
     assert text.count("<script") == 2
     assert "<img src=x" not in text
     assert "{{ 7*7 }}" in embedded_in(text)["reasons"]
-    assert hostile.NASTY in embedded_in(text)["reasons"]
+    assert one_line(hostile.NASTY) in embedded_in(text)["reasons"]
 
 
 def test_an_adapter_that_a_file_names_is_neither_run_nor_shown_where_it_is_none(tmp_path):

@@ -15,7 +15,7 @@ def rows(run):
 def test_every_check_is_a_row():
     found = rows(Run({}, (record("a", "x", "1", reason='a, "b"\nc', error_over_bound=0.25),), {}))
     assert list(found[0]) == list(COLUMNS)
-    assert found[0]["reason"] == 'a, "b"\nc'
+    assert found[0]["reason"] == 'a, "b" c'
     assert found[0]["error_over_bound"] == "0.25"
     assert found[0]["id"] == "channel_shuffle/a@cpu:x"
 

@@ -175,3 +175,21 @@ def test_the_example_is_named_for_what_it_is(cli, tmp_path):
     assert found["wrong_mean_of_means"] >= {"mean-of-means", None}
     assert found["wrong_pmean_of_a_sum"] >= {"not-divided"}
     assert all("device 0 and device 1 hold different" in r for r in reasons["wrong_shard_0"])
+
+
+def test_the_plainest_ddp_loop_is_not_red_where_a_parameter_is_unused(cli, tmp_path):
+    (tmp_path / "plain.py").write_text(
+        "import conformance\n"
+        "from torch.nn.parallel import DistributedDataParallel\n\n"
+        '@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")\n'
+        "def plain(model, loss, batches, group):\n"
+        "    ddp = DistributedDataParallel(model, process_group=group)\n"
+        "    for x, y in batches:\n"
+        "        loss(ddp(x), y).backward()\n"
+    )
+    patterns = ("gradient_mean/plain:unused-w2-equal*", "gradient_mean/plain:mlp-w2-equal*")
+    done = cli("run", "--adapter", "plain.py", *patterns)
+    assert done.returncode == 0, done.stdout
+    assert "unused-parameters-not-found: give DDP find_unused_parameters=True" in done.stdout
+    by_status = {r.status: r for r in read(tmp_path / "conformance-report").records}
+    assert by_status["known"].mistake == "unused-parameters-not-found"

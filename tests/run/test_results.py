@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.run.results import FILE, Run, Writer, read
 from tests.report.records import record
 
@@ -12,7 +13,7 @@ HEADER = {"suite": "0"}
 
 
 def written(folder, *, finish):
-    with Writer(folder, HEADER) as writer:
+    with ReportFolder(folder) as report_folder, Writer(report_folder, HEADER) as writer:
         writer.add(record("a", "x", "1"))
         writer.add(record("a", "y", None, "fail", "no-transpose"))
         if finish:
@@ -62,7 +63,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_lines_are_on_disk_as_each_check_ends(tmp_path):
-    with Writer(tmp_path, HEADER) as writer:
+    with ReportFolder(tmp_path) as folder, Writer(folder, HEADER) as writer:
         writer.add(record("a", "x", "1"))
         lines = (tmp_path / FILE).read_text().splitlines()
         assert [json.loads(line)["kind"] for line in lines] == ["header", "check"]
@@ -86,7 +87,7 @@ EVIDENCE = {
 
 
 def test_evidence_is_written_and_read_back_and_absent_where_there_is_none(tmp_path):
-    with Writer(tmp_path, HEADER) as writer:
+    with ReportFolder(tmp_path) as folder, Writer(folder, HEADER) as writer:
         writer.add(record("a", "x", "1"))
         writer.add(record("a", "y", "2", "fail", evidence=EVIDENCE))
     _, right, wrong = map(json.loads, (tmp_path / FILE).read_text().splitlines())
@@ -139,7 +140,7 @@ def test_a_damaged_check_is_named(tmp_path, changes, words):
 def test_every_character_of_a_reason_comes_back(tmp_path):
     nasty = "\u2028 \x85 \x0b \r\n \udc80 <script> \u202e 🙂"
     one = replace(record("a", "x", "1"), reason=nasty)
-    with Writer(tmp_path, HEADER) as writer:
+    with ReportFolder(tmp_path) as folder, Writer(folder, HEADER) as writer:
         writer.add(one)
         writer.finish()
     assert read(tmp_path).records == (one,)

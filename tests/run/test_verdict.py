@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
 
 from conformance.core.checks import Check
-from conformance.core.implementations import Implementation
+from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import Answer, Declined, Fate, Raised
 from conformance.run.goldens import load
 from conformance.run.known import Known
@@ -187,6 +188,35 @@ def test_a_known_difference_that_is_gone_is_a_failure():
 
 def test_an_entry_for_another_check_changes_nothing():
     assert verdict("grid-c6-g2", right("grid-c6-g2"), known=[ENTRY]).status == "exact"
+
+
+OF_ADAPTERS = Known(
+    ("channel_shuffle/*",),
+    ("error raised ValueError*",),
+    date(2026, 11, 24),
+    "write it so",
+    "some/repo#1",
+    adapters="numpy",
+    mistake="plainly-written",
+)
+
+
+def test_an_entry_about_adapters_excuses_what_it_has_on_record_and_asks_nothing():
+    found = verdict(PROBE, Raised("ValueError", "no"), known=[OF_ADAPTERS])
+    assert (found.status, found.mistake) == ("known", "plainly-written")
+    assert found.reason.startswith("plainly-written: write it so")
+    assert verdict(PROBE, right(PROBE), known=[OF_ADAPTERS]).status == "exact"
+    other = verdict(PROBE, Raised("KeyError", "no"), known=[OF_ADAPTERS])
+    assert other.status == "error"
+    assert "on record" not in other.reason
+
+
+def test_an_entry_about_adapters_of_another_framework_or_about_adapters_excuses_nobody_else():
+    of_jax = replace(OF_ADAPTERS, adapters="jax")
+    assert verdict(PROBE, Raised("ValueError", "no"), known=[of_jax]).status == "error"
+    own_check = Check(next(i for i in own() if i.name == "numpy_reshape"), CASES[PROBE], "cpu")
+    raised = [Raised("ValueError", "no")]
+    assert judge(own_check, GOLDENS.of(CASES[PROBE]), raised, [OF_ADAPTERS]).status == "error"
 
 
 @pytest.mark.parametrize(("factor", "words"), [(1, "; the first is right"), (2, "not-divided")])

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import conformance
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation
+from conformance.core.report_folder import ReportFolder
 from conformance.core.verdict import NOT_CONFORMING, Verdict
 from conformance.frameworks import is_installed
 from conformance.proofs.fuzz.ledger import Ledger
@@ -23,6 +23,7 @@ from conformance.proofs.fuzz.rounds import (
     heard,
     play,
 )
+from conformance.run import caches
 from conformance.run.examiner import Examiner
 from conformance.run.goldens import OnTheFly
 from conformance.run.known import Known, entry_for
@@ -68,7 +69,7 @@ class Fuzz:
 def run(
     whom: Sequence[tuple[Implementation, str]],
     settings: Settings,
-    folder: Path,
+    folder: ReportFolder,
     *,
     known: Sequence[Known] = (),
     adapters: Sequence[str] = (),
@@ -76,20 +77,20 @@ def run(
 ) -> Fuzz:
     """Asks drawn cases, implementation by implementation in turn, until the seconds are over.
 
-    Ctrl-C ends the run after the current check; earlier findings are kept.
+    Ctrl-C, SIGTERM or SIGHUP ends the run after the current check; earlier findings are kept.
 
     Args:
         whom: implementations, each with the device where it is asked.
         settings: seconds, seed and timeout.
-        folder: the report folder; nothing is written anywhere else.
+        folder: the report folder.
         known: differences that do not count.
         adapters: files and modules of implementations from outside, for the lines that rerun.
         on_check: called after each check, with the number of checks so far.
 
     Raises:
-        UsageError: if the folder cannot be written, or no implementation's device is here.
+        UsageError: if no implementation's device is here.
     """
-    examiner = Examiner(OnTheFly(), (), settings.timeout, (folder / "cache").absolute())
+    examiner = Examiner(OnTheFly(), (), settings.timeout, caches.folder())
     whom = _with_device(whom, examiner)
     header = {
         "suite": conformance.__version__,
@@ -103,7 +104,8 @@ def run(
         if interrupted():
             raise KeyboardInterrupt
         verdict, _ = examiner.examine(check)
-        if verdict.status in NOT_CONFORMING and entry_for(check.id, known) is not None:
+        entry = entry_for(check, known)
+        if verdict.status in NOT_CONFORMING and entry is not None and entry.excuses(verdict):
             verdict = Verdict("known", verdict.reason)
         on_check(check, ledger.asked)
         return verdict

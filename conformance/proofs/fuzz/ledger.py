@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from conformance.core.checks import Check
-from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import kept
+from conformance.core.report_folder import Lines, ReportFolder
 from conformance.core.verdict import Verdict
 from conformance.run.case_files import written
 from conformance.run.results import now
@@ -38,21 +39,18 @@ class Failure:
 class Ledger:
     """Writes DIR/fuzz.jsonl line by line, and every failing case into DIR/fuzz/ as JSON."""
 
-    folder: Path
+    folder: ReportFolder
     header: Mapping[str, Any]
     failures: list[Failure] = field(default_factory=list)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         try:
-            (self.folder / CASES).mkdir(parents=True, exist_ok=True)
-            self._stream = (self.folder / FILE).open("w", encoding="utf-8")
+            (self.folder.path / CASES).mkdir(exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"report folder {self.folder}: cannot be written ({error.strerror}); "
-                "choose another by --report"
-            ) from error
-        self._line({"kind": "header", **self.header})
+            self.folder.fail(CASES, error)
+        self._lines = Lines(self.folder, FILE)
+        self._lines.begin({"kind": "header", **self.header})
         return self
 
     def __exit__(
@@ -61,7 +59,7 @@ class Ledger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        self._lines.end()
 
     @property
     def asked(self) -> int:
@@ -77,12 +75,12 @@ class Ledger:
         """Writes a failure, and its case as a file of its own."""
         check, verdict = failure.check, failure.verdict
         self.failures.append(failure)
-        self._line(
+        self._lines.add(
             {
                 "kind": "failure",
                 "id": check.id,
                 "status": verdict.status,
-                "reason": verdict.reason,
+                "reason": kept(verdict.reason),
                 "mistake": verdict.mistake,
                 "fits": verdict.fits,
                 "minimal": failure.is_minimal,
@@ -90,16 +88,16 @@ class Ledger:
                 "case": json.loads(written(check.case)),
             }
         )
-        self.file_of(failure).write_text(written(check.case) + "\n", encoding="utf-8")
+        self.folder.write(f"{CASES}/{check.case.name}.json", written(check.case) + "\n")
 
     def file_of(self, failure: Failure) -> Path:
         """Returns the file of the failure's case."""
-        return self.folder / CASES / f"{failure.check.case.name}.json"
+        return self.folder.path / CASES / f"{failure.check.case.name}.json"
 
     def finish(self, *, is_whole: bool) -> None:
         """Writes how many checks were asked, and the counts of their statuses."""
         total: Counter[str] = sum(self.counts.values(), Counter())
-        self._line(
+        self._lines.add(
             {
                 "kind": "footer",
                 "finished": now(),
@@ -109,7 +107,3 @@ class Ledger:
                 "conforms": not self.failures,
             }
         )
-
-    def _line(self, content: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(content, ensure_ascii=False) + "\n")
-        self._stream.flush()

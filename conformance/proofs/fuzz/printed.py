@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.core.console import unfolded
+from conformance.core.outside_words import one_line
 from conformance.core.verdict import STATUSES
 from conformance.proofs.fuzz import Fuzz
 from conformance.proofs.fuzz.ledger import FILE, Failure
@@ -19,7 +20,7 @@ def show(fuzz: Fuzz, console: Console) -> None:
     wide.print(_table(fuzz))
     for block in (_failures, _left_out, _summary):
         for line in block(fuzz):
-            wide.print(line, soft_wrap=True, highlight=False)
+            wide.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(fuzz: Fuzz) -> Table:
@@ -39,7 +40,7 @@ def _failures(fuzz: Fuzz) -> Iterator[str | Text]:
         verdict = failure.verdict
         yield ""
         yield Text(f"{verdict.status} {failure.check.id}", "bold red")
-        yield f"  {verdict.reason}{failure.note and f' ({failure.note})'}"
+        yield f"  {one_line(verdict.reason)}{failure.note and f' ({failure.note})'}"
         yield f"    {rerun(fuzz, failure)}"
 
 
@@ -54,7 +55,7 @@ def rerun(fuzz: Fuzz, failure: Failure) -> str:
 
 
 def _left_out(fuzz: Fuzz) -> Iterator[str]:
-    yield from (f"Left out: {reason}" for reason in fuzz.left_out)
+    yield from (f"Left out: {one_line(reason)}" for reason in fuzz.left_out)
 
 
 def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
@@ -67,6 +68,7 @@ def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
     if failures:
         ways = f"{len(failures)} way{'s' * (len(failures) > 1)} to fail"
         yield Text(f"{asked_words}, {ways}; {seed}", "bold red")
-        yield f"{ledger.folder / FILE} has them all; a case joins the suite as it is written there"
+        file = ledger.folder.path / FILE
+        yield f"{file} has them all; a case joins the suite as it is written there"
     else:
         yield Text(f"{asked_words}, none fails; {seed}", "bold green")

@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 
 from conformance.core.checks import Check, asks
 from conformance.core.implementations import Implementation
+from conformance.core.interrupts import SIGNALS, handled
 from conformance.core.questions import AnyCase
 from conformance.core.verdict import NOT_CONFORMING, Verdict
 from conformance.gradient_mean.inputs import Undrawable
@@ -211,30 +212,23 @@ def minimal(failures: Iterable[Failure]) -> list[Failure]:
 
 @contextmanager
 def heard() -> Iterator[Callable[[], bool]]:
-    """Notes the first Ctrl-C between two checks; the second Ctrl-C raises as usual.
+    """Notes the first Ctrl-C, SIGTERM or SIGHUP between two checks; a second Ctrl-C raises.
 
     An exception raised at any moment may be lost in a callback of the garbage collector, or leave
     Hypothesis in the middle of its own bookkeeping.
 
     Yields:
-        A function that says whether there was a Ctrl-C.
+        A function that says whether there was one.
     """
-    if threading.current_thread() is not threading.main_thread():
-        # Signals come to the main thread alone.
-        yield lambda: False
-        return
     interrupted = threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
+        if interrupted.is_set() and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
         interrupted.set()
 
-    previous_handler = signal.signal(signal.SIGINT, note)
-    try:
+    with handled(note, (signal.SIGINT, *SIGNALS)):
         yield interrupted.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
 
 
 def certified(operation: str) -> SearchStrategy[AnyCase]:

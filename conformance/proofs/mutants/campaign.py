@@ -12,6 +12,7 @@ from conformance.core.checks import Check
 from conformance.core.golden import Golden
 from conformance.core.implementations import Implementation
 from conformance.core.questions import AnyCase
+from conformance.core.report_folder import ReportFolder
 from conformance.core.verdict import Verdict
 from conformance.proofs.mutants.generation import Mutant, mutants
 from conformance.proofs.mutants.ledger import Ledger, Measured
@@ -36,7 +37,7 @@ class Campaign:
         on_measured: called with each measured mutant.
     """
 
-    folder: Path
+    folder: ReportFolder
     random: int = RANDOM
     known: Sequence[Known] = ()
     on_measured: Callable[[Measured], None] = lambda _: None
@@ -125,7 +126,7 @@ class Campaign:
         return [case for case in drawn if not self._is_known(implementation, case)]
 
     def _is_known(self, implementation: Implementation, case: AnyCase) -> bool:
-        return entry_for(f"{implementation.id}@{DEVICE}:{case.name}", self.known) is not None
+        return entry_for(Check(implementation, case, DEVICE), self.known) is not None
 
     def _examine(self, check: Check) -> Verdict:
         if self._stop.is_set():

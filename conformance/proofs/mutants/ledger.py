@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.proofs.mutants.generation import Mutant
 from conformance.proofs.mutants.measuring import Outcome
-from conformance.run.results import writable
 
 FILE = "mutants.jsonl"
 
@@ -41,15 +41,15 @@ class Ledger:
     A mutant is identified by its source, so that an unchanged mutant is not measured again.
     """
 
-    def __init__(self, folder: Path, suites: Mapping[str, str]) -> None:
+    def __init__(self, folder: ReportFolder, suites: Mapping[str, str]) -> None:
         """Reads the file; `suites` has the SHA-256 of each operation's goldens.
 
         Raises:
-            UsageError: if the folder cannot be written, or the file was written by something else.
+            UsageError: if the file was written by something else.
         """
-        self._file, self._suites = writable(folder) / FILE, suites
+        self._folder, self._suites = folder, suites
         self._lock = threading.Lock()
-        entries = _entries(self._file) if self._file.is_file() else []
+        entries = _entries(folder.path / FILE) if (folder.path / FILE).is_file() else []
         self._known = {
             str(entry["mutant"]): _measured(entry).outcome
             for entry in entries
@@ -69,8 +69,8 @@ class Ledger:
             "kind": mutant.kind,
             **asdict(outcome),
         }
-        with self._lock, self._file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with self._lock:
+            self._folder.append(FILE, line)
 
 
 def read(folder: Path) -> list[Measured]:

@@ -12,7 +12,6 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
 
-from conformance.core.console import visible
 from conformance.core.verdict import ASIDE, NOT_CONFORMING
 from conformance.report.comparison import legend, tally
 from conformance.report.page import charts, tables
@@ -45,7 +44,7 @@ def text(summary: Summary) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"visible": visible, "address": address}
+    environment.filters["address"] = address
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(
         **_overview(summary),

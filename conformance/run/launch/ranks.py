@@ -4,18 +4,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from conformance.core.ask import Ask
 from conformance.core.checks import Check
 from conformance.core.outcomes import Answer, Declined, Fate, Outcome, Raised, UsageError
 from conformance.core.rank import Rank
+from conformance.core.report_folder import ReportFolder
 from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal as refused_by_version
 from conformance.processes import Task, World
 from conformance.processes.task import name_of
-from conformance.run import results
+from conformance.run import caches, results
 from conformance.run.examiner import Examiner
 from conformance.run.launch.bus import Bus, Store
 from conformance.run.launch.sharing import CutShortError, Sharing, in_words
@@ -115,7 +115,7 @@ class Joined:
 
 def run(
     joined: Joined,
-    folder: Path,
+    folder: ReportFolder | None,
     timeout: float,
     say: Callable[[str], None],
     watch: Watcher,
@@ -124,7 +124,7 @@ def run(
 
     Args:
         joined: this rank's launch, and the checks.
-        folder: the report folder; rank 0 alone writes there, and nothing anywhere else.
+        folder: the report folder of rank 0, which alone writes.
         timeout: seconds for one check.
         say: prints a line to the user, on rank 0 alone.
         watch: gets the header, and each check as it ends, on rank 0 alone.
@@ -133,14 +133,14 @@ def run(
         The run, whose footer is None where it was cut short; None in ranks other than 0.
 
     Raises:
-        UsageError: if the folder cannot be written, or the ranks' plans differ.
+        UsageError: if an old report cannot be removed, or the ranks' plans differ.
         CutShortError: in ranks other than 0, if another process ended.
     """
     launch, sharing = joined.launch, joined.sharing
     bus = Bus(joined.store, launch.rank, launch.size)
-    ranks = _Ranks(launch, sharing, bus, timeout, folder)
+    ranks = _Ranks(launch, sharing, bus, timeout)
     try:
-        if launch.rank:
+        if folder is None:
             ranks.answer()
             return None
         return _lead(ranks, sharing, folder, say, watch)
@@ -152,15 +152,14 @@ def run(
 def _lead(
     ranks: "_Ranks",
     sharing: Sharing,
-    folder: Path,
+    folder: ReportFolder,
     say: Callable[[str], None],
     watch: Watcher,
 ) -> Run:
     started = results.now()
-    results.writable(folder)
     ranks.agree()
     plan = sharing.plan
-    examiner = Examiner(plan.goldens, plan.known, cache=(folder / "cache").absolute())
+    examiner = Examiner(plan.goldens, plan.known, cache=caches.folder())
     try:
         machine = examiner.look_around(plan.frameworks)
         header = header_of(plan, machine, started)
@@ -179,20 +178,16 @@ def _lead(
                 watch.record(record)
         except (CutShortError, KeyboardInterrupt) as ended:
             say(f"cut short: {ended or 'interrupted'}")
-            return Run(header, tuple(writer.records))
+            return writer.cut_short()
         return writer.finish()
 
 
 class _Ranks:
     """This process among its peers: a world of one rank, and messages from the other ranks."""
 
-    def __init__(
-        self, launch: Launch, sharing: Sharing, bus: Bus, timeout: float, folder: Path
-    ) -> None:
+    def __init__(self, launch: Launch, sharing: Sharing, bus: Bus, timeout: float) -> None:
         self.launch, self._sharing, self._bus, self._timeout = launch, sharing, bus, timeout
-        self._environment = environment_of(
-            (folder / "cache").absolute() if not launch.rank else None
-        )
+        self._environment = environment_of(None if launch.rank else caches.folder())
         self._generation = 0
         self._world: World | None = None
         self._asked = [c for c in sharing.plan.checks if c.id not in sharing.refused]

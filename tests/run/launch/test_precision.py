@@ -77,9 +77,9 @@ def test_a_run_holds_an_answer_to_the_precision_of_its_device(arrays, machine, s
 
 
 @pytest.mark.parametrize(("machine", "status"), [(NOWHERE, "fail"), (TF32, "within-bound")])
-def test_a_worker_holds_an_answer_to_the_precision_of_its_device(arrays, machine, status, tmp_path):
+def test_a_worker_holds_an_answer_to_the_precision_of_its_device(arrays, machine, status):
     sharing = Sharing(Plan((CHECK,), GOLDENS), {}, 0)
-    leader = ranks._Ranks(_OneRank(arrays), sharing, _Bus(), 10.0, tmp_path)
+    leader = ranks._Ranks(_OneRank(arrays), sharing, _Bus(), 10.0)
     [(check, verdict, _)] = leader.lead(Examiner(GOLDENS, machine=machine))
     assert (check, verdict.status) == (CHECK, status)
 
@@ -101,9 +101,9 @@ def test_a_golden_case_holds_an_answer_to_the_precision_of_its_device(
             case.verify(gradients)
 
 
-def test_a_worker_calls_checks_on_a_missing_device_unsupported(arrays, tmp_path):
+def test_a_worker_calls_checks_on_a_missing_device_unsupported(arrays):
     missing = Machine({"torch": Description({}, {}, {}, {"cpu": "there is none"})})
     sharing = Sharing(Plan((CHECK,), GOLDENS), {}, 0)
-    leader = ranks._Ranks(_OneRank(arrays), sharing, _Bus(), 10.0, tmp_path)
+    leader = ranks._Ranks(_OneRank(arrays), sharing, _Bus(), 10.0)
     [(_, verdict, _)] = leader.lead(Examiner(GOLDENS, machine=missing))
     assert (verdict.status, verdict.reason) == ("unsupported", "there is none")

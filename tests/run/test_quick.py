@@ -1,0 +1,41 @@
+"""A quick run asks few cases, says so, and no known mistake passes it."""
+
+import json
+
+import pytest
+
+from conformance.core.outcomes import UsageError
+from conformance.run.plan import make_plan
+from conformance.run.quick import quick_cases
+from conformance.subjects import all_cases
+
+CASE = '{"operation": "channel_shuffle", "name": "x", "question": {"shape": [1, 6], "groups": 3}}'
+
+
+def test_a_quick_run_says_how_many_of_how_many_cases_it_asked(cli, tmp_path):
+    done = cli("run", "--quick", "channel_shuffle/numpy_reshape")
+    assert done.returncode == 0, done.stderr
+    of = f"{len(quick_cases())} of {len(all_cases())} cases"
+    assert f"Conforms, quick: {of}: " in done.stdout
+    report = tmp_path / "conformance-report"
+    for form in ("summary.md", "index.html", "badge.svg", "junit.xml"):
+        assert "quick" in (report / form).read_text(encoding="utf-8"), form
+    header = json.loads((report / "results.jsonl").read_text().splitlines()[0])
+    assert header["quick"] == {"asked": len(quick_cases()), "of": len(all_cases())}
+
+
+def test_the_example_of_a_mistake_fails_a_quick_run_by_name(cli, adapter):
+    body = (
+        '@conformance.implementation("channel_shuffle", framework="numpy")\n'
+        "def mine(x, groups):\n"
+        "    n, c, *spatial = x.shape\n"
+        "    return x.reshape(n, c // groups, groups, *spatial).swapaxes(1, 2).reshape(x.shape)\n"
+    )
+    done = cli("run", "--quick", "--adapter", adapter(body))
+    assert done.returncode == 1
+    assert "inverse-groups" in done.stdout
+
+
+def test_quick_chooses_among_the_cases_of_the_suite_alone():
+    with pytest.raises(UsageError, match="leave out --quick or --case"):
+        make_plan(outside=[CASE], quick=True)
