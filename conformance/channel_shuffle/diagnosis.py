@@ -89,7 +89,9 @@ def _gives(
 
 
 def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
-    """Returns the answer of a known mistake to a case, or None where it raises or is right."""
+    """Returns the answer of a mistake to a case; None where it raises, is right or not known."""
+    if name not in _BY_NAME:
+        return None
     wrong = _answer(case, inputs, _BY_NAME[name].answers)
     right = _answer(case, inputs, oracle.RIGHT)
     if wrong is None or (right is not None and difference(wrong, right) is None):

@@ -1,16 +1,16 @@
 """The map of weights as a file that a person edits."""
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from conformance.compare.trace import Model
 from conformance.compare.weights import Pair, shown
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import Count, read_entries
 
 
 def as_toml(pairs: Iterable[Pair], first: Model, second: Model) -> str:
@@ -44,20 +44,17 @@ def read(path: Path, first: Model, second: Model) -> tuple[Pair, ...]:
     """
     ours, theirs = first.weights(), second.weights()
     pairs = []
-    for number, entry in enumerate(_entries(path), 1):
-        where = f"{path}: weight {number}"
-        if not isinstance(entry, dict) or not {"from", "to"} <= set(entry):
-            raise UsageError(f"{where}: an entry has `from`, `to` and, where needed, `transpose`")
-        name, other = str(entry["from"]), str(entry["to"])
+    for where, entry in _entries(path):
+        name, other = entry.first, entry.second
         for said, known, which in ((name, ours, "first"), (other, theirs, "second")):
             if said not in known:
                 raise UsageError(f"{where}: the {which} model has no weight {said!r}")
         shape = ours[name]
-        how = entry.get("transpose", list(range(len(shape))))
-        if not isinstance(how, list) or sorted(how) != list(range(len(shape))):
-            raise UsageError(f"{where}: transpose {how} is no order of {len(shape)} axes")
-        take, reshaped, place = (_integers(entry, key, where) for key in ("take", "shape", "place"))
-        pair = Pair(name, other, tuple(how), take, reshaped, place, bool(entry.get("adds")))
+        how = tuple(range(len(shape))) if entry.transpose is None else entry.transpose
+        if sorted(how) != list(range(len(shape))):
+            raise UsageError(f"{where}: transpose {list(how)} is no order of {len(shape)} axes")
+        place = entry.place
+        pair = Pair(name, other, how, entry.take, entry.shape, place, entry.adds)
         wanted = theirs[other] if place is None else (*theirs[other][:-1], place[1] - place[0])
         try:
             part = pair.to_second(np.empty(shape)).shape
@@ -65,7 +62,7 @@ def read(path: Path, first: Model, second: Model) -> tuple[Pair, ...]:
             raise UsageError(f"{where}: {name} {list(shape)}: {error}") from error
         if part != wanted:
             raise UsageError(
-                f"{where}: {name} {list(shape)} transposed by {how} is not "
+                f"{where}: {name} {list(shape)} transposed by {list(how)} is not "
                 f"{list(wanted)}, the shape of {other}"
             )
         pairs.append(pair)
@@ -82,26 +79,18 @@ def read(path: Path, first: Model, second: Model) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _integers(entry: dict[str, Any], key: str, where: str) -> Any:
-    value = entry.get(key)
-    if value is None:
-        return None
-    is_pair = key == "shape" or (isinstance(value, list) and len(value) == 2)
-    if not isinstance(value, list) or not is_pair or not all(isinstance(i, int) for i in value):
-        raise UsageError(f"{where}: {key} {value!r} is no list of numbers, [start, stop] or sizes")
-    return tuple(value)
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    first: str = msgspec.field(name="from")
+    second: str = msgspec.field(name="to")
+    transpose: tuple[Count, ...] | None = None
+    take: tuple[Count, Count] | None = None
+    shape: tuple[int, ...] | None = None
+    place: tuple[Count, Count] | None = None
+    adds: bool = False
 
 
-def _entries(path: Path) -> list[object]:
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"--map {path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--map {path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--map {path}: no TOML: {error}") from error
-    entries = said.get("weight")
-    if not isinstance(entries, list) or not entries:
+def _entries(path: Path) -> list[tuple[str, _Entry]]:
+    entries = read_entries(path, "weight", _Entry, what=f"--map {path}")
+    if not entries:
         raise UsageError(f"--map {path}: has no [[weight]]; --write-map FILE.toml makes one")
     return entries

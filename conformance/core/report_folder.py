@@ -117,6 +117,7 @@ class ReportFolder:
             with suppress(OSError):
                 draft.unlink()
             return None
+        self._unwritten.pop(name, None)
         return descriptor
 
     def append(self, name: str, content: dict[str, Any]) -> None:

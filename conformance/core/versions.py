@@ -6,7 +6,6 @@ names a package and a version, as in `since = "jax 0.8.2"`; both ends are includ
 """
 
 import importlib.metadata
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +13,7 @@ from functools import cache
 from operator import gt, lt
 from pathlib import Path
 
+import msgspec
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
@@ -21,6 +21,7 @@ from conformance.core.checks import Check
 from conformance.core.clauses import all_clauses
 from conformance.core.implementations import own_folder
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import read_entries
 
 FILE = "versions.toml"
 
@@ -94,19 +95,35 @@ def needs() -> tuple[Need, ...]:
     return read(own_folder() / FILE)
 
 
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    checks: list[str]
+    words: str
+    since: str = ""
+    until: str = ""
+
+
 def read(path: Path) -> tuple[Need, ...]:
     """The entries of a file.
 
     Raises:
-        UsageError: naming the file, if it is not TOML of this form.
+        UsageError: naming the place, if it is not TOML of this form.
+    """
+    return tuple(
+        Need(tuple(entry.checks), entry.words, span_of(entry.since, entry.until, place))
+        for place, entry in read_entries(path, "needs", _Entry)
+    )
+
+
+def span_of(since: str, until: str, place: str) -> Span:
+    """Returns the span of an entry.
+
+    Raises:
+        UsageError: naming the place, if an end is no package and version.
     """
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))["needs"]
-        return tuple(
-            Need(tuple(one.pop("checks")), one.pop("words"), Span(**one)) for one in entries
-        )
-    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        return Span(since, until)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
 
 
 @cache

@@ -10,21 +10,22 @@ from conformance.core.implementations import Implementation, declared_in, own
 from conformance.core.outcomes import UsageError
 from conformance.run.results import Run
 
+_UNREADABLE = (OSError, ValueError, SyntaxError, AssertionError, RecursionError, MemoryError)
+
 
 def declarations(run: Run) -> Mapping[tuple[str, str], Implementation]:
     """Returns what can be read, by operation and name; the suite's own go before an adapter's."""
-    environment = run.header.get("environment", {})
-    adapters = environment.get("adapters", []) if isinstance(environment, dict) else []
-    outside = [declared for name in adapters for declared in _of_adapter(str(name))]
+    adapters = run.header.get("environment", {}).get("adapters", [])
+    outside = [declared for name in adapters for declared in _of_adapter(name)]
     return {(declared.operation, declared.name): declared for declared in (*outside, *own())}
 
 
 def _of_adapter(adapter: str) -> list[Implementation]:
     """Returns what an adapter's file declares; nothing where that cannot be seen."""
     path = Path(adapter)
-    if path.suffix != ".py":
+    if path.suffix != ".py" or not path.is_file():
         return []
     try:
         return declared_in(path)
-    except (OSError, ValueError, SyntaxError, AssertionError, UsageError):
+    except (*_UNREADABLE, UsageError):
         return []  # The file is gone since, or code declares: its framework is not known.

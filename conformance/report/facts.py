@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from conformance.frameworks.precision import MEASURED
 from conformance.run.results import Record, Run
@@ -13,26 +12,24 @@ Fact = tuple[str, str]
 def facts_of(run: Run) -> tuple[Fact, ...]:
     """Returns what a run ran on: when, by which right answers, versions, devices."""
     environment = run.header.get("environment", {})
-    environment = environment if isinstance(environment, dict) else {}
-    packages = [f"{name} {version}" for name, version in _table(environment, "packages").items()]
-    started = str(run.header.get("started", ""))
+    packages = [f"{name} {version}" for name, version in environment.get("packages", {}).items()]
+    started = run.header.get("started", "")
     goldens, suite = run.header.get("goldens"), run.header.get("suite")
-    adapters = environment.get("adapters")
     facts = {
         "started": _listed(
             started and f"{started[:16].replace('T', ' ')} UTC",
             suite and f"suite {suite}",
-            goldens and f"goldens {str(goldens)[:12]}",
+            goldens and f"goldens {goldens[:12]}",
         ),
         "system": _listed(
             environment.get("system") or environment.get("platform"),
             environment.get("python") and f"Python {environment['python']}",
         ),
         "packages": _listed(*packages),
-        "devices": _listed(*_devices(_table(environment, "devices"))),
-        "precision": _precision(_table(environment, "precision")),
-        "adapters": _listed(*(adapters if isinstance(adapters, list) else ())),
-        "shard": str(run.header.get("shard") or ""),
+        "devices": _listed(*_devices(environment.get("devices", {}))),
+        "precision": _precision(environment.get("precision", {})),
+        "adapters": _listed(*environment.get("adapters", ())),
+        "shard": run.header.get("shard") or "",
     }
     return tuple((label, words) for label, words in facts.items() if words)
 
@@ -41,35 +38,26 @@ def _listed(*words: object) -> str:
     return ", ".join(str(word) for word in words if word)
 
 
-def _table(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns a table of the environment; an empty one where something else stands there."""
-    table = environment.get(name)
-    return table if isinstance(table, dict) else {}
-
-
-def _devices(by_framework: Mapping[str, Any]) -> Iterator[str]:
+def _devices(by_framework: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yields the devices of each framework; those that are alike are counted.
 
     >>> list(_devices({"jax": {"cpu:0": "cpu", "cpu:1": "cpu"}, "torch": {"cuda:0": "H100"}}))
     ['jax 2 × cpu', 'torch cuda (H100)']
     """
     for framework, devices in by_framework.items():
-        counts = Counter(
-            (name.partition(":")[0], str(described))
-            for name, described in (devices.items() if isinstance(devices, dict) else ())
-        )
+        counts = Counter((name.partition(":")[0], described) for name, described in devices.items())
         for (kind, described), count in counts.items():
             many = f"{count} × " if count > 1 else ""
             yield f"{framework} {many}{kind}" + (f" ({described})" if described != kind else "")
 
 
-def _precision(settings: Mapping[str, Any]) -> str:
+def _precision(settings: Mapping[str, str]) -> str:
     """Says what products of matrices were measured to keep: bounds rest on it."""
     kept: dict[str, list[str]] = {}
     for name, bits in settings.items():
         what, _, where = name.partition(" ")
         if what == MEASURED:
-            kept.setdefault(str(bits), []).append(where)
+            kept.setdefault(bits, []).append(where)
     words = "; ".join(f"{bits} bits ({', '.join(where)})" for bits, where in kept.items())
     return words and f"matmul keeps {words}"
 

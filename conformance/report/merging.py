@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 
 import conformance
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import checked
 from conformance.core.report_folder import ReportFolder, as_line
 from conformance.run.results import FILE, FORMAT, Record, Run, conform, digest_of, now, read
+from conformance.run.results_form import MergeableHeader
 
 PARTS = ("suite", "started", "finished", "plan", "shard", "checks")
 FRAMEWORKS = ("torch", "jax")
@@ -142,20 +144,13 @@ def pieces(run: Run, source: Path) -> list[Piece]:
     Raises:
         UsageError: if its header lacks what a merge must know.
     """
-    try:
-        for environment in [part["environment"] for part in run.runs] or [
-            run.header["environment"]
-        ]:
-            _require_the_form(environment)
-        if not run.runs:
-            finished = run.footer["finished"] if run.footer is not None else None
-            part = {**dict.fromkeys(PARTS), **run.header, "finished": finished}
-            part["checks"] = int(part["checks"])
-            parts = ({name: part[name] for name in PARTS},)
-            _shard(*parts)
-            environment = {**run.header["environment"]}
-            return [Piece(environment, parts, run.records, str(source))]
-        return [
+    if not run.runs:
+        finished = run.footer["finished"] if run.footer is not None else None
+        whole = {**dict.fromkeys(PARTS), **run.header, "finished": finished}
+        part = {name: whole[name] for name in PARTS}
+        found = [Piece({**run.header["environment"]}, (part,), run.records, str(source))]
+    else:
+        found = [
             Piece(
                 merged["environment"],
                 tuple(merged["parts"]),
@@ -164,34 +159,17 @@ def pieces(run: Run, source: Path) -> list[Piece]:
             )
             for merged in run.runs
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"results {source}: the header is no header of a conformance run ({error!r})"
-        ) from error
-
-
-def _require_the_form(environment: Environment) -> None:
-    """Requires tables where fields are looked up by name.
-
-    Raises:
-        TypeError: naming what is no table.
-    """
-    tables = {name: environment.get(name, {}) for name in ("packages", "precision", "devices")}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise TypeError(f"{name} cannot be {table!r}")
-    for name, table in tables["devices"].items():
-        if not isinstance(table, dict):
-            raise TypeError(f"the devices of {name} cannot be {table!r}")
-    adapters = environment.get("adapters", [])
-    if not isinstance(adapters, list):
-        raise TypeError(f"adapters cannot be {adapters!r}")
+    for piece in found:
+        shards = [_shard(part) for part in piece.parts]
+        wrong = next((shard for shard in shards if shard[0] > shard[1] or shard[1] != piece.of), 0)
+        if wrong or len(set(shards)) < len(shards):
+            raise UsageError(f"results {source}:1: the shards {shards} are of no one run")
+    return found
 
 
 def _require_the_same_goldens(runs: Sequence[Run], paths: Sequence[Path]) -> None:
     for run, path in zip(runs, paths, strict=True):
-        if not isinstance(run.header.get("goldens"), str):
-            raise UsageError(f"results {path}: the header names no goldens")
+        checked(run.header, MergeableHeader, f"results {path}:1")
         first, this = runs[0].header["goldens"], run.header["goldens"]
         if this != first:
             raise UsageError(

@@ -5,14 +5,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+import math
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec.structs import asdict
 
 from conformance.channel_shuffle.fills import FILLS
 from conformance.core.dtypes import DTYPES
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import checked, parse_json
 from conformance.core.questions import AnyCase, Case, GradientQuestion, Refusal, ShuffleQuestion
 from conformance.gradient_mean.models import MODELS, NOISY, SPECTROMETER
 
@@ -21,6 +24,7 @@ _QUESTIONS: dict[str, type[Any]] = {
     "gradient_mean": GradientQuestion,
 }
 _GRADIENT_DTYPES = ("f64", "f32", "f16", "bf16")
+MOST_ELEMENTS, MOST_SAMPLES = 100_000_000, 100_000
 _WORDS = ("about", "family")
 _NAMES = ("clauses", "promises", "frameworks", "asked_of", "against")
 
@@ -30,7 +34,7 @@ def written(case: AnyCase) -> str:
     entry: dict[str, Any] = {"operation": case.operation, "name": case.name}
     entry |= {word: getattr(case, word) for word in (*_WORDS, *_NAMES) if getattr(case, word)}
     if case.refusal is not None:
-        entry["refusal"] = asdict(case.refusal)
+        entry["refusal"] = vars(case.refusal)
     return json.dumps({**entry, "question": case.parameters()}, ensure_ascii=False)
 
 
@@ -48,32 +52,63 @@ def read(text: str, place: str = "case") -> AnyCase:
     Raises:
         UsageError: names the place, the field, its value and what would be right.
     """
-    try:
-        entry = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{place}: is not JSON ({error})") from error
-    allowed = ("operation", "name", "question", "refusal", *_WORDS, *_NAMES)
-    _check_fields(entry, allowed, place)
-    operation = entry.get("operation")
-    if operation not in _QUESTIONS:
-        raise UsageError(f"{place}: operation is {operation!r}; known: {', '.join(_QUESTIONS)}")
-    question = _question(_QUESTIONS[operation], entry.get("question"), f"{place}: question")
-    words = {word: _as(str, entry.get(word, ""), f"{place}: {word}") for word in _WORDS}
-    names = {name: _as(tuple[str, ...], entry.get(name, []), f"{place}: {name}") for name in _NAMES}
+    entry = checked(parse_json(text, place), _Entry, place)
+    kind = _QUESTIONS[entry.operation]
+    question = kind(
+        **asdict(checked(entry.question, _FORMS[entry.operation], f"{place}: question"))
+    )
     digest = hashlib.sha256(repr(question).encode()).hexdigest()[:8]
-    refusal = entry.get("refusal")
+    names: dict[str, Any] = {name: tuple(getattr(entry, name)) for name in _NAMES}
     case: AnyCase = Case(
-        operation=operation,
-        name=_as(str, entry.get("name", f"case-{digest}"), f"{place}: name"),
-        family=words["family"] or "found",
-        about=words["about"] or "a case from outside",
+        operation=entry.operation,
+        name=entry.name or f"case-{digest}",
+        family=entry.family or "found",
+        about=entry.about or "a case from outside",
         question=question,
-        refusal=refusal and _question(Refusal, refusal, f"{place}: refusal"),
+        refusal=Refusal(**asdict(entry.refusal)) if entry.refusal else None,
         **names,
     )
     if wrong := _nonsense(case):
         raise UsageError(f"{place}: question: {wrong}")
     return case
+
+
+class _Refusal(msgspec.Struct, forbid_unknown_fields=True):
+    type: str
+    words: str = ""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    operation: Literal["channel_shuffle", "gradient_mean"]
+    question: dict[str, Any]
+    # A name is a part of ids, of patterns and of names of files.
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,200}\Z")] | None = None
+    refusal: _Refusal | None = None
+    about: str = ""
+    family: str = ""
+    clauses: list[str] = []
+    promises: list[str] = []
+    frameworks: list[str] = []
+    asked_of: list[str] = []
+    against: list[str] = []
+
+
+def _form_of(kind: type[Any]) -> type[msgspec.Struct]:
+    """Returns the schema of a kind of question: its own fields, and no others."""
+    hints = get_type_hints(kind)
+    return msgspec.defstruct(
+        kind.__name__,
+        [
+            (own.name, hints[own.name])
+            if own.default is MISSING
+            else (own.name, hints[own.name], own.default)
+            for own in fields(kind)
+        ],
+        forbid_unknown_fields=True,
+    )
+
+
+_FORMS = {operation: _form_of(kind) for operation, kind in _QUESTIONS.items()}
 
 
 def _nonsense(case: AnyCase) -> str:
@@ -85,6 +120,8 @@ def _nonsense(case: AnyCase) -> str:
         return _nonsense_of_gradients(question)
     if question.fill not in FILLS:
         return f"fill is {question.fill!r}; known: {', '.join(FILLS)}"
+    if (size := math.prod(question.shape)) > MOST_ELEMENTS:
+        return f"shape is {list(question.shape)}: {size} elements, of at most {MOST_ELEMENTS}"
     if (len(question.shape) < 2 and case.refusal is None) or min(question.shape, default=-1) < 0:
         return f"shape is {list(question.shape)}; (N, C, *spatial) is meant, none of them below 0"
     group_counts = (question.groups, *question.then)
@@ -107,47 +144,10 @@ def _nonsense_of_gradients(question: GradientQuestion) -> str:
     if question.dtype not in _GRADIENT_DTYPES:
         return f"dtype is {question.dtype!r}; of gradients: {', '.join(_GRADIENT_DTYPES)}"
     shards = question.shards
+    if (samples := sum(sum(row) + len(row) for row in shards)) > MOST_SAMPLES:
+        return f"shards have {samples} samples and ranks, of at most {MOST_SAMPLES}"
     if not shards or not shards[0] or len({len(row) for row in shards}) > 1:
         return f"shards are {shards}; K lists are meant, each of W counts"
     if any(min(row) < 0 or not sum(row) for row in shards):
         return f"shards are {shards}; every micro-batch has a sample, and none a negative number"
     return ""
-
-
-def _check_fields(entry: Any, allowed: tuple[str, ...], place: str) -> None:
-    if not isinstance(entry, Mapping):
-        raise UsageError(f"{place} is {entry!r:.60}; an object is meant, with {', '.join(allowed)}")
-    unknown = next((name for name in entry if name not in allowed), None)
-    if unknown is not None:
-        raise UsageError(f"{place}: unknown field {unknown!r}; known: {', '.join(allowed)}")
-
-
-def _question(kind: type[Any], entry: Any, place: str) -> Any:
-    """Makes an instance of a dataclass of plain data."""
-    own = {field.name for field in fields(kind)}
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if name in own}
-    _check_fields(entry, tuple(hints), place)
-    missing = next(
-        (f.name for f in fields(kind) if f.default is MISSING and f.name not in entry), None
-    )
-    if missing is not None:
-        raise UsageError(f"{place}: {missing} is missing")
-    return kind(
-        **{name: _as(hints[name], value, f"{place}.{name}") for name, value in entry.items()}
-    )
-
-
-def _as(hint: Any, value: Any, place: str) -> Any:
-    """Returns the value if it is of this type; lists become tuples."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal and value in arguments:
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_as(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
-    if origin in (Union, UnionType) and type(value) in arguments:
-        return value
-    if origin is None and type(value) is hint:
-        return value
-    meant = " or ".join(map(repr, arguments)) if origin is Literal else hint
-    meant = getattr(meant, "__name__", meant) if origin is None else meant
-    raise UsageError(f"{place} is {value!r:.60}; {meant} is meant")

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -20,6 +21,7 @@ import safetensors.numpy
 from conformance.core.dtypes import DTYPES, Dtype, of_numpy
 from conformance.core.golden import Golden, sha256_of
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import Count, checked, parse_json, read_bytes
 from conformance.core.questions import AnyCase
 from conformance.subjects import solve
 
@@ -161,6 +163,49 @@ def _beside(folder: Path, suffix: str) -> Path:
 # Reading
 
 
+class ArrayEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """An array in the manifest; one that is solved on the fly has neither file nor tensor."""
+
+    file: str | None
+    tensor: str | None
+    dtype: str
+    shape: list[Count]
+    sha256: str
+
+
+class CaseEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """A case in the manifest. What is the suite's own is compared with it, and has any form."""
+
+    operation: Any
+    family: Any
+    clauses: Any
+    parameters: Any
+    promises: Any
+    frameworks: Any
+    asked_of: Any
+    refusal: Any
+    tier: Any
+    certificate: dict[str, Any] | None
+    inputs: dict[str, ArrayEntry]
+    answers: dict[str, ArrayEntry]
+    bounds: dict[str, ArrayEntry]
+
+
+class FileEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """A file in the manifest."""
+
+    bytes: Count
+    sha256: str
+
+
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """The manifest: all files and all cases."""
+
+    format: int
+    files: dict[str, FileEntry]
+    cases: dict[str, CaseEntry]
+
+
 @dataclass(frozen=True)
 class Goldens:
     """A verified set of goldens.
@@ -185,13 +230,18 @@ class Goldens:
 def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
     """Reads every file in the folder, by name.
 
+    A folder, a pipe or a link to nowhere is there with no bytes: `load` finds it extra or damaged.
+
     Raises:
-        UsageError: if there is no such folder.
+        UsageError: if there is no such folder, or a file cannot be read.
     """
     place = folder if folder.is_dir() else _beside(folder, "old")
     if not place.is_dir():
         raise UsageError(f"goldens: {folder} is missing; `conformance regen` makes it")
-    return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+    return {
+        path.name: read_bytes(path, f"goldens/{path.name}") if path.is_file() else b""
+        for path in sorted(place.iterdir())
+    }
 
 
 def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
@@ -201,27 +251,24 @@ def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
         UsageError: names the first file, tensor or case that is damaged, missing, extra or edited.
     """
     files = read_files(folder)
-    manifest = _manifest(files)
-    tensors = {name: _tensors(name, files, manifest) for name in manifest["files"]}
+    manifest, entries = _manifest(files)
+    tensors = {name: _tensors(name, files, entry) for name, entry in manifest.files.items()}
     for name in files:
-        if name != MANIFEST and name not in manifest["files"]:
+        if name != MANIFEST and name not in manifest.files:
             raise _spoilt(name, "is extra: the manifest does not name it")
     by_case = {}
     expected = {case.id: case for case in cases}
-    for name in manifest["cases"]:
+    for name in manifest.cases:
         if name not in expected:
-            raise _spoilt(MANIFEST, f"has a case {name} that the suite does not have")
+            raise _spoilt(MANIFEST, f"has a case {name!r:.80} that the suite does not have")
     for name, case in expected.items():
-        entry = manifest["cases"].get(name)
+        entry = manifest.cases.get(name)
         if entry is None:
             raise _spoilt(MANIFEST, f"lacks the case {name}")
-        _same_question(case, entry)
-        try:
-            by_case[name] = _golden(case, entry, tensors)
-        except (KeyError, TypeError, ValueError) as error:
-            raise _spoilt(MANIFEST, f"is edited: {error!r} in the entry of {name}") from error
+        _same_question(case, entries[name])
+        by_case[name] = _golden(case, entry, tensors)
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
-    return Goldens(digest, by_case, _by_operation(manifest["cases"]))
+    return Goldens(digest, by_case, _by_operation(entries))
 
 
 def _by_operation(entries: Mapping[str, Any]) -> dict[str, str]:
@@ -238,31 +285,35 @@ def _spoilt(name: str, damage: str) -> UsageError:
     return UsageError(f"goldens/{name} {damage}; `conformance regen` mends it")
 
 
-def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
+def _manifest(files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, Any]]:
+    """Returns the manifest, and the entries of its cases as they are written."""
     if MANIFEST not in files:
         raise _spoilt(MANIFEST, "is missing")
     try:
-        manifest = json.loads(files[MANIFEST])
-        if manifest["format"] != FORMAT:
-            raise _spoilt(MANIFEST, f"has format {manifest['format']}, not {FORMAT}")
-        assert isinstance(manifest["files"], dict)
-        assert isinstance(manifest["cases"], dict)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise _spoilt(MANIFEST, f"is damaged ({type(error).__name__}: {error})") from error
-    if _manifest_bytes(manifest["files"], manifest["cases"]) != files[MANIFEST]:
+        content = parse_json(files[MANIFEST], f"goldens/{MANIFEST}")
+        written = content.get("format") if isinstance(content, dict) else None
+        if isinstance(written, int) and written != FORMAT:
+            raise _spoilt(MANIFEST, f"has format {written}, not {FORMAT}")
+        manifest = checked(content, Manifest, f"goldens/{MANIFEST}")
+    except UnicodeDecodeError as error:
+        raise _spoilt(MANIFEST, f"is damaged ({error})") from error
+    if _manifest_bytes(content["files"], content["cases"]) != files[MANIFEST]:
         raise _spoilt(MANIFEST, "is edited or truncated: `regen` would not write it so")
-    return dict(manifest)
+    return manifest, content["cases"]
 
 
-def _tensors(name: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _tensors(name: str, files: Mapping[str, bytes], entry: FileEntry) -> dict[str, Any]:
     if name not in files:
         raise _spoilt(name, "is missing")
-    raw, entry = files[name], manifest["files"][name]
-    if len(raw) != entry["bytes"]:
-        raise _spoilt(name, f"has {len(raw)} bytes, not {entry['bytes']}: truncated or grown")
-    if hashlib.sha256(raw).hexdigest() != entry["sha256"]:
+    raw = files[name]
+    if len(raw) != entry.bytes:
+        raise _spoilt(name, f"has {len(raw)} bytes, not {entry.bytes}: truncated or grown")
+    if hashlib.sha256(raw).hexdigest() != entry.sha256:
         raise _spoilt(name, "is damaged or edited: its SHA-256 is not the manifest's")
-    return dict(safetensors.deserialize(raw))  # type: ignore[no-untyped-call]
+    try:
+        return dict(safetensors.deserialize(raw))  # type: ignore[no-untyped-call]
+    except safetensors.SafetensorError as error:
+        raise _spoilt(name, f"is no safetensors file ({error})") from error
 
 
 def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
@@ -282,30 +333,27 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
             raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
 
 
-def _golden(case: AnyCase, entry: Mapping[str, Any], tensors: Mapping[str, Any]) -> Golden:
+def _golden(case: AnyCase, entry: CaseEntry, tensors: Mapping[str, Any]) -> Golden:
     if case.on_the_fly:
-        hashes = {name: array_entry["sha256"] for name, array_entry in entry["answers"].items()}
-        return Golden({}, {}, hashes=hashes)
+        return Golden({}, {}, hashes={name: array.sha256 for name, array in entry.answers.items()})
     inputs, answers, bounds = (
-        {
-            name: _array(case, name, array_entry, tensors)
-            for name, array_entry in entry[part].items()
-        }
-        for part in ("inputs", "answers", "bounds")
+        {name: _array(case, name, array, tensors) for name, array in part.items()}
+        for part in (entry.inputs, entry.answers, entry.bounds)
     )
-    return Golden(inputs, answers, bounds, certificate=entry["certificate"])
+    return Golden(inputs, answers, bounds, certificate=entry.certificate)
 
 
-def _array(
-    case: AnyCase, name: str, entry: Mapping[str, Any], tensors: Mapping[str, Any]
-) -> np.ndarray:
-    stored = tensors.get(entry["file"], {}).get(entry["tensor"])
+def _array(case: AnyCase, name: str, entry: ArrayEntry, tensors: Mapping[str, Any]) -> np.ndarray:
+    stored = tensors.get(entry.file or "", {}).get(entry.tensor)
     if stored is None:
         # The hash of the file is right, so the manifest was edited.
-        raise _spoilt(MANIFEST, f"is edited: {entry['file']} has no tensor {entry['tensor']}")
-    array = np.frombuffer(stored["data"], dtype=DTYPES[entry["dtype"]].carrier).reshape(
-        entry["shape"]
-    )
-    if sha256_of(array) != entry["sha256"]:
+        raise _spoilt(MANIFEST, f"is edited: {entry.file} has no tensor {entry.tensor}")
+    dtype = DTYPES.get(entry.dtype)
+    if dtype is None or stored["dtype"] != dtype.stored:
+        raise _spoilt(MANIFEST, f"is edited: dtype of {name} of {case.id}")
+    if stored["shape"] != [*entry.shape, *([2] if dtype.parts > 1 else [])]:
+        raise _spoilt(MANIFEST, f"is edited: shape of {name} of {case.id}")
+    array = np.frombuffer(stored["data"], dtype=dtype.carrier).reshape(entry.shape)
+    if sha256_of(array) != entry.sha256:
         raise _spoilt(MANIFEST, f"is edited: SHA-256 of {name} of {case.id}")
     return array

@@ -4,17 +4,23 @@ Most are about one implementation, which must go on to differ. An entry with `ad
 code from outside that uses one framework in its plainest way: it may differ so, and need not.
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
 
 from conformance.core.checks import Check
 from conformance.core.implementations import is_outside
-from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import read_entries
 from conformance.core.verdict import Verdict
+from conformance.core.versions import span_of
+
+# What an entry excuses: a status that does not conform, a blank, and a pattern.
+_Sign = Annotated[str, msgspec.Meta(pattern=r"^(fail|error|crash|timeout) ")]
 
 
 @dataclass(frozen=True)
@@ -68,22 +74,41 @@ class Known:
         return False
 
 
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    checks: str | list[str]
+    seen: _Sign | list[_Sign]
+    dated: date
+    words: str
+    reference: str
+    since: str = ""
+    until: str = ""
+    adapters: Literal["", "torch", "jax", "numpy"] = ""
+    mistake: str = ""
+
+
 def read(path: Path) -> tuple[Known, ...]:
     """Reads the entries of a file; without a file there are none.
 
     Raises:
-        UsageError: if the file is not TOML of this form; the message names the file.
+        UsageError: if the file is not TOML of this form; the message names the place.
     """
     if not path.is_file():
         return ()
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("known", [])
-        return tuple(
-            Known(**{**entry, **{key: _several(entry[key]) for key in ("checks", "seen")}})
-            for entry in entries
+    return tuple(
+        Known(
+            _several(entry.checks),
+            _several(entry.seen),
+            entry.dated,
+            entry.words,
+            entry.reference,
+            span.since,
+            span.until,
+            entry.adapters,
+            entry.mistake,
         )
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        for place, entry in read_entries(path, "known", _Entry)
+        for span in [span_of(entry.since, entry.until, place)]
+    )
 
 
 def entry_for(check: Check, entries: Sequence[Known]) -> Known | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from conformance.core.checks import Check, Pattern, all_checks, select
 from conformance.core.implementations import Implementation, own_folder
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import read_text
 from conformance.core.questions import AnyCase
 from conformance.core.versions import Span
 from conformance.gradient_mean.inputs import Undrawable
@@ -155,11 +156,9 @@ def outside_case(text: str) -> AnyCase:
     Raises:
         UsageError: names the file and what is wrong with it.
     """
-    try:
-        is_inline = text.lstrip().startswith("{")
-        case = read_case(text) if is_inline else read_case(Path(text).read_text("utf-8"), text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--case {text}: cannot be read ({error})") from error
+    is_inline = text.lstrip().startswith("{")
+    file = "--case" if is_inline else f"--case {text}"
+    case = read_case(text if is_inline else read_text(Path(text), file), file)
     if any(case.id == own.id for own in all_cases()):
         raise UsageError(f"--case {case.id}: the suite has a case of this name; choose another")
     try:

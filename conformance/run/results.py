@@ -1,11 +1,10 @@
 """The results file: one JSON object a line, written as each check ends, and read with suspicion."""
 
-import json
 import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -16,9 +15,11 @@ from typing import Any, Self
 from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import Seconds, checked, parse_json, read_text
 from conformance.core.outside_words import each_text, kept
 from conformance.core.report_folder import RESULTS, Lines, ReportFolder
-from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Verdict
+from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Status, Verdict
+from conformance.run.results_form import EvidenceForm, Footer, Header
 
 FILE = RESULTS
 # Raised where a reader of this number would misunderstand; a field more is no other format.
@@ -40,11 +41,11 @@ class Record:
     device: str
     case: str
     clauses: tuple[str, ...]
-    status: str
+    status: Status
     reason: str
     mistake: str | None
     error_over_bound: float | None
-    seconds: float
+    seconds: Seconds
     answer: str | None = None
     promise: str = ""
     fits: tuple[str, ...] = ()
@@ -245,17 +246,24 @@ def read(path: Path) -> Run:
     (_, header), *rest = _objects(file)
     if header.get("format", FORMAT) != FORMAT:
         raise UsageError(
-            f"results {file}: is in format {header['format']!r}, of another version of the suite "
-            f"({header.get('suite')}); this version reads format {FORMAT}"
+            f"results {file}: is in format {header['format']!r:.80}, of another version of the "
+            f"suite ({header.get('suite')!r:.80}); this version reads format {FORMAT}"
         )
-    footer = rest.pop()[1] if rest and rest[-1][1].get("kind") == "footer" else None
+    checked(header, Header, f"results {file}:1")
+    last = rest.pop() if rest and rest[-1][1].get("kind") == "footer" else None
     records = tuple(_record(content, f"results {file}:{number}") for number, content in rest)
+    footer = None
+    if last is not None:
+        checked(last[1], Footer, f"results {file}:{last[0]}")
+        footer = last[1]
     run = Run(header, records, footer)
     if footer is not None and footer.get("counts") != run.counts:
         raise UsageError(
             f"results {file}: the footer counts {footer.get('counts')}, its lines are {run.counts}"
         )
-    if footer is not None and not run.runs:
+    if run.runs:
+        _check_runs(run, file)
+    elif footer is not None:
         _check_whole(run, file)
     return run
 
@@ -286,55 +294,44 @@ def _check_whole(run: Run, file: Path) -> None:
         raise UsageError(f"results {file}: the checks are not those that the header plans")
 
 
+def _check_runs(run: Run, file: Path) -> None:
+    """Requires that every check of a merge is of one of its runs: none may go unseen.
+
+    Raises:
+        UsageError: naming a run that is there twice, or a check of no run.
+    """
+    names = Counter(part["name"] for part in run.runs)
+    doubled = next((name for name, count in names.items() if count > 1), None)
+    if doubled is not None:
+        raise UsageError(f"results {file}: the run {doubled!r} is there twice")
+    stray = next((record for record in run.records if record.run not in names), None)
+    if stray is not None:
+        raise UsageError(f"results {file}: {stray.id} is of no run that the header has")
+
+
 def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a file with the numbers of their lines, the header first."""
-    try:
-        # Not splitlines(), for which more than a line feed ends a line.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"results {file}: cannot be read ({error})") from error
-    found: list[tuple[int, dict[str, Any]]] = []
+    """Returns the objects of a file with the numbers of their lines, the header first."""
+    # Not splitlines(), for which more than a line feed ends a line.
+    lines = read_text(file, f"results {file}").split("\n")
+    objects: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(lines, start=1):
-        if not line and number == len(lines):
-            break
+        place = f"results {file}:{number}"
         try:
-            found.append((number, json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            content = parse_json(line, place)
+        except UsageError:
             if number < len(lines):
-                raise UsageError(f"results {file}:{number}: is not JSON ({error})") from error
-    for number, content in found:
+                raise
+            break  # A line that was not finished, or nothing behind the last line feed.
         if not isinstance(content, dict):
-            raise UsageError(f"results {file}:{number}: is no JSON object")
-    if not found or found[0][1].get("kind") != "header":
+            raise UsageError(f"{place}: is no JSON object")
+        objects.append((number, content))
+    if not objects or objects[0][1].get("kind") != "header":
         what = "is empty" if lines == [""] else "the first line is no header of a conformance run"
         raise UsageError(f"results {file}: {what}")
-    return found
+    return objects
 
 
-_FIELDS = {one.name: one for one in fields(Record) if one.name != "more"}
-_NEEDED = {
-    name
-    for name, one in _FIELDS.items()
-    if one.default is MISSING and one.default_factory is MISSING
-}
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(_FIELDS, str),
-    "clauses": list,
-    "fits": list,
-    "mistake": str | None,
-    "error_over_bound": int | float | None,
-    "seconds": int | float,
-    "answer": str | None,
-    "evidence": dict,
-}
-_EVIDENCE: Mapping[str, Any] = {
-    "differs": dict,
-    "permutation": list,
-    "factor": int | float,
-    "observed": list,
-    "done": str,
-    "advice": str,
-}
+_FIELDS = frozenset(one.name for one in fields(Record)) - {"more"}
 
 
 def _record(content: Mapping[str, Any], place: str) -> Record:
@@ -342,26 +339,6 @@ def _record(content: Mapping[str, Any], place: str) -> Record:
         raise UsageError(f"{place}: is neither a check nor the footer")
     known = {name: value for name, value in content.items() if name in _FIELDS}
     more = {k: v for k, v in content.items() if k not in _FIELDS and k != "kind"}
-    for name in sorted(_NEEDED - set(known)):
-        raise UsageError(f"{place}: the check has no {name!r}")
-    for name, value in known.items():
-        if not isinstance(value, _TYPES[name]):
-            raise UsageError(f"{place}: {name!r} cannot be {value!r}")
-    if not _is_evidence(known.get("evidence", {})):
-        raise UsageError(f"{place}: 'evidence' cannot be {known['evidence']!r}")
-    if known["status"] not in STATUSES:
-        raise UsageError(
-            f"{place}: unknown status {known['status']!r}; known: {', '.join(STATUSES)}"
-        )
-    known |= {name: tuple(known[name]) for name in ("clauses", "fits") if name in known}
-    return Record(**known, more=more)
-
-
-def _is_evidence(content: Mapping[str, Any]) -> bool:
-    """Says whether the fields that a report reads are of their types."""
-    return (
-        all(isinstance(content[name], kind) for name, kind in _EVIDENCE.items() if name in content)
-        and all(isinstance(channel, int) for channel in content.get("permutation", ()))
-        and all(isinstance(sentence, str) for sentence in content.get("observed", ()))
-        and isinstance(content.get("differs", {}).get("words", ""), str)
-    )
+    checked(known.get("evidence", {}), EvidenceForm, f"{place}: evidence")
+    # A copy has every field as an attribute of its own, defaults too.
+    return replace(checked(known, Record, place), more=more)

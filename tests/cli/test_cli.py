@@ -209,12 +209,13 @@ def test_a_spoilt_golden_stops_a_run_before_any_check(cli, tmp_path):
     raw = bytearray(file.read_bytes())
     raw[-1] ^= 1
     file.write_bytes(raw)
+    environment = {"PYTHONPATH": str(tmp_path)}
     for call in (["run", NUMPY], ["regen", "--check"]):
-        done = cli(*call)
+        done = cli(*call, **environment)
         assert "channel_shuffle-grid.safetensors" in done.stderr + done.stdout
         assert done.returncode == (2 if call[0] == "run" else 1)
-    assert cli("regen").returncode == 0
-    assert cli("run", "channel_shuffle/numpy_reshape:grid-c6-g2").returncode == 0
+    assert cli("regen", **environment).returncode == 0
+    assert cli("run", "channel_shuffle/numpy_reshape:grid-c6-g2", **environment).returncode == 0
 
 
 def test_ctrl_c_keeps_what_is_finished(adapter, tmp_path):

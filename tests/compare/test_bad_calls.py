@@ -179,10 +179,10 @@ def test_a_written_map_is_read_again_and_an_edited_one_counts(call, tmp_path):
 
 
 MAPS = {
-    "missing": (None, "no such file"),
-    "no TOML": ("[[weight", "no TOML"),
+    "missing": (None, "No such file"),
+    "no TOML": ("[[weight", "is not TOML"),
     "empty": ("", "has no [[weight]]"),
-    "half an entry": ('[[weight]]\nfrom = "up.weight"\n', "weight 1: an entry has"),
+    "half an entry": ('[[weight]]\nfrom = "up.weight"\n', ":1: 'to' is missing"),
     "a name that is not there": (
         '[[weight]]\nfrom = "up.w"\nto = "params/up/kernel"\n', "no weight 'up.w'",
     ),

@@ -30,8 +30,6 @@ TITLE = re.compile(r'title="([^"]+)"')
 # As readers have them: a console script does not put the working folder on the path.
 BIN = Path(sys.executable).parent
 PROGRAMS = {name: BIN / name for name in ("conformance", "pytest", "python", "torchrun")}
-# The plugin of this tree, also where an older version is installed.
-OPTIONS = {"pytest": ["-p", "pytest_conformance"]}
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _console(snippet: Snippet) -> None:
         if program not in PROGRAMS:
             raise Wrong(f"{program!r} is not among {', '.join(PROGRAMS)}")
         done = subprocess.run(
-            [PROGRAMS[program], *OPTIONS.get(program, []), *arguments],
+            [PROGRAMS[program], *arguments],
             capture_output=True,
             text=True,
             encoding="utf-8",

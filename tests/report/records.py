@@ -3,6 +3,7 @@
 import json
 
 from conformance.core.report_folder import ReportFolder
+from conformance.report import merging
 from conformance.run.results import FILE, Record, Writer, digest_of
 
 ENVIRONMENT = {
@@ -56,6 +57,13 @@ def results(
             writer.add(one)
         if finished:
             writer.finish()
+    return folder / FILE
+
+
+def saved(run, folder):
+    """The results file of a merge."""
+    with ReportFolder(folder) as opened:
+        merging.write(run, opened)
     return folder / FILE
 
 

@@ -2,8 +2,8 @@ import pytest
 
 from conformance.core.outcomes import UsageError
 from conformance.report.changes import changes, lines
-from conformance.report.merging import merge, write
-from tests.report.records import record, results
+from conformance.report.merging import merge
+from tests.report.records import record, results, saved
 
 
 def compared(tmp_path, before, after, **header):
@@ -87,6 +87,6 @@ def test_other_goldens_and_several_runs_are_refused(tmp_path):
     files = [
         results(tmp_path / v, [record("a", "x", "1")], packages={"torch": v}) for v in ("1", "2")
     ]
-    merged = write(merge(files), tmp_path / "merged")
+    merged = saved(merge(files), tmp_path / "merged")
     with pytest.raises(UsageError, match="holds 2 runs; a diff is of one with one"):
         changes(files[0], merged)

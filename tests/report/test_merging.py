@@ -6,18 +6,12 @@ import pytest
 from conformance.core.outcomes import UsageError
 from conformance.core.report_folder import ReportFolder
 from conformance.report import forms
-from conformance.report.merging import merge, write
+from conformance.report.merging import merge
 from conformance.report.summary import summarize
-from conformance.run.results import FILE, digest_of, read
-from tests.report.records import header_of, record, results
+from conformance.run.results import digest_of, read
+from tests.report.records import header_of, record, results, saved
 
 OLD = {"torch": "2.9.1", "jax": "0.7.1"}
-
-
-def saved(run, folder):
-    with ReportFolder(folder) as opened:
-        write(run, opened)
-    return folder / FILE
 
 
 def test_runs_of_two_versions_stand_side_by_side(tmp_path):
@@ -170,9 +164,9 @@ def test_shards_of_different_runs_are_refused(tmp_path, other, words):
 
 def test_a_header_without_what_a_merge_must_know_is_refused(tmp_path):
     file = results(tmp_path / "a", [record("a", "x", "1")], goldens=None)
-    refused([file], "the header names no goldens")
+    refused([file], ":1: goldens: expected str, got null")
     file = results(tmp_path / "b", [record("a", "x", "1")], environment=None)
-    refused([file], "the header is no header of a conformance run")
+    refused([file], ":1: environment: expected object, got null")
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [], {}, ["a"], {"a": 1}], ids=repr)

@@ -42,7 +42,7 @@ def test_a_line_has_what_is_done_what_failed_and_what_is_left():
     lines = watched(names, [("torch_module", EVERY, "exact"), ("torch_module", EVERY, "fail")])
     assert lines == [
         "starting the frameworks",
-        "4 checks; torch 2.13.0",
+        "4 checks, about 10 s; torch 2.13.0",
         "1/4 checks, about 20 s left",
         "2/4 checks, 1 failed, about 10 s left",
     ]
@@ -56,9 +56,9 @@ def test_the_estimate_weighs_checks_by_their_recorded_costs():
     assert f"about {-int(-EVERY * ratio // 60)} min left" in line
 
 
-def test_nothing_is_estimated_of_a_few_seconds():
+def test_the_first_estimate_is_of_the_recorded_costs_until_a_few_seconds_have_passed():
     *_, line = watched(["torch_module"] * 4, [("torch_module", 1.0, "exact")])
-    assert line == "4 checks; torch 2.13.0"
+    assert line == "4 checks, about 10 s; torch 2.13.0"
 
 
 def test_lines_in_a_pipe_come_seldom():

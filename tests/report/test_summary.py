@@ -85,11 +85,3 @@ def test_a_sibling_of_another_run_is_no_failure_of_this_one(tmp_path):
     ]
     (finding,) = summarize(merge(files)).findings
     assert (finding.run, finding.asked, finding.failed) == ("R1", 1, 1)
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [None, [], "x", {"packages": 3, "devices": {"torch": 1}, "adapters": "mine.py"}],
-)
-def test_an_environment_that_is_none_is_no_crash(environment):
-    assert summarize(Run({"checks": 1, "environment": environment}, RECORDS, {})).total == 5

@@ -46,7 +46,7 @@ def test_a_last_line_that_was_not_finished_is_left_out(tmp_path):
         ("[]\n", ":1: is no JSON object"),
         ("[" * 100_000 + "\n\n", "is not JSON"),
         ('{"kind": "header", "format": 2, "suite": "9.0"}\n', "is in format 2, .*reads format 1"),
-        ('{"kind": "header"}\n{"kind": "check"}\n', ":2: the check has no 'case'"),
+        ('{"kind": "header"}\n{"kind": "check"}\n', ":2: 'id' is missing"),
         ("no json\nat all\n", "is not JSON"),
         ('{"kind": "header"}\n{"kind": "verdict"}\n{"kind": "footer"}\n', ":2: is neither"),
     ],
@@ -108,7 +108,7 @@ def test_evidence_is_written_and_read_back_and_absent_where_there_is_none(tmp_pa
     ],
 )
 def test_evidence_of_another_form_is_named_with_its_line(tmp_path, evidence):
-    with pytest.raises(UsageError, match=r"results\.jsonl:2: 'evidence' cannot be "):
+    with pytest.raises(UsageError, match=r"results\.jsonl:2: evidence: .*expected "):
         read(altered(tmp_path, evidence=evidence))
 
 
@@ -126,15 +126,31 @@ def test_fields_that_are_not_known_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"status": "green"}, ":2: unknown status 'green'"),
-        ({"id": 5}, ":2: 'id' cannot be 5"),
-        ({"seconds": "long"}, ":2: 'seconds' cannot be 'long'"),
+        ({"status": "green"}, ":2: status: unknown value 'green'"),
+        ({"id": 5}, ":2: id: expected str, got int"),
+        ({"seconds": "long"}, ":2: seconds: expected float, got str"),
         ({"status": "crash"}, "the footer counts .*'exact': 1.*, its lines are .*'crash': 1"),
     ],
 )
 def test_a_damaged_check_is_named(tmp_path, changes, words):
     with pytest.raises(UsageError, match=words):
         read(altered(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (None, "environment: expected object, got null"),
+        ([], "environment: expected object, got array"),
+        ({"packages": 3}, "environment.packages: expected object, got int"),
+        ({"devices": {"torch": 1}}, r"environment.devices\[...\]: expected object, got int"),
+        ({"adapters": "mine.py"}, "environment.adapters: expected array, got str"),
+    ],
+)
+def test_an_environment_of_another_form_is_named_with_its_line(tmp_path, environment, words):
+    (tmp_path / FILE).write_text(json.dumps({"kind": "header", "environment": environment}) + "\n")
+    with pytest.raises(UsageError, match=f":1: {words}"):
+        read(tmp_path)
 
 
 def test_every_character_of_a_reason_comes_back(tmp_path):

@@ -1,16 +1,17 @@
 """The outcomes of mutants, each written at once as a line of JSON."""
 
-import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from conformance.core.outcomes import UsageError
+import msgspec
+
+from conformance.core.outside_files import Count, checked, parse_json, read_text
 from conformance.core.report_folder import ReportFolder
 from conformance.proofs.mutants.generation import Mutant
-from conformance.proofs.mutants.measuring import Outcome
+from conformance.proofs.mutants.measuring import Fate, Outcome
 
 FILE = "mutants.jsonl"
 
@@ -48,12 +49,12 @@ class Ledger:
             UsageError: if the file was written by something else.
         """
         self._folder, self._suites = folder, suites
-        self._lock = threading.Lock()
         entries = _entries(folder.path / FILE) if (folder.path / FILE).is_file() else []
+        self._lock = threading.Lock()
         self._known = {
-            str(entry["mutant"]): _measured(entry).outcome
+            entry.mutant: entry.outcome
             for entry in entries
-            if entry["suite"] == suites.get(_operation(str(entry["id"])))
+            if entry.suite == suites.get(_operation(entry.id))
         }
 
     def outcome(self, mutant: Mutant) -> Outcome | None:
@@ -79,12 +80,12 @@ def read(folder: Path) -> list[Measured]:
     Raises:
         UsageError: if there is no such file, or it was written by something else.
     """
-    entries = list(_entries(folder / FILE))
-    last = {_operation(str(entry["id"])): entry["suite"] for entry in entries}
+    entries = _entries(folder / FILE)
+    last = {_operation(entry.id): entry.suite for entry in entries}
     return [
-        _measured(entry)
+        Measured(entry.id, entry.kind, entry.outcome)
         for entry in entries
-        if entry["suite"] == last[_operation(str(entry["id"]))]
+        if entry.suite == last[_operation(entry.id)]
     ]
 
 
@@ -92,18 +93,31 @@ def _operation(mutant: str) -> str:
     return mutant.partition("/")[0]
 
 
-def _entries(file: Path) -> Iterator[dict[str, str | int]]:
-    """Yields the entries of the file, without a last line that a killed process did not end."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        yield from (json.loads(line) for line in lines if line.endswith("\n"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: cannot be read ({error})") from error
+class _Entry(msgspec.Struct):
+    suite: str
+    mutant: str
+    id: str
+    kind: str
+    fate: Fate
+    case: str
+    status: str
+    mistake: str
+    asked: Count
+
+    @property
+    def outcome(self) -> Outcome:
+        """Returns what became of the mutant."""
+        return Outcome(self.fate, self.case, self.status, self.mistake, self.asked)
 
 
-def _measured(entry: dict[str, str | int]) -> Measured:
-    fields = {name: entry[name] for name in ("fate", "case", "status", "mistake", "asked")}
-    return Measured(str(entry["id"]), str(entry["kind"]), Outcome(**fields))  # type: ignore[arg-type]
+def _entries(file: Path) -> list[_Entry]:
+    """Returns the entries of the file, without a last line that a killed process did not end."""
+    *lines, _ = read_text(file, str(file)).split("\n")
+    places = [f"{file}:{number}" for number in range(1, len(lines) + 1)]
+    return [
+        checked(parse_json(line, place), _Entry, place)
+        for line, place in zip(lines, places, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
