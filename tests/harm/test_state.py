@@ -28,7 +28,7 @@ def of_each(framework, most=4):
         yield from own_checks[:: max(1, len(own_checks) // most)][:most]
     # Compilers leave in modules what they compiled of one, and take it away at the next.
     for how in ("compiled", "exported"):
-        transformed = {c.implementation.id: c for c in checks if transform_of(c) == how}
+        transformed = {c.implementation.id: c for c in checks[::-1] if transform_of(c) == how}
         yield from list(transformed.values())[:4]
 
 
