@@ -68,6 +68,8 @@ def init(context: click.Context, target: str, framework: str | None) -> None:
     node = next((n for n in tree.body if getattr(n, "name", None) == name), None)
     if not isinstance(node, ast.FunctionDef | ast.ClassDef):
         raise UsageError(f"{file}: has no function or class {name} at its top level")
+    if "conformance" in map(_called, node.decorator_list):
+        raise UsageError(f"{file}: declares {name} itself: conformance run --adapter {file}")
     texts = _texts(file, node, framework or _framework_of(tree, file))
     for path in texts:
         if Path(path).exists():
@@ -84,6 +86,13 @@ def _tree(path: Path) -> ast.Module:
         return ast.parse(read_text(path, str(path)), str(path))
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is no Python ({error})") from error
+
+
+def _called(decorator: ast.expr) -> str:
+    """Returns the name that a decorator's expression begins with."""
+    while isinstance(decorator, ast.Call | ast.Attribute):
+        decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
+    return decorator.id if isinstance(decorator, ast.Name) else ""
 
 
 def _framework_of(tree: ast.Module, file: str) -> str:

@@ -24,6 +24,12 @@ class Shuffle:
 def average(gradients):
     return sum(gradients) / len(gradients)
 """
+DECLARED = """
+import conformance
+
+@conformance.implementation("channel_shuffle", framework="numpy")
+def f(x, groups): ...
+"""
 RIGHT = SHUFFLE.format(first="g", second="c // g")
 WRONG = SHUFFLE.format(first="c // g", second="g")
 
@@ -57,12 +63,14 @@ def test_a_wrong_function_is_named_at_once(cli, tmp_path):
         ("elsewhere/model.py:f", "go to its folder first"),
         ("broken.py:f", "is no Python"),
         ("both.py:f", "say which with --framework"),
+        ("declared.py:f", "conformance run --adapter declared.py"),
     ],
 )
 def test_what_cannot_be_begun_is_one_line_and_nothing_is_written(cli, tmp_path, target, words):
     (tmp_path / "model.py").write_text(RIGHT)
     (tmp_path / "broken.py").write_text("def f(:\n")
     (tmp_path / "both.py").write_text("import jax, torch\ndef f(x, groups): ...\n")
+    (tmp_path / "declared.py").write_text(DECLARED)
     done = cli("init", target)
     assert done.returncode == 2
     assert words in done.stderr
