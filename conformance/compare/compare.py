@@ -1,9 +1,11 @@
 """Two models, one input, and where the second parts from the first."""
 
 import gc
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +23,7 @@ from conformance.compare.search import Finding, Known, search
 from conformance.compare.trace import Asked, Model, Reached, owner
 from conformance.compare.weights import Pair, by_name_and_shape, moved
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_files import read_bytes
 
 Shape = tuple[int, ...]
 _DRAWS = 8
@@ -443,16 +446,23 @@ def read_inputs(said: Sequence[str]) -> dict[int | str, Shape | np.ndarray]:
     return read
 
 
+_DAMAGED = (ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError)
+_LARGEST = 100_000_000
+
+
 def _read_input(said: str) -> Shape | np.ndarray:
     if said.endswith(".npy"):
+        raw = read_bytes(Path(said), f"--input {said}")
         try:
-            return np.load(said, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"--input {said}: cannot be read: {error}") from error
+            return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+        except _DAMAGED as error:
+            raise UsageError(f"--input {said}: is no array of NumPy: {error}") from error
     try:
         shape = tuple(int(part) for part in said.replace("x", ",").split(","))
     except ValueError as error:
         raise UsageError(f"--input {said!r}: write a shape, 4,6,12,12, or FILE.npy") from error
+    if prod(shape) > _LARGEST:
+        raise UsageError(f"--input {said!r}: {prod(shape)} elements, of at most {_LARGEST}")
     if min(shape) < 1:
         raise UsageError(f"--input {said!r}: every axis has at least one element")
     return shape

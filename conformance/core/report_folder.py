@@ -24,7 +24,7 @@ REPORTS = (
 )  # fmt: skip
 LOCK, IGNORED = ".conformance.lock", ".gitignore"
 # What other commands and older versions keep there.
-_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "cache")
+_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "weights.json", "cache")
 _OWN = frozenset({RESULTS, *REPORTS, LOCK, IGNORED, *_OTHERS})
 _DRAFT = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC

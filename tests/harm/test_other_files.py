@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from conformance.compare.compare import read_inputs
 from conformance.core import versions
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import DEEPEST, parse_json, read_bytes
@@ -256,6 +257,38 @@ def test_a_ledger_of_mutants_of_another_form_is_named_with_its_line(tmp_path, li
     (tmp_path / ledger.FILE).write_text(f"{line}\n")
     with pytest.raises(UsageError, match=rf"{ledger.FILE}:1: "):
         ledger.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"x", b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff{", b"PK\x03\x04" + bytes(40)]
+    + [
+        b"\x93NUMPY\x01\x00\x76\x00"
+        + f"{{'descr': {d}, 'fortran_order': False, 'shape': {s}, }}".encode().ljust(117)
+        + b"\n"
+        for d, s in [
+            ("'<f8'", "(10**17,)"),
+            ("'<f8'", "(99999999999999999,)"),
+            ("'|O'", "(1,)"),
+            ("'<f8'", "(-1,)"),
+            ("5", "(1,)"),
+        ]
+    ],
+)
+def test_an_array_file_that_is_none_is_one_line(tmp_path, raw):
+    file = tmp_path / "x.npy"
+    file.write_bytes(raw)
+    with pytest.raises(UsageError, match=r"^--input .*x\.npy: is no array of NumPy") as raised:
+        read_inputs([str(file)])
+    assert len(str(raised.value)) < 2000
+    with pytest.raises(UsageError, match="is no regular file"):
+        read_inputs([f"{tmp_path}/fifo.npy"] if not os.mkfifo(tmp_path / "fifo.npy") else [])
+
+
+@pytest.mark.parametrize("shape", ["1000000000000", "100000,100000", "9" * 5000, "0", "-1"])
+def test_an_input_of_a_giant_shape_is_one_line(shape):
+    with pytest.raises(UsageError, match=r"^--input "):
+        read_inputs([shape])
 
 
 @pytest.mark.parametrize("address", ["nonsense", "host:", "host:0", "host:99999", ":", "a b:1"])
