@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("conformance", "patterns of checks to collect always", "args", [])
     parser.addini("conformance_adapters", "code from outside, as --conformance-adapter", "args", [])
-    parser.addini("conformance_timeout", "seconds for one check (120)", "string", "120")
+    parser.addini("conformance_timeout", "seconds for one check (120)", "string", "")
     parser.addini(
         CASES, "cases, as OPERATION:CASE, of tests that take conformance_case", "args", []
     )

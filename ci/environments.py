@@ -23,12 +23,17 @@ class SetupFailed(CannotRun):
 
 
 def python_of(job: Job) -> str:
-    """Finds an interpreter of the job's version.
+    """Finds an interpreter of the job's version: on PATH, or among those of pyenv and uv.
 
     Raises:
         CannotRun: if there is none.
     """
-    for name in (f"python{job.python}", "python3", "python"):
+    home = Path.home()
+    kept = [
+        *sorted(home.glob(f".pyenv/versions/{job.python}.*/bin/python"), reverse=True),
+        *sorted(home.glob(f".local/share/uv/python/cpython-{job.python}.*/bin/python3")),
+    ]
+    for name in (f"python{job.python}", "python3", "python", *map(str, kept)):
         if shutil.which(name):
             call = [name, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
             completed = subprocess.run(call, capture_output=True, text=True, check=False)

@@ -8,8 +8,8 @@ import numpy as np
 from conformance.channel_shuffle.diagnosis import answer_of
 from conformance.channel_shuffle.diagnosis import diagnose as diagnose_shuffle
 from conformance.channel_shuffle.permutations import channel_permutation
+from conformance.core.checks import promises_of
 from conformance.core.comparison import difference
-from conformance.core.implementations import PROMISES
 from conformance.core.mistake import Mistake
 from conformance.core.questions import AnyCase, GradientQuestion
 from conformance.gradient_mean.diagnosis import answers_of_mistakes
@@ -90,7 +90,7 @@ def _of_gradient(mistake: Mistake[object], case: AnyCase) -> Seen | None:
     if question.kind != "average":
         return None
     golden = solve(case)
-    for promise in case.promises or PROMISES[case.operation]:
+    for promise in promises_of(case):
         expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
         parts = Parts(question, golden.inputs, promise)
         answers = {

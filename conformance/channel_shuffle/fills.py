@@ -178,7 +178,7 @@ def photographs(shape: Sequence[int], dtype: Dtype, role: str) -> np.ndarray:
     except ImportError as error:
         raise UsageError(
             "the photograph cases are made from scikit-image's sample pictures: "
-            "pip install 'conformance[regen]'"
+            "pip install scikit-image"
         ) from error
     samples, channels, height, width = shape
     pictures = [data.astronaut(), data.coffee(), data.chelsea(), data.immunohistochemistry()]

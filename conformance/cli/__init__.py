@@ -1,11 +1,13 @@
 """The command line, which reads a call and passes it on to the room that does the work."""
 
 import sys
+from pathlib import Path
 
 import click
 
 import conformance
 from conformance.cli.compare import compare
+from conformance.cli.init import init
 from conformance.cli.options import say
 from conformance.cli.output import outlive_readers
 from conformance.cli.results import diff, report
@@ -13,14 +15,17 @@ from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
 from conformance.cli.weigh import weigh
 from conformance.core.outcomes import UsageError
+from conformance.run.configuration import configuration
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(conformance.__version__, prog_name="conformance")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Ask every question about channel shuffle and gradient averaging, and say who conforms.
 
     \b
+    conformance init mine.py:my_shuffle               your own function, in a minute
     conformance run                                   everything that is here
     conformance run channel_shuffle/torch_*           one operation, some implementations
     conformance run --adapter mine.py '*/my_shuffle'  your own
@@ -32,10 +37,14 @@ def commands() -> None:
     end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
     was wrong, 3 the run was cut short.
     """
+    project = configuration(Path.cwd())
+    if project.file is not None and context.invoked_subcommand in project.options:
+        say(f"settings of {project.file}")
+        context.default_map = project.options
 
 
 for _command in (
-    run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants,
+    init, run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants,
     bench,
 ):  # fmt: skip
     commands.add_command(_command)

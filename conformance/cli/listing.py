@@ -61,7 +61,7 @@ def _implementations(adapters: Sequence[str]) -> list[Entry]:
             "operation": implementation.operation,
             "name": implementation.name,
             "framework": implementation.framework,
-            "promise": implementation.promise,
+            "promise": implementation.held_to,
             "runs": implementation.runs,
             "layout": implementation.layout,
         }

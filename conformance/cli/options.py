@@ -40,6 +40,10 @@ everything_option = click.option(
     "--all", "everything", is_flag=True,
     help="Print a row for each implementation and reason, and all failures.",
 )  # fmt: skip
+known_option = click.option(
+    "--known", metavar="FILE.toml", type=click.Path(path_type=Path),
+    help="More differences on record, which do not count, as impls/known.toml has them.",
+)  # fmt: skip
 jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 
 
@@ -88,7 +92,7 @@ def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path
         if written is not None:
             click.echo(written)
         elif not page.is_possible():
-            click.echo("no page: Jinja2 makes it: pip install 'conformance[report]'")
+            click.echo("no page: Jinja2 makes it: pip install jinja2")
         if folder.shortfall:
             say(f"conformance: {folder.shortfall}")
     return written
@@ -108,4 +112,4 @@ def tell(lines: str | Iterable[str]) -> None:
 def need_hypothesis() -> None:
     """Raises UsageError where Hypothesis is not installed."""
     if find_spec("hypothesis") is None:
-        raise UsageError("Hypothesis draws the cases: pip install 'conformance[fuzz]'")
+        raise UsageError("Hypothesis draws the cases: pip install hypothesis")

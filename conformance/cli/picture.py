@@ -26,7 +26,7 @@ def draw(case: AnyCase, file: Path) -> str:
     try:
         from PIL import Image
     except ImportError as error:
-        raise UsageError("Pillow draws the picture: pip install 'conformance[regen]'") from error
+        raise UsageError("Pillow draws the picture: pip install pillow") from error
     golden = solve(case)
     rows = [_row(golden.inputs["input"][0]), _row(golden.answers["output"][0])]
     space = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)

@@ -12,6 +12,7 @@ from conformance.cli.options import (
     devices_option,
     everything_option,
     jobs_option,
+    known_option,
     need_hypothesis,
     report_option,
     say,
@@ -34,13 +35,14 @@ from conformance.core.report_folder import ReportFolder
 @everything_option
 @click.option(
     "--quick", is_flag=True,
-    help="Ask few cases: every known mistake fails two of them, and every clause is cited.",
+    help="Where no PATTERN names cases, ask few: every known mistake fails two of them.",
 )  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
 @click.option(
     "--case", "cases", metavar="FILE.json|JSON", multiple=True,
     help="Ask this case, of no suite, instead of the suite's own; may be given several times.",
 )  # fmt: skip
+@known_option
 def run(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
@@ -50,6 +52,7 @@ def run(
     jobs: int,
     shard: str | None,
     timeout: float,
+    known: Path | None,
     *,
     quick: bool,
     fail_fast: bool,
@@ -58,6 +61,7 @@ def run(
     """Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
     Without PATTERN these are the checks of the adapters, and all checks where there is no adapter.
+    A project says its own adapters, patterns, timeout, quick and known in [tool.conformance].
 
     \b
     conformance run --quick
@@ -70,7 +74,7 @@ def run(
     from conformance.run.plan import make_plan
 
     with interruptible():
-        plan = make_plan(patterns, devices, adapters, shard, cases, quick=quick)
+        plan = make_plan(patterns, devices, adapters, shard, cases, quick=quick, known=known)
         with ReportFolder(Path(folder), say) as report_folder:
             with Watch(Console(stderr=True), plan.checks, jobs=jobs) as watch:
                 finished = runner.run(

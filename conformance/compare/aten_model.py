@@ -40,6 +40,7 @@ class Carry(TorchDispatchMode):
         self.without_rule: Counter[str] = Counter()
         self.unsure: Counter[str] = Counter()
         self.narrows = False
+        self.idle = 0
         self._charged, self._keeps = charged, keeps_values
         self._errors: dict[int, torch.Tensor] = {}
         self._depends: dict[int, int] = {}

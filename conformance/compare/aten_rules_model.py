@@ -145,7 +145,9 @@ def _clipped(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     def f(v: np.ndarray) -> np.ndarray:
         return _numpy(func(_tensor(v), *args[1:], **kwargs))
 
-    return carry.rules.clipped(f, carry.at(args[0]), _numpy(out))
+    x = carry.at(args[0])
+    carry.idle += x.value.dtype.kind == "f" and x.value.size > 0 and carry.rules.is_idle(f, x.value)
+    return carry.rules.clipped(f, x, _numpy(out))
 
 
 def _stepped(carry: Carry, x: Approximate, f: Any, value: np.ndarray) -> Approximate:
@@ -169,10 +171,8 @@ def _step(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 @rule("maximum", "minimum")
 def _extreme(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     a, b = carry.at(args[0]), carry.at(args[1])
-    first = np.abs(_numpy(out) - b.value) > a.error + b.error
-    second = np.abs(_numpy(out) - a.value) > a.error + b.error
-    error = np.where(first, a.error, np.where(second, b.error, np.maximum(a.error, b.error)))
-    return carry.rules.closed(_numpy(out), error)
+    f = np.maximum if "max" in func._schema.name else np.minimum
+    return carry.rules.largest(f, a, b, value=_numpy(out))
 
 
 @rule(*_COMPARED)
@@ -341,8 +341,10 @@ def _sums(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 
 @rule("amax", "amin")
 def _amax(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    error = torch.amax(carry.error(args[0]), *args[1:], **kwargs)
-    return carry.rules.closed(_numpy(out), error.numpy())
+    def f(v: np.ndarray) -> np.ndarray:
+        return _numpy(func(_tensor(v), *args[1:], **kwargs))
+
+    return carry.rules.largest(f, carry.at(args[0]), value=_numpy(out))
 
 
 @rule("max", "min", "argmax", "argmin")
@@ -352,19 +354,22 @@ def _largest(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     if rest and isinstance(rest[0], torch.Tensor):
         return _extreme(carry, func, args, kwargs, out[0] if isinstance(out, tuple) else out)
     v, e = carry.at(x).value, carry.error(x).numpy()
+    extreme = np.max if name.endswith("max") else np.min
+    at = Approximate(v, e)
     if name.endswith("min"):
         v = -v
     dim = rest[0] if rest else kwargs.get("dim")
     axis = None if dim is None else int(dim)
     if axis is None:
         v, e, axis = v.reshape(-1), e.reshape(-1), 0
+        at = Approximate(at.value.reshape(-1), e)
     best = v.argmax(axis)
     low = np.take_along_axis(v - e, np.expand_dims(best, axis), axis)
     rivals = ((v + e >= low) & ((e > 0) | (low != v))).sum(axis)
     unsure = (rivals > 1).astype(float)
     if unsure.any() and (name.startswith("arg") or isinstance(out, tuple)):
         carry.unsure[f"the order at a maximum ({name})"] += int(unsure.sum())
-    values = e.max(axis)
+    values = carry.rules.largest(lambda v: extreme(v, axis=axis), at).error
     outs = out if isinstance(out, tuple) else (out,)
     return [(values if t.is_floating_point() else unsure).reshape(tuple(t.shape)) for t in outs]
 
@@ -372,9 +377,9 @@ def _largest(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 @rule("max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     x, *rest = args
-    errors = _numpy(func(carry.error(x).contiguous().clone(), *rest)[0])
     value, index = _numpy(out[0]), out[1].numpy()
     at = carry.at(x)
+    errors = carry.rules.largest(lambda v: _numpy(func(_tensor(v), *rest)[0]), at, value=value)
     unsure = np.zeros(value.shape)
     if at.error.any():
         # A second pool over what is left of each window: its winner out, everything else at most.
@@ -409,7 +414,7 @@ def _max_pool(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
         unsure = ((rivals > 1) & ~(sure & (rivals == ties))).astype(float)
         if unsure.any():
             carry.unsure["the order at a max pool"] += int(unsure.sum())
-    return errors, unsure
+    return errors.error, unsure
 
 
 def _sides(rest: Sequence[Any], i: int, n: int, default: Any) -> tuple[int, ...]:

@@ -176,6 +176,22 @@ MISTAKES = (
         "Add what the original adds in this place.",
     ),
     PortingMistake(
+        "factor-left-out",
+        "One of two factors of a product is left out.",
+        "Multiply by what the original multiplies by in this place: a gate, a mask, a scale.",
+    ),
+    PortingMistake(
+        "token-position",
+        "Positions are added before the class token is joined, so that it has none.",
+        "Join the token first, then add the positions to all.",
+    ),
+    PortingMistake(
+        "padding-row-gradient",
+        "The row of an embedding that the original keeps for padding gets a gradient.",
+        "torch's padding_idx takes the row out of training: mask its gradient, or tell the "
+        "comparison to allow it.",
+    ),
+    PortingMistake(
         "heads-split",
         "An axis is split as (D, H) where the original splits it as (H, D).",
         "Reshape to (…, heads, width), in this order, then move the axes.",

@@ -21,6 +21,21 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Previous:
+    """What came before a call: the function, and the reshape that split an axis.
+
+    Attributes:
+        name: of the last function that gave a tensor.
+        split: what was split, until it is merged again.
+        shape: into what.
+    """
+
+    name: str = ""
+    split: Any = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Site:
     """One call of a function in a run.
 
@@ -30,6 +45,7 @@ class Site:
         since: how many calls of submodules had ended before.
         options: what may be done instead.
         name: of the function.
+        depends: the bits of the calls that its arguments were made of.
     """
 
     number: int
@@ -37,3 +53,4 @@ class Site:
     since: int
     options: tuple[Option, ...]
     name: str
+    depends: int

@@ -18,12 +18,14 @@ from conformance.compare.judge import Aspect, Followed, Held, follow, place_of_g
 from conformance.compare.load_model import LAYOUTS, Side, model_of
 from conformance.compare.running_statistics import cause_of_statistics, judged_statistics
 from conformance.compare.search import Finding, Known, search
-from conformance.compare.trace import Asked, Model, owner
+from conformance.compare.trace import Asked, Model, Reached, owner
 from conformance.compare.weights import Pair, by_name_and_shape, moved
 from conformance.core.outcomes import UsageError
 
 Shape = tuple[int, ...]
 _DRAWS = 8
+# Where a bound, such as ReLU6's, is reached by nothing, inputs and scales are drawn so much larger.
+_SPREADS = (8.0, 64.0)
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class _told:  # noqa: N801
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raises what is to be told instead."""
-        if error is None or isinstance(error, KeyboardInterrupt):
+        if error is None or isinstance(error, KeyboardInterrupt | Reached):
             return
         said = self._side.said
         if isinstance(error, UsageError):
@@ -252,13 +254,15 @@ class _Pair:
     settings: Settings
     shapes: Sequence[Mapping[str, Shape]]
 
-    def asked(self, training: bool, draw: int, *, backward: bool) -> tuple[Asked, Asked]:
+    def asked(
+        self, training: bool, draw: int, *, backward: bool, spread: float = 1.0
+    ) -> tuple[Asked, Asked]:
         """The same weights and inputs for both."""
         generator = np.random.default_rng((self.settings.seed, draw))
-        weights = dyadic.drawn_weights(self.models[0], generator)
+        weights = dyadic.drawn_weights(self.models[0], generator, spread)
         given = self.settings.inputs
         xs = {
-            key: dyadic.drawn(x.shape, generator)
+            key: spread * dyadic.drawn(x.shape, generator)
             if isinstance(given[key], tuple) and x.dtype.kind == "f" else x
             for key, x in self.inputs.items()
         }  # fmt: skip
@@ -293,16 +297,33 @@ class _Pair:
             findings, followed, changed = search(
                 models, asked, self.pairs, followed, tally.known, progress
             )
+        if backward and not findings:
+            findings = self._of_wide_draws(models, training, followed, tally, progress)
         for finding in findings:
             tally.partings.append(
                 (mode, Parting(finding.layer, "forward", finding.cause, finding.words))
             )
-        if not backward:
+        if not backward and _shapes_of(followed, 0) != _shapes_of(followed, 1):
             parted = tally.partings[0][1] if tally.partings else None
             at = f"; it parts first at {parted.layer}: {parted.words}" if parted else ""
             raise UsageError(self._unequal() + at)
         explained = not followed.parting("forward")
         self._held(followed, tally, mode, changed, explained=explained)
+
+    def _of_wide_draws(
+        self, models: tuple[Model, Model], training: bool, followed: Followed, tally: _Tally,
+        progress: Callable[[str], None],
+    ) -> list[Finding]:  # fmt: skip
+        """What parts only where values are large: a bound that one of both does not have."""
+        for spread in _SPREADS:
+            if not any(trace.idle for trace in followed.traces):
+                break
+            progress("a bound is reached by nothing: larger inputs and scales")
+            asked = self.asked(training, 0, backward=False, spread=spread)
+            followed = follow(models, asked, self.pairs)
+            if followed.parting("forward"):
+                return search(models, asked, self.pairs, followed, tally.known, progress)[0]
+        return []
 
     def _held(
         self, followed: Followed, tally: _Tally, mode: str, changed: frozenset[str],
@@ -328,6 +349,11 @@ class _Pair:
             return
         # A weight that was turned to explain the forward has its gradient turned, too.
         gradients = [h for h in followed.parting("gradient") if h.name not in changed]
+        for held in [h for h in gradients if _only_padding(h, followed)]:
+            gradients.remove(held)
+            tally.partings.append((mode, Parting(
+                owner(held.name), "gradient", Cause("padding-row-gradient", ""), _off(held),
+            )))  # fmt: skip
         if gradients:
             worst = max(gradients, key=lambda held: held.ratio)
             stopped = [h for h in gradients if not np.any(h.second.value)]
@@ -377,6 +403,20 @@ class _Pair:
             for side, shapes in zip(self.sides, self.shapes, strict=True)
         )
         return f"outputs have unequal shapes, channels at axis 1: {words}"
+
+
+def _shapes_of(followed: Followed, side: int) -> dict[str, Shape]:
+    return {path: at.value.shape for path, at in followed.traces[side].outputs.items()}
+
+
+def _only_padding(held: Held, followed: Followed) -> bool:
+    """Whether a table's gradients differ in one row alone, which the original keeps at zero."""
+    kinds = {call.type for call in followed.traces[0].calls if call.module == owner(held.name)}
+    if kinds != {"Embedding"}:
+        return False
+    apart = np.abs(held.first.value - held.second.value) > held.first.error + held.second.error
+    rows = np.flatnonzero(apart.any(tuple(range(1, apart.ndim))))
+    return len(rows) == 1 and not held.first.value[rows].any()
 
 
 def _off(held: Held) -> str:

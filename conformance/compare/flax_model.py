@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
+from flax.linen import attention as linen_attention
+from flax.nnx.nn import attention as nnx_attention
 from jax.ad_checkpoint import checkpoint_name
 
 Arrays = dict[str, Any]
@@ -51,6 +53,33 @@ class Watch:
         )  # fmt: skip
         leaves[place] = _mark(number)(leaves[place])
         return jax.tree.unflatten(tree, leaves)
+
+
+@contextmanager
+def _attention_without_dropout(watch: Watch) -> Iterator[None]:
+    """Flax's attention draws its dropout itself, where no module is called."""
+    homes = linen_attention, nnx_attention
+    originals = [home.dot_product_attention_weights for home in homes]
+
+    def silent(original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original)
+
+        def weights(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            if bound.arguments.get("dropout_rate") and not bound.arguments.get("deterministic"):
+                watch.silenced += 1
+            bound.arguments["dropout_rate"] = 0.0
+            return original(*bound.args, **bound.kwargs)
+
+        return weights
+
+    try:
+        for home, original in zip(homes, originals, strict=True):
+            home.dot_product_attention_weights = silent(original)
+        yield
+    finally:
+        for home, original in zip(homes, originals, strict=True):
+            home.dot_product_attention_weights = original
 
 
 def _place(arrays: list[Any], x: Any) -> int:
@@ -133,7 +162,7 @@ class LinenModule:
         variables = traverse_util.unflatten_dict(held, sep="/")
         buffers = [name for name in variables if name != "params"]
         flags = _flags(self._module.__call__, training=training)
-        with nn.intercept_methods(intercept):
+        with nn.intercept_methods(intercept), _attention_without_dropout(watch):
             output, state = self._module.apply(
                 variables, *xs, mutable=buffers, rngs={"dropout": jax.random.key(1)},
                 **{**flags, **names},
@@ -181,7 +210,7 @@ class NnxModule:
             for name, variable in self._variables.items()
         }
         module = nnx.merge(self._graph, nnx.from_flat_state(leaves))
-        with _patched(module, watch):
+        with _patched(module, watch), _attention_without_dropout(watch):
             output = module(*xs, **{**_flags(type(module).__call__, training=training), **names})
         after = list(nnx.to_flat_state(nnx.state(module, nnx.BatchStat)))
         return output, {".".join(map(str, path)): _value(v) for path, v in after}

@@ -23,10 +23,12 @@ def drawn_ids(shape: tuple[int, ...], below: int, generator: np.random.Generator
     return generator.integers(0, below, shape, dtype=np.int64)
 
 
-def drawn_weights(model: Model, generator: np.random.Generator) -> Mapping[str, np.ndarray]:
+def drawn_weights(
+    model: Model, generator: np.random.Generator, spread: float = 1.0
+) -> Mapping[str, np.ndarray]:
     """Of every weight of a model, by the rank and name of each.
 
-    A kernel keeps the size of what passes; running variances are positive, scales near one.
+    A kernel keeps the size of what passes; running variances are positive, scales near `spread`.
     """
     weights = {}
     for name, shape in model.weights().items():
@@ -35,7 +37,7 @@ def drawn_weights(model: Model, generator: np.random.Generator) -> Mapping[str, 
         if last in ("running_var", "var"):
             x = np.abs(x) + 0.25
         elif len(shape) < 2:
-            x = 1 + x / 8 if last in ("weight", "scale") else x / 8
+            x = spread * (1 + x / 8) if last in ("weight", "scale") else x / 8
         elif "embed" not in name.lower():
             fan_in = prod(shape) // max(shape[-1 if last == "kernel" else 0], 1)
             x = x * 2.0 ** -round(np.log2(max(fan_in, 1) ** 0.5))

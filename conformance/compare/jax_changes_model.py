@@ -43,7 +43,10 @@ class Change:
             return None
         number, key = len(self.sites), self.chosen.get(len(self.sites))
         since = sum(name.startswith("conformance call") for name in self._carry.marks)
-        self.sites.append(Site(number, "", since, options, eqn.primitive.name))
+        depends = 0
+        for at in inputs:
+            depends |= at.depends
+        self.sites.append(Site(number, "", since, options, eqn.primitive.name, depends))
         option = next((o for o in options if o.key == key), None)
         if option is None:
             return None

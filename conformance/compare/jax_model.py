@@ -14,10 +14,11 @@ import numpy as np
 from flax import nnx
 
 from conformance.arithmetic.running import Approximate
-from conformance.compare import jaxpr_rules_model as _rules  # noqa: F401  It registers rules.
+from conformance.compare import jaxpr_reductions_model as _reductions  # noqa: F401  It registers
+from conformance.compare import jaxpr_rules_model as _rules  # noqa: F401  rules, as this does.
 from conformance.compare.flax_model import LinenModule, NnxModule, Watch
 from conformance.compare.jax_changes_model import Change
-from conformance.compare.jaxpr_model import At, Carry
+from conformance.compare.jaxpr_model import At, Carry, Enough
 from conformance.compare.rules import Rules
 from conformance.compare.trace import (
     FIRST_CALL,
@@ -25,6 +26,7 @@ from conformance.compare.trace import (
     SEED,
     Asked,
     Call,
+    Reached,
     Trace,
     as_given,
     channels_first,
@@ -132,7 +134,7 @@ class JaxModel:
                 **{f"conformance cotangent {i}": e for i, e in asked.anchored_cotangents.items()},
             },
             bits={f"conformance call {i}": FIRST_CALL << i for i in range(len(watch.seen))},
-            change=asked.change,
+            change=asked.change, until=asked.until,
         )  # fmt: skip
         if asked.change is not None:
             asked.change.begin(carry, watch)
@@ -142,7 +144,12 @@ class JaxModel:
             for part, bit in zip(arguments, bits, strict=True)
             for leaf in jax.tree.leaves(part)
         ]
-        outs = carry.evaluate(closed, flat)
+        try:
+            outs = carry.evaluate(closed, flat)
+        except Enough:
+            bit = FIRST_CALL << (asked.until or 0)
+            calls = self._calls(carry, watch)
+            raise Reached(next(call for call in calls if call.bit == bit)) from None
         outputs, state, gradients, dxs = jax.tree.unflatten(tree, [at.x for at in outs])
         return Trace(
             calls=self._calls(carry, watch),
@@ -156,6 +163,7 @@ class JaxModel:
             without_rule=dict(carry.without_rule),
             unsure=dict(carry.unsure),
             narrows=carry.narrows,
+            idle=carry.idle,
             silenced=watch.silenced,
         )
 

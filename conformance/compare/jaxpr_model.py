@@ -21,7 +21,11 @@ from conformance.core.outcomes import UsageError
 _KEYS = {"random_seed", "random_wrap", "random_unwrap", "random_fold_in", "random_split",
          "random_clone"}  # fmt: skip
 _RANDOM = {"random_bits": "a random draw", "threefry2x32": "a random draw"}
-_NARROW = {"bfloat16": "bf16", "float16": "f16"}
+_NARROW = {"bfloat16": "bf16", "float16": "f16", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2"}
+
+
+class Enough(Exception):  # noqa: N818  It ends an evaluation that went well.
+    """The mark until which an evaluation was asked for has been met."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class Carry:
     without_rule: Counter[str] = field(default_factory=Counter)
     unsure: Counter[str] = field(default_factory=Counter)
     narrows: bool = False
+    idle: int = 0
     change: Callable[[Any, list[At]], Any] | None = None
+    until: int | None = None
 
     def evaluate(self, closed: Any, arguments: Sequence[At]) -> list[At]:
         """The results of a closed jaxpr."""
@@ -141,6 +147,8 @@ class Carry:
         if not name.startswith("conformance "):
             return At(x, depends)
         self.marks[name] = At(x, depends), len(self.values)
+        if name == f"conformance call {self.until}":
+            raise Enough
         error = self.anchored_marks.get(name)
         if error is not None:
             x = Approximate(x.value, np.where(x.error == 0, 0.0, error))
@@ -217,7 +225,7 @@ def _closed(jaxpr: Any) -> Any:
 
 def _call(carry: Carry, eqn: Any, inputs: list[At]) -> list[At]:
     p = eqn.params
-    inner = next(p[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in p)
+    inner = next(p[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr", "call") if k in p)
     return carry.evaluate(_closed(inner), inputs)
 
 
@@ -277,7 +285,8 @@ def _cond(carry: Carry, eqn: Any, inputs: list[At]) -> list[At]:
 ENTERED: dict[str, Callable[[Carry, Any, list[At]], list[At]]] = {
     **dict.fromkeys(
         ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "xla_call",
-         "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin"), _call
+         "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin",
+         "custom_jvp_call_jaxpr", "call", "composite", "custom_vmap_call", "remat_opt"), _call
     ),
     "scan": _scan,
     "while": _while,

@@ -1,7 +1,6 @@
 """The rules of JAX's primitives: of each its value in NumPy, and what it does to errors."""
 
-from collections.abc import Callable, Sequence
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,10 +24,23 @@ RULES["transpose"] = _move(lambda v, p: v.transpose(p["permutation"]))
 RULES["squeeze"] = _move(lambda v, p: v.squeeze(tuple(p["dimensions"])))
 RULES["expand_dims"] = _move(lambda v, p: np.expand_dims(v, tuple(p["dimensions"])))
 RULES["rev"] = _move(lambda v, p: np.flip(v, tuple(p["dimensions"])))
+RULES["tile"] = _move(lambda v, p: np.tile(v, tuple(p["reps"])))
 RULES["neg"] = lambda carry, eqn, xs: Approximate(-xs[0].value, xs[0].error)
 for _name in ("copy", "copy_p", "stop_gradient", "device_put", "sharding_constraint", "pvary",
-              "optimization_barrier", "layout_constraint", "reduce_precision", "real"):  # fmt: skip
+              "optimization_barrier", "layout_constraint", "real"):  # fmt: skip
     RULES[_name] = lambda carry, eqn, xs: list(xs)
+
+
+@rule("reduce_precision")
+def _reduce_precision(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    bits = eqn.params["exponent_bits"], eqn.params["mantissa_bits"]
+    if bits[1] >= 23:
+        return list(xs)
+    narrow = {(8, 7): "bf16", (5, 10): "f16"}.get(bits)
+    if narrow is None:
+        return None
+    carry.narrows = True
+    return carry.rules.rounded_to(narrow, xs[0], charged=carry.charged)
 
 
 @rule("broadcast_in_dim")
@@ -192,6 +204,44 @@ def _monotone(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.monotone(_MONOTONE[eqn.primitive.name], xs[0])
 
 
+@rule("tan")
+def _tan(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    """Rises between two poles; across one nothing is known."""
+    x = xs[0]
+    with np.errstate(all="ignore"):
+        poles = (
+            np.floor((x.value + x.error) / np.pi + 0.5),
+            np.floor((x.value - x.error) / np.pi + 0.5),
+        )
+    tangent = carry.rules.monotone(np.tan, x)
+    return Approximate(tangent.value, np.where(poles[0] == poles[1], tangent.error, np.inf))
+
+
+@rule("cosh")
+def _cosh(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    """(e^x + e^-x) / 2."""
+    x = xs[0]
+    with np.errstate(all="ignore"):
+        up = carry.rules.monotone(np.exp, x)
+        down = carry.rules.monotone(np.exp, Approximate(-x.value, x.error))
+        total = carry.rules.added(up, down, up.value + down.value)
+        return Approximate(total.value / 2, total.error / 2)
+
+
+@rule("atan2")
+def _atan2(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    """An angle moves by less than the distance that its point moves ÷ how near to 0 it gets."""
+    y, x = xs
+    with np.errstate(all="ignore"):
+        reach = np.hypot(y.error, x.error)
+        least = np.hypot(y.value, x.value) - reach
+        wraps = (x.value - x.error < 0) & (np.abs(y.value) <= y.error) & (reach > 0)
+        carried = np.where(
+            reach == 0, 0.0, np.where((least <= 0) | wraps, np.inf, 2 * reach / least)
+        )
+        return carry.rules.rounded(np.arctan2(y.value, x.value), carried)
+
+
 RULES["sin"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.sin(xs[0].value))
 RULES["cos"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.cos(xs[0].value))
 RULES["abs"] = lambda carry, eqn, xs: carry.rules.lipschitz(xs[0], np.abs(xs[0].value))
@@ -213,11 +263,11 @@ def _step(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 @rule("max", "min")
 def _extreme(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     a, b = xs
-    value = (np.maximum if eqn.primitive.name == "max" else np.minimum)(a.value, b.value)
-    reach = a.error + b.error
-    first, second = np.abs(value - b.value) > reach, np.abs(value - a.value) > reach
-    error = np.where(first, a.error, np.where(second, b.error, np.maximum(a.error, b.error)))
-    return carry.rules.closed(value, error)
+    extreme = np.maximum if eqn.primitive.name == "max" else np.minimum
+    value = extreme(a.value, b.value)
+    if value.dtype.kind == "f" and value.size > 1 and np.size(b.value) == 1 and not b.error.any():
+        carry.idle += carry.rules.is_idle(lambda v: extreme(v, b.value.reshape(-1)), a.value)
+    return carry.rules.largest(extreme, a, b, value=value)
 
 
 @rule("clamp")
@@ -233,6 +283,8 @@ def _clamp(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
         )
     if x.value.dtype.kind != "f":
         return Approximate(f(x.value).astype(x.value.dtype), x.error)
+    if low.value.size == high.value.size == 1 and x.value.size > 1:
+        carry.idle += carry.rules.is_idle(f, x.value)
     return carry.rules.clipped(f, x, f(x.value))
 
 
@@ -265,153 +317,3 @@ def _discrete(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 @rule("select_n")
 def _select(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.chosen(xs[0], xs[1:])
-
-
-def _count(shape: Sequence[int], axes: Sequence[int]) -> int:
-    return prod(shape[axis] for axis in axes)
-
-
-@rule("reduce_sum")
-def _reduce_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axes = tuple(eqn.params["axes"])
-    if xs[0].value.dtype.kind != "f":
-        return Approximate(xs[0].value.sum(axes), xs[0].error.sum(axes))
-    return carry.rules.summed(lambda v: v.sum(axes), xs[0], _count(xs[0].value.shape, axes))
-
-
-@rule("cumsum")
-def _cumsum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axis, back = eqn.params["axis"], eqn.params["reverse"]
-
-    def f(v: np.ndarray) -> np.ndarray:
-        return np.flip(np.flip(v, axis).cumsum(axis), axis) if back else v.cumsum(axis)
-
-    if xs[0].value.dtype.kind != "f":
-        return Approximate(f(xs[0].value), f(xs[0].error))
-    return carry.rules.summed(f, xs[0], xs[0].value.shape[axis])
-
-
-@rule("reduce_max", "reduce_min")
-def _reduce_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axes = tuple(eqn.params["axes"])
-    f = np.max if eqn.primitive.name == "reduce_max" else np.min
-    return carry.rules.closed(f(xs[0].value, axis=axes), xs[0].error.max(axes, initial=0.0))
-
-
-@rule("reduce_and", "reduce_or")
-def _reduce_logic(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axes = tuple(eqn.params["axes"])
-    f = np.all if eqn.primitive.name == "reduce_and" else np.any
-    return Approximate(f(xs[0].value, axis=axes), xs[0].error.max(axes, initial=0.0))
-
-
-@rule("argmax", "argmin")
-def _argmax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    (axis,) = eqn.params["axes"]
-    v = xs[0].value if eqn.primitive.name == "argmax" else -xs[0].value
-    best = v.argmax(axis)
-    low = np.take_along_axis(v - xs[0].error, np.expand_dims(best, axis), axis)
-    unsure = ((v + xs[0].error >= low).sum(axis) > 1) & xs[0].error.any()
-    if unsure.any():
-        carry.unsure["the order at a maximum (argmax)"] += int(unsure.sum())
-    return Approximate(best.astype(eqn.outvars[0].aval.dtype), unsure.astype(float))
-
-
-@rule("sort")
-def _sort(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    values = [np.asarray(v) for v in carry.plainly(eqn, xs)]
-    key = xs[0]
-    if not any(x.error.any() for x in xs):
-        return [carry.rules.exactly(v) for v in values]
-    gaps = np.diff(values[0].astype(float), axis=eqn.params["dimension"])
-    most = key.error.max()
-    if (np.abs(gaps) <= 2 * most).any() and most > 0:
-        carry.unsure["the order of a sort"] += 1
-        rest = [carry.rules.unknown(v) for v in values[1:]]
-        return [Approximate(values[0], np.full(values[0].shape, most)), *rest]
-    order = np.argsort(key.value, axis=eqn.params["dimension"], kind="stable")
-    errors = [np.take_along_axis(x.error, order, eqn.params["dimension"]) for x in xs]
-    return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
-
-
-@rule("dot_general")
-def _dot(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
-
-    def laid(v: np.ndarray, contracted: Any, batch: Any, *, last: bool) -> np.ndarray:
-        free = [i for i in range(v.ndim) if i not in contracted and i not in batch]
-        order = [*batch, *free, *contracted] if last else [*batch, *contracted, *free]
-        flat = v.transpose(order)
-        b, f = _count(v.shape, batch), _count(v.shape, free)
-        k = _count(v.shape, contracted)
-        return flat.reshape((b, f, k) if last else (b, k, f))
-
-    a, b = xs[0].value, xs[1].value
-    shape = [a.shape[i] for i in ba]
-    shape += [a.shape[i] for i in range(a.ndim) if i not in ca and i not in ba]
-    shape += [b.shape[i] for i in range(b.ndim) if i not in cb and i not in bb]
-
-    def f(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        x, y = np.broadcast_to(x, a.shape), np.broadcast_to(y, b.shape)
-        return (laid(x, ca, ba, last=True) @ laid(y, cb, bb, last=False)).reshape(shape)
-
-    return carry.rules.bilinear(f, xs[0], xs[1], _count(a.shape, ca))
-
-
-@rule("conv_general_dilated")
-def _conv(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    numbers = eqn.params["dimension_numbers"]
-    kernel = xs[1].value.shape
-    terms = prod(kernel) // max(kernel[numbers.rhs_spec[0]], 1)
-    return carry.rules.bilinear(lambda a, b: carry.through(eqn, a, b), xs[0], xs[1], terms)
-
-
-@rule("scatter-add", "scatter_add")
-def _scatter_add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    operand, index, updates = xs
-    if index.error.any():
-        return carry.rules.unknown(carry.through(eqn, operand.value, index.value, updates.value))
-    value = carry.through(eqn, operand.value, index.value, updates.value)
-    carried = carry.through(eqn, operand.error, index.value, updates.error)
-    size = carry.through(eqn, np.abs(operand.value) + operand.error, index.value,
-                         np.abs(updates.value) + updates.error)  # fmt: skip
-    return carry.rules.closed(value, carried + (updates.value.size + 1) * carry.rules.unit * size)
-
-
-@rule("reduce_window_sum")
-def _window_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    terms = prod(eqn.params["window_dimensions"])
-    return carry.rules.summed(lambda v: carry.through(eqn, v), xs[0], terms)
-
-
-@rule("reduce_window_max")
-def _window_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    error = carry.through(eqn, xs[0].error)
-    return carry.rules.closed(carry.through(eqn, xs[0].value), np.maximum(error, 0.0))
-
-
-@rule("reduce_window_min")
-def _window_min(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    error = -carry.through(eqn, -xs[0].error)
-    return carry.rules.closed(carry.through(eqn, xs[0].value), np.maximum(error, 0.0))
-
-
-@rule("select_and_scatter_add")
-def _select_and_scatter_add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    """Whether the winner of a window is unsure shows by moving operands within their errors."""
-    source, operand = xs
-    value = carry.through(eqn, source.value, operand.value)
-
-    def f(v: np.ndarray, at: np.ndarray) -> np.ndarray:
-        return carry.through(eqn, v, at)
-
-    terms = prod(eqn.params["window_dimensions"])
-    pulled = carry.rules.summed(lambda v: f(v, operand.value), source, terms)
-    if operand.error.any():
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (2, *operand.error.shape))
-        for sign in signs:
-            off = np.abs(f(source.value, operand.value + sign * operand.error) - value)
-            if off.any():
-                carry.unsure["the order at a max pool"] += int((off > 0).sum())
-                return carry.rules.unknown(value)
-    return pulled

@@ -16,6 +16,8 @@ from conformance.compare.matching import Match, Values, ratio
 from conformance.compare.trace import Asked, Call, Model, Trace, owner
 from conformance.compare.weights import Pair, gathered
 
+# Of an array's size, and of the size of all arrays like it: a larger error leaves too few digits.
+_BLIND, _BLIND_OF_ALL = 2.0**-10, 2.0**-30
 Aspect = Literal["forward", "gradient", "running statistics"]
 
 
@@ -166,27 +168,38 @@ def _again(at: Approximate, match: Match, trace: Trace) -> Match:
 
 def _held(traces: tuple[Trace, Trace], pairs: Sequence[Pair]) -> Iterator[Held]:
     first, second = traces
-    for path, at in first.outputs.items():
-        if path in second.outputs and second.outputs[path].value.shape == at.value.shape:
-            yield hold(path, "forward", at, second.outputs[path])
-    for name, gradient, other in gathered(pairs, first.gradients, second.gradients):
-        yield hold(name, "gradient", gradient, other)
+    outputs = [
+        (path, at, second.outputs[path]) for path, at in first.outputs.items()
+        if path in second.outputs and second.outputs[path].value.shape == at.value.shape
+    ]  # fmt: skip
+    gradients = list(gathered(pairs, first.gradients, second.gradients))
     both = zip(first.input_gradients, second.input_gradients, strict=False)
-    for i, (one, other_one) in enumerate(both):
-        if one is not None and other_one is not None and one.value.shape == other_one.value.shape:
-            yield hold(f"input {i}", "gradient", one, other_one)
-    for name, state, other in gathered(pairs, first.state, second.state):
-        yield hold(name, "running statistics", state, other)
+    for i, (own, other) in enumerate(both):
+        if own is not None and other is not None and own.value.shape == other.value.shape:
+            gradients.append((f"input {i}", own, other))
+    statistics = list(gathered(pairs, first.state, second.state))
+    rows: tuple[tuple[Aspect, list[tuple[str, Approximate, Approximate]]], ...] = (
+        ("forward", outputs), ("gradient", gradients), ("running statistics", statistics),
+    )  # fmt: skip
+    for aspect, arrays in rows:
+        sizes = [np.abs(at.value[np.isfinite(at.value)]) for _, at, _ in arrays]
+        scale = max((float(size.max(initial=0.0)) for size in sizes), default=0.0)
+        for name, at, other in arrays:
+            yield hold(name, aspect, at, other, scale)
 
 
-def hold(name: str, aspect: Aspect, first: Approximate, second: Approximate) -> Held:
-    """One array beside another."""
+def hold(
+    name: str, aspect: Aspect, first: Approximate, second: Approximate, scale: float = 0.0
+) -> Held:
+    """One array beside another; `scale` is the largest value of all that are like it."""
     with np.errstate(all="ignore"):
         a, b = first.value.astype(np.float64), second.value.astype(np.float64)
         apart = np.where(a == b, 0.0, np.abs(a - b))
-        limit = first.error + second.error
-    unknown = int(np.isinf(np.broadcast_to(limit, a.shape)).sum())
-    return Held(name, aspect, first, second, ratio(apart, limit), unknown)
+        limit = np.broadcast_to(first.error + second.error, a.shape)
+        size = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
+        # A distance is judged also where the error is large: outside is outside.
+        blind = (limit > max(_BLIND * size, _BLIND_OF_ALL * scale)) & (apart <= limit)
+    return Held(name, aspect, first, second, ratio(apart, limit), int(blind.sum()))
 
 
 @dataclass(frozen=True)
@@ -226,9 +239,10 @@ def place_of_forward(followed: Followed) -> Place:
 
 
 def _floats(call: Call) -> list[Approximate]:
+    """What a call was given, without masks, which a port may write otherwise."""
     return [
         x for x in call.inputs
-        if x.value.dtype.kind == "f" and x.value.size > 1 and np.ptp(x.value) > 0
+        if x.value.dtype.kind == "f" and x.value.size > 1 and len(np.unique(x.value)) > 2
     ]  # fmt: skip
 
 

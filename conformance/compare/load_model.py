@@ -51,7 +51,7 @@ def model_of(one: Side, layout: str | None = None) -> Model:
     if importlib.util.find_spec(one.framework) is None:
         raise UsageError(f"{one.said}: {one.framework} is not installed")
     if one.framework == "jax" and importlib.util.find_spec("flax") is None:
-        raise UsageError(f"{one.said}: flax is not installed: pip install 'conformance[jax]'")
+        raise UsageError(f"{one.said}: flax is not installed: pip install flax")
     kind, wide_types = _framework(one)
     with wide_types():
         factory = getattr(_imported(one), one.factory, None)

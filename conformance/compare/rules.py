@@ -19,7 +19,9 @@ U64, U32 = 2.0**-53, 2.0**-24
 # Units in the last place that a function of a library may be off, here and in the framework.
 _FUNCTION = 8
 _TINY = 2.0**-1022
-_NARROW = {"bf16": ml_dtypes.bfloat16, "f16": np.float16}
+_LARGEST = float(np.finfo(np.float64).max)
+_NARROW = {"bf16": ml_dtypes.bfloat16, "f16": np.float16,
+           "f8e4m3": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2}  # fmt: skip
 
 
 class Rules:
@@ -53,8 +55,7 @@ class Rules:
     def added(self, a: Approximate, b: Approximate, value: Array) -> Approximate:
         """A sum or a difference: one rounding."""
         with np.errstate(all="ignore"):
-            carried = a.error + b.error
-            return self.closed(value, carried + 2 * self.unit * (np.abs(value) + carried))
+            return self._rounded(value, a.error + b.error, 2)
 
     def multiplied(self, a: Approximate, b: Approximate, value: Array) -> Approximate:
         """A product: two roundings, since factors may be applied in another order."""
@@ -96,6 +97,30 @@ class Rules:
             size = f(_finite(np.abs(x.value)) + x.error)
             return self.closed(value, f(x.error) + (terms + 4) * self.unit * size)
 
+    def largest(
+        self, f: Callable[..., Array], *xs: Approximate, value: Array | None = None
+    ) -> Approximate:
+        """Maxima and minima of any kind: both ends of the interval are those of all arguments."""
+        with np.errstate(all="ignore"):
+            value = f(*(x.value for x in xs)) if value is None else value
+            high, low = (f(*(x.value + sign * x.error for x in xs)) for sign in (1, -1))
+            carried = np.maximum(np.abs(high - value), np.abs(value - low))
+            return self.closed(
+                value, carried + 4 * self.unit * np.where(carried > 0, np.abs(value), 0)
+            )
+
+    def factors(self, f: Callable[[Array], Array], x: Approximate, terms: int) -> Approximate:
+        """Products of at most `terms` factors, in any order."""
+        with np.errstate(all="ignore"):
+            size = np.abs(x.value)
+            most = f(size + x.error)
+            carried = np.where(f((x.error > 0) * 1.0 + 1) > 1, most - f(size), 0.0)
+            return self.closed(f(x.value), carried + (4 * terms + 8) * self.unit * most + _TINY)
+
+    def rounded(self, value: Array, carried: Array) -> Approximate:
+        """A function of a library, whose arguments' errors come to this."""
+        return self._rounded(value, carried, _FUNCTION)
+
     def monotone(
         self, f: Callable[[Array], Array], x: Approximate, value: Array | None = None
     ) -> Approximate:
@@ -126,6 +151,15 @@ class Rules:
             flat = f(x.value + x.error) == f(x.value - x.error)
             wide = np.where(flat & (x.error < np.inf), 0.0, np.maximum(wide, x.error))
             return self.closed(value, wide)
+
+    def is_idle(self, f: Callable[[Array], Array], value: Array) -> bool:
+        """Whether a function that clips has a bound that nothing here reaches."""
+        with np.errstate(all="ignore"):
+            low, high = (float(np.max(f(np.full(1, end)))) for end in (-1e30, 1e30))
+        return bool(
+            (abs(high) < 1e30 and (value < high).all())
+            or (1e-3 < abs(low) < 1e30 and (value > low).all())
+        )
 
     def power(self, x: Approximate, exponent: float, value: Array) -> Approximate:
         """X to a constant power; the derivative is largest at one end of the interval."""
@@ -211,7 +245,7 @@ class Rules:
 
     def _rounded(self, value: Array, carried: Array, roundings: int) -> Approximate:
         size = np.abs(value) + carried
-        size = np.where(np.isnan(size), np.inf, size)
+        size = np.where(np.isfinite(carried), np.minimum(size, _LARGEST), np.inf)
         more = roundings * self.unit * size + np.where(size > 0, _TINY, 0.0)
         return self.closed(value, carried + np.where(size > 0, more, 0.0))
 

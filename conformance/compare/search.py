@@ -16,10 +16,12 @@ from conformance.compare.changes import Site
 from conformance.compare.distance import off
 from conformance.compare.judge import Followed, Place, follow, place_of_forward
 from conformance.compare.matching import Values
-from conformance.compare.trace import Asked, Call, Model, Trace, owner
+from conformance.compare.trace import Asked, Call, Model, Reached, Trace, owner
 from conformance.compare.weights import Pair
 
 _PLACES = 12
+# What other changes give as well, in other words: they are tried after all others of a place.
+_LATE = ("heads-split", "axes-not-swapped", "term-left-out", "factor-left-out", "pooling")
 # Changes that are made at several functions of a place together.
 _TOGETHER = ("rotary-layout", "axes-not-swapped", "causal-mask")
 Chosen = dict[int, tuple[str, str]]
@@ -82,8 +84,7 @@ class _Search:
 
     def _explained(self, place: Place) -> list[tuple[Cause, str]] | None:
         for attempt in self._attempts(place):
-            trace = self._ran(attempt)
-            if trace is None or not self._fits(trace, place):
+            if not self._fits(attempt, place):
                 continue
             everywhere = self._everywhere(attempt)
             for tried in ([everywhere] if everywhere is not None else []) + [attempt]:
@@ -111,6 +112,7 @@ class _Search:
         far = [s for s in sites if s.since < place.since][-12:]
         together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
         for group in (near, far):
+            late: list[_Try] = []
             for site in group:
                 layer = _layer(site, calls)
                 for option in site.options:
@@ -120,8 +122,12 @@ class _Search:
                         together.setdefault(option.key, []).append(
                             (site.number, option.cause, layer)
                         )
-                    if option.cause.name != "rotary-layout":
-                        yield _Try(option.cause, layer, asked, chosen)
+                    attempt = _Try(option.cause, layer, asked, chosen)
+                    if option.cause.name in _LATE:
+                        late.append(attempt)
+                    elif option.cause.name != "rotary-layout":
+                        yield attempt
+            yield from late
             for key, rows in together.items():
                 chosen = {**self.chosen, **{number: key for number, _, _ in rows}}
                 asked = replace(self.asked[0], change=self.models[0].change(chosen))
@@ -141,6 +147,7 @@ class _Search:
         for site in recorder.sites:
             same = [o for o in site.options if o.cause.name == key[0]
                     and _kind(o.cause.words) == _kind(key[1])]  # fmt: skip
+            same.sort(key=lambda option: option.key != key)
             if same and site.name == name and site.number >= min(new):
                 chosen[site.number] = same[0].key
         if len(chosen) <= len(attempt.chosen):
@@ -166,6 +173,8 @@ class _Search:
         try:
             return self.models[0].run(replace(asked, seeds=None, keeps_values=False,
                                               anchored_calls=self._anchors()))  # fmt: skip
+        except Reached:
+            raise
         except Exception:  # noqa: BLE001  A change need not go together with the shapes that follow.
             return None
 
@@ -177,14 +186,16 @@ class _Search:
             for number, match in self.followed.forward.items()
         }
 
-    def _ran(self, attempt: _Try) -> Trace | None:
-        return self._plain(attempt.asked)
-
-    def _fits(self, trace: Trace, place: Place) -> bool:
+    def _fits(self, attempt: _Try, place: Place) -> bool:
         """Whether the port holds what the changed original gives at the place."""
-        if place.call < len(trace.calls):
-            match = self.followed.values.find(trace.calls[place.call].output)
+        asked = replace(attempt.asked, until=place.call)
+        try:
+            trace = self._plain(asked)
+        except Reached as reached:
+            match = self.followed.values.find(reached.call.output)
             return match is not None and match.ratio <= 1
+        if trace is None or place.call < len(self.followed.traces[0].calls):
+            return False
         other = self.followed.traces[1].outputs
         for path, at in trace.outputs.items():
             if path not in other or other[path].value.shape != at.value.shape:
@@ -214,7 +225,8 @@ class _Search:
         own = Values([(0, v.at) for v in before.values if not v.backward])
         calls = followed.traces[0].calls
         later = [k for k in followed.forward if k >= place.call]
-        return any(own.find(calls[k].output) is None for k in later)
+        matches = (own.find(calls[k].output) for k in later)
+        return any(match is None or match.ratio > 1 for match in matches)
 
 
 @dataclass
@@ -254,14 +266,18 @@ def _kind(words: str) -> str:
 
 
 def _layer(site: Site, calls: Sequence[Call]) -> str:
+    """The module at whose call a function is called, or what its data came from or go to."""
     since, module = site.since, site.module
     following = calls[since].module if since < len(calls) else ""
+    before = calls[since - 1] if since else None
     if module and following == module:
-        inner = since > 0 and calls[since - 1].module.startswith(module + ".")
-        return f"code after {calls[since - 1].module}" if inner else module
+        inner = before is not None and before.module.startswith(module + ".")
+        return f"code after {before.module}" if before is not None and inner else module
     if following and (not module or following.startswith(module)):
-        return f"code before {following}"
-    return f"code after {calls[since - 1].module}" if since else "code before the output"
+        leads = before is None or calls[since].depends & before.bit
+        if before is None or leads or not site.depends & before.bit:
+            return f"code before {following}"
+    return f"code after {before.module}" if before is not None else "code before the output"
 
 
 def _words(place: Place, followed: Followed) -> str:

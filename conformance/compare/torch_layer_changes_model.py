@@ -16,7 +16,8 @@ ACTIVATIONS: dict[str, Made] = {
     "gelu (erf)": F.gelu, "gelu (tanh)": lambda x: F.gelu(x, approximate="tanh"),
     "tanh": torch.tanh, "sigmoid": torch.sigmoid, "leaky_relu": F.leaky_relu,
     "elu": F.elu, "hardswish": F.hardswish, "softplus": F.softplus,
-    "mish": F.mish, "nothing": lambda x: x * 1.0,
+    "mish": F.mish, "hardsigmoid": F.hardsigmoid, "quick gelu": lambda x: x * (1.702 * x).sigmoid(),
+    "nothing": lambda x: x * 1.0,
 }  # fmt: skip
 NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
 DEFAULTS = {1e-3, 1e-5, 1e-6}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare import aten_rules_model as _rules  # noqa: F401  It registers rules.
@@ -24,6 +24,7 @@ from conformance.compare.trace import (
     SEED,
     Asked,
     Call,
+    Reached,
     Trace,
     as_given,
     channels_first,
@@ -193,6 +194,7 @@ class TorchModel:
             without_rule=dict(carry.without_rule),
             unsure=dict(carry.unsure),
             narrows=carry.narrows,
+            idle=carry.idle,
             silenced=silent.silenced + len(parts),
         )
 
@@ -302,6 +304,14 @@ class _Watch:
         """The submodule that is being called."""
         return self._open[-1][0] if self._open else ""
 
+    def depended(self, args: Any) -> int:
+        """The bits of what these arguments were made of."""
+        with _aside():
+            bits = 0
+            for x in tree_leaves(args):
+                bits |= self._carry.depended(x) if isinstance(x, torch.Tensor) else 0
+            return bits
+
     def close(self) -> None:
         """Takes the hooks off again."""
         for handle in self._handles:
@@ -353,6 +363,8 @@ class _Watch:
                 settings=settings,
             )
         self.seen.append(call)
+        if number == self._asked.until:
+            raise Reached(call)
         copy = x.clone()
         with _aside():
             self._carry.made_of(copy, FIRST_CALL << number)

@@ -62,6 +62,7 @@ class Trace:
         unsure: how many comparisons could have turned out either way, by operation.
         narrows: whether something was rounded to bf16 or f16.
         silenced: how many dropouts were left out.
+        idle: how many functions that clip have a bound that no value reached.
     """
 
     calls: tuple[Call, ...]
@@ -74,6 +75,15 @@ class Trace:
     unsure: Mapping[str, int] = field(default_factory=dict)
     narrows: bool = False
     silenced: int = 0
+    idle: int = 0
+
+
+class Reached(Exception):  # noqa: N818  It ends a run that went well.
+    """The call until which a run was asked for has ended."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call.module)
+        self.call = call
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,7 @@ class Asked:
         keeps_values: whether the values on the way are kept.
         anchors: errors that values on the way get by their number, in the place of those carried;
             `anchored_calls` and `anchored_cotangents` do so by the number of a call.
+        until: the number of the call with which the run ends, by raising `Reached`.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -102,6 +113,7 @@ class Asked:
     anchors: Mapping[int, float] = field(default_factory=dict)
     anchored_calls: Mapping[int, float] = field(default_factory=dict)
     anchored_cotangents: Mapping[int, float] = field(default_factory=dict)
+    until: int | None = None
 
 
 class Model(Protocol):

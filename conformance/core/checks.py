@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from conformance.core.implementations import Implementation
+from conformance.core.declarations import USUAL, Implementation
 from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 
@@ -115,10 +115,15 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
     return (
         case.operation == implementation.operation
         and (case.kind == "virtual") == (implementation.runs == "virtual")
-        and (not case.promises or implementation.promise in case.promises)
+        and implementation.held_to in promises_of(case)
         and (not case.frameworks or implementation.framework in case.frameworks)
         and (not case.asked_of or _is_named(implementation, case.asked_of))
     )
+
+
+def promises_of(case: AnyCase) -> tuple[str, ...]:
+    """Returns the promises whose implementations a case is asked of."""
+    return case.promises or USUAL[case.operation]
 
 
 def _is_named(implementation: Implementation, globs: Sequence[str]) -> bool:

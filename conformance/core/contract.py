@@ -53,18 +53,22 @@ class ChannelShuffle(Protocol):
 class TorchPerRank(Protocol):
     """Leaves averaged gradients in `.grad` of each rank's parameters; W processes call it at once.
 
-    Gradients of the K micro-batches add up. Over ranks they are, as promised: `rank_mean`, the mean
-    of each rank's own gradient; `rank_sum`, its sum; `sample_mean`, the gradient of the loss over
-    all ranks' samples of a micro-batch.
+    Gradients of the K micro-batches add up; under `micro_batches="mean"` they are averaged. Over
+    ranks they are, as promised: `rank_mean`, the mean of each rank's own gradient; `rank_sum`, its
+    sum; `sample_mean`, the gradient of the loss over all ranks' samples of a micro-batch.
+    `step_mean` is one mean over all items of all ranks and micro-batches, Σ w·ℓ / Σ w.
 
     Args:
         model: `torch.nn.Module`, this rank's own copy. Its parameters and buffers may differ from
             rank 0's, which count; a parameter may be frozen, unused or tied.
         loss: of (model's outputs, targets), a scalar: a mean over the samples that it is given, or
-            a sum.
+            a sum. Under `step_mean` it is of (outputs, targets, weights): Σ w·ℓ / Σ w over what it
+            is given; where all weights are 0 it is 0, and so is its gradient.
         batches: K of (inputs (n, …), targets (n, …)), this rank's own; of several heads targets
-            are a tuple. n may differ from rank to rank and from micro-batch to micro-batch.
-        group: `torch.distributed.ProcessGroup` of the W ranks.
+            are a tuple. n may differ from rank to rank and from micro-batch to micro-batch. Under
+            `step_mean` weights (n,) of samples or (n, T) of tokens follow: 0, 1, or a fraction.
+        group: `torch.distributed.ProcessGroup` of the W ranks. It is the default group, and
+            RANK, WORLD_SIZE, LOCAL_RANK and MASTER_* are set as torchrun sets them.
 
     Raises:
         Exception: any, and the check is an error with what it says. A parameter without a `.grad`
@@ -123,11 +127,12 @@ class JaxOneProcess(Protocol):
 
     Args:
         loss: of (params, inputs (n, …), targets (n, …), weights (n,)), a scalar: the weighted mean
-            over samples, or their weighted sum. It can be traced.
+            over samples, or their weighted sum; where all weights are 0 it is 0. It is traced.
         params: a dict of arrays by name, floating-point, committed to no device.
         batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)), committed to no device;
             of several heads targets are a tuple. A weight is 1 for a sample and 0 for padding,
-            with which shorter shards end. n may differ between micro-batches.
+            with which shorter shards end; under `step_mean` it is the item's own, and of tokens
+            weights are (W, n, T). n may differ between micro-batches.
         devices: W of `jax.Device`, one a rank; under `devices="one"` at least one, and under
             `runs="virtual"` the same W times.
 

@@ -11,63 +11,23 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from packaging.requirements import InvalidRequirement, Requirement
-
-from conformance.core import contract
+from conformance.core import contract, declarations
 from conformance.core.contract import CONTRACTS
+from conformance.core.declarations import FRAMEWORKS, PROMISES, RUNS, Implementation
 from conformance.core.outcomes import UsageError
 
+__all__ = ["FRAMEWORKS", "PROMISES", "RUNS", "Implementation", "implementation"]
+
 ENTRY_POINTS = "conformance.implementations"
-FRAMEWORKS = ("torch", "jax", "numpy")
-LAYOUTS = ("channels_last",)
-RUNS = ("one_process", "per_rank", "virtual")
-# The first of each is what holds where nothing is said.
-DEVICES = ("each", "one")
-BATCHES = ("shard", "whole")
-SPANS = ("processes", "process")
-# The first promise of an operation is the one that holds where none is named.
-PROMISES = {
-    "channel_shuffle": ("copy", "native", "arithmetic"),
-    "gradient_mean": ("rank_mean", "sample_mean", "rank_sum"),
-}
-
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Implementation:
-    """One way to do an operation: what it says of itself, and where its code is.
-
-    `origin` is a file's path or a module's name; `line` is 1-based in that file. The rest is as
-    `implementation` takes it.
-    """
-
-    operation: str
-    name: str
-    framework: str
-    promise: str
-    runs: str
-    layout: str | None
-    origin: str
-    line: int
-    needs: tuple[str, ...] = ()
-    devices: str = DEVICES[0]
-    batch: str = BATCHES[0]
-    spans: str = SPANS[0]
-
-    @property
-    def id(self) -> str:
-        """`operation/name`, unique in a run."""
-        return f"{self.operation}/{self.name}"
-
 
 _collecting: ContextVar[list[tuple[Implementation, Callable[..., Any]]] | None] = ContextVar(
     "_collecting", default=None
@@ -86,6 +46,7 @@ def implementation(
     devices: str | None = None,
     batch: str | None = None,
     spans: str | None = None,
+    micro_batches: str | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a function to be an implementation of an operation; it is returned unchanged.
 
@@ -96,7 +57,7 @@ def implementation(
         promise: what it may be held to. For `channel_shuffle`: `copy` (the default: the bits of
             S1, in memory of their own), `native` (torch's operator to the letter, errors and
             strides too) or `arithmetic` (sums of products: exact on finite values). For
-            `gradient_mean`: `rank_mean`, `sample_mean` or `rank_sum`.
+            `gradient_mean`: `rank_mean`, `sample_mean`, `rank_sum` or `step_mean`.
         runs: `one_process`, `per_rank`, or `virtual` (thousands of ranks in one process, on one
             device), for `gradient_mean`.
         layout: `channels_last` where x is to be (N, *spatial, C).
@@ -107,6 +68,8 @@ def implementation(
             sees its own rank's.
         spans: `process` where its devices must be those of one process, as where one is enough;
             `processes` otherwise.
+        micro_batches: of `rank_mean`, `sample_mean` and `rank_sum`: `sum` where the K micro-batches
+            add up, `mean` where they are averaged. A `step_mean` is one mean over all of them.
 
     Raises:
         UsageError: if any of these is not one of the words above, or the function's parameters are
@@ -121,7 +84,7 @@ def implementation(
 
     def declare(function: Function) -> Function:
         code = getattr(inspect.unwrap(function), "__code__", None)
-        declared = _declared(
+        declared = declarations.declared(
             operation,
             name or str(getattr(function, "__name__", "")),
             framework=framework,
@@ -132,6 +95,7 @@ def implementation(
             devices=devices,
             batch=batch,
             spans=spans,
+            micro_batches=micro_batches,
             origin=code.co_filename if code else "",
             line=code.co_firstlineno if code else 0,
         )
@@ -146,61 +110,6 @@ def implementation(
     return declare
 
 
-def _declared(
-    operation: str,
-    name: str,
-    *,
-    framework: str,
-    promise: str | None = None,
-    runs: str | None = None,
-    layout: str | None = None,
-    needs: str | Sequence[str] = (),
-    devices: str | None = None,
-    batch: str | None = None,
-    spans: str | None = None,
-    origin: str,
-    line: int,
-) -> Implementation:
-    place = f"{origin}:{line}: {name}"
-    _one_of(place, "operation", operation, PROMISES)
-    _one_of(place, "framework", framework, FRAMEWORKS)
-    promise = promise or PROMISES[operation][0]
-    _one_of(place, f"promise of {operation}", promise, PROMISES[operation])
-    runs, devices = runs or RUNS[0], devices or DEVICES[0]
-    batch = batch or BATCHES[0]
-    spans = spans or ("process" if devices == "one" else SPANS[0])  # one device is one process's
-    _one_of(place, "way to run", runs, RUNS)
-    _one_of(place, "devices", devices, DEVICES)
-    _one_of(place, "batch", batch, BATCHES)
-    _one_of(place, "spans", spans, SPANS)
-    if layout is not None:
-        _one_of(place, "layout", layout, LAYOUTS)
-    if not name.isidentifier():
-        raise UsageError(f"{place}: a name is letters, digits and underscores; give one, name=…")
-    needs = (needs,) if isinstance(needs, str) else tuple(needs)
-    for need in needs:
-        try:
-            Requirement(need)
-        except InvalidRequirement as error:
-            raise UsageError(
-                f"{place}: needs {need!r} is no requirement, as in 'torch>=2.12'"
-            ) from error
-    return Implementation(
-        operation,
-        name,
-        framework,
-        promise,
-        runs,
-        layout,
-        origin,
-        line,
-        needs,
-        devices,
-        batch,
-        spans,
-    )
-
-
 def _verify(
     declared: Implementation, function: str, signature: inspect.Signature, *, exact: bool = False
 ) -> None:
@@ -208,11 +117,6 @@ def _verify(
     flaw = wanted and contract.misfit(wanted, function, signature, exact=exact)
     if flaw:
         raise UsageError(f"{declared.origin}:{declared.line}: {declared.name}: {flaw}")
-
-
-def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{place}: unknown {what} {value!r}; known: {', '.join(known)}")
 
 
 @cache
@@ -252,7 +156,7 @@ def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
                 assert not rest, f"{path}: the decorator takes one positional argument"
                 words = {str(key.arg): ast.literal_eval(key.value) for key in decorator.keywords}
                 name = words.pop("name", None) or node.name
-                declared = _declared(
+                declared = declarations.declared(
                     operation, name, **words, origin=str(path), line=decorator.lineno
                 )
                 # A decorator between may change the parameters, which only running it tells.

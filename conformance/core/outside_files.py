@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import msgspec
 
 from conformance.core.outcomes import UsageError
+from conformance.core.outside_words import one_line
 
 Form = TypeVar("Form")
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
@@ -24,6 +25,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 LARGEST = 1 << 30  # Bytes of a file; the results of a whole run take some ten million.
 DEEPEST = 24  # Lists and tables inside one another.
+_QUOTED = 300  # Characters of a wrong value and its place.
 _DIGITS = 18  # Of an integer: as many as 64 bits hold.
 
 
@@ -108,7 +110,7 @@ def checked(content: Any, form: type[Form], what: str) -> Form:
     except (msgspec.ValidationError, OverflowError) as error:
         reason, _, place = str(error).partition(" - at `$")
         field = place.rstrip("`").removeprefix(".")
-        words = f"{field}: {_plain(reason)}" if field else _plain(reason)
+        words = one_line(f"{field}: {_plain(reason)}" if field else _plain(reason), _QUOTED)
         known = _known(form, field, reason)
         raise UsageError(f"{what}: {words}{known and f'; known: {known}'}") from error
     except UnicodeEncodeError as error:  # msgspec quotes a value, of which this is a part.

@@ -1,7 +1,8 @@
 """Questions and cases, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 # A question is about a shuffle, about an average over ranks that are processes or devices, about an
@@ -89,7 +90,7 @@ class GradientQuestion:
     are named `parameter/NAME` and `buffer/NAME` (rank 0's), `inputs/k` (N_k, …) and `targets/k`
     (N_k, …) for micro-batch k from 0, and `targets/k/h` for head h of several. An answer is named
     `gradient/NAME`, or `parameter/NAME` after a step, or `noise/…`; a golden has the name of a
-    promise before it.
+    promise before it. Where items are counted, `weights/k` are (N_k,) or (N_k, T).
 
     Attributes:
         model: a name of `conformance.gradient_mean.models`.
@@ -102,6 +103,10 @@ class GradientQuestion:
         tier: exact where no order of summation rounds, or bounded.
         observe: the averaged gradients, the parameters after a step of SGD with rate 1/2, or the
             noise that a dropout put on every sample, read off the gradients.
+        counts: of a mean over the items of a whole step, for each micro-batch the sum of the
+            weights that each rank's items have; empty where a loss has no weights.
+        items: whether a weight is a sample's or a token's.
+        fractions: whether weights are 0, 1/4, 1/2, 3/4 and 1, or 0 and 1 alone.
     """
 
     kind: ClassVar[Kind] = "average"
@@ -113,6 +118,10 @@ class GradientQuestion:
     starts: Literal["equal", "different"] = "equal"
     tier: Literal["exact", "bounded"] = "exact"
     observe: Literal["gradients", "step", "noise"] = "gradients"
+    # Inputs are drawn by what a question prints; so that older inputs stay, these are not printed.
+    counts: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    items: Literal["samples", "tokens"] = field(default="samples", repr=False)
+    fractions: bool = field(default=False, repr=False)
 
     def processes(self, runs: str) -> int:
         """Returns how many processes the question takes: W where each rank has its own."""
@@ -127,6 +136,11 @@ class GradientQuestion:
     def micro_batches(self) -> int:
         """Returns K."""
         return len(self.shards)
+
+    @property
+    def all_items(self) -> Fraction:
+        """Returns N, the sum of all weights of the step."""
+        return sum((Fraction(count) for counts in self.counts for count in counts), Fraction(0))
 
 
 @dataclass(frozen=True)
@@ -225,9 +239,9 @@ class Case(Generic[Asked_co]):
     def parameters(self) -> dict[str, Any]:
         """Returns the question's fields that differ from their defaults, ready for JSON."""
         return {
-            field.name: _plain(getattr(self.question, field.name))
-            for field in fields(self.question)
-            if getattr(self.question, field.name) != field.default
+            each.name: _plain(getattr(self.question, each.name))
+            for each in fields(self.question)
+            if getattr(self.question, each.name) != each.default
         }
 
 

@@ -96,13 +96,16 @@ def _call(function: Callable[..., object], ask: Ask[GradientQuestion], rank: Ran
         if question.starts == "different":
             start = {name: array + array.dtype.type(rank.index) for name, array in start.items()}
         own = [shard(b, s, rank.index) for b, s in zip(whole, question.shards, strict=True)]
-        return module.per_rank(Call(function, question, start, own, ask.device, group=rank.group))
+        call = Call(
+            function, question, start, own, ask.device, group=rank.group, changes=rank.changes
+        )
+        return module.per_rank(call)
     if implementation.framework == "jax":
         carrier = DTYPES[question.dtype].carrier
         padded = [padded_shards(b, s, carrier) for b, s in zip(whole, question.shards, strict=True)]
         needed = devices_needed(implementation, question.world_size)
         return module.one_process(Call(function, question, start, padded, ask.device, needed))
-    if implementation.framework == "torch" and implementation.promise != "sample_mean":
+    if implementation.framework == "torch" and implementation.promise in ("rank_mean", "rank_sum"):
         _check_chunks(question)
     return module.one_process(Call(function, question, start, whole, ask.device))
 
@@ -125,11 +128,16 @@ def _check_chunks(question: GradientQuestion) -> None:
 
 
 def batch_of(question: GradientQuestion, inputs: Mapping[str, np.ndarray], k: int) -> Batch:
-    """Returns micro-batch k as (inputs (N, …), targets (N, …)); of several heads a tuple."""
+    """Returns micro-batch k as (inputs (N, …), targets (N, …)); of several heads a tuple.
+
+    Where items are counted, weights (N,) or (N, T) follow.
+    """
     heads = len(model_of(question).heads)
+    weights = (inputs[f"weights/{k}"],) if question.counts else ()
     if heads > 1:
-        return inputs[f"inputs/{k}"], tuple(inputs[f"targets/{k}/{head}"] for head in range(heads))
-    return inputs[f"inputs/{k}"], inputs[f"targets/{k}"]
+        targets = tuple(inputs[f"targets/{k}/{head}"] for head in range(heads))
+        return inputs[f"inputs/{k}"], targets, *weights
+    return inputs[f"inputs/{k}"], inputs[f"targets/{k}"], *weights
 
 
 def _each(change: Callable[[np.ndarray], np.ndarray], targets: Targets) -> Targets:
@@ -146,15 +154,15 @@ def shard(batch: Batch, counts: tuple[int, ...], rank: int) -> Batch:
     """
     first = sum(counts[:rank])
     samples = slice(first, first + counts[rank])
-    x, targets = batch
-    return x[samples], _each(lambda target: target[samples], targets)
+    return tuple(_each(lambda array: array[samples], part) for part in batch)
 
 
 def padded_shards(batch: Batch, counts: tuple[int, ...], dtype: np.dtype) -> Batch:
     """Pads a micro-batch to (inputs (W, n, …), targets (W, n, …), weights (W, n)).
 
-    Every rank's samples are followed by as many zeros as the largest shard has more; a weight is 1
-    for a sample and 0 for padding, in the dtype of the parameters, so that it promotes nothing.
+    Every rank's samples are followed by as many zeros as the largest shard has more. A weight is
+    the micro-batch's own, or 1 for a sample, and 0 for padding; it is in the dtype of the
+    parameters, so that it promotes nothing.
 
     >>> batch = np.arange(1.0, 5.0), np.zeros(4)
     >>> x, _, weights = padded_shards(batch, (1, 3), np.dtype("f4"))
@@ -170,5 +178,6 @@ def padded_shards(batch: Batch, counts: tuple[int, ...], dtype: np.dtype) -> Bat
             first += count
         return padded
 
-    x, targets = batch
-    return stacked(x), _each(stacked, targets), stacked(np.ones(len(x), dtype))
+    x, targets, *own = batch
+    (weights,) = own or (np.ones(len(x), dtype),)
+    return stacked(x), _each(stacked, targets), stacked(weights)

@@ -1,7 +1,7 @@
 """The call of an implementation of the gradient mean, the same for every framework."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ class Call:
         device: a kind of device, or one device.
         devices_needed: how many devices the function cannot do without.
         group: the process group of the ranks, where the function runs in each of them.
+        changes: where the call notes what it changed in its process and left so.
     """
 
     function: Callable[..., Any]
@@ -35,6 +36,7 @@ class Call:
     device: str
     devices_needed: int = 1
     group: Any = None
+    changes: list[str] = field(default_factory=list)
 
 
 class Framework(Protocol):

@@ -3,6 +3,8 @@
 A rank's gradient is the gradient of the sum over K micro-batches of the loss on its samples; it is
 zero without samples. `rank_mean` divides the sum over ranks by W, `rank_sum` does not, and
 `sample_mean` is the gradient of the sum over micro-batches of the loss on all of their samples.
+`step_mean` is the gradient of Σ w·ℓ / Σ w over all ranks' items of all micro-batches; the others
+under averaged micro-batches are divided by K.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +18,15 @@ from conformance.arithmetic.lattice import Grid
 from conformance.arithmetic.running import UNIT_ROUNDOFF, Approximate, Running
 from conformance.arithmetic.system import Numbers, negative
 from conformance.core.comparison import Arrays
+from conformance.core.declarations import BY_MICRO_BATCH, without_averaging
 from conformance.core.formats import Bits
-from conformance.core.implementations import PROMISES as PROMISES_BY_OPERATION
 from conformance.core.questions import GradientQuestion
 from conformance.gradient_mean.layers import Pullback, Tensors, forward
 from conformance.gradient_mean.models import Model, model_of
 from conformance.gradient_mean.noise import NOISY_PARAMETER, drawn
 
-PROMISES = PROMISES_BY_OPERATION["gradient_mean"]
+# What a case that names no promise is answered under.
+PROMISES = BY_MICRO_BATCH
 # The learning rate of the step of SGD.
 STEP = Fraction(1, 2)
 # The number of a micro-batch, and the range of its samples.
@@ -84,8 +87,11 @@ def gradient(
     outputs, pull = outputs_of(numbers, model, state, inputs[f"inputs/{k}"][chosen])
     samples = chosen.stop - chosen.start
     share = Fraction(1, samples if question.reduction == "mean" else 1)
+    weights = None
+    if question.counts:
+        share, weights = 1 / question.all_items, inputs[f"weights/{k}"][chosen]
     cotangents = tuple(
-        loss_cotangent(numbers, question, y, inputs[name][chosen], shape, share)
+        loss_cotangent(numbers, question, y, inputs[name][chosen], shape, share, weights)
         for y, name, shape in zip(outputs, target_names(model, k), model.outputs(), strict=True)
     )
     _, gradients = pull(cotangents)
@@ -109,33 +115,48 @@ def loss_cotangent(
     target: np.ndarray,
     shape: tuple[int, ...],
     share: Fraction,
+    weights: np.ndarray | None = None,
 ) -> Any:
-    """Returns the derivative of the loss by an output (n, …); each sample counts `share`."""
-    outputs = prod(shape) if question.reduction == "mean" else 1
+    """Returns the derivative of the loss by an output (n, …); each item counts `share`.
+
+    Items are samples, or what has a weight of its own: samples (n,) or tokens (n, T).
+    """
+    own = shape[(weights.ndim if weights is not None else 1) - 1 :]
+    outputs = prod(own) if question.reduction == "mean" else 1
     y = numbers.stored(y)
+
+    def weighed(derivative: Any) -> Any:
+        if weights is None:
+            return derivative
+        along = weights.reshape(*weights.shape, *(1 for _ in own))
+        return numbers.multiply(derivative, numbers.exactly(along))
+
     match question.loss:
         case "mse":
             difference = numbers.add(y, negative(numbers, numbers.exactly(target)))
-            return numbers.scale(numbers.stored(difference), 2 * share / outputs)
+            return numbers.scale(weighed(numbers.stored(difference)), 2 * share / outputs)
         case "cross_entropy":
-            place = numbers.largest(y, 1, certain=False)
-            largest = numbers.stored(numbers.total(numbers.keep(y, place), (1,)))
+            last = len(shape)
+            place = numbers.largest(y, last, certain=False)
+            largest = numbers.stored(numbers.total(numbers.keep(y, place), (last,)))
             shifted = numbers.add(y, negative(numbers, largest))
-            logarithm = numbers.log(numbers.total(numbers.exp(shifted), (1,)))
+            logarithm = numbers.log(numbers.total(numbers.exp(shifted), (last,)))
             softmax = numbers.exp(numbers.add(shifted, negative(numbers, logarithm)))
             # As a quotient of exponentials it meets a reciprocal and a product.
             softmax = numbers.with_roundings(softmax, 2)
-            one_hot = numbers.exactly(np.eye(shape[0])[target])
-            return numbers.scale(numbers.add(softmax, negative(numbers, one_hot)), share)
+            one_hot = numbers.exactly(np.eye(shape[-1])[target])
+            difference = numbers.add(softmax, negative(numbers, one_hot))
+            return numbers.scale(weighed(difference), share / prod(own[:-1]))
         case "output":
-            return numbers.scale(numbers.exactly(np.ones((len(target), *shape))), share / outputs)
+            ones = numbers.exactly(np.ones((len(target), *shape)))
+            return numbers.scale(weighed(ones), share / outputs)
 
 
 def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promise: str) -> Tensors:
     """Averages the ranks' gradients as a promise says, by parameter; zero without a gradient."""
-    state = state_of(numbers, inputs)
+    state, adding = state_of(numbers, inputs), without_averaging(promise)
     by_rank: list[Tensors] = []
-    for parts in parts_of(question, promise):
+    for parts in parts_of(question, adding):
         gradients: Tensors = {}
         for part in parts:
             _accumulate(numbers, gradients, gradient(numbers, question, inputs, state, part))
@@ -144,8 +165,11 @@ def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promi
         name: numbers.with_roundings(g, _cancelled(question))
         for name, g in _summed(numbers, by_rank).items()
     }
-    if promise == "rank_mean":
-        share = Fraction(1, question.world_size)
+    divisors = [question.micro_batches] * (adding != promise)
+    if adding == "rank_mean":
+        divisors.append(question.world_size)
+    for divisor in divisors:
+        share = Fraction(1, divisor)
         for gradients in by_rank:
             # Some implementations divide before they sum; on a lattice that must not round either.
             _scaled(numbers, gradients, share)

@@ -16,7 +16,7 @@ from conformance.core.questions import GradientQuestion, VirtualQuestion
 from conformance.core.verdict import Diagnosis
 from conformance.gradient_mean import noise
 from conformance.gradient_mean.mistakes import MISTAKES
-from conformance.gradient_mean.models import SPECTROMETER
+from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS
 from conformance.gradient_mean.parts import ByRank, Gradients, Parts
 from conformance.gradient_mean.rounding import alike_but_for_rounding, went_through_fewer_bits
 from conformance.gradient_mean.virtual_definition import NAME
@@ -172,7 +172,9 @@ def _matches(answer: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) ->
         largest = np.max(np.abs(array.astype(np.float64)), initial=0.0)
         right = np.max(np.abs(expected[name].astype(np.float64)), initial=0.0)
         growth = max(1.0, largest / right) if right else 1.0
-        if (error_over_bound(answer[name], array, bounds[name] * growth) > 1).any():
+        # A wrong answer has terms that the right one lacks, and in every element.
+        own = np.max(bounds[name], initial=0.0) * growth
+        if (error_over_bound(answer[name], array, np.full_like(bounds[name], own)) > 1).any():
             return False
     return True
 
@@ -193,7 +195,7 @@ def observations(
     if factor is not None and factor != 1:
         powers = _powers(question, factor)
         sentences.append(f"every gradient is {factor:.6g} times the right one{powers}")
-    elif question.model == SPECTROMETER:
+    elif question.model in (SPECTROMETER, TOKEN_SPECTROMETER):
         sentences += _weights(question, expected, answers[0])
     return tuple(sentences), factor
 
@@ -236,8 +238,11 @@ def _common_ratio(expected: Arrays, answer: Arrays) -> float | None:
 def _powers(question: GradientQuestion, ratio: float) -> str:
     """Writes the ratio as W^a · n^b · K^c, for shards of equal length n, if one product fits."""
     lengths = {n for shards in question.shards for n in shards}
-    bases = {"W": question.world_size, "K": question.micro_batches}
-    if len(lengths) == 1:
+    bases: dict[str, float] = {"W": question.world_size, "K": question.micro_batches}
+    if question.counts:
+        samples = sum(map(sum, question.shards))
+        bases |= {"N": float(question.all_items), "S": samples}
+    elif len(lengths) == 1:
         bases["n"] = lengths.pop()
     bases = {letter: base for letter, base in bases.items() if base > 1}
     fitting = []
@@ -258,7 +263,7 @@ def _powers(question: GradientQuestion, ratio: float) -> str:
         for letter, exponent in zip(bases, shortest[0], strict=True)
         if exponent
     )
-    return f": {factors} with {', '.join(f'{letter} = {base}' for letter, base in bases.items())}"
+    return f": {factors} with {', '.join(f'{letter} = {base:g}' for letter, base in bases.items())}"
 
 
 def _weights(question: GradientQuestion, expected: Arrays, answer: Arrays) -> Iterator[str]:
@@ -267,25 +272,36 @@ def _weights(question: GradientQuestion, expected: Arrays, answer: Arrays) -> It
         [values.astype(np.float64).ravel() for values in arrays.values()]
         for arrays in (expected, answer)
     )
+    tokens = [""]
+    if question.model == TOKEN_SPECTROMETER:
+        tokens = [f"token {token} of " for token in range(TOKENS)]
     places = [
-        f"sample {sample} of rank {rank} in micro-batch {k}"
+        f"{token}sample {sample} of rank {rank} in micro-batch {k}"
         for k, shards in enumerate(question.shards)
         for rank, count in enumerate(shards)
         for sample in range(count)
+        for token in tokens
     ]
+    masked = [
+        place for place, weight, due in zip(places, got, right, strict=True) if weight and not due
+    ]
+    if masked:
+        yield f"{len(masked)} count that should not: {_listed(masked)}"
     if np.array_equal(np.sort(got), np.sort(right)):
         apart = [
             place for place, weight, due in zip(places, got, right, strict=True) if weight != due
         ]
         yield f"{len(apart)} samples count as others should: {_listed(apart)}"
         return
-    missing = [place for place, weight in zip(places, got, strict=True) if weight == 0]
+    missing = [
+        place for place, weight, due in zip(places, got, right, strict=True) if due and not weight
+    ]
     if missing:
         yield f"{len(missing)} of {len(places)} samples count nothing: {_listed(missing)}"
     off = [
         f"{place} ({weight / due:.4g} times)"
         for place, weight, due in zip(places, got, right, strict=True)
-        if weight and abs(weight / due - 1) > 2.0**-6
+        if weight and due and abs(weight / due - 1) > 2.0**-6
     ]
     if off:
         yield f"{len(off)} count otherwise than they should: {_listed(off)}"

@@ -12,6 +12,7 @@ from conformance.core.outcomes import Answer, NotExercised, Unsupported, WrongAn
 from conformance.core.questions import GradientQuestion
 from conformance.frameworks.torch import bridge as torch_bridge
 from conformance.frameworks.torch import devices as torch_devices
+from conformance.frameworks.torch.default_group import as_default
 from conformance.gradient_mean.call import Batch, Call
 from conformance.gradient_mean.models import Model, model_of
 from conformance.gradient_mean.torch_models import Loss, build, tensor
@@ -20,15 +21,15 @@ from conformance.gradient_mean.torch_models import Loss, build, tensor
 def per_rank(call: Call) -> Answer:
     """Returns what a rank holds after the call.
 
-    The function takes (model, loss, batches, group). Each rank has a device of its own where there
-    are as many, else ranks share devices.
+    The function takes (model, loss, batches, group), where the group is the default one. Each rank
+    has a device of its own where there are as many, else ranks share devices.
     """
     devices = torch_devices.matching_devices(call.device)
     own = devices[call.group.rank() % len(devices)]
     model = build(model_of(call.question), call.start, own)
     # Each rank has its own noise, as without any seed.
     torch.manual_seed(call.group.rank())
-    with _replicas_watched(call.group.size(), own):
+    with _replicas_watched(call.group.size(), own), as_default(call.group, call.changes):
         call.function(model, _loss(call.question), _tensors(call.batches, own), call.group)
     return _observed(model, call.question, own)
 

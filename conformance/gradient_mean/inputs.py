@@ -18,7 +18,13 @@ from conformance.core.dtypes import DTYPES
 from conformance.core.questions import GradientQuestion
 from conformance.core.random_bits import random_bits
 from conformance.gradient_mean import definition as gradient_mean
-from conformance.gradient_mean.models import NOISY, SPECTROMETER, Model, model_of
+from conformance.gradient_mean.models import (
+    NOISY,
+    SPECTROMETER,
+    TOKEN_SPECTROMETER,
+    Model,
+    model_of,
+)
 
 DRAWS = 200
 # At least this share of every gradient is nonzero.
@@ -51,7 +57,7 @@ def inputs(
     """
     reasons: dict[str, int] = {}
     for attempt in range(DRAWS):
-        label = f"{question!r}/{attempt}"
+        label = f"{question!r}{_weighing(question)}/{attempt}"
         try:
             drawn = _drawn(question, label)
             reason = _objection(question, drawn, promises)
@@ -96,8 +102,42 @@ def _drawn(question: GradientQuestion, label: str) -> dict[str, np.ndarray]:
         x = _samples(question, model, samples, first, f"{label}/inputs/{k}")
         named[f"inputs/{k}"] = x
         named |= _targets(question, model, named, k, f"{label}/targets/{k}")
+        if question.counts:
+            named[f"weights/{k}"] = _weights(question, model, k, f"{label}/weights/{k}")
         first += samples
     return named
+
+
+def _weighing(question: GradientQuestion) -> str:
+    """Returns how a question's items are weighed, as its own printed form does not."""
+    if not question.counts:
+        return ""
+    return f"/{question.counts}/{question.items}/{question.fractions}"
+
+
+def _weights(question: GradientQuestion, model: Model, k: int, label: str) -> np.ndarray:
+    """Draws weights (N_k,) or (N_k, T) whose sum over each rank's items is the count.
+
+    Ones stand at random places. Of fractions each takes another place's part, so that sums stay.
+    """
+    tokens = model.sample[:1] if question.items == "tokens" else ()
+    rows = []
+    for rank, (samples, count) in enumerate(
+        zip(question.shards[k], question.counts[k], strict=True)
+    ):
+        own = np.zeros((samples, *tokens)).reshape(-1)
+        order = np.argsort(_fractions(own.shape, f"{label}/{rank}"), kind="stable")
+        whole = int(count)
+        own[order[:whole]] = 1
+        own[order[whole : whole + 1]] += count - whole
+        if question.fractions:
+            pairs = list(zip(order[:whole], order[own.size - 1 : whole : -1], strict=False))
+            parts = _choice((0.25, 0.5, 0.75), (len(pairs),), f"{label}/{rank}/parts")
+            for (taken, given), part in zip(pairs, parts, strict=True):
+                own[taken], own[given] = 1 - part, part
+        assert own.sum() == count, f"{count} of {own.size} items"
+        rows.append(own.reshape(samples, *tokens))
+    return np.concatenate(rows).astype(DTYPES[question.dtype].carrier)
 
 
 def _parameter(
@@ -119,9 +159,8 @@ def _samples(
     question: GradientQuestion, model: Model, samples: int, first: int, label: str
 ) -> np.ndarray:
     shape, carrier = (samples, *model.sample), DTYPES[question.dtype].carrier
-    if question.model in NOISY:
-        (channels,) = model.sample
-        return np.arange(first * channels, (first + samples) * channels).reshape(shape)
+    if question.model in (*NOISY, TOKEN_SPECTROMETER):
+        return _own_rows(model, samples, first)
     if model.tokens:
         words = model.layers[0].weight[0]
         return _choice(tuple(range(words)), shape, label).astype(np.int64)
@@ -136,14 +175,21 @@ def _samples(
     return _choice((-1, 1) if _is_narrow(question) else _SMALL, shape, label).astype(carrier)
 
 
+def _own_rows(model: Model, samples: int, first: int) -> np.ndarray:
+    """Gives every element of every sample a row of its own in the embedding."""
+    (each,) = model.sample
+    return np.arange(first * each, (first + samples) * each).reshape(samples, each)
+
+
 def _targets(
     question: GradientQuestion, model: Model, named: Mapping[str, np.ndarray], k: int, label: str
 ) -> dict[str, np.ndarray]:
     samples, carrier = sum(question.shards[k]), DTYPES[question.dtype].carrier
     names = list(gradient_mean.target_names(model, k))
     if question.loss == "cross_entropy":
-        (classes,) = model.outputs()[0]
-        return {names[0]: _choice(tuple(range(classes)), (samples,), label).astype(np.int64)}
+        *tokens, classes = model.outputs()[0]
+        shape = (samples, *tokens)
+        return {names[0]: _choice(tuple(range(classes)), shape, label).astype(np.int64)}
     shapes = [(samples, *shape) for shape in model.outputs()]
     if question.loss == "output":
         return {n: np.zeros(shape, carrier) for n, shape in zip(names, shapes, strict=True)}
@@ -167,6 +213,8 @@ def _targets(
 
 def _odd_divisor(question: GradientQuestion) -> int:
     """Returns a multiple of the odd part of everything that a mean divides by."""
+    if question.counts:  # They are powers of two where a case is exact.
+        return 1
     counts = {question.world_size}
     for shards in question.shards:
         counts |= {sum(shards), *shards} - {0}
@@ -182,7 +230,8 @@ def _objection(
     )
     # The answer raises an error where it is not certain, or not certified.
     gradient_mean.answer(numbers, question, drawn, promises)
-    plain = gradient_mean.answer(Plain(), question, drawn)
+    usual = promises if question.counts else gradient_mean.PROMISES
+    plain = gradient_mean.answer(Plain(), question, drawn, usual)
     if min(_nonzero_shares(question, plain), default=1.0) < NONZERO:
         return "a gradient is nearly all zero"
     if _is_uneven(question) and not _promises_part(plain):
@@ -210,7 +259,8 @@ def _promises_part(arrays: Mapping[str, np.ndarray]) -> bool:
 
 
 def _is_uneven(question: GradientQuestion) -> bool:
-    return question.reduction == "mean" and any(len(set(s)) > 1 for s in question.shards)
+    uneven = any(len(set(shards)) > 1 for shards in question.shards)
+    return question.reduction == "mean" and uneven and not question.counts
 
 
 def _is_narrow(question: GradientQuestion) -> bool:

@@ -24,9 +24,9 @@ def loss_of(
     """Makes the loss of a question: `loss(params, inputs, targets, weights)`, a scalar.
 
     The loss takes the model's parameters by name, inputs (n, *sample), targets (n, …) or a tuple of
-    targets for several heads, and weights (n,). It is Σ w·l / Σ w over samples, or Σ w·l where the
-    question reduces by a sum. A sample of weight 0 has no effect, not even on batch statistics;
-    where all weights are 0 the loss is 0, and so is its gradient.
+    targets for several heads, and weights (n,), or (n, T) of tokens. It is Σ w·l / Σ w over what
+    has a weight, or Σ w·l where the question reduces by a sum. A sample of weight 0 has no effect,
+    not even on batch statistics; where all weights are 0 the loss is 0, and so is its gradient.
 
     Args:
         question: has the names of the model, the loss and the reduction.
@@ -42,10 +42,11 @@ def loss_of(
         weights = weights.astype(jnp.result_type(*params.values()))
         outputs = forward(model, params, buffers, inputs, weights)
         heads = zip(_several(outputs), _several(targets), strict=True)
-        losses = reduce(add, (_per_sample(question, output, target) for output, target in heads))
+        axes = weights.ndim
+        losses = reduce(add, (_per_item(question, y, target, axes) for y, target in heads))
         if question.reduction == "sum":
             return jnp.sum(weights * losses)
-        return _weighted_mean(losses, weights, (0,)).squeeze()
+        return _weighted_mean(losses.ravel(), weights.ravel(), (0,)).squeeze()
 
     return loss
 
@@ -154,8 +155,10 @@ def _weighted_mean(x: jax.Array, weights: jax.Array, axes: tuple[int, ...]) -> j
     return (weights * x).sum(axis=axes, keepdims=True) / jnp.where(count == 0, 1, count)
 
 
-def _per_sample(question: GradientQuestion, output: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns a loss (n,) of one head's output (n, …), reduced over all other axes."""
+def _per_item(
+    question: GradientQuestion, output: jax.Array, target: jax.Array, axes: int
+) -> jax.Array:
+    """Returns a loss (n,) or (n, T) of one head's output, reduced over all but the first axes."""
     match question.loss:
         case "mse":
             losses = jnp.square(output - target)
@@ -164,8 +167,8 @@ def _per_sample(question: GradientQuestion, output: jax.Array, target: jax.Array
             losses = -jnp.take_along_axis(logarithms, target[..., None], axis=-1)
         case "output":
             losses = output
-    losses = losses.reshape(len(losses), prod(losses.shape[1:]))
-    return losses.mean(axis=1) if question.reduction == "mean" else losses.sum(axis=1)
+    losses = losses.reshape(*losses.shape[:axes], prod(losses.shape[axes:]))
+    return losses.mean(axis=-1) if question.reduction == "mean" else losses.sum(axis=-1)
 
 
 def _several(outputs: Outputs) -> tuple[jax.Array, ...]:

@@ -2,6 +2,7 @@
 
 from conformance.core.mistake import Mistake
 from conformance.gradient_mean import wrong_averages as ways
+from conformance.gradient_mean import wrong_steps as steps
 from conformance.gradient_mean.wrong_averages import Wrong
 
 
@@ -79,6 +80,62 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         "each of the K backwards all-reduces, and where W is no power of two each rounds anew.",
         ways.no_sync_around_backward_only,
         is_by_element=True,
+    ),
+    _mistake(
+        "synchronised-too-early",
+        "the first micro-batch is averaged over ranks, and what follows is each rank's own",
+        "Synchronise in the last backward: the others are in no_sync(), the last one is not. A "
+        "counter that begins at 0 is at its end at K − 1.",
+        steps.synchronised_too_early,
+    ),
+    _mistake(
+        "mean-of-micro-means",
+        "the means of micro-batches are averaged, where every item of the step is to count the "
+        "same",
+        "Count the items of all micro-batches before the first backward, sum the losses, and "
+        "divide by that count once.",
+        steps.mean_of_micro_means,
+    ),
+    _mistake(
+        "local-count",
+        "every rank divides by the items that it has itself, and ranks are averaged",
+        "All-reduce the count; as DDP and FSDP divide by W, multiply the sum of losses by W/N.",
+        steps.local_count,
+    ),
+    _mistake(
+        "sample-share-for-token-share",
+        "means over tokens are weighed by their share of the samples",
+        "Weigh a mean by the number of items that it is over, which are tokens and not sequences.",
+        steps.sample_share_for_token_share,
+    ),
+    _mistake(
+        "other-windows-count",
+        "the sum over the step is divided by the number of items of other micro-batches than its "
+        "own",
+        "Count exactly the micro-batches whose gradients are in the step: not a generation batch, "
+        "not the first one times K, not the last window.",
+        steps.other_windows_count,
+    ),
+    _mistake(
+        "shifted-labels-counted",
+        "the position of each sequence that has no next token is counted: N plus the number of "
+        "sequences",
+        "Count labels after the shift: (labels[:, 1:] != -100).sum().",
+        steps.shifted_labels_counted,
+    ),
+    _mistake(
+        "world-left-in",
+        "the mean over the step times W: a factor against a division that nobody makes",
+        "Multiply by W where DDP or FSDP divides by it, and nowhere else: not with a hook or a "
+        "divide factor that sums, nor with an all-reduce of one's own.",
+        steps.world_left_in,
+    ),
+    _mistake(
+        "micro-batches-left-in",
+        "the mean over the step times K: a factor against a division that nobody makes",
+        "Multiply by K only what a trainer divides by K; one that was told the count divides by "
+        "that alone.",
+        steps.micro_batches_left_in,
     ),
     _mistake(
         "mean-of-means",

@@ -210,6 +210,13 @@ MODELS = {
         ),
         tokens=True,
     ),
+    "tokens": Model(
+        "an embedding of four tokens, and two linear layers over each, of which the last has a "
+        "logit for each of four classes",
+        (4,),
+        (Layer("embedding", "words", (8, 4)), *_HIDDEN, _linear("last", 8, 4)),
+        tokens=True,
+    ),
     "frozen": Model(
         "two linear layers, of which the first is frozen",
         (4,),
@@ -232,6 +239,8 @@ MODELS = {
 
 
 SPECTROMETER = "spectrometer"
+# The same for tokens, of which a sample has so many.
+TOKEN_SPECTROMETER, TOKENS = "token_spectrometer", 5
 # Virtual ranks that are no spectrometer have this model.
 LINEAR_FORM = "linear-form"
 FEATURES = 8
@@ -261,6 +270,9 @@ def model_of(question: GradientQuestion) -> Model:
     if question.model == LINEAR_FORM:
         return Model("w·x", (FEATURES,), (_linear("only", FEATURES, 1, bias=False),))
     samples = sum(sum(shards) for shards in question.shards)
+    if question.model == TOKEN_SPECTROMETER:
+        rows = Layer("embedding", "only", (samples * TOKENS, 1))
+        return Model("a number for each token", (TOKENS,), (rows,), tokens=True)
     if question.model in NOISY:
         channels, features = NOISE
         return Model(

@@ -1,13 +1,14 @@
 """The parts of a right average, which a wrong average combines otherwise."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
 from conformance.arithmetic import Plain
+from conformance.core.declarations import STEP_MEAN, without_averaging
 from conformance.core.questions import GradientQuestion
 from conformance.gradient_mean import definition as oracle
 from conformance.gradient_mean.models import model_of
@@ -37,9 +38,19 @@ class Parts:
         return self.question.world_size
 
     @property
+    def adding(self) -> str:
+        """Returns the promise whose micro-batches add up."""
+        return without_averaging(self.promise)
+
+    @property
     def is_mean(self) -> bool:
-        """Says whether the promise divides."""
-        return self.promise != "rank_sum"
+        """Says whether the promise divides by W, or by what all ranks have."""
+        return self.adding != "rank_sum"
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """Returns the sum of the weights that each rank has in each micro-batch: (K, W)."""
+        return np.array(self.question.counts, float)
 
     @cached_property
     def right(self) -> Gradients:
@@ -52,15 +63,20 @@ class Parts:
         return slice(ends[rank], ends[rank + 1])
 
     def part(self, k: int, samples: slice, raised: float = 0.0) -> Gradients:
-        """Returns the gradient of the loss on these samples, with parameters raised so much."""
+        """Returns the gradient of the loss on these samples, with parameters raised so much.
+
+        It is taken so often that `reduced` gives the promised sum of them: under averaged
+        micro-batches 1/K of it, and in the mean over a step's items W times.
+        """
         key = (k, samples.start, samples.stop, raised)
         if key not in self._parts:
             self._parts[key] = {name: np.zeros(shape) for name, shape in self._shapes.items()}
             if samples.start < samples.stop:
                 state = {name: values + raised for name, values in self._state.items()}
-                self._parts[key] |= oracle.gradient(
+                gradients = oracle.gradient(
                     Plain(), self.question, self.inputs, state, (k, samples)
                 )
+                self._parts[key] |= scaled(gradients, self._often)
         return self._parts[key]
 
     def filled(self, rank: int, k: int) -> Gradients:
@@ -74,7 +90,35 @@ class Parts:
         }
         whole = (k, slice(0, max(self.question.shards[k])))
         gradients = oracle.gradient(Plain(), self.question, inputs, self._state, whole)
+        gradients = scaled(gradients, self._often)
         return {name: gradients.get(name, np.zeros(shape)) for name, shape in self._shapes.items()}
+
+    @cached_property
+    def sequences(self) -> np.ndarray:
+        """Returns how many samples of each rank and micro-batch have an item: (K, W)."""
+        return self._over_shards(has_items)
+
+    def unmasked(self, change: Callable[[np.ndarray], np.ndarray]) -> Gradients:
+        """Returns the mean over the items of a step as if weights were others."""
+        inputs = {
+            name: change(array) if name.startswith("weights/") else array
+            for name, array in self.inputs.items()
+        }
+        counts = tuple(tuple(row) for row in self._over_shards(change).tolist())
+        question = replace(self.question, counts=counts)
+        return dict(oracle.averaged(Plain(), question, inputs, self.promise))
+
+    def _over_shards(self, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Sums over each rank's samples of each micro-batch what weights are changed to."""
+        ks, ranks = range(self.question.micro_batches), range(self.world)
+        changed = [change(self.inputs[f"weights/{k}"]).astype(np.float64) for k in ks]
+        return np.array([[changed[k][self.span(rank, k)].sum() for rank in ranks] for k in ks])
+
+    @property
+    def _often(self) -> float:
+        if self.promise == STEP_MEAN:
+            return self.world
+        return 1 / self.question.micro_batches if self.adding != self.promise else 1
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -96,6 +140,11 @@ class Parts:
     def everywhere(self, gradients: Gradients) -> ByRank:
         """Puts the same gradients on every rank."""
         return [gradients] * self.world
+
+
+def has_items(weights: np.ndarray) -> np.ndarray:
+    """Says of each sample whether it has an item: (n,)."""
+    return np.any(weights, axis=tuple(range(1, weights.ndim)))
 
 
 def total(terms: Sequence[Gradients]) -> Gradients:

@@ -120,7 +120,8 @@ def tensor(array: np.ndarray, device: torch.device) -> Tensor:
 class Loss:
     """A loss of (outputs, targets): a scalar, the mean or the sum over samples.
 
-    With several heads, outputs and targets are tuples, and the heads' losses add up.
+    With several heads, outputs and targets are tuples, and the heads' losses add up. With weights
+    it is Σ w·ℓ / Σ w over samples (n,) or tokens (n, T); where all weights are 0 it is 0.
 
     Attributes:
         kind: mean squared error, softmax cross entropy of integer targets, or the output itself.
@@ -130,18 +131,29 @@ class Loss:
     kind: Literal["mse", "cross_entropy", "output"]
     reduction: Literal["mean", "sum"]
 
-    def __call__(self, outputs: Outputs, targets: Outputs) -> Tensor:
+    def __call__(self, outputs: Outputs, targets: Outputs, weights: Tensor | None = None) -> Tensor:
         """Takes outputs (n, …) and targets (n, …), for cross entropy (n, …, classes) and (n, …)."""
         if isinstance(outputs, Tensor):
-            return self._of_head(outputs, targets)
-        losses = map(self._of_head, outputs, targets)
+            return self._of_head(outputs, targets, weights)
+        losses = (self._of_head(y, t, weights) for y, t in zip(outputs, targets, strict=True))
         return reduce(torch.add, losses)
 
-    def _of_head(self, output: Tensor, target: Tensor) -> Tensor:
+    def _of_head(self, output: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        if weights is None:
+            return self._reduced(output, target, self.reduction)
+        losses = self._reduced(output, target, "none")
+        if losses.ndim > weights.ndim:
+            losses = losses.flatten(weights.ndim).mean(-1)
+        count = weights.sum()
+        return (weights * losses).sum() / torch.where(count == 0, 1, count)
+
+    def _reduced(self, output: Tensor, target: Tensor, reduction: str) -> Tensor:
         match self.kind:
             case "mse":
-                return F.mse_loss(output, target, reduction=self.reduction)
+                return F.mse_loss(output, target, reduction=reduction)
             case "cross_entropy":
-                return F.cross_entropy(output.movedim(-1, 1), target, reduction=self.reduction)
+                return F.cross_entropy(output.movedim(-1, 1), target, reduction=reduction)
+            case "output" if reduction == "none":
+                return output
             case "output":
-                return output.mean() if self.reduction == "mean" else output.sum()
+                return output.mean() if reduction == "mean" else output.sum()

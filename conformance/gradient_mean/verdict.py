@@ -29,7 +29,7 @@ Stored = TypeVar("Stored", np.ndarray, str)
 
 def judge(check: Check, golden: Golden, answers: Sequence[Answer]) -> Verdict:
     """Judges the ranks' gradients: every rank must hold what the implementation promises."""
-    promise = check.implementation.promise
+    promise = check.implementation.held_to
     expected, bounds = promised(golden.answers, promise), promised(golden.bounds, promise)
     gradients = [with_positive_zeros(answer.arrays) for answer in answers]
     digest = sha256_of_answer(gradients[0])
@@ -63,7 +63,7 @@ def judge_virtual(check: Check, golden: Golden, answers: Sequence[Answer]) -> Ve
 
     The right answer is computed again only where hashes differ.
     """
-    promise, [answer] = check.implementation.promise, answers
+    promise, [answer] = check.implementation.held_to, answers
     arrays = with_positive_zeros(answer.arrays)
     digest = sha256_of_answer(arrays)
     if hashes_of(arrays) == promised(golden.hashes, promise):

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import ml_dtypes
 import numpy as np
 
+from conformance.core.declarations import STEP_MEAN
 from conformance.core.dtypes import DTYPES
+from conformance.gradient_mean import wrong_steps
 from conformance.gradient_mean.definition import STEP
 from conformance.gradient_mean.noise import NOISY_PARAMETER, rows_of, samples_of
 from conformance.gradient_mean.parts import ByRank, Gradients, Parts, scaled, total
@@ -18,8 +20,8 @@ Wrong = Callable[[Parts], Iterator[ByRank]]
 
 
 def not_divided(parts: Parts) -> Iterator[ByRank]:
-    """Yields W times the mean."""
-    if parts.is_mean:
+    """Yields W times the mean; in the mean over a step's items that is `world_left_in`."""
+    if parts.is_mean and parts.promise != STEP_MEAN:
         yield parts.everywhere(scaled(parts.right, parts.world))
 
 
@@ -38,15 +40,30 @@ def squared_world(parts: Parts) -> Iterator[ByRank]:
 def never_synchronised(parts: Parts) -> Iterator[ByRank]:
     """Yields each rank's own gradient."""
     yield [parts.own(rank) for rank in range(parts.world)]
+    if parts.promise == STEP_MEAN:
+        # Without the factor W, or divided by what the rank itself has.
+        yield [scaled(parts.own(rank), 1 / parts.world) for rank in range(parts.world)]
+        yield [_own_mean(parts, rank) for rank in range(parts.world)]
+
+
+def _own_mean(parts: Parts, rank: int) -> Gradients:
+    """Returns the mean over the items that the rank has in the step."""
+    items = parts.items[:, rank].sum()
+    return scaled(parts.own(rank), parts.items.sum() / parts.world / items if items else 0.0)
 
 
 def shard_0_returned(parts: Parts) -> Iterator[ByRank]:
     """Yields rank 0's own gradient on all ranks."""
     yield parts.everywhere(parts.own(0))
+    if parts.promise == STEP_MEAN:
+        yield parts.everywhere(scaled(parts.own(0), 1 / parts.world))
+        yield parts.everywhere(_own_mean(parts, 0))
 
 
 def psum_loss_unsynchronised(parts: Parts) -> Iterator[ByRank]:
     """Yields W times each rank's own gradient, or W times rank 0's on all ranks."""
+    if parts.promise == STEP_MEAN:
+        return
     locals_ = [scaled(parts.own(rank), parts.world) for rank in range(parts.world)]
     yield locals_
     yield parts.everywhere(locals_[0])
@@ -55,7 +72,11 @@ def psum_loss_unsynchronised(parts: Parts) -> Iterator[ByRank]:
 def sum_loss(parts: Parts) -> Iterator[ByRank]:
     """Weighs every shard by its number of samples, once more."""
     ks = range(parts.question.micro_batches)
-    if parts.promise == "sample_mean":
+    if parts.promise == STEP_MEAN:
+        for divisor in sorted({1, parts.world, len(ks), parts.world * len(ks)}):
+            yield parts.everywhere(scaled(parts.right, parts.items.sum() / divisor))
+        return
+    if parts.adding == "sample_mean":
         wholes = [
             scaled(parts.part(k, slice(0, samples)), samples)
             for k, samples in enumerate(map(sum, parts.question.shards))
@@ -73,18 +94,23 @@ def sum_loss(parts: Parts) -> Iterator[ByRank]:
 def accumulation_unscaled(parts: Parts) -> Iterator[ByRank]:
     """Divides or multiplies the right answer by K."""
     yield parts.everywhere(scaled(parts.right, 1 / parts.question.micro_batches))
-    yield parts.everywhere(scaled(parts.right, parts.question.micro_batches))
+    if parts.promise != STEP_MEAN:
+        yield parts.everywhere(scaled(parts.right, parts.question.micro_batches))
 
 
 def last_micro_batch_only(parts: Parts) -> Iterator[ByRank]:
     """Yields the average over the last micro-batch."""
     last = parts.question.micro_batches - 1
-    if parts.promise == "sample_mean":
+    if parts.adding == "sample_mean":
         yield parts.everywhere(parts.part(last, slice(0, sum(parts.question.shards[last]))))
     else:
-        yield parts.everywhere(
-            parts.reduced([parts.own(rank, [last]) for rank in range(parts.world)])
-        )
+        alone = parts.reduced([parts.own(rank, [last]) for rank in range(parts.world)])
+        yield parts.everywhere(alone)
+        if parts.promise == STEP_MEAN:
+            items = parts.items[last].sum()
+            yield parts.everywhere(scaled(alone, parts.items.sum() / items if items else 0.0))
+        elif parts.adding != parts.promise:
+            yield parts.everywhere(scaled(alone, parts.question.micro_batches))
 
 
 def no_sync_around_backward_only(parts: Parts) -> Iterator[ByRank]:
@@ -93,7 +119,7 @@ def no_sync_around_backward_only(parts: Parts) -> Iterator[ByRank]:
     No library promises in which order an all-reduce adds: three terms have three orders, which may
     change from element to element and from backward to backward.
     """
-    if parts.promise != "rank_mean" or parts.question.micro_batches == 1:
+    if parts.adding != "rank_mean" or parts.question.micro_batches == 1:
         return
     alternatives = [scaled(parts.right, 0.0)]
     for k in range(parts.question.micro_batches):
@@ -126,7 +152,7 @@ def at_scale_alone(parts: Parts) -> Iterator[ByRank]:
 
 def pass_through(parts: Parts) -> Iterator[ByRank]:
     """Yields the gradient of the whole batch, where every sample counts the same."""
-    if parts.promise != "sample_mean":
+    if parts.adding not in ("sample_mean", STEP_MEAN):
         wholes = [
             parts.part(k, slice(0, samples))
             for k, samples in enumerate(map(sum, parts.question.shards))
@@ -151,13 +177,13 @@ def shared_dropout_key(parts: Parts) -> Iterator[ByRank]:
 
 def mean_of_means(parts: Parts) -> Iterator[ByRank]:
     """Yields the mean of the ranks where the mean of the samples is promised."""
-    if parts.promise == "sample_mean" and not _mixes_samples(parts):
+    if parts.adding == "sample_mean" and not _mixes_samples(parts):
         yield parts.everywhere(parts.reduced([parts.own(rank) for rank in range(parts.world)]))
 
 
 def local_batch_statistics(parts: Parts) -> Iterator[ByRank]:
     """Averages ranks, equally or by samples, where a batch norm couples a batch's samples."""
-    if parts.promise == "sample_mean" and _mixes_samples(parts):
+    if parts.adding == "sample_mean" and _mixes_samples(parts):
         yield parts.everywhere(parts.reduced([parts.own(rank) for rank in range(parts.world)]))
         yield parts.everywhere(
             total(
@@ -177,7 +203,10 @@ def _mixes_samples(parts: Parts) -> bool:
 
 def padding_counted(parts: Parts) -> Iterator[ByRank]:
     """Pads a shard's length, or a shard with zeros, or a batch with its own head."""
-    if parts.promise == "sample_mean" and _mixes_samples(parts):
+    if parts.promise == STEP_MEAN:
+        yield from wrong_steps.padding_counted(parts)
+        return
+    if parts.adding == "sample_mean" and _mixes_samples(parts):
         return
     shards = parts.question.shards
     ks = range(len(shards))
@@ -206,7 +235,7 @@ def _with_head_repeated(parts: Parts, k: int) -> Gradients:
 
 def tail_dropped(parts: Parts) -> Iterator[ByRank]:
     """Cuts every shard to the shortest, or the end off the batch."""
-    if parts.promise == "sample_mean" and _mixes_samples(parts):
+    if (parts.adding == "sample_mean" and _mixes_samples(parts)) or parts.promise == STEP_MEAN:
         return
     shards = parts.question.shards
     cut = [
@@ -221,7 +250,7 @@ def tail_dropped(parts: Parts) -> Iterator[ByRank]:
         for rank in range(parts.world)
     ]
     yield parts.everywhere(parts.reduced(cut))
-    if parts.promise == "sample_mean":
+    if parts.adding == "sample_mean":
         for length in {sum(shards[0]) - 1, sum(shards[0]) // parts.world * parts.world}:
             yield parts.everywhere(
                 total([parts.part(k, slice(0, length)) for k in range(len(shards))])
@@ -238,7 +267,12 @@ def rank_missing(parts: Parts) -> Iterator[ByRank]:
         rest = total([own for rank, own in enumerate(owns) if rank != missing])
         if not parts.is_mean:
             yield parts.everywhere(rest)
-        elif parts.promise == "rank_mean":
+        elif parts.promise == STEP_MEAN:
+            yield parts.everywhere(scaled(rest, 1 / parts.world))
+            others = parts.items.sum() - parts.items[:, missing].sum()
+            factor = parts.items.sum() / others / parts.world if others else 0.0
+            yield parts.everywhere(scaled(rest, factor))
+        elif parts.adding == "rank_mean":
             yield parts.everywhere(scaled(rest, 1 / parts.world))
             yield parts.everywhere(scaled(rest, 1 / (parts.world - 1)))
         elif parts.question.reduction == "mean":
@@ -259,7 +293,7 @@ def _samples_of_others(parts: Parts, missing: int) -> Gradients:
 
 def initial_broadcast_missing(parts: Parts) -> Iterator[ByRank]:
     """Averages gradients of ranks that each have other parameters."""
-    if parts.question.starts == "different" and parts.promise != "sample_mean":
+    if parts.question.starts == "different" and parts.adding != "sample_mean":
         apart = [parts.own(rank, raised=float(rank)) for rank in range(parts.world)]
         mean = parts.reduced(apart)
         if parts.question.observe == "step":
@@ -276,7 +310,7 @@ def _seen_from(gradients: Gradients, raised: float) -> Gradients:
 
 def clipped_before_averaging(parts: Parts) -> Iterator[ByRank]:
     """Clips gradients to norm 1, then averages; torch divides by a little more than the norm."""
-    if parts.promise == "sample_mean":
+    if parts.adding in ("sample_mean", STEP_MEAN):
         return
     for epsilon in (0.0, 1e-6):
         clipped = []
@@ -289,7 +323,7 @@ def clipped_before_averaging(parts: Parts) -> Iterator[ByRank]:
 
 def compressed(parts: Parts) -> Iterator[ByRank]:
     """Rounds to float16 or bfloat16 before the sum, after the sum, or both."""
-    if parts.promise == "sample_mean" or parts.question.dtype in ("f16", "bf16"):
+    if parts.adding == "sample_mean" or parts.question.dtype in ("f16", "bf16"):
         return
     for dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
         owns = [parts.own(rank) for rank in range(parts.world)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from conformance.arithmetic.running import UNIT_ROUNDOFF
 from conformance.core.bounds import departure
-from conformance.core.implementations import PROMISES
+from conformance.core.checks import promises_of
 from conformance.core.questions import AnyCase, Case, GradientQuestion
 from conformance.gradient_mean.diagnosis import answers_of_mistakes
 from conformance.gradient_mean.parts import ByRank, Gradients, Parts
@@ -43,7 +43,7 @@ def margins(cases: Iterable[AnyCase]) -> list[Margin]:
     return [
         margin
         for case in bounded
-        for promise in case.promises or PROMISES[case.operation]
+        for promise in promises_of(case)
         for margin in _margins(case, promise)
     ]
 

@@ -216,7 +216,7 @@ def _frequent(reasons: Sequence[Reason], width: int) -> str:
     ]
     others = len(reasons) - FREQUENT
     more = f"; {others} more: --all" if others > 0 else ""
-    return f"{count} checks: {'; '.join(words)}{more}"
+    return f"{count} check{'s' * (count > 1)}: {'; '.join(words)}{more}"
 
 
 def _differing(summary: Summary, *, everything: bool) -> Block:

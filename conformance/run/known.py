@@ -39,6 +39,7 @@ class Known:
         adapters: the framework of the implementations from outside that the entry is about; empty
             where it is about the suite's own.
         mistake: the name of the difference, where it has one that a single answer cannot show.
+        file: where the entry stands.
     """
 
     checks: tuple[str, ...]
@@ -50,6 +51,7 @@ class Known:
     until: str = ""
     adapters: str = ""
     mistake: str = ""
+    file: str = "impls/known.toml"
 
     def matches(self, check: Check) -> bool:
         """Says whether the entry is about this check."""
@@ -105,6 +107,7 @@ def read(path: Path) -> tuple[Known, ...]:
             span.until,
             entry.adapters,
             entry.mistake,
+            f"{path.parent.name}/{path.name}",
         )
         for place, entry in read_entries(path, "known", _Entry)
         for span in [span_of(entry.since, entry.until, place)]

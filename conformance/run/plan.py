@@ -67,6 +67,7 @@ def make_plan(
     outside: Sequence[str] = (),
     *,
     quick: bool = False,
+    known: Path | None = None,
 ) -> Plan:
     """Chooses the checks and verifies the goldens.
 
@@ -77,7 +78,9 @@ def make_plan(
         adapters: files or modules from outside.
         shard: the part I/N of the checks to ask.
         outside: cases from outside, files or JSON; where there are any, only these are asked.
-        quick: whether to ask few cases, which no known mistake passes.
+        quick: whether to ask few cases, which no known mistake passes, where no pattern names cases
+            and none are from outside.
+        known: a file of further differences on record.
 
     Raises:
         UsageError: for an unknown pattern, device or shard, a bad adapter, case or golden.
@@ -85,8 +88,7 @@ def make_plan(
     device_names = _known_devices(devices, patterns)
     cases = all_cases()
     outside_cases = [outside_case(text) for text in outside]
-    if quick and outside:
-        raise UsageError("--quick chooses among the suite's own cases; leave out --quick or --case")
+    quick = quick and not outside and all(Pattern.parse(text).case == "*" for text in patterns)
     quick_ones = [case for case in cases if case.id in quick_cases()] if quick else []
     cases_to_ask = outside_cases or quick_ones or cases
     implementations = gather(adapters)
@@ -98,7 +100,7 @@ def make_plan(
     return Plan(
         tuple(chosen),
         load(cases),
-        known_differences(),
+        known_differences(known),
         tuple(adapters),
         device_names,
         _known_devices([device for device in devices if device != ALL], patterns),
@@ -141,13 +143,19 @@ def _declared_by(adapters: Sequence[str], implementations: Sequence[Implementati
     return [declared.id for declared in implementations if declared.origin in adapters]
 
 
-def known_differences() -> tuple[Known, ...]:
-    """Returns the entries of known differences that hold for the installed versions."""
-    return tuple(
-        entry
-        for entry in read_known(own_folder() / "known.toml")
-        if not Span(entry.since, entry.until).outside
-    )
+def known_differences(more: Path | None = None) -> tuple[Known, ...]:
+    """Returns the entries of known differences that hold for the installed versions.
+
+    Args:
+        more: a file of a project's own entries, which count first.
+
+    Raises:
+        UsageError: if this file is missing or damaged.
+    """
+    if more is not None and not more.is_file():
+        raise UsageError(f"{more}: there is no such file of known differences")
+    entries = (*(read_known(more) if more else ()), *read_known(own_folder() / "known.toml"))
+    return tuple(entry for entry in entries if not Span(entry.since, entry.until).outside)
 
 
 def outside_case(text: str) -> AnyCase:

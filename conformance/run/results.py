@@ -16,7 +16,7 @@ from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import Seconds, checked, parse_json, read_text
-from conformance.core.outside_words import each_text, kept
+from conformance.core.outside_words import each_text, kept, one_line
 from conformance.core.report_folder import RESULTS, Lines, ReportFolder
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES, Status, Verdict
 from conformance.run.results_form import EvidenceForm, Footer, Header
@@ -149,7 +149,7 @@ def record_of(check: Check, verdict: Verdict, seconds: float) -> Record:
         error_over_bound=_finite(verdict.error_over_bound),
         seconds=round(seconds, 6),
         answer=verdict.answer,
-        promise=check.implementation.promise,
+        promise=check.implementation.held_to,
         fits=verdict.fits,
         evidence=each_text(verdict.evidence.as_object(), kept),
     )
@@ -282,7 +282,7 @@ def _check_whole(run: Run, file: Path) -> None:
     counts = Counter((record.run, record.id) for record in run.records)
     doubled = next((check for (_, check), count in counts.items() if count > 1), None)
     if doubled is not None:
-        raise UsageError(f"results {file}: {doubled} is there twice")
+        raise UsageError(f"results {file}: {one_line(doubled, 300)} is there twice")
     planned = run.header.get("checks")
     if isinstance(planned, int) and planned != len(run.records):
         raise UsageError(
@@ -303,10 +303,12 @@ def _check_runs(run: Run, file: Path) -> None:
     names = Counter(part["name"] for part in run.runs)
     doubled = next((name for name, count in names.items() if count > 1), None)
     if doubled is not None:
-        raise UsageError(f"results {file}: the run {doubled!r} is there twice")
+        raise UsageError(f"results {file}: the run {one_line(doubled, 300)} is there twice")
     stray = next((record for record in run.records if record.run not in names), None)
     if stray is not None:
-        raise UsageError(f"results {file}: {stray.id} is of no run that the header has")
+        raise UsageError(
+            f"results {file}: {one_line(stray.id, 300)} is of no run that the header has"
+        )
 
 
 def _objects(file: Path) -> list[tuple[int, dict[str, Any]]]:

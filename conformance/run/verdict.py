@@ -29,11 +29,11 @@ def judge(
     if entry.adapters:
         return verdict
     if verdict.status in NOT_CONFORMING:
-        other = f"not what impls/known.toml has on record ({entry.reference})"
+        other = f"not what {entry.file} has on record ({entry.reference})"
         return replace(verdict, reason=f"{verdict.reason}; {other}")
     return Verdict(
         "fail",
-        f"impls/known.toml says since {entry.dated} that this differs ({entry.reference}), "
+        f"{entry.file} says since {entry.dated} that this differs ({entry.reference}), "
         "and it does not: remove the entry",
         answer=verdict.answer,
     )

@@ -13,7 +13,8 @@ import pytest
 from conformance.core.checks import Check
 from conformance.core.outcomes import UsageError
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, Verdict
-from conformance.run.examiner import Examiner
+from conformance.run.configuration import configuration
+from conformance.run.examiner import TIMEOUT, Examiner
 from conformance.run.plan import make_plan
 from conformance.run.results import Run
 from conformance.testing.golden_cases import golden_cases
@@ -43,12 +44,18 @@ def items_of(session: pytest.Session, patterns: Sequence[str]) -> "Iterator[Chec
     """Yields an item for each check that the patterns mean."""
     config = session.config
     try:
+        project = configuration(config.rootpath)
         adapters = [
             *config.getini("conformance_adapters"),
             *config.getoption("--conformance-adapter"),
         ]
-        plan = make_plan([text for text in patterns if text], adapters=adapters)
-        timeout = _seconds(config.getini("conformance_timeout"))
+        plan = make_plan(
+            [text for text in patterns if text] or project.patterns,
+            adapters=adapters or project.adapters,
+            quick=project.quick,
+            known=project.known,
+        )
+        timeout = _seconds(config.getini("conformance_timeout"), project.timeout)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     examiner = Examiner(plan.goldens, plan.known, timeout)
@@ -59,9 +66,9 @@ def items_of(session: pytest.Session, patterns: Sequence[str]) -> "Iterator[Chec
         yield CheckItem.of(session, check)
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, of_project: float | None) -> float:
     try:
-        seconds = float(text)
+        seconds = float(text) if text else of_project or TIMEOUT
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 7 * 86_400:

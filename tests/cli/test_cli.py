@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import conformance
+from conformance.cli.explained import explain
+from conformance.core.implementations import PROMISES
 from conformance.core.verdict import STATUSES
 from conformance.run.results import read
 from conformance.subjects import all_cases
@@ -374,3 +376,14 @@ def test_case_names_are_safe_in_a_shell():
     import re
 
     assert all(re.fullmatch(r"[a-z0-9.-]+", case.name) for case in all_cases())
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *STATUSES, *(promise for promises in PROMISES.values() for promise in promises),
+        "tier", "families", "W", "K", "n", "g", "spectrometer", "worlds", "grid", "bound",
+    ],
+)  # fmt: skip
+def test_every_word_that_output_uses_is_explained(word):
+    assert ": " in explain(word)

@@ -88,7 +88,7 @@ EXAMPLES_OF = {
     }),
     "transformer": ("block", (2, 5, 8), {
         "block": None, "rotary_layout": "code before attention.o_proj",
-        "activation": "code before mlp.up_proj", "default_epsilon": "attention_norm",
+        "activation": "code after mlp.gate_proj", "default_epsilon": "attention_norm",
         "norm_weight_plus_one": "attention_norm", "causal_mask": "code before attention.o_proj",
         "attention_scale": "code before attention.o_proj",
     }),

@@ -57,6 +57,10 @@ def test_a_name_may_be_given(adapter):
         (GOOD.replace('"numpy"', '"tensorflow"'), "unknown framework 'tensorflow'"),
         (GOOD.replace('"numpy"', '"numpy", promise="best"'), "unknown promise of channel_shuffle"),
         (GOOD.replace('"numpy"', '"numpy", layout="last"'), "unknown layout 'last'"),
+        (
+            GOOD.replace('"numpy"', '"numpy", micro_batches="mean"'),
+            "micro_batches='mean' is for rank_mean, sample_mean, rank_sum; copy is said without it",
+        ),
         (GOOD.replace('"numpy"', '"numpy", name="a b"'), "letters, digits and underscores"),
         (GOOD.replace('"numpy"', '"numpy", devices="two"'), "unknown devices 'two'; known: each"),
         (GOOD.replace('"numpy"', '"numpy", batch="all"'), "unknown batch 'all'; known: shard"),

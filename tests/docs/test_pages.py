@@ -101,7 +101,7 @@ def test_the_picture_of_the_coverage_is_what_its_command_draws(cli, tmp_path):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     if find_spec("mkdocs") is None:
-        pytest.skip("mkdocs is not installed: pip install 'conformance[docs]'")
+        pytest.skip("mkdocs is not installed: pip install mkdocs-material 'mkdocstrings[python]'")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],

@@ -11,6 +11,7 @@ import torch
 
 from conformance.core import implementations as registry
 from conformance.core.ask import Ask
+from conformance.core.declarations import USUAL
 from conformance.core.dtypes import bits_of
 from conformance.core.outcomes import Answer, Declined, Raised
 from conformance.core.questions import GradientQuestion
@@ -22,7 +23,9 @@ CPU = torch.device("cpu")
 OWN = {
     i.name: i
     for i in registry.own()
-    if i.operation == "gradient_mean" and i.runs != "virtual"  # those are in test_virtual_ranks
+    if i.operation == "gradient_mean"
+    and i.runs != "virtual"  # those are in test_virtual_ask
+    and i.held_to in USUAL["gradient_mean"]  # the others are in test_step_ask
 }
 # DDP leaves gradients unaveraged where a parameter takes no part in the loss (D16).
 MINDS_UNUSED = {

@@ -10,9 +10,10 @@ from conformance.gradient_mean import definition as gradient_mean
 from conformance.gradient_mean import inputs as drawing
 from conformance.gradient_mean.cases import families
 from conformance.gradient_mean.models import MODELS, model_of
+from conformance.gradient_mean.step_cases import families as step_families
 from conformance.subjects import solve
 
-CASES = families()
+CASES = (*families(), *step_families())
 # Data that rounds, of every model: nothing is zero at a ReLU, and nothing equal at a max.
 ROUNDING = {
     model: GradientQuestion(model, ((2, 3),), dtype="f64", tier="bounded") for model in MODELS
@@ -122,6 +123,55 @@ def test_the_spectrometer_reads_the_weight_of_every_sample():
     )
 
 
+TOKENS = GradientQuestion(
+    "tokens",
+    ((1, 2), (2, 2)),
+    loss="cross_entropy",
+    dtype="f64",
+    tier="bounded",
+    counts=((3, 1.5), (0, 7)),
+    items="tokens",
+    fractions=True,
+)
+
+
+def test_a_step_mean_is_the_weighted_mean_of_everything_at_once():
+    torch = pytest.importorskip("torch")
+    from conformance.gradient_mean.torch_models import build
+
+    inputs = drawing.inputs(TOKENS, ("step_mean",))
+    start = {n: a for n, a in inputs.items() if n.startswith("parameter/")}
+    module = build(model_of(TOKENS), start, torch.device("cpu"))
+    x, y, w = (
+        torch.cat([torch.tensor(inputs[f"{part}/{k}"]) for k in range(2)])
+        for part in ("inputs", "targets", "weights")
+    )
+    losses = torch.nn.functional.cross_entropy(module(x).mT, y, reduction="none")
+    ((w * losses).sum() / w.sum()).backward()
+    mine = gradients(TOKENS, inputs, "step_mean")
+    for name, parameter in module.named_parameters():
+        np.testing.assert_allclose(mine[name], parameter.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_weights_have_the_counts_that_are_asked_for():
+    inputs = drawing.inputs(TOKENS, ("step_mean",))
+    sums = [
+        [inputs[f"weights/{k}"][rows].sum() for rows in (slice(0, n), slice(n, None))]
+        for k, (n, _) in enumerate(TOKENS.shards)
+    ]
+    assert sums == [[3, 1.5], [0, 7]]
+    assert {0, 0.25, 0.5, 0.75, 1} >= set(np.concatenate([inputs["weights/0"].ravel()]).tolist())
+
+
+def test_a_micro_mean_is_a_kth_of_the_sum():
+    question = GradientQuestion("linear", ((1, 2), (2, 1), (1, 1)), tier="bounded")
+    inputs = drawing.inputs(question)
+    for promise in ("rank_mean", "sample_mean", "rank_sum"):
+        added, averaged = (gradients(question, inputs, p) for p in (promise, f"micro_{promise}"))
+        for name in added:
+            np.testing.assert_allclose(averaged[name] * 3, added[name], rtol=1e-12)
+
+
 def test_what_is_frozen_or_unused_has_zero():
     for model, names in (("frozen", MODELS["frozen"].frozen), ("unused", ("idle.weight",))):
         question = GradientQuestion(model, ((2,),))
@@ -151,5 +201,5 @@ def test_bounds_are_small_beside_the_answers_and_never_zero(case):
         if solved.answers[name].dtype.kind == "b":  # nothing may be off
             assert not bound.any()
             continue
-        assert (bound > 0).all()
+        assert (bound > 0)[right > 0].all()  # a word that only masked tokens have has 0 exactly
         assert bound.max() < 1e-3 * right.max(), name

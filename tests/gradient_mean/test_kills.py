@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from conformance.core.checks import promises_of
 from conformance.core.questions import GradientQuestion, VirtualQuestion
 from conformance.gradient_mean.diagnosis import answers_of_mistakes, diagnose
 from conformance.gradient_mean.parts import Parts
@@ -62,6 +63,14 @@ def test_the_catalogue_has_names_of_the_gradient_mean():
         "accumulation-unscaled",
         "last-micro-batch-only",
         "no-sync-around-backward-only",
+        "synchronised-too-early",
+        "mean-of-micro-means",
+        "local-count",
+        "sample-share-for-token-share",
+        "other-windows-count",
+        "shifted-labels-counted",
+        "world-left-in",
+        "micro-batches-left-in",
         "mean-of-means",
         "padding-counted",
         "tail-dropped",
@@ -95,6 +104,28 @@ def test_the_spectrometer_prints_the_factor_as_powers():
     diagnosis = diagnose(parts, expected, bounds, found[0])
     assert diagnosis.names == ("sum-loss",)
     assert diagnosis.words.startswith("every gradient is 7 times the right one: n with W = 3")
+
+
+def test_the_spectrometer_of_a_step_prints_items_and_samples_as_powers():
+    name = "step-mean-token-spectrometer-w3-35-of-55-k2-f32-rounding"
+    for mistake, words in (
+        ("sum-loss", "35 times the right one: N with W = 3, K = 2, N = 35, S = 11"),
+        ("world-left-in", "3 times the right one: W with"),
+        ("micro-batches-left-in", "2 times the right one: K with"),
+        ("divided-twice", "0.333333 times the right one: W^-1 with"),
+    ):
+        parts, expected, bounds, found = answers_to(name, mistake, "step_mean")
+        diagnosis = diagnose(parts, expected, bounds, found[0])
+        assert diagnosis.names == (mistake,)
+        assert words in diagnosis.words
+
+
+def test_the_spectrometer_of_a_step_names_tokens_that_are_masked():
+    name = "step-mean-token-spectrometer-w3-35-of-55-k2-f32-rounding"
+    parts, expected, bounds, found = answers_to(name, "padding-counted", "step_mean")
+    ignored = diagnose(parts, expected, bounds, found[-1])
+    assert ignored.names == ("padding-counted",)
+    assert "20 count that should not: token" in ignored.words
 
 
 def test_the_spectrometer_names_the_samples_that_are_missing():
@@ -158,6 +189,6 @@ def test_an_answer_like_no_mistake_gets_no_name():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_right_answer_is_right_under_every_promise(case):
     golden = solve(case)
-    for promise in case.promises or ("rank_mean", "sample_mean", "rank_sum"):
+    for promise in promises_of(case):
         expected = promised(golden.answers, promise)
         assert is_right([expected], expected, promised(golden.bounds, promise))

@@ -2,14 +2,8 @@
 
 import json
 
-import pytest
-
-from conformance.core.outcomes import UsageError
-from conformance.run.plan import make_plan
 from conformance.run.quick import quick_cases
 from conformance.subjects import all_cases
-
-CASE = '{"operation": "channel_shuffle", "name": "x", "question": {"shape": [1, 6], "groups": 3}}'
 
 
 def test_a_quick_run_says_how_many_of_how_many_cases_it_asked(cli, tmp_path):
@@ -34,8 +28,3 @@ def test_the_example_of_a_mistake_fails_a_quick_run_by_name(cli, adapter):
     done = cli("run", "--quick", "--adapter", adapter(body))
     assert done.returncode == 1
     assert "inverse-groups" in done.stdout
-
-
-def test_quick_chooses_among_the_cases_of_the_suite_alone():
-    with pytest.raises(UsageError, match="leave out --quick or --case"):
-        make_plan(outside=[CASE], quick=True)

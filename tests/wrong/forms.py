@@ -1,7 +1,7 @@
 """The known mistakes as users write them: which form in this folder is which mistake.
 
-An adapter here is `OPERATION_FRAMEWORK.py`; a form in it is a function `FRAMEWORK_MISTAKE`, or
-`FRAMEWORK_MISTAKE__VARIANT` where one mistake has several forms.
+An adapter here is `OPERATION_FRAMEWORK.py`, or begins so; a form in it is a function
+`FRAMEWORK_MISTAKE`, or `FRAMEWORK_MISTAKE__VARIANT` where one mistake has several forms.
 """
 
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ class Sources:
             return {"framework": "", "promise": "", "place": "", "source": "", "sibling": ""}
         return {
             "framework": declared.framework,
-            "promise": declared.promise,
+            "promise": declared.held_to,
             "place": _place(declared),
             "source": _source(declared),
             "sibling": "/".join(sibling) if sibling else "",
@@ -68,7 +68,7 @@ class Sources:
             common = self._answered[key] & self._answered[other.operation, other.name]
             return (
                 other.framework != declared.framework,
-                other.promise == declared.promise,
+                other.held_to == declared.held_to,
                 other in own(),
                 len(common),
                 SequenceMatcher(None, _stem(other.name), _stem(declared.name)).ratio(),

@@ -1,0 +1,197 @@
+"""The rules of JAX's reductions, sorts, products, convolutions, scatters and windows."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from conformance.arithmetic.running import Approximate
+from conformance.compare.jaxpr_model import Carry, rule
+
+
+def _count(shape: Sequence[int], axes: Sequence[int]) -> int:
+    return prod(shape[axis] for axis in axes)
+
+
+@rule("reduce_sum")
+def _reduce_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    axes = tuple(eqn.params["axes"])
+    if xs[0].value.dtype.kind != "f":
+        return Approximate(xs[0].value.sum(axes), xs[0].error.sum(axes))
+    return carry.rules.summed(lambda v: v.sum(axes), xs[0], _count(xs[0].value.shape, axes))
+
+
+@rule("reduce_prod")
+def _reduce_prod(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    axes = tuple(eqn.params["axes"])
+    return carry.rules.factors(lambda v: v.prod(axes), xs[0], _count(xs[0].value.shape, axes))
+
+
+def _along(eqn: Any, f: Any) -> Any:
+    """A cumulative function of NumPy, perhaps from the end."""
+    axis, back = eqn.params["axis"], eqn.params["reverse"]
+    return lambda v: np.flip(f(np.flip(v, axis), axis), axis) if back else f(v, axis)
+
+
+@rule("cumsum")
+def _cumsum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    f = _along(eqn, np.cumsum)
+    if xs[0].value.dtype.kind != "f":
+        return Approximate(f(xs[0].value), f(xs[0].error))
+    return carry.rules.summed(f, xs[0], xs[0].value.shape[eqn.params["axis"]])
+
+
+@rule("cumprod")
+def _cumprod(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    return carry.rules.factors(
+        _along(eqn, np.cumprod), xs[0], xs[0].value.shape[eqn.params["axis"]]
+    )
+
+
+@rule("cummax", "cummin")
+def _cummax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    extreme = np.maximum if eqn.primitive.name == "cummax" else np.minimum
+    return carry.rules.largest(_along(eqn, extreme.accumulate), xs[0])
+
+
+@rule("cumlogsumexp")
+def _cumlogsumexp(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    """No further apart than its arguments are; the sum of exponentials is rounded."""
+    value = _along(eqn, np.logaddexp.accumulate)(xs[0].value)
+    carried = _along(eqn, np.maximum.accumulate)(xs[0].error)
+    size = 1 + np.abs(value) + np.abs(_along(eqn, np.maximum.accumulate)(xs[0].value))
+    terms = 16 * (xs[0].value.shape[eqn.params["axis"]] + 4)
+    return carry.rules.closed(value, carried + terms * carry.rules.unit * size)
+
+
+@rule("reduce_max", "reduce_min")
+def _reduce_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    axes = tuple(eqn.params["axes"])
+    f = np.max if eqn.primitive.name == "reduce_max" else np.min
+    return carry.rules.largest(lambda v: f(v, axis=axes), xs[0])
+
+
+@rule("reduce_and", "reduce_or")
+def _reduce_logic(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    axes = tuple(eqn.params["axes"])
+    f = np.all if eqn.primitive.name == "reduce_and" else np.any
+    return Approximate(f(xs[0].value, axis=axes), xs[0].error.max(axes, initial=0.0))
+
+
+@rule("argmax", "argmin")
+def _argmax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    (axis,) = eqn.params["axes"]
+    v = xs[0].value if eqn.primitive.name == "argmax" else -xs[0].value
+    best = v.argmax(axis)
+    low = np.take_along_axis(v - xs[0].error, np.expand_dims(best, axis), axis)
+    unsure = ((v + xs[0].error >= low).sum(axis) > 1) & xs[0].error.any()
+    if unsure.any():
+        carry.unsure["the order at a maximum (argmax)"] += int(unsure.sum())
+    return Approximate(best.astype(eqn.outvars[0].aval.dtype), unsure.astype(float))
+
+
+@rule("sort")
+def _sort(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    values = [np.asarray(v) for v in carry.plainly(eqn, xs)]
+    key = xs[0]
+    if not any(x.error.any() for x in xs):
+        return [carry.rules.exactly(v) for v in values]
+    gaps = np.diff(values[0].astype(float), axis=eqn.params["dimension"])
+    most = key.error.max()
+    if (np.abs(gaps) <= 2 * most).any() and most > 0:
+        carry.unsure["the order of a sort"] += 1
+        rest = [carry.rules.unknown(v) for v in values[1:]]
+        return [Approximate(values[0], np.full(values[0].shape, most)), *rest]
+    order = np.argsort(key.value, axis=eqn.params["dimension"], kind="stable")
+    errors = [np.take_along_axis(x.error, order, eqn.params["dimension"]) for x in xs]
+    return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
+
+
+@rule("top_k")
+def _top_k(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    """The order is unsure where one of the k + 1 largest is within errors of the next."""
+    value, index = carry.plainly(eqn, xs)
+    axis, k, most = eqn.params["axis"], eqn.params["k"], xs[0].error.max(initial=0.0)
+    largest = -np.sort(-xs[0].value, axis).take(range(min(k + 1, xs[0].value.shape[axis])), axis)
+    if most > 0 and (-np.diff(largest, axis=axis) <= 2 * most).any():
+        carry.unsure["the order of a sort"] += 1
+        return [Approximate(value, np.full(value.shape, most)), carry.rules.unknown(index)]
+    error = np.take_along_axis(xs[0].error, index.astype(np.int64), axis)
+    return [Approximate(value, error), carry.rules.exactly(index)]
+
+
+@rule("dot_general")
+def _dot(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+
+    def laid(v: np.ndarray, contracted: Any, batch: Any, *, last: bool) -> np.ndarray:
+        free = [i for i in range(v.ndim) if i not in contracted and i not in batch]
+        order = [*batch, *free, *contracted] if last else [*batch, *contracted, *free]
+        flat = v.transpose(order)
+        b, f = _count(v.shape, batch), _count(v.shape, free)
+        k = _count(v.shape, contracted)
+        return flat.reshape((b, f, k) if last else (b, k, f))
+
+    a, b = xs[0].value, xs[1].value
+    shape = [a.shape[i] for i in ba]
+    shape += [a.shape[i] for i in range(a.ndim) if i not in ca and i not in ba]
+    shape += [b.shape[i] for i in range(b.ndim) if i not in cb and i not in bb]
+
+    def f(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        x, y = np.broadcast_to(x, a.shape), np.broadcast_to(y, b.shape)
+        return (laid(x, ca, ba, last=True) @ laid(y, cb, bb, last=False)).reshape(shape)
+
+    return carry.rules.bilinear(f, xs[0], xs[1], _count(a.shape, ca))
+
+
+@rule("conv_general_dilated")
+def _conv(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    numbers = eqn.params["dimension_numbers"]
+    kernel = xs[1].value.shape
+    terms = prod(kernel) // max(kernel[numbers.rhs_spec[0]], 1)
+    return carry.rules.bilinear(lambda a, b: carry.through(eqn, a, b), xs[0], xs[1], terms)
+
+
+@rule("scatter-add", "scatter_add")
+def _scatter_add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    operand, index, updates = xs
+    if index.error.any():
+        return carry.rules.unknown(carry.through(eqn, operand.value, index.value, updates.value))
+    value = carry.through(eqn, operand.value, index.value, updates.value)
+    carried = carry.through(eqn, operand.error, index.value, updates.error)
+    size = carry.through(eqn, np.abs(operand.value) + operand.error, index.value,
+                         np.abs(updates.value) + updates.error)  # fmt: skip
+    return carry.rules.closed(value, carried + (updates.value.size + 1) * carry.rules.unit * size)
+
+
+@rule("reduce_window_sum")
+def _window_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    terms = prod(eqn.params["window_dimensions"])
+    return carry.rules.summed(lambda v: carry.through(eqn, v), xs[0], terms)
+
+
+@rule("reduce_window_max", "reduce_window_min")
+def _window_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    return carry.rules.largest(lambda v: carry.through(eqn, v), xs[0])
+
+
+@rule("select_and_scatter_add")
+def _select_and_scatter_add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    """Whether the winner of a window is unsure shows by moving operands within their errors."""
+    source, operand = xs
+    value = carry.through(eqn, source.value, operand.value)
+
+    def f(v: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return carry.through(eqn, v, at)
+
+    terms = prod(eqn.params["window_dimensions"])
+    pulled = carry.rules.summed(lambda v: f(v, operand.value), source, terms)
+    if operand.error.any():
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (2, *operand.error.shape))
+        for sign in signs:
+            off = np.abs(f(source.value, operand.value + sign * operand.error) - value)
+            if off.any():
+                carry.unsure["the order at a max pool"] += int((off > 0).sum())
+                return carry.rules.unknown(value)
+    return pulled

@@ -1,0 +1,123 @@
+"""The wrong means over a whole step's items, and what else goes wrong between micro-batches.
+
+A rank's gradient of a micro-batch, as `Parts.own` has it, is W/N of the sum over its items, so that
+the mean of ranks is the mean over the step. Its own mean is then N/(W·n) of that.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.core.declarations import STEP_MEAN
+from conformance.gradient_mean.parts import ByRank, Gradients, Parts, has_items, scaled, total
+
+
+def mean_of_micro_means(parts: Parts) -> Iterator[ByRank]:
+    """Averages the micro-batches' own means: of all ranks' items, or of each rank's."""
+    if parts.promise != STEP_MEAN or parts.question.micro_batches == 1:
+        return
+    k = parts.question.micro_batches
+    yield parts.everywhere(_weighed(parts, parts.items.sum(1, keepdims=True) * k))
+    yield parts.everywhere(_weighed(parts, parts.items * parts.world * k))
+    # The same without its division by K.
+    yield parts.everywhere(_weighed(parts, parts.items * parts.world))
+    yield parts.everywhere(_weighed(parts, parts.items.sum(1, keepdims=True)))
+
+
+def local_count(parts: Parts) -> Iterator[ByRank]:
+    """Divides each rank's sum by the rank's own items, then averages ranks."""
+    if parts.promise == STEP_MEAN and parts.world > 1:
+        yield parts.everywhere(_weighed(parts, parts.items.sum(0, keepdims=True) * parts.world))
+
+
+def sample_share_for_token_share(parts: Parts) -> Iterator[ByRank]:
+    """Weighs the means of ranks and micro-batches by their samples."""
+    if parts.promise != STEP_MEAN:
+        return
+    for samples in (np.array(parts.question.shards, float), parts.sequences):
+        if not samples.any() or _is_alike(samples, parts.items):
+            continue
+        share = samples / samples.sum()
+        yield parts.everywhere(_weighed(parts, parts.items / np.where(share, share, 1)))
+        by_rank = samples / np.maximum(samples.sum(1, keepdims=True), 1)
+        yield parts.everywhere(
+            _weighed(
+                parts,
+                parts.items / np.where(by_rank, by_rank, 1) * parts.question.micro_batches,
+            )
+        )
+
+
+def other_windows_count(parts: Parts) -> Iterator[ByRank]:
+    """Divides by what another window has: the first or the last micro-batch, or all but one."""
+    if parts.promise != STEP_MEAN or parts.question.micro_batches == 1:
+        return
+    by_k = parts.items.sum(1)
+    for count in (by_k[0], by_k[-1], by_k[0] * len(by_k), by_k[-1] * len(by_k)):
+        if count not in (0, by_k.sum()):
+            yield parts.everywhere(scaled(parts.right, by_k.sum() / count))
+
+
+def shifted_labels_counted(parts: Parts) -> Iterator[ByRank]:
+    """Counts the position of every sequence that has no next token, too."""
+    if parts.promise == STEP_MEAN and parts.question.items == "tokens":
+        n = parts.items.sum()
+        for sequences in (np.sum(parts.question.shards), parts.sequences.sum()):
+            yield parts.everywhere(scaled(parts.right, n / (n + sequences)))
+
+
+def world_left_in(parts: Parts) -> Iterator[ByRank]:
+    """Multiplies by W, where nobody divides by it."""
+    if parts.promise == STEP_MEAN:
+        yield parts.everywhere(scaled(parts.right, parts.world))
+
+
+def micro_batches_left_in(parts: Parts) -> Iterator[ByRank]:
+    """Multiplies by K, where nobody divides by it."""
+    if parts.promise == STEP_MEAN:
+        yield parts.everywhere(scaled(parts.right, parts.question.micro_batches))
+
+
+def synchronised_too_early(parts: Parts) -> Iterator[ByRank]:
+    """Averages the first micro-batch over ranks, and leaves each rank what follows."""
+    if parts.adding == "sample_mean" or parts.question.micro_batches == 1:
+        return
+    ranks, later = range(parts.world), range(1, parts.question.micro_batches)
+    first = parts.reduced([parts.own(rank, [0]) for rank in ranks])
+    yield [total([first, parts.own(rank, later)]) for rank in ranks]
+
+
+def padding_counted(parts: Parts) -> Iterator[ByRank]:
+    """Divides by all places, masked or not, of the step or of each rank and micro-batch."""
+    counts = np.array(parts.question.shards, float)
+    if parts.question.items == "tokens":
+        counts *= len(parts.inputs["weights/0"][0])
+    yield parts.everywhere(scaled(parts.right, parts.items.sum() / counts.sum()))
+    k = parts.question.micro_batches
+    # A shard's mean over its places, of which the mean is taken.
+    yield parts.everywhere(_weighed(parts, counts * parts.world))
+    yield parts.everywhere(_weighed(parts, counts * parts.world * k))
+    yield parts.everywhere(parts.unmasked(np.ones_like))
+    yield parts.everywhere(parts.unmasked(_of_whole_sequences))
+
+
+def _of_whole_sequences(weights: np.ndarray) -> np.ndarray:
+    """Gives every token the weight 1, whose sample has an item."""
+    return np.ones_like(weights) * has_items(weights).reshape(-1, *(1 for _ in weights.shape[1:]))
+
+
+def _weighed(parts: Parts, divisors: np.ndarray) -> Gradients:
+    """Divides the sum over the items of each micro-batch and rank by a number (K, W) of its own."""
+    per_item = parts.items.sum() / parts.world
+    shape = parts.items.shape
+    return total(
+        [
+            scaled(parts.own(rank, [k]), per_item / divisor if divisor else 0.0)
+            for (k, rank), divisor in np.ndenumerate(np.broadcast_to(divisors, shape))
+        ]
+    )
+
+
+def _is_alike(counts: np.ndarray, others: np.ndarray) -> bool:
+    """Says whether both have the same shares."""
+    return bool((counts * others.sum() == others * counts.sum()).all())
