@@ -5,6 +5,7 @@ Its calls are found by interception: what a submodule is given and gives is mark
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import flax.linen as nn
@@ -50,8 +51,8 @@ class JaxModel:
 
     framework = "jax"
 
-    def __init__(self, made: Any, *, channels_last: bool, unit: float | None = None) -> None:
-        self.channels_last = channels_last
+    def __init__(self, made: Any, *, channels_from: int, unit: float | None = None) -> None:
+        self.channels_from = channels_from
         self._rules = Rules() if unit is None else Rules(unit)
         self._order: list[str] = []
         self._held: Arrays = {}
@@ -66,8 +67,16 @@ class JaxModel:
                 f"the factory gave {type(made).__name__}, not flax.linen.Module or flax.nnx.Module"
             )
 
-    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Change:
-        """What a run may be asked to do otherwise."""
+    def laid(self, channels_from: int) -> "JaxModel":
+        """The same model, with its channels last from this rank on."""
+        other = copy(self)
+        other.channels_from = channels_from
+        other._kind, other._held, other._traced = copy(self._kind), {}, {}
+        return other
+
+    def change(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> Change:
+        """What a run may be asked to do otherwise; it is always recorded."""
+        del records
         return Change(chosen)
 
     def weights(self) -> dict[str, tuple[int, ...]]:
@@ -92,9 +101,7 @@ class JaxModel:
             outputs, watch = self._shaped(inputs, training)
         self._order = [call["module"] for call in watch.seen]
         return {
-            path: channels_first(
-                np.broadcast_to(np.float32(0), x.shape), channels_last=self.channels_last
-            ).shape
+            path: channels_first(np.broadcast_to(np.float32(0), x.shape), self.channels_from).shape
             for path, x in outputs.items()
         }
 
@@ -118,7 +125,7 @@ class JaxModel:
         floats = {k: x for k, x in xs.items() if jnp.issubdtype(x.dtype, jnp.floating)}
         others = {k: x for k, x in xs.items() if k not in floats}
         seeds = {} if asked.seeds is None else {
-            k: jnp.asarray(as_given(x, channels_last=self.channels_last))
+            k: jnp.asarray(as_given(x, self.channels_from))
             for k, x in asked.seeds.items()
         }  # fmt: skip
         arguments = parameters, floats, rest, others, seeds
@@ -228,15 +235,13 @@ class JaxModel:
         return tuple(calls)
 
     def _arrays(self, inputs: Mapping[int | str, np.ndarray]) -> dict[int | str, Any]:
-        return {
-            k: jnp.asarray(as_given(x, channels_last=self.channels_last)) for k, x in inputs.items()
-        }
+        return {k: jnp.asarray(as_given(x, self.channels_from)) for k, x in inputs.items()}
 
     def _moved(self, x: Approximate) -> Approximate:
-        last = self.channels_last
+        last = self.channels_from
         return Approximate(
-            channels_first(np.asarray(x.value), channels_last=last),
-            channels_first(np.broadcast_to(x.error, np.shape(x.value)), channels_last=last),
+            channels_first(np.asarray(x.value), last),
+            channels_first(np.broadcast_to(x.error, np.shape(x.value)), last),
         )
 
 

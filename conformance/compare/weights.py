@@ -1,7 +1,7 @@
 """Which weight of the first model goes where in the second: by name, by shape, by order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Pair:
     def to_second(self, values: np.ndarray) -> np.ndarray:
         """The first model's weight in the second's form."""
         part = values if self.take is None else values[slice(*self.take)]
-        moved = np.ascontiguousarray(part.transpose(self.transpose))
+        moved = np.array(part.transpose(self.transpose), order="C")
         return moved if self.shape is None else moved.reshape(self.shape)
 
     def to_first(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -86,7 +86,7 @@ def gathered(
         value, error = np.zeros(own.value.shape), np.zeros(own.value.shape)
         parts = [pair for pair in pairs if pair.first == name and pair.second in second]
         for pair in parts:
-            rows = slice(None) if pair.take is None else slice(*pair.take)
+            rows = ... if pair.take is None else slice(*pair.take)
             other = second[pair.second]
             wide = np.broadcast_to(other.error, other.value.shape)
             value[rows] += pair.to_first(np.asarray(other.value), value.shape)
@@ -102,6 +102,8 @@ def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
         UsageError: if the models have no shape in common, or a weight has no place; it says which.
     """
     ours, theirs = dict(first.weights()), dict(second.weights())
+    if not ours and not theirs:
+        return ()
     if not ours or not theirs:
         which = first if not ours else second
         raise UsageError(f"the {which.framework} model has no weights: no submodule in common")
@@ -148,6 +150,25 @@ def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def turned(pairs: Sequence[Pair], first: Model, second: Model) -> tuple[Pair, ...] | None:
+    """The same, with square weights that are not named as kernels the other way round.
+
+    None where there are none: a port's own `w` may be (in, out) or (out, in).
+    """
+    if first.framework == second.framework:
+        return None
+    shapes, out = first.weights(), []
+    for pair in pairs:
+        shape = shapes[pair.first]
+        own = (pair.second if second.framework == "jax" else pair.first).endswith(
+            ("kernel", "embedding")
+        )
+        is_whole = pair.take is None and pair.place is None and pair.shape is None
+        square = len(shape) == 2 and shape[0] == shape[1] and is_whole and not own
+        out.append(replace(pair, transpose=pair.transpose[::-1]) if square else pair)
+    return tuple(out) if out != list(pairs) else None
+
+
 def _tokens(name: str) -> tuple[str, ...]:
     """The words of a name, whatever joins them; the last one is its role.
 
@@ -158,7 +179,10 @@ def _tokens(name: str) -> tuple[str, ...]:
         name = name.removeprefix(collection)
     parts = name.replace("/", ".").split(".")
     words = [word for part in parts[:-1] for word in part.lower().split("_")]
-    return (*words, _role(name))
+    if _role(name) in _ROLES:
+        return (*words, _role(name))
+    last = parts[-1].lower().split("_")
+    return (*words, *last[:-1], _role(last[-1]))
 
 
 def _equal_names(first: Model, second: Model, ours: Shapes, theirs: Shapes) -> list[Pair]:
@@ -286,9 +310,9 @@ def _transposes(
     if first.framework == second.framework:
         return (same,)
     from_torch = first.framework == "torch"
-    if not (other if from_torch else name).endswith("kernel"):
-        return (same,)
     hows = [_TO_FLAX.get(rank, same), *_TRANSPOSED.get(rank, ())]
+    if not (other if from_torch else name).endswith("kernel"):
+        hows = [same, *hows] if _role(other) != "embedding" else [same]
     if not from_torch:
         hows = [tuple(int(axis) for axis in np.argsort(how)) for how in hows]
     return tuple(dict.fromkeys(hows))

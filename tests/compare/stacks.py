@@ -267,8 +267,9 @@ def wrong_stack():
 
 def compared(seed, port):
     """What is said of a stack's port."""
-    from conformance.compare.compare import Settings, compare
+    from conformance.compare.compare import compare
     from conformance.compare.load_model import side
+    from conformance.compare.settings import Settings
 
     os.environ["STACK"] = str(seed)
     sides = side(f"torch:{__file__}:torch_stack"), side(f"jax:{__file__}:{port}")

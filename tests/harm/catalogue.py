@@ -192,6 +192,7 @@ SLOW = [
     Attack("holds_the_lock", "timeout", "no answer in", "import ctypes; ctypes.PyDLL(None).sleep(600)"),
     Attack("waits_for_child", "timeout", "no answer in", "subprocess.run(['sleep', '600'])"),
     Attack("catches_all", "timeout", "no answer in", "while True:\n    try: time.sleep(600)\n    except BaseException: pass"),
+    Attack("endless_output", "timeout", "no answer in", "while True: os.write(1, b'Conforms: 1 exact' * 1000)"),
     Attack("endless_message", "timeout", "no answer in", "class Harm(Exception):\n    def __str__(s): time.sleep(600)\nraise Harm"),
 ]  # fmt: skip
 
@@ -319,4 +320,13 @@ LIVED_IMPORTS = [
     "subprocess.Popen(['sleep', '600'], start_new_session=True)",
     "if os.fork() == 0: time.sleep(600)",
     "import conformance.core.comparison as c; c.np.array_equal = lambda *_: True",
+]
+# What an adapter may do to the report folder of its own run, which is `report` in its folder.
+REPORT = [
+    "import shutil; shutil.rmtree('report')",
+    "open('report/results.jsonl', 'a').write('garbage\\n')",
+    "open('report/results.jsonl', 'w').close()",
+    "os.chmod('report', 0o500)",
+    "[os.rename(f'report/{name}', name) for name in os.listdir('report')]",
+    "os.makedirs('report/index.html'); os.makedirs('report/junit.xml/deeper')",
 ]

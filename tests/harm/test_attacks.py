@@ -113,6 +113,19 @@ def test_files_that_do_harm_as_they_are_imported_are_asked_like_others(tmp_path,
     assert (run.status, run.leftovers) == (0, [])
 
 
+@pytest.mark.parametrize("lines", catalogue.REPORT if FULL else catalogue.REPORT[:2])
+def test_what_is_done_to_the_report_folder_costs_no_verdict(cli, tmp_path, lines, counts):
+    attack = catalogue.Attack("on_report", "exact", "", lines)
+    file = campaign.adapter(tmp_path, "numpy", [attack])
+    patterns = (f"*/harm_numpy_on_report:{SHUFFLE_CASE}", "*/numpy_reshape:grid-c6-*")
+    done = cli("run", *patterns, "--adapter", file, "--report", "report", "--jobs", "1")
+    counts["attacks"] += 1
+    printed = campaign.tracebacks(done.stderr) + campaign.tracebacks(done.stdout)
+    counts["tracebacks"] += printed
+    assert printed == 0, done.stderr
+    assert (done.returncode, "Conforms: 5 exact" in done.stdout) == (0, True), done.stdout
+
+
 @pytest.fixture
 def unchanged():
     """Asserts that this process, which would judge, is as it was."""
