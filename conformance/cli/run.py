@@ -1,6 +1,7 @@
 """Commands that ask implementations: run, worker and fuzz."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -178,9 +179,12 @@ def worker(
             if joined.launch.rank:
                 ranks.run(joined, None, timeout, say, watch)
                 return
-            with ReportFolder(Path(folder), say) as report_folder:
+            report_folder = ReportFolder(Path(folder), say)
+            with ExitStack() as stack:
                 with watch:
-                    finished = ranks.run(joined, report_folder, timeout, say, watch)
+                    finished = ranks.run(
+                        joined, lambda: stack.enter_context(report_folder), timeout, say, watch
+                    )
                 assert finished is not None, "rank 0 has the run"
                 shown(finished, report_folder, everything=everything)
     except (CutShortError, KeyboardInterrupt) as ended:
