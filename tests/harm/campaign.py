@@ -50,6 +50,13 @@ def average(model, loss, batches, group):
             dist.all_reduce(parameter.grad, group=group)
             parameter.grad /= group.size()
 """
+GRADIENT = """
+@conformance.implementation("gradient_mean", framework="torch")
+def {name}(model, loss, batches, devices):
+    for x, y in batches:
+        loss(model(x), y).backward()
+{lines}
+"""
 RANK_1 = """
 def of_rank_1_{name}(model, loss, batches, group):
 {lines}
@@ -91,6 +98,18 @@ def adapter(folder: Path, framework: str, attacks: Iterable[Attack]) -> Path:
     return file
 
 
+def gradient_adapter(folder: Path, attacks: Iterable[Attack]) -> Path:
+    """Writes a file of attacks on averages in one process, with right functions between them."""
+    file = folder / "harm_gradients.py"
+    text = f"{HEAD}import torch\n"
+    for number, attack in enumerate(attacks):
+        if number % EVERY == 0:
+            text += GRADIENT.format(name=_right("gradient", number), lines="")
+        text += GRADIENT.format(name=_name("gradient", attack), lines=_indented(attack.lines))
+    file.write_text(text)
+    return file
+
+
 def right_adapter(folder: Path, framework: str, top: str = "", name: str = "innocent") -> Path:
     """Writes a file of one right function, after lines that it runs as it is imported."""
     file = folder / f"{name}_{framework}.py"
@@ -113,7 +132,7 @@ def rank_adapter(folder: Path, attacks: Iterable[Attack]) -> Path:
 
 def ids_of(framework: str, attacks: Sequence[Attack], case: str) -> dict[str, Attack]:
     """Returns the attacks by the ids of their checks."""
-    operation = "gradient_mean" if framework == "rank" else "channel_shuffle"
+    operation = "gradient_mean" if framework in ("rank", "gradient") else "channel_shuffle"
     return {f"{operation}/{_name(framework, attack)}@cpu:{case}": attack for attack in attacks}
 
 
