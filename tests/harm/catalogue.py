@@ -274,6 +274,18 @@ GRADIENTS = [
     Attack("gradients_exit", "crash", "exit status 0", "os._exit(0)"),
 ]  # fmt: skip
 
+# The same in JAX, where `right` is returned.
+JAX_GRADIENTS = [
+    Attack("emptied", "exact", "", "batches.clear(); devices.clear(); params.clear()"),
+    Attack("deleted", "error", "deleted", "for g in right.values(): g.delete()"),
+    Attack("nan", "fail", "nan", "right = {n: g * float('nan') for n, g in right.items()}"),
+    Attack("none_of_them", "error", "gave no gradient of", "right = {}"),
+    Attack("more_of_them", "error", "which is no parameter", "right['more'] = right[min(right)]"),
+    Attack("in_numpy", "error", "not a concrete jax.Array", "right = {n: np.asarray(g) for n, g in right.items()}"),
+    Attack("lying_dict", "error|exact|fail", "", "class D(dict):\n    def __getitem__(s, n): return 1 / 0\nright = D(right)"),
+    Attack("x64_off_there", "exact", "jax_enable_x64", "jax.config.update('jax_enable_x64', False)"),
+]  # fmt: skip
+
 # Lines of rank 1, before it averages with the others; `group` and `rank` are there.
 RANKS = [
     Attack("leaves", "crash", "rank 1", "os._exit(0)"),
