@@ -5,15 +5,19 @@ a package or a folder of tests that is called `conformance`, too. What it does o
 `conformance.testing.pytest_plugin`.
 """
 
+import re
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 _PACKAGE = "conformance"
 CASES = "conformance_cases"
+CHECK = "conformance"  # The marker of the items that are checks.
+_ID = re.compile(r"(channel_shuffle|gradient_mean)/\w+@\w+(:\d+)?:[\w-]+")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,10 +48,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker."""
+    """Registers the markers, and takes the ids of checks among the arguments for patterns."""
     config.addinivalue_line(
         "markers", f"{CASES}(*patterns): the cases, as OPERATION:CASE, that conformance_case takes"
     )
+    config.addinivalue_line("markers", f"{CHECK}: a check of the suite, which --conformance adds")
+    ids = [argument for argument in config.args if _ID.fullmatch(argument)]
+    if ids:
+        config.args[:] = [argument for argument in config.args if argument not in ids]
+        config.option.conformance = [*(config.option.conformance or []), *ids]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -64,6 +73,30 @@ def pytest_collection_modifyitems(
     """Adds the checks that match the patterns."""
     if patterns := config.getoption("--conformance") or config.getini("conformance"):
         items.extend(_suite().items_of(session, patterns))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Ends with the verdict on each implementation."""
+    if reports := _checks_among(terminalreporter):
+        _suite().summarize(terminalreporter, reports)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Ends with the status of a session without tests, where checks are all and none was tested."""
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or session.exitstatus != pytest.ExitCode.OK:
+        return
+    if _checks_among(reporter) and not reporter.stats.get("passed"):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def _checks_among(reporter: Any) -> list[pytest.TestReport]:
+    return [
+        report
+        for reports in reporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call" and CHECK in report.keywords
+    ]
 
 
 def _suite() -> ModuleType:

@@ -18,8 +18,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from conformance.compare.compare import Compared, Settings, compare, read_inputs
+from conformance.compare.compare import Compared, compare
 from conformance.compare.load_model import side
+from conformance.compare.settings import Settings, read_inputs
 from conformance.core.outcomes import UsageError
 
 # What a right port and a wrong one may come to; the first of each is what they should.

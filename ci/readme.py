@@ -1,7 +1,7 @@
 """Writes what README.md shows of a terminal again, from true runs, or checks it.
 
 python -m ci.readme                  the failure that README explains
-python -m ci.readme --results DIR    how a whole run ends too, from its results.jsonl
+python -m ci.readme --results DIR    how a quick run ends too, from its results.jsonl
 python -m ci.readme --check          exit 1 where the failure is out of date
 """
 
@@ -34,7 +34,7 @@ def failure() -> str:
     return f"```text\n$ {FAILURE}\n{paragraph}\n```"
 
 
-def whole_run(results: Path) -> str:
+def quick_run(results: Path) -> str:
     """Returns how a run ends on a terminal, as `conformance report` of its results prints it."""
     return f"```text\n{shown(f'conformance report {results.absolute()} --to')}\n```"
 
@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     parts = {"failure": failure()}
     if arguments.results:
-        parts["run"] = whole_run(arguments.results)
+        parts["run"] = quick_run(arguments.results)
     before = README.read_text(encoding="utf-8")
     after = replaced(before, parts)
     if arguments.check:

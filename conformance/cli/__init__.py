@@ -7,6 +7,7 @@ import click
 
 import conformance
 from conformance.cli.compare import compare
+from conformance.cli.init import init
 from conformance.cli.options import say
 from conformance.cli.output import outlive_readers
 from conformance.cli.results import diff, report
@@ -24,8 +25,9 @@ def commands(context: click.Context) -> None:
     """Ask every question about channel shuffle and gradient averaging, and say who conforms.
 
     \b
+    conformance init mine.py:my_shuffle               your own function, in a minute
     conformance run                                   everything that is here
-    conformance run channel_shuffle/torch_*           one operation, some implementations
+    conformance run 'channel_shuffle/torch_*'           one operation, some implementations
     conformance run --adapter mine.py '*/my_shuffle'  your own
     conformance explain inverse-groups                a mistake, clause, case or check, in words
     conformance compare torch:a.py:f jax:b.py:g --input 2,16     a port, layer by layer
@@ -42,7 +44,7 @@ def commands(context: click.Context) -> None:
 
 
 for _command in (
-    run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants,
+    init, run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants,
     bench,
 ):  # fmt: skip
     commands.add_command(_command)

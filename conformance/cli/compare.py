@@ -63,15 +63,16 @@ def compare(
     """
     from conformance.compare import compare as comparing
     from conformance.compare import own_process, words
+    from conformance.compare import settings as reading
     from conformance.compare.catalogue import named
     from conformance.compare.load_model import side
 
     sides = side(first), side(second)
-    settings = comparing.Settings(
-        inputs=comparing.read_inputs(inputs),
+    settings = reading.Settings(
+        inputs=reading.read_inputs(inputs),
         modes=(False,) if evaluates else (True, False),
         seed=seed,
-        layouts=comparing.read_layouts(layout),
+        layouts=reading.read_layouts(layout),
         allowed=named(allowed),
     )
     end = own_process.enter()

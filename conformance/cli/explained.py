@@ -1,8 +1,9 @@
-"""Explanations of checks, cases, clauses, mistakes and implementations."""
+"""Explanations of checks, cases, clauses, mistakes, implementations, and the words of output."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from conformance.cli.terms import meaning, meanings
 from conformance.compare.catalogue import PortingMistake, all_mistakes
 from conformance.core.clauses import Clause, all_clauses
 from conformance.core.implementations import Implementation
@@ -42,6 +43,8 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     for declared in implementations:
         if declared.id == name:
             return _implementation(declared)
+    if words := meaning(name):
+        return words
     owner, at, rest = name.partition("@")
     device, _, case_name = rest.partition(":")
     owner_declared = next(
@@ -62,6 +65,7 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
         *(entry.mistake for entry in known_differences() if entry.mistake),
         *(c.name for c in all_cases()),
         *(i.id for i in implementations),
+        *meanings(),
     ]
     near = get_close_matches(case_name or name, names, n=3, cutoff=0.3)
     raise UsageError(f"nothing is called {name!r}; nearest: {', '.join(near) or 'nothing'}")

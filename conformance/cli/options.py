@@ -1,5 +1,6 @@
 """The options that several commands take, and what several commands do at their end."""
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
@@ -40,6 +41,9 @@ everything_option = click.option(
     "--all", "everything", is_flag=True,
     help="Print a row for each implementation and reason, and all failures.",
 )  # fmt: skip
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else on stdout."
+)
 known_option = click.option(
     "--known", metavar="FILE.toml", type=click.Path(path_type=Path),
     help="More differences on record, which do not count, as impls/known.toml has them.",
@@ -78,21 +82,27 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
     )
 
 
-def shown(run: "Run", folder: ReportFolder, *, everything: bool = False) -> Path | None:
+def shown(
+    run: "Run", folder: ReportFolder, *, everything: bool = False, as_json: bool = False
+) -> Path | None:
     """Writes the reports of a run beside its results, prints it, and returns the page, if any."""
     from conformance.report import forms, page, terminal
+    from conformance.report.as_json import of_summary
     from conformance.report.summary import summarize
     from conformance.run.results import FILE
 
     summary = summarize(run)
     with uninterrupted():
         written = forms.write(summary, folder)
-        terminal.show(summary, Console(), everything=everything)
-        click.echo(f"{folder.path / FILE}")
-        if written is not None:
-            click.echo(written)
-        elif not page.is_possible():
-            click.echo("no page: Jinja2 makes it: pip install jinja2")
+        if as_json:
+            click.echo(json.dumps(of_summary(summary)))
+        else:
+            terminal.show(summary, Console(), everything=everything)
+            click.echo(f"{folder.path / FILE}")
+            if written is not None:
+                click.echo(written)
+            elif not page.is_possible():
+                click.echo("no page: Jinja2 makes it: pip install jinja2")
         if folder.shortfall:
             say(f"conformance: {folder.shortfall}")
     return written

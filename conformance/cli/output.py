@@ -4,6 +4,7 @@ A reader that is gone (`… | head`), a full disk or a closed descriptor ends ou
 the run goes on, and its exit status is its own.
 """
 
+import codecs
 import io
 import os
 import sys
@@ -52,6 +53,9 @@ def outlive_readers() -> None:
         if stream is None:  # The descriptor was closed before this process began.
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):
-            # Half a character of a message, or a sign in a terminal of another alphabet.
-            stream.reconfigure(errors="backslashreplace")
+            # Half a character of a message, or a sign that an encoding lacks. Click would write
+            # past this stream where its encoding is ASCII.
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            encoding = "utf-8" if is_ascii else stream.encoding
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
         setattr(sys, name, Output(stream))

@@ -1,11 +1,12 @@
 """Commands that read results: report and diff."""
 
+import json
 import sys
 from pathlib import Path
 
 import click
 
-from conformance.cli.options import everything_option, say, shown
+from conformance.cli.options import everything_option, json_option, say, shown
 from conformance.core.report_folder import ReportFolder
 
 
@@ -47,7 +48,8 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool, everything: boo
 @click.argument("before", metavar="A.jsonl", type=Path)
 @click.argument("after", metavar="B.jsonl", type=Path)
 @click.option("--all", "everything", is_flag=True, help="Every check, however many differ.")
-def diff(before: Path, after: Path, *, everything: bool) -> None:
+@json_option
+def diff(before: Path, after: Path, *, everything: bool, as_json: bool) -> None:
     """What changed from run A to run B: verdicts, and answers bit by bit.
 
     \b
@@ -60,9 +62,12 @@ def diff(before: Path, after: Path, *, everything: bool) -> None:
     in one of the two alone, are told and are no reason to fail.
     """
     from conformance.report import changes
+    from conformance.report.as_json import of_changes
 
     changed = changes.changes(before, after)
-    for line in changes.lines(changed, everything=everything):
+    if as_json:
+        click.echo(json.dumps(of_changes(changed)))
+    for line in () if as_json else changes.lines(changed, everything=everything):
         click.echo(line)
     if changed.is_worse:
         sys.exit(1)

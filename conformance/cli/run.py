@@ -1,6 +1,7 @@
 """Commands that ask implementations: run, worker and fuzz."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from conformance.cli.options import (
     devices_option,
     everything_option,
     jobs_option,
+    json_option,
     known_option,
     need_hypothesis,
     report_option,
@@ -42,7 +44,11 @@ from conformance.core.report_folder import ReportFolder
     "--case", "cases", metavar="FILE.json|JSON", multiple=True,
     help="Ask this case, of no suite, instead of the suite's own; may be given several times.",
 )  # fmt: skip
+@click.option(
+    "--last-failed", is_flag=True, help="Ask what did not conform in the run that DIR holds."
+)
 @known_option
+@json_option
 def run(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
@@ -56,7 +62,9 @@ def run(
     *,
     quick: bool,
     fail_fast: bool,
+    last_failed: bool,
     everything: bool,
+    as_json: bool,
 ) -> None:
     """Ask the checks that PATTERN means, and write DIR/results.jsonl.
 
@@ -68,11 +76,14 @@ def run(
     conformance run
     conformance run 'channel_shuffle/jax_*:identity-probe*' --report /tmp/jax
     conformance run --adapter examples/wrong_shuffle.py 'channel_shuffle/wrong_*'
+    conformance run --adapter examples/wrong_shuffle.py --last-failed
     """
     from conformance.report.progress import Watch
     from conformance.run import runner
     from conformance.run.plan import make_plan
 
+    if last_failed:
+        patterns = _failed_before(Path(folder))
     with interruptible():
         plan = make_plan(patterns, devices, adapters, shard, cases, quick=quick, known=known)
         with ReportFolder(Path(folder), say) as report_folder:
@@ -86,11 +97,20 @@ def run(
                     on_start=watch.start,
                     on_record=watch.record,
                 )
-            shown(finished, report_folder, everything=everything)
+            shown(finished, report_folder, everything=everything, as_json=as_json)
     if any(not record.conforms for record in finished.records) and (fail_fast or finished.footer):
         sys.exit(1)
     if finished.footer is None or finished.untested:
         sys.exit(3)
+
+
+def _failed_before(folder: Path) -> tuple[str, ...]:
+    from conformance.run import results
+
+    failed = tuple(r.id for r in results.read(folder).records if not r.conforms)
+    if not failed:
+        raise UsageError(f"--last-failed: everything conforms in {folder}; leave the option out")
+    return failed
 
 
 @click.command()
@@ -159,9 +179,12 @@ def worker(
             if joined.launch.rank:
                 ranks.run(joined, None, timeout, say, watch)
                 return
-            with ReportFolder(Path(folder), say) as report_folder:
+            report_folder = ReportFolder(Path(folder), say)
+            with ExitStack() as stack:
                 with watch:
-                    finished = ranks.run(joined, report_folder, timeout, say, watch)
+                    finished = ranks.run(
+                        joined, lambda: stack.enter_context(report_folder), timeout, say, watch
+                    )
                 assert finished is not None, "rank 0 has the run"
                 shown(finished, report_folder, everything=everything)
     except (CutShortError, KeyboardInterrupt) as ended:

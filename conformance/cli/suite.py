@@ -54,10 +54,11 @@ def list_(
     "--picture", metavar="FILE.png", help="A photograph case, before and after the shuffle."
 )
 def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None) -> None:
-    """A check, case, clause, mistake or implementation in words.
+    """A check, case, clause, mistake, implementation or term in words.
 
     \b
     conformance explain S1 inverse-groups
+    conformance explain not-exercised W spectrometer
     conformance explain channel_shuffle/torch_module@cpu:identity-probe-f32-c12-g3
     conformance explain channel_shuffle:photographs-u8 --picture shuffle.png
     """

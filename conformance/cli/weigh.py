@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from conformance.cli.options import Seconds, tell
+from conformance.cli.options import Seconds, say, tell
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.weighing.promises import PROMISES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conformance.weighing.diagnosis import Verdict
     from conformance.weighing.launch import Ending
 
 _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -117,19 +121,33 @@ def _tell(
     tell(lines(verdicts, Path(script).name, promise))
     tell(why_nothing(ending, verdicts, Path(script).name))
     if folder is not None and ending.steps:
-        from conformance.weighing.report import write
-
-        for file in write(folder, verdicts, script, promise):
-            click.echo(file)
+        _report(folder, verdicts, script, promise)
     if picture is not None:
         from conformance.weighing.heat_map import pictures
 
         drawn = [drawing for v in verdicts for drawing in pictures(v.terms, v.world)]
-        if drawn:
-            picture.write_text(drawn[0], encoding="utf-8")
+        try:
+            if drawn:
+                picture.write_text(drawn[0], encoding="utf-8")
+        except OSError as error:
+            say(f"conformance: --picture {picture}: cannot be written ({error.strerror})")
     if ending.status and not ending.is_interrupted and not ending.is_late:
         return ending.status
     if any(verdict.is_fault for verdict in verdicts):
         return 1
     cut = ending.is_interrupted or ending.is_late
     return 3 if cut or not verdicts or not all(v.is_weighed for v in verdicts) else 0
+
+
+def _report(folder: Path, verdicts: "Sequence[Verdict]", script: str, promise: str | None) -> None:
+    """Write the report; where that fails, a line says so, and the verdict stays as it is."""
+    from conformance.weighing.report import write
+
+    try:
+        with ReportFolder(folder, say) as opened:
+            for file in write(opened, verdicts, script, promise):
+                click.echo(file)
+        if opened.shortfall:
+            say(f"conformance: {opened.shortfall}")
+    except UsageError as error:
+        say(f"conformance: {error}")

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.rules import Rules
-from conformance.compare.trace import INPUT, Value
+from conformance.compare.trace import INPUT, RANDOM, Value
 from conformance.core.outcomes import UsageError
 
 NARROW = {torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -116,7 +116,7 @@ class Carry(TorchDispatchMode):
         if out is not NotImplemented:
             return out
         out = func(*args, **kwargs)
-        self.without_rule["a random draw" if name in _RANDOM else f"aten::{name}"] += 1
+        self.without_rule[RANDOM if name in _RANDOM else str(func._schema.name)] += 1
         for t in tree_flatten(out)[0]:
             if isinstance(t, torch.Tensor):
                 self.note(t, np.full(t.shape, np.inf), tensors, name)
@@ -130,7 +130,7 @@ class Carry(TorchDispatchMode):
         if plain in _RANDOM:
             out: Any = target.detach().clone()
             func(*args, **kwargs)
-            self.without_rule["a random draw"] += 1
+            self.without_rule[RANDOM] += 1
             self.write(target, np.full(target.shape, np.inf), [])
             return target
         if plain in ("fill", "zero"):
@@ -150,7 +150,7 @@ class Carry(TorchDispatchMode):
             packet, func._overloadname.replace("_out", "").replace("out", "default"), None
         )
         if packet is None or overload is None or (plain == name and "out" not in kwargs):
-            self.without_rule[f"aten::{name}"] += 1
+            self.without_rule[str(func._schema.name)] += 1
             out = func(*args, **kwargs)
             for t in tree_flatten((args, out))[0]:
                 if isinstance(t, torch.Tensor):

@@ -5,6 +5,7 @@ Its calls are found by interception: what a submodule is given and gives is mark
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from conformance.arithmetic.running import Approximate
 from conformance.compare import jaxpr_reductions_model as _reductions  # noqa: F401  It registers
 from conformance.compare import jaxpr_rules_model as _rules  # noqa: F401  rules, as this does.
 from conformance.compare.flax_model import LinenModule, NnxModule, Watch
+from conformance.compare.function_model import FunctionModule, is_function
 from conformance.compare.jax_changes_model import Change
 from conformance.compare.jaxpr_model import At, Carry, Enough
 from conformance.compare.rules import Rules
@@ -50,24 +52,35 @@ class JaxModel:
 
     framework = "jax"
 
-    def __init__(self, made: Any, *, channels_last: bool, unit: float | None = None) -> None:
-        self.channels_last = channels_last
+    def __init__(self, made: Any, *, channels_from: int, unit: float | None = None) -> None:
+        self.channels_from = channels_from
         self._rules = Rules() if unit is None else Rules(unit)
         self._order: list[str] = []
         self._held: Arrays = {}
         self._traced: dict[tuple[bool, bool], tuple[Any, Any, Watch]] = {}
         self._is_wide = True
         if isinstance(made, nn.Module):
-            self._kind: LinenModule | NnxModule = LinenModule(made)
+            self._kind: LinenModule | NnxModule | FunctionModule = LinenModule(made)
         elif isinstance(made, nnx.Module):
             self._kind = NnxModule(made)
+        elif is_function(made):
+            self._kind = FunctionModule(made)
         else:
             raise UsageError(
-                f"the factory gave {type(made).__name__}, not flax.linen.Module or flax.nnx.Module"
+                f"the factory gave {type(made).__name__}, not flax.linen.Module, flax.nnx.Module, "
+                "an Equinox module or (function, weights)"
             )
 
-    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Change:
-        """What a run may be asked to do otherwise."""
+    def laid(self, channels_from: int) -> "JaxModel":
+        """The same model, with its channels last from this rank on."""
+        other = copy(self)
+        other.channels_from = channels_from
+        other._kind, other._held, other._traced = copy(self._kind), {}, {}
+        return other
+
+    def change(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> Change:
+        """What a run may be asked to do otherwise; it is always recorded."""
+        del records
         return Change(chosen)
 
     def weights(self) -> dict[str, tuple[int, ...]]:
@@ -92,9 +105,7 @@ class JaxModel:
             outputs, watch = self._shaped(inputs, training)
         self._order = [call["module"] for call in watch.seen]
         return {
-            path: channels_first(
-                np.broadcast_to(np.float32(0), x.shape), channels_last=self.channels_last
-            ).shape
+            path: channels_first(np.broadcast_to(np.float32(0), x.shape), self.channels_from).shape
             for path, x in outputs.items()
         }
 
@@ -118,7 +129,7 @@ class JaxModel:
         floats = {k: x for k, x in xs.items() if jnp.issubdtype(x.dtype, jnp.floating)}
         others = {k: x for k, x in xs.items() if k not in floats}
         seeds = {} if asked.seeds is None else {
-            k: jnp.asarray(as_given(x, channels_last=self.channels_last))
+            k: jnp.asarray(as_given(x, self.channels_from))
             for k, x in asked.seeds.items()
         }  # fmt: skip
         arguments = parameters, floats, rest, others, seeds
@@ -228,15 +239,13 @@ class JaxModel:
         return tuple(calls)
 
     def _arrays(self, inputs: Mapping[int | str, np.ndarray]) -> dict[int | str, Any]:
-        return {
-            k: jnp.asarray(as_given(x, channels_last=self.channels_last)) for k, x in inputs.items()
-        }
+        return {k: jnp.asarray(as_given(x, self.channels_from)) for k, x in inputs.items()}
 
     def _moved(self, x: Approximate) -> Approximate:
-        last = self.channels_last
+        last = self.channels_from
         return Approximate(
-            channels_first(np.asarray(x.value), channels_last=last),
-            channels_first(np.broadcast_to(x.error, np.shape(x.value)), channels_last=last),
+            channels_first(np.asarray(x.value), last),
+            channels_first(np.broadcast_to(x.error, np.shape(x.value)), last),
         )
 
 

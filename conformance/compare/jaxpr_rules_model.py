@@ -105,7 +105,7 @@ def _by_jax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return Approximate(value, np.where(np.isnan(error) & np.isnan(value), 0.0, error))
 
 
-@rule("iota")
+@rule("iota", "empty", "empty2")
 def _iota(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.exactly(np.asarray(carry.plainly(eqn, xs)[0]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from conformance.compare.trace import Model
+from conformance.compare.trace import NEVER, Model
 from conformance.core.outcomes import UsageError
 
 FRAMEWORKS = ("torch", "jax")
@@ -66,7 +66,7 @@ def model_of(one: Side, layout: str | None = None) -> Model:
             raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
     last = (layout or LAYOUTS[one.framework == "jax"]) == "channels_last"
     try:
-        model: Model = kind(made, channels_last=last)
+        model: Model = kind(made, channels_from=4 if last else NEVER)
     except UsageError as error:
         raise UsageError(f"{one.said}: {error}") from error
     except Exception as error:

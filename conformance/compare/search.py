@@ -83,7 +83,15 @@ class _Search:
         )
 
     def _explained(self, place: Place) -> list[tuple[Cause, str]] | None:
-        for attempt in self._attempts(place):
+        """What gives the port's value at the place; else what gives all that comes out."""
+        found = self._first_of(self._attempts(place), place)
+        if found is not None or not self.same_shapes():
+            return found
+        end = replace(place, call=len(self.followed.traces[0].calls))
+        return self._first_of(self._at_functions(place, with_far=False), end)
+
+    def _first_of(self, attempts: Iterator[_Try], place: Place) -> list[tuple[Cause, str]] | None:
+        for attempt in attempts:
             if not self._fits(attempt, place):
                 continue
             everywhere = self._everywhere(attempt)
@@ -103,13 +111,13 @@ class _Search:
             asked = replace(self.asked[0], weights={**self.asked[0].weights, **weights})
             yield _Try(cause, layer, asked, self.chosen)
 
-    def _at_functions(self, place: Place) -> Iterator[_Try]:
-        recorder = self.models[0].change(self.chosen)
+    def _at_functions(self, place: Place, *, with_far: bool = True) -> Iterator[_Try]:
+        recorder = self.models[0].change(self.chosen, records=True)
         self._plain(replace(self.asked[0], change=recorder))
         sites = list(recorder.sites)
         calls = self.followed.traces[0].calls
         near = [s for s in sites if place.since <= s.since <= place.call]
-        far = [s for s in sites if s.since < place.since][-12:]
+        far = [s for s in sites if s.since < place.since][-12:] if with_far else []
         together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
         for group in (near, far):
             late: list[_Try] = []
@@ -140,9 +148,9 @@ class _Search:
         if not new or attempt.asked.change is None:
             return None
         key = attempt.chosen[min(new)]
-        recorder = self.models[0].change(self.chosen)
+        recorder = self.models[0].change(self.chosen, records=True)
         self._plain(replace(self.asked[0], change=recorder))
-        name = recorder.sites[min(new)].name
+        name = next(s.name for s in recorder.sites if s.number == min(new))
         chosen = dict(self.chosen)
         for site in recorder.sites:
             same = [o for o in site.options if o.cause.name == key[0]
@@ -161,7 +169,7 @@ class _Search:
     def _layers(self, tried: _Try, attempt: _Try) -> list[str]:
         if tried is attempt:
             return [attempt.layer]
-        recorder = self.models[0].change(self.chosen)
+        recorder = self.models[0].change(self.chosen, records=True)
         self._plain(replace(self.asked[0], change=recorder))
         calls = self.followed.traces[0].calls
         new = [

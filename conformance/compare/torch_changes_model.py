@@ -27,6 +27,7 @@ from conformance.compare.torch_layer_changes_model import (
     pools,
     transposed_convolutions,
 )
+from conformance.compare.trace import INPUT
 
 _LINEAR = {
     "linear",
@@ -44,9 +45,10 @@ _LINEAR = {
 class Change:
     """Asked of every function that is called: which of them to change, and into what."""
 
-    def __init__(self, chosen: Mapping[int, tuple[str, str]] | None = None) -> None:
-        """Changes nothing where nothing is chosen, and notes what could be changed."""
+    def __init__(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> None:
+        """Makes the changes that are chosen; where it records, it notes what could be changed."""
         self.sites: list[Site] = []
+        self._records, self._number = records, 0
         self.chosen = dict(chosen or {})
         self._watch: Any = None
         self._previous = Previous()
@@ -54,7 +56,7 @@ class Change:
     def begin(self, watch: Any) -> None:
         """A run begins; `watch` knows which submodule is being called."""
         self._watch, self._previous = watch, Previous()
-        self.sites = []
+        self.sites, self._number = [], 0
 
     def given(self, path: str, args: Any, kwargs: Any) -> Any:
         """What a submodule is given instead; a site of its own, for norms that centre."""
@@ -63,28 +65,35 @@ class Change:
         option = Option(
             Cause("rms-norm-centred", "the mean is taken off, as in a layer norm"), _centred
         )
-        number, key = len(self.sites), self.chosen.get(len(self.sites))
+        number, self._number = self._number, self._number + 1
+        key = self.chosen.get(number)
         self.sites.append(Site(number, path, len(self._watch.seen), (option,), "a module", 0))
         return ((_centred(args[0]), *args[1:]), kwargs) if key == option.key else None
 
     def __call__(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The function's result, changed where it was chosen."""
         name = getattr(func, "__name__", "")
-        with _disable_current_modes():
-            options = tuple(_options(name, func, args, kwargs, self._previous))
-        number, key = len(self.sites), None
-        if options:
-            key = self.chosen.get(number)
-            since, depends = len(self._watch.seen), self._watch.depended(args)
-            self.sites.append(Site(number, self._watch.path, since, options, name, depends))
-        for option in options if key is not None else ():
-            if option.key == key:
-                result = option.made(*args, **kwargs)
-                break
-        else:
-            result = func(*args, **kwargs)
+        number, self._number = self._number, self._number + 1
+        key = self.chosen.get(number)
+        made = func
+        if self._records or key is not None:
+            options = self._options(name, func, args, kwargs)
+            if options:
+                since, depends = len(self._watch.seen), self._watch.depended(args)
+                site = Site(number, self._watch.path, since, options, name, depends)
+                self.sites.append(site)
+            made = next((option.made for option in options if option.key == key), func)
+        result = made(*args, **kwargs)
         self._previous = _after(name, args, result, self._previous)
         return result
+
+    def _options(self, name: str, func: Any, args: Any, kwargs: Any) -> tuple[Option, ...]:
+        with _disable_current_modes():
+            options = tuple(_options(name, func, args, kwargs, self._previous))
+        if self._watch.depended(args) & INPUT:
+            return options
+        # Heads are of what the model is given, not of tables.
+        return tuple(option for option in options if option.cause.name != "heads-split")
 
 
 def _is_rms(kind: str) -> bool:
@@ -107,7 +116,7 @@ def _after(name: str, args: Any, result: Any, previous: Previous) -> Previous:
 
 
 def _options(name: str, func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
-    if not args or not isinstance(args[0], torch.Tensor | list | tuple):
+    if not args or not isinstance(args[0], torch.Tensor | list | tuple | str):
         return
     if name in ACTIVATIONS or name in ("gelu", "hardtanh", "relu_", "leaky_relu_"):
         yield from activations(name, args, kwargs)

@@ -64,7 +64,11 @@ def _orders(func: Any, parts: int, *, gates: bool) -> Iterator[Option]:
 
 def products(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
     """A factor that is left out: a number, a weight, or a gate."""
-    if len(args) < 2 or ("div" in func.__name__ and isinstance(args[1], torch.Tensor)):
+    if len(args) < 2:
+        return
+    if "div" in func.__name__ and isinstance(args[1], torch.Tensor) and args[1].ndim:
+        words = "it does not divide by the second"
+        yield Option(Cause("factor-left-out", words), lambda x, *a, **k: x * 1.0)
         return
     for keep, factor in ((args[0], args[1]), (args[1], args[0])):
         if not isinstance(keep, torch.Tensor):
@@ -79,6 +83,15 @@ def products(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[
             )
             yield Option(Cause("layer-scale-left-out" if is_weight else "factor-left-out", words),
                          lambda *a, x=keep, **k: x * 1.0)  # fmt: skip
+
+
+def scores(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+    """A product of queries and keys that is scaled, where the original's is not."""
+    x = args[1] if isinstance(args[0], str) else args[0]
+    if isinstance(x, torch.Tensor) and x.ndim >= 3:
+        factor = x.shape[-1] ** -0.5
+        words = f"its scores are multiplied by {factor:.3g}"
+        yield Option(Cause("attention-scale", words), lambda *a, **k: func(*a, **k) * factor)
 
 
 def _scales(func: Any, x: Any, value: float, previous: Previous) -> Iterator[Option]:
@@ -105,6 +118,9 @@ def additions(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator
             if value != other:
                 yield Option(Cause(name, f"its epsilon is {value:g} where {other:g} is right"),
                              lambda x, *a, v=value: x + v)  # fmt: skip
+    if isinstance(other, int | float) and abs(other) >= 0.01:
+        words = f"{other:g} is not added"
+        yield Option(Cause("term-left-out", words), lambda x, *a, **k: x * 1.0)
     if not isinstance(other, torch.Tensor) or not isinstance(x, torch.Tensor):
         return
     if other.is_floating_point() and bool((other < -1e4).any()):
@@ -270,6 +286,7 @@ FAMILIES: tuple[tuple[set[str], Family], ...] = (
     ({"cat", "concat", "concatenate"}, joins),
     ({"chunk", "split", "tensor_split"}, splits),
     ({"unbind"}, unbindings),
+    (_PRODUCTS, scores),
     ({"mul", "__mul__", "__rmul__", "mul_", "__imul__", "div", "__truediv__", "div_"}, products),
     ({"add", "__add__", "__radd__", "__iadd__", "add_"}, additions),
     ({"mean", "amax", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}, pooled),

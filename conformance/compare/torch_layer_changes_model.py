@@ -228,7 +228,12 @@ def interpolations(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
 
 
 def paddings(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
-    """The other modes of `pad`."""
+    """The other modes of `pad`, and its sides exchanged."""
+    sides = list(args[1] if len(args) > 1 else kwargs["pad"])
+    other = [s for i in range(0, len(sides), 2) for s in (sides[i + 1], sides[i])]
+    if other != sides:
+        yield Option(Cause("padding", f"it pads {other} where {sides} is right"),
+                     lambda x, p, *a, **k: func(x, other, *a, **k))  # fmt: skip
     own = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
     for mode in ("constant", "reflect", "replicate", "circular"):
         if mode != own:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from conformance.core.outcomes import UsageError
 
 _DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, torch.dropout,
              F.feature_alpha_dropout, torch.dropout_, torch.feature_dropout}  # fmt: skip
+_LEAVES = {"numpy", "__array__", "tolist"}
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -44,6 +46,8 @@ class _Wide(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         def wide(x: Any) -> Any:
+            if isinstance(x, torch.Tensor) and x.dtype is torch.float32:
+                return x if func._schema.is_mutable else x.double()
             return torch.float64 if x is torch.float32 else x
 
         args, kwargs = tree_map(wide, (args, dict(kwargs or {})))
@@ -65,10 +69,10 @@ def wide_types() -> Iterator[None]:
 class _Silent(TorchFunctionMode):
     """Leaves dropout out; makes a change where a cause is tried."""
 
-    def __init__(self, change: Any) -> None:
+    def __init__(self, change: Any, carry: Carry | None = None) -> None:
         super().__init__()
         self.silenced = 0
-        self._change = change
+        self._change, self._carry = change, carry
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -80,6 +84,14 @@ class _Silent(TorchFunctionMode):
         if func is F.scaled_dot_product_attention and kwargs.get("dropout_p"):
             self.silenced += 1
             kwargs["dropout_p"] = 0.0
+        if self._carry is not None and getattr(func, "__name__", "") in _LEAVES:
+            with _aside():
+                depends = self._carry.depended(args[0])
+            if depends & INPUT:
+                raise UsageError(
+                    f"it takes a tensor out of torch ({func.__name__}): errors cannot be carried "
+                    "through what is done there"
+                )
         if self._change is not None:
             return self._change(func, args, kwargs)
         return func(*args, **kwargs)
@@ -90,18 +102,24 @@ class TorchModel:
 
     framework = "torch"
 
-    def __init__(self, made: Any, *, channels_last: bool, unit: float | None = None) -> None:
+    def __init__(self, made: Any, *, channels_from: int, unit: float | None = None) -> None:
         if not isinstance(made, nn.Module):
             raise UsageError(f"the factory gave {type(made).__name__}, not torch.nn.Module")
         torch.set_num_threads(1)
-        self._module, self.channels_last = made.double(), channels_last
+        self._module, self.channels_from = made.double(), channels_from
         self._rules = Rules() if unit is None else Rules(unit)
         self._first_state = {n: t.detach().clone() for n, t in _tensors(made)}
         self._order: list[str] = []
 
-    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Change:
+    def laid(self, channels_from: int) -> "TorchModel":
+        """The same model, with its channels last from this rank on."""
+        other = copy(self)
+        other.channels_from = channels_from
+        return other
+
+    def change(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> Change:
         """What a run may be asked to do otherwise."""
-        return Change(chosen)
+        return Change(chosen, records=records)
 
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Modules that were called first come first."""
@@ -132,7 +150,7 @@ class TorchModel:
             for path, module in self._module.named_modules()
         ]
         try:
-            with torch.no_grad(), self._settled(training, {}), _Silent(None):
+            with torch.no_grad(), self._settled(training, {}), _Wide(), _Silent(None):
                 output = self._called(inputs)
         finally:
             for handle in handles:
@@ -144,7 +162,7 @@ class TorchModel:
         """Under the mode that carries errors; the backward runs under it too."""
         carry = Carry(self._rules, charged=asked.charged, keeps_values=asked.keeps_values,
                       anchors=asked.anchors)  # fmt: skip
-        silent = _Silent(asked.change)
+        silent = _Silent(asked.change, carry)
         watch = _Watch(self._module, carry, asked)
         if asked.change is not None:
             asked.change.begin(watch)
@@ -206,7 +224,7 @@ class TorchModel:
         ends, seeds = [], []
         for path, t in leaves.items():
             if t.requires_grad and path in asked.seeds:
-                seed = as_given(asked.seeds[path], channels_last=self.channels_last)
+                seed = as_given(asked.seeds[path], self.channels_from)
                 seed = torch.from_numpy(np.array(seed, order="C")).to(t.dtype)
                 carry.made_of(seed, SEED)
                 ends.append(t)
@@ -251,9 +269,7 @@ class TorchModel:
 
     def _tensors(self, inputs: Mapping[int | str, np.ndarray]) -> dict[int | str, torch.Tensor]:
         return {
-            key: torch.from_numpy(
-                np.array(as_given(x, channels_last=self.channels_last), order="C")
-            )
+            key: torch.from_numpy(np.array(as_given(x, self.channels_from), order="C"))
             for key, x in inputs.items()
         }
 
@@ -266,7 +282,7 @@ class TorchModel:
         return self._module(*places, **names)
 
     def _first(self, x: np.ndarray) -> np.ndarray:
-        return channels_first(x, channels_last=self.channels_last)
+        return channels_first(x, self.channels_from)
 
     def _moved(self, x: Approximate) -> Approximate:
         return Approximate(self._first(x.value), self._first(x.error))

@@ -10,6 +10,8 @@ from conformance.arithmetic.running import Approximate
 
 SEED, INPUT = 1, 2  # The first two bits of what a value depends on; module calls have the others.
 FIRST_CALL = 4
+NEVER = 99  # The rank from which on channels come last, where they never do.
+RANDOM = "a random draw"  # In the place of the operation that has no rule.
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,14 @@ class Asked:
 
 
 class Model(Protocol):
-    """A model that a factory made, and the weights that it can be given."""
+    """A model that a factory made, and the weights that it can be given.
+
+    Attributes:
+        channels_from: the rank from which on its arrays have their channels last.
+    """
 
     framework: str
-    channels_last: bool
+    channels_from: int
 
     def weights(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes of parameters and running statistics by name, in the order of their calls."""
@@ -133,8 +139,14 @@ class Model(Protocol):
     ) -> Mapping[str, tuple[int, ...]]:
         """Shapes of the outputs by path, channels at axis 1; runs the model once, plainly."""
 
-    def change(self, chosen: Mapping[int, tuple[str, str]]) -> Any:
-        """What `Asked.change` may be: by number the functions to change, and how."""
+    def laid(self, channels_from: int) -> "Model":
+        """The same model with its channels last from this rank on."""
+
+    def change(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> Any:
+        """What `Asked.change` may be: by number the functions to change, and how.
+
+        Where it records, its `sites` tell after a run what could be changed.
+        """
 
     def run(self, asked: Asked) -> Trace:
         """One forward, and a backward where seeds are given, with errors carried."""
@@ -151,14 +163,14 @@ def owner(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def channels_first(x: np.ndarray, *, channels_last: bool) -> np.ndarray:
-    """Channels at axis 1 where there are spatial axes: (N, …, C) of rank 4 or more."""
-    return np.moveaxis(x, -1, 1) if channels_last and x.ndim >= 4 else x
+def channels_first(x: np.ndarray, channels_from: int) -> np.ndarray:
+    """Channels at axis 1: (N, …, C) of this rank or more has them last."""
+    return np.moveaxis(x, -1, 1) if x.ndim >= channels_from else x
 
 
-def as_given(x: np.ndarray, *, channels_last: bool) -> np.ndarray:
+def as_given(x: np.ndarray, channels_from: int) -> np.ndarray:
     """The way back."""
-    return np.moveaxis(x, 1, -1) if channels_last and x.ndim >= 4 else x
+    return np.moveaxis(x, 1, -1) if x.ndim >= channels_from else x
 
 
 def flattened(output: Any, is_leaf: Any, path: str = "output") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Which weight of the first model goes where in the second: by name, by shape, by order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from conformance.core.outcomes import UsageError
 _ROLES = {
     "running_mean": ("running_mean", "mean"),
     "running_var": ("running_var", "var"),
-    "bias": ("bias",),
-    "weight": ("weight", "kernel", "scale", "embedding"),
+    "bias": ("bias", "b"),
+    "weight": ("weight", "kernel", "scale", "embedding", "w"),
 }
 # Axes of a Flax kernel in terms of a torch weight's: OI → IO, OIW → WIO, OIHW → HWIO, …
 _TO_FLAX = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
@@ -48,7 +48,7 @@ class Pair:
     def to_second(self, values: np.ndarray) -> np.ndarray:
         """The first model's weight in the second's form."""
         part = values if self.take is None else values[slice(*self.take)]
-        moved = np.ascontiguousarray(part.transpose(self.transpose))
+        moved = np.array(part.transpose(self.transpose), order="C")
         return moved if self.shape is None else moved.reshape(self.shape)
 
     def to_first(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -86,7 +86,7 @@ def gathered(
         value, error = np.zeros(own.value.shape), np.zeros(own.value.shape)
         parts = [pair for pair in pairs if pair.first == name and pair.second in second]
         for pair in parts:
-            rows = slice(None) if pair.take is None else slice(*pair.take)
+            rows = ... if pair.take is None else slice(*pair.take)
             other = second[pair.second]
             wide = np.broadcast_to(other.error, other.value.shape)
             value[rows] += pair.to_first(np.asarray(other.value), value.shape)
@@ -102,6 +102,8 @@ def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
         UsageError: if the models have no shape in common, or a weight has no place; it says which.
     """
     ours, theirs = dict(first.weights()), dict(second.weights())
+    if not ours and not theirs:
+        return ()
     if not ours or not theirs:
         which = first if not ours else second
         raise UsageError(f"the {which.framework} model has no weights: no submodule in common")
@@ -148,6 +150,25 @@ def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def turned(pairs: Sequence[Pair], first: Model, second: Model) -> tuple[Pair, ...] | None:
+    """The same, with square weights that are not named as kernels the other way round.
+
+    None where there are none: a port's own `w` may be (in, out) or (out, in).
+    """
+    if first.framework == second.framework:
+        return None
+    shapes, out = first.weights(), []
+    for pair in pairs:
+        shape = shapes[pair.first]
+        own = (pair.second if second.framework == "jax" else pair.first).endswith(
+            ("kernel", "embedding")
+        )
+        is_whole = pair.take is None and pair.place is None and pair.shape is None
+        square = len(shape) == 2 and shape[0] == shape[1] and is_whole and not own
+        out.append(replace(pair, transpose=pair.transpose[::-1]) if square else pair)
+    return tuple(out) if out != list(pairs) else None
+
+
 def _tokens(name: str) -> tuple[str, ...]:
     """The words of a name, whatever joins them; the last one is its role.
 
@@ -158,7 +179,10 @@ def _tokens(name: str) -> tuple[str, ...]:
         name = name.removeprefix(collection)
     parts = name.replace("/", ".").split(".")
     words = [word for part in parts[:-1] for word in part.lower().split("_")]
-    return (*words, _role(name))
+    if _role(name) in _ROLES:
+        return (*words, _role(name))
+    last = parts[-1].lower().split("_")
+    return (*words, *last[:-1], _role(last[-1]))
 
 
 def _equal_names(first: Model, second: Model, ours: Shapes, theirs: Shapes) -> list[Pair]:
@@ -166,19 +190,21 @@ def _equal_names(first: Model, second: Model, ours: Shapes, theirs: Shapes) -> l
     pairs = []
     for name, shape in ours.items():
         other = by_tokens.get(_tokens(name))
-        how = None if other is None else _fitting(first, second, name, shape, other, theirs[other])
-        if other is not None and how is not None:
-            pairs.append(Pair(name, other, how))
+        pair = None if other is None else _fitting(first, second, name, shape, other, theirs[other])
+        if pair is not None:
+            pairs.append(pair)
     return pairs
 
 
 def _fitting(
     first: Model, second: Model, name: str, shape: tuple[int, ...],
     other: str, wanted: tuple[int, ...],
-) -> tuple[int, ...] | None:  # fmt: skip
+) -> Pair | None:  # fmt: skip
     for how in _transposes(first, second, name, other, len(shape)):
         if tuple(shape[axis] for axis in how) == wanted:
-            return how
+            return Pair(name, other, how)
+    if len(shape) == 1 < len(wanted) and sorted(wanted)[-2:] == [1, *shape]:
+        return Pair(name, other, (0,), shape=wanted)  # As (C, 1, 1), ready to be added.
     return None
 
 
@@ -187,10 +213,10 @@ def _alone(
 ) -> Pair | None:
     """A single weight whose module has others elsewhere: the only one, or the likest by name."""
     fits = [
-        (_likeness(name, other), Pair(name, other, how))
+        (_likeness(name, other), pair)
         for other, wanted in left.items()
         if _role(other) == _role(name)
-        and (how := _fitting(first, second, name, shape, other, wanted)) is not None
+        and (pair := _fitting(first, second, name, shape, other, wanted)) is not None
     ]
     return max(fits, key=lambda fit: fit[0])[1] if fits else None
 
@@ -202,10 +228,10 @@ def _tied(
     if len(shape) != 2:
         return None
     tables = [
-        (own, how) for own, mine in ours.items() if "embed" in own.lower() or "wte" in own.lower()
-        if (how := _fitting(first, second, own, mine, name, shape)) is not None
+        pair for own, mine in ours.items() if "embed" in own.lower() or "wte" in own.lower()
+        if (pair := _fitting(first, second, own, mine, name, shape)) is not None
     ]  # fmt: skip
-    return Pair(tables[0][0], name, tables[0][1]) if len(tables) == 1 else None
+    return tables[0] if len(tables) == 1 else None
 
 
 def _likeness(name: str, other: str) -> int:
@@ -253,6 +279,7 @@ def _by_owner(names: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple
 
 def _role(name: str) -> str:
     last = name.replace("/", ".").rpartition(".")[2]
+    last = last.lower() if len(last) == 1 else last
     return next((role for role, names in _ROLES.items() if last in names), last)
 
 
@@ -271,10 +298,10 @@ def _matched(
         other = by_role.get(_role(name))
         if other is None:
             return None
-        how = _fitting(first, second, name, shape, other, theirs[other])
-        if how is None:
+        pair = _fitting(first, second, name, shape, other, theirs[other])
+        if pair is None:
             return None
-        pairs.append(Pair(name, other, how))
+        pairs.append(pair)
     return pairs
 
 
@@ -286,9 +313,11 @@ def _transposes(
     if first.framework == second.framework:
         return (same,)
     from_torch = first.framework == "torch"
-    if not (other if from_torch else name).endswith("kernel"):
-        return (same,)
     hows = [_TO_FLAX.get(rank, same), *_TRANSPOSED.get(rank, ())]
+    if not (other if from_torch else name).endswith("kernel"):
+        # A port's own `w` is (in, out), as it is multiplied; its `weight` is torch's.
+        jax_name = other if from_torch else name
+        hows = [*hows, same] if jax_name[-2:].lower() in (".w", "/w", "_w") else [same, *hows]
     if not from_torch:
         hows = [tuple(int(axis) for axis in np.argsort(how)) for how in hows]
     return tuple(dict.fromkeys(hows))

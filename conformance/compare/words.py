@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from conformance.compare.compare import Compared, Parting, Settings
+from conformance.compare.compare import Compared, Parting
 from conformance.compare.load_model import Side
+from conformance.compare.settings import Settings
 from conformance.compare.trace import owner
 
 _WHERE = {
@@ -31,7 +32,8 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
             yield f"parts also at {_headline(parting)}"
             yield from _details(parting)
     else:
-        yield "agree: " + _listed([aspect for aspect in _WHERE if aspect in compared.compared])
+        agreed = _listed([aspect for aspect in _WHERE if aspect in compared.compared])
+        yield f"agree: {agreed}" + ", but for what is not judged" * bool(compared.unjudged)
     for parting in compared.allowed:
         yield f"allowed: {_headline(parting)}"
     yield _counts(compared)

@@ -24,10 +24,11 @@ REPORTS = (
 )  # fmt: skip
 LOCK, IGNORED = ".conformance.lock", ".gitignore"
 # What other commands and older versions keep there.
-_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "cache")
+_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "weights.json", "cache")
 _OWN = frozenset({RESULTS, *REPORTS, LOCK, IGNORED, *_OTHERS})
 _DRAFT = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_REPLACED = "removed or replaced while the run wrote"
 _NAMED = 3  # Files of others beside a count.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # Of some network file systems.
 
@@ -106,6 +107,8 @@ class ReportFolder:
         draft = self.path / _draft_of(name)
         descriptor = -1
         try:
+            if not self.is_in_place(LOCK, self._lock):
+                raise OSError(0, _REPLACED)
             self.remove(_draft_of(name))  # That of a process that was killed.
             descriptor = os.open(draft, _NEW, 0o666)
             write_all(descriptor, text)
@@ -225,7 +228,7 @@ class Lines:
         """Ends the file, and looks whether it is still where it was begun."""
         if self._descriptor is not None:
             if not self._folder.is_in_place(self._name, self._descriptor):
-                self._folder.fail(self._name, OSError(0, "removed or replaced while the run wrote"))
+                self._folder.fail(self._name, OSError(0, _REPLACED))
             self.close()
 
     def close(self) -> None:

@@ -56,6 +56,7 @@ class Watch:
         self._settings = settings
         own = [module for name, module in sys.modules.items() if _serves_checks(name)]
         self._namespaces = {space: dict(vars(space)) for space in (*_SHARED, *own, *namespaces)}
+        self._last = dict(self._namespaces)  # with what frameworks added later
         self._before: dict[str, object] = {}
         self._lists: dict[str, list[Any]] = {}
         self._modules: dict[str, ModuleType | None] = {}
@@ -97,10 +98,11 @@ class Watch:
         if (environment := dict(os.environ)) != self._environment:
             changed += _variables(environment, self._environment)
         for space, names in self._namespaces.items():
-            if _is_equal(vars(space), names):
+            if _is_equal(vars(space), self._last[space]):
                 continue  # This is the usual case, and a quick one.
             current = dict(vars(space))
-            # A name that is added is harmless: an import of a submodule adds its own.
+            # A name that is added is harmless, and so is its end: an import of a submodule adds its
+            # own, and torch's compiler what it compiled.
             replaced = [
                 name
                 for name, value in names.items()
@@ -112,7 +114,7 @@ class Watch:
                 added = current.keys() - names.keys()
                 replaced += [n for n in added if any(n in vars(base) for base in space.__mro__[1:])]
             changed += [f"{space.__name__}.{name} replaced" for name in replaced]
-            self._namespaces[space] = current
+            self._last[space] = current
         return changed
 
 

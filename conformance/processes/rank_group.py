@@ -21,6 +21,7 @@ _GRACE = 1.0
 _GRACE_AFTER_CRASH = 0.1
 # A process that runs any code at all writes its stack at once; a stopped one never does.
 _STACK_PATIENCE, _STACK_SETTLED = 0.5, 0.02
+_TRIM_EVERY = 0.5  # seconds between two looks at what the ranks print
 
 
 class RankGroup:
@@ -91,9 +92,11 @@ class RankGroup:
         replies: dict[int, Reply] = {}
         poll, owners = _poll_of(ranks)
         while len(replies) < len(ranks):
-            ready = poll.poll(max(0.0, until - time.monotonic()) * 1000)
-            if not ready:
+            ready = poll.poll(min(_TRIM_EVERY, max(0.0, until - time.monotonic())) * 1000)
+            if not ready and time.monotonic() >= until:
                 break
+            for rank in ranks:
+                rank.trim_log()
             for descriptor, _ in ready:
                 index = owners[descriptor]
                 if index in replies:  # Both descriptors of the rank were ready.

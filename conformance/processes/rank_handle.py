@@ -13,7 +13,7 @@ from conformance.processes.fork_client import ForkClient
 from conformance.processes.fork_request import ForkRequest
 from conformance.processes.replies import HEADER_LIMIT, Reply, decoded
 
-_LARGE_LOG = 1 << 20
+_LARGE_LOG, _LARGEST_LOG = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,20 @@ class RankHandle:
     def send(self, message: bytes, deadline: float) -> None:
         """Sends a task; a process that cannot take it is found late or dead soon enough."""
         self._log_start = os.fstat(self._log.fileno()).st_size
-        if self._log_start > _LARGE_LOG:
-            os.ftruncate(self._log.fileno(), 0)
-            self._log_start = 0
+        self._cut_log(_LARGE_LOG)
         with contextlib.suppress(OSError):
             wire.send(self.tasks, message, deadline)
+
+    def trim_log(self) -> None:
+        """Drops what the process printed if it is so much that it would fill the disk."""
+        self._cut_log(_LARGEST_LOG)
+
+    def _cut_log(self, limit: int) -> None:
+        log = self._log.fileno()
+        if os.fstat(log).st_size > limit:
+            os.ftruncate(log, 0)
+            os.lseek(log, 0, os.SEEK_SET)  # The process goes on from there: it shares the offset.
+            self._log_start = 0
 
     def receive(self, expected: "Expected", deadline: float) -> Reply | None:
         """Receives a reply; None if no whole reply came."""

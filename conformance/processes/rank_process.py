@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 from conformance.processes import wire
@@ -67,6 +68,9 @@ def _set_up(request: ForkRequest, descriptors: Descriptors, server: int) -> None
     os.dup2(descriptors.log, 1)
     os.dup2(descriptors.log, 2)
     os.close(descriptors.log)
+    with contextlib.suppress(OSError):
+        # Where memory runs out, the kernel ends a rank, and not the process that judges.
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     faulthandler.enable(descriptors.stacks, all_threads=False)
     faulthandler.register(signal.SIGUSR1, descriptors.stacks, all_threads=True, chain=False)
     os.environ.clear()

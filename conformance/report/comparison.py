@@ -12,6 +12,7 @@ from conformance.core.verdict import ASIDE
 from conformance.run.results import Record, Run
 
 Kind = Literal["same bits", "within bound", "other answers", "verdicts", "alone"]
+_LACKS = 12  # Shards of a run that are named.
 Places: TypeAlias = Mapping[tuple[str, str], str]
 
 
@@ -102,10 +103,12 @@ def cut_short(run: Run) -> str:
 
 def wanting(run: Mapping[str, Sequence[str]]) -> list[str]:
     """Says what keeps one of a merge's runs from being whole; nothing where it is whole."""
-    return [
+    lacks = [
         *(f"shard {shard} is missing" for shard in run["missing"]),
         *(f"{part} was cut short" for part in run["cut_short"]),
     ]
+    more = len(lacks) - _LACKS
+    return lacks if more <= 0 else [*lacks[:_LACKS], f"{more} more are missing or were cut short"]
 
 
 def comparisons(run: Run) -> tuple[Comparison, ...]:

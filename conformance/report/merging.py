@@ -55,7 +55,8 @@ class Piece:
     @property
     def missing(self) -> list[str]:
         """The shards that are missing, as I/N."""
-        return [f"{i}/{self.of}" for i in range(1, self.of + 1) if i not in self.shards]
+        there = set(self.shards)
+        return [f"{i}/{self.of}" for i in range(1, self.of + 1) if i not in there]
 
     @property
     def cut_short(self) -> list[str]:
@@ -180,14 +181,18 @@ def _require_the_same_goldens(runs: Sequence[Run], paths: Sequence[Path]) -> Non
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:
     """Joins the shards of each run into one piece, in the order of the files."""
-    for first, second in combinations(pieces, 2):
-        for part in first.parts:
-            if part in second.parts and first.environment == second.environment:
-                shard = f"shard {part['shard']} of the run" if part["shard"] else "the run"
+    sources: dict[str, str] = {}
+    for piece in pieces:
+        environment = json.dumps(piece.environment, sort_keys=True)
+        for part in piece.parts:
+            shard = f"shard {part['shard']} of the run" if part["shard"] else "the run"
+            key = environment + json.dumps(part, sort_keys=True)
+            if key in sources:
                 raise UsageError(
-                    f"{first.source} and {second.source} both hold {shard} that started at "
-                    f"{part['started']}: give it once"
+                    f"{sources[key]} and {piece.source} both hold {shard} that started at "
+                    f"{part['started'][:80]}: give it once"
                 )
+            sources[key] = piece.source
     groups: dict[str, list[Piece]] = {}
     for piece in pieces:
         of_a_kind = [_made_on(piece), *(piece.parts[0][name] for name in ("suite", "plan"))]

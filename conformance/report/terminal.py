@@ -24,7 +24,7 @@ from conformance.report.findings import Finding
 from conformance.report.summary import Group, Reason, Summary, grouped
 from conformance.run.results import Record, Run
 
-FAILING = 3  # Failures of one implementation that are shown in full.
+FAILING = 3  # Examples of different mistakes that are printed in full, of each implementation.
 KINDS = 8  # Kinds of further failures that are counted.
 DIFFERING = 10  # Checks that came out otherwise in another place; agreement.txt has all.
 FREQUENT = 2  # Reasons beside a count.
@@ -162,10 +162,15 @@ def _averages(run: Run) -> Block:
 
 
 def _failures(finding: Finding, run: Run, *, everything: bool) -> Block:
-    """Returns the first failures of an implementation in full, and the others by their mistake."""
+    """Returns an example of each mistake in full, the plainest first, and counts what is alike."""
     where = f", in {finding.run}" if finding.run else ""
     block: Block = [Line(f"{finding.owner} does not conform{where}", "bold red")]
-    in_full = finding.failures if everything else finding.failures[:FAILING]
+    kinds = sorted(
+        grouped(finding.failures, _kind_of).items(),
+        key=lambda kind: (kind[1][0].mistake is None, -len(kind[1])),
+    )
+    examples = [records[0] for _, records in kinds[:FAILING]]
+    in_full = finding.failures if everything else examples
     width = 9  # That of "mistake" and "timeout", and two blanks.
     for number, record in enumerate(in_full):
         if number:
@@ -173,12 +178,14 @@ def _failures(finding: Finding, run: Run, *, everything: bool) -> Block:
         block.append(Line(record.id, "", record.status, width, "bold red"))
         for label, words in facts_of_failure(record, run.rerun(record.id)):
             block.append(Line(words, "dim" if label == "rerun" else "", label, width))
-    others = grouped(finding.failures[len(in_full) :], _kind_of).items()
-    kinds = sorted(((kind, len(records)) for kind, records in others), key=lambda kind: -kind[1])
-    if kinds:
+    if everything:
+        return block
+    more = [(name, len(records) - (records[0] in examples)) for name, records in kinds]
+    more = [(name, count) for name, count in more if count]
+    if more:
         block.append(Line(""))
-    block += [Line(f"{count} × {kind}", "", "more", width) for kind, count in kinds[:KINDS]]
-    left = sum(count for _, count in kinds[KINDS:])
+    block += [Line(f"{count} × {name}", "", "more", width) for name, count in more[:KINDS]]
+    left = sum(count for _, count in more[KINDS:])
     return [*block, Line(f"{left} × others", "", "more", width)] if left else block
 
 
@@ -217,7 +224,7 @@ def _frequent(reasons: Sequence[Reason], width: int) -> str:
     ]
     others = len(reasons) - FREQUENT
     more = f"; {others} more: --all" if others > 0 else ""
-    return f"{count} checks: {'; '.join(words)}{more}"
+    return f"{count} check{'s' * (count > 1)}: {'; '.join(words)}{more}"
 
 
 def _differing(summary: Summary, *, everything: bool) -> Block:

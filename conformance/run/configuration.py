@@ -50,8 +50,10 @@ class Configuration:
         """Returns what the table says of each command's options, by the options' names."""
         whom = {"adapters": self.adapters, "patterns": self.patterns}
         how = {"timeout": self.timeout, "quick": self.quick, "known": self.known}
-        said = {name: value for name, value in {**whom, **how}.items() if value}
-        asking = {name: said[name] for name in ("adapters", "patterns") if name in said}
+        said: dict[str, Any] = {name: value for name, value in {**whom, **how}.items() if value}
+        asking: dict[str, Any] = {
+            name: said[name] for name in ("adapters", "patterns") if name in said
+        }
         return {"run": said, "fuzz": asking, "mutants": asking}
 
 

@@ -98,7 +98,9 @@ def _manifest_bytes(described: Mapping[str, Any], entries: Mapping[str, Any]) ->
         for name, entry in entries.items()
     )
     head = json.dumps({"format": FORMAT, "files": described}, indent=1)
-    return f'{head[:-2]},\n "cases": {{\n{cases}\n }}\n}}\n'.encode()
+    text = f'{head[:-2]},\n "cases": {{\n{cases}\n }}\n}}\n'
+    # Half a character, in a manifest of somebody else, becomes an escape.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _entries(
@@ -203,7 +205,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
 
     format: int
     files: dict[str, FileEntry]
-    cases: dict[str, CaseEntry]
+    cases: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
         UsageError: names the first file, tensor or case that is damaged, missing, extra or edited.
     """
     files = read_files(folder)
-    manifest, entries = _manifest(files)
+    manifest = _manifest(files)
     tensors = {name: _tensors(name, files, entry) for name, entry in manifest.files.items()}
     for name in files:
         if name != MANIFEST and name not in manifest.files:
@@ -262,13 +264,16 @@ def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:
         if name not in expected:
             raise _spoilt(MANIFEST, f"has a case {name!r:.80} that the suite does not have")
     for name, case in expected.items():
-        entry = manifest.cases.get(name)
-        if entry is None:
+        if name not in manifest.cases:
             raise _spoilt(MANIFEST, f"lacks the case {name}")
-        _same_question(case, entries[name])
+        entry = checked(manifest.cases[name], CaseEntry, f"goldens/{MANIFEST}: {name}")
+        _same_question(case, manifest.cases[name])
         by_case[name] = _golden(case, entry, tensors)
+    for name, content in tensors.items():
+        if content:
+            raise _spoilt(MANIFEST, f"is edited: {next(iter(content))} of {name} is of no case")
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
-    return Goldens(digest, by_case, _by_operation(entries))
+    return Goldens(digest, by_case, _by_operation(manifest.cases))
 
 
 def _by_operation(entries: Mapping[str, Any]) -> dict[str, str]:
@@ -285,8 +290,7 @@ def _spoilt(name: str, damage: str) -> UsageError:
     return UsageError(f"goldens/{name} {damage}; `conformance regen` mends it")
 
 
-def _manifest(files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, Any]]:
-    """Returns the manifest, and the entries of its cases as they are written."""
+def _manifest(files: Mapping[str, bytes]) -> Manifest:
     if MANIFEST not in files:
         raise _spoilt(MANIFEST, "is missing")
     try:
@@ -299,7 +303,7 @@ def _manifest(files: Mapping[str, bytes]) -> tuple[Manifest, dict[str, Any]]:
         raise _spoilt(MANIFEST, f"is damaged ({error})") from error
     if _manifest_bytes(content["files"], content["cases"]) != files[MANIFEST]:
         raise _spoilt(MANIFEST, "is edited or truncated: `regen` would not write it so")
-    return manifest, content["cases"]
+    return manifest
 
 
 def _tensors(name: str, files: Mapping[str, bytes], entry: FileEntry) -> dict[str, Any]:
@@ -329,25 +333,33 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
         "tier": case.tier,
     }
     for key, value in expected.items():
-        if entry.get(key) != value:
+        # As JSON: 2.0 and true are equal to other numbers, and are edits all the same.
+        if json.dumps(entry.get(key)) != json.dumps(value):
             raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
 
 
 def _golden(case: AnyCase, entry: CaseEntry, tensors: Mapping[str, Any]) -> Golden:
     if case.on_the_fly:
         return Golden({}, {}, hashes={name: array.sha256 for name, array in entry.answers.items()})
+    parts = {"input": entry.inputs, "answer": entry.answers, "bound": entry.bounds}
     inputs, answers, bounds = (
-        {name: _array(case, name, array, tensors) for name, array in part.items()}
-        for part in (entry.inputs, entry.answers, entry.bounds)
+        {
+            name: _array(case, name, f"{case.name}/{kind}/{name}", array, tensors)
+            for name, array in part.items()
+        }
+        for kind, part in parts.items()
     )
     return Golden(inputs, answers, bounds, certificate=entry.certificate)
 
 
-def _array(case: AnyCase, name: str, entry: ArrayEntry, tensors: Mapping[str, Any]) -> np.ndarray:
-    stored = tensors.get(entry.file or "", {}).get(entry.tensor)
-    if stored is None:
+def _array(
+    case: AnyCase, name: str, tensor: str, entry: ArrayEntry, tensors: Mapping[str, Any]
+) -> np.ndarray:
+    """Takes an array out of the tensors that are left."""
+    stored = tensors.get(entry.file or "", {}).pop(entry.tensor, None)
+    if stored is None or entry.tensor != tensor:
         # The hash of the file is right, so the manifest was edited.
-        raise _spoilt(MANIFEST, f"is edited: {entry.file} has no tensor {entry.tensor}")
+        raise _spoilt(MANIFEST, f"is edited: tensor {entry.tensor} of {case.id}")
     dtype = DTYPES.get(entry.dtype)
     if dtype is None or stored["dtype"] != dtype.stored:
         raise _spoilt(MANIFEST, f"is edited: dtype of {name} of {case.id}")

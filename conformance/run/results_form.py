@@ -66,7 +66,7 @@ class Header(TypedDict, total=False):
     shard: Shard | None
     cases: dict[str, str]
     quick: Quick
-    runs: list[MergedRun]
+    runs: Annotated[list[MergedRun], msgspec.Meta(max_length=1000)]
 
 
 class Differs(TypedDict, total=False):

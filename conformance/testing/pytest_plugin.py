@@ -4,13 +4,14 @@ The check's id is the item's node id, so `-k`, `-x`, `-n`, `--collect-only`, `--
 as usual. The hooks are in `pytest_conformance.py`, outside this package.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance.core.checks import Check
+from conformance.core.checks import Check, parted
 from conformance.core.outcomes import UsageError
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, Verdict
 from conformance.run.configuration import configuration
@@ -80,8 +81,8 @@ class Nonconforming(Exception):  # noqa: N818
     """A verdict that counts against conformance."""
 
     def __init__(self, verdict: Verdict) -> None:
-        """Takes a verdict, whose reason becomes the message."""
-        super().__init__(f"{verdict.status}: {verdict.reason}")
+        """Takes a verdict, whose mistake, or else status, and reason become the message."""
+        super().__init__(f"{verdict.mistake or verdict.status}: {verdict.reason}")
 
 
 class CheckItem(pytest.Item):
@@ -94,12 +95,15 @@ class CheckItem(pytest.Item):
         """Makes the item of a check."""
         item: CheckItem = cls.from_parent(session, name=check.id, nodeid=check.id)
         item.check = check
+        item.add_marker("conformance")
         return item
 
     def runtest(self) -> None:
         """Asks and judges the check; passes, fails or skips the item."""
         verdict, _ = self.config.stash[_EXAMINER].examine(self.check)
         self.user_properties += [("status", verdict.status), ("answer", verdict.answer)]
+        if verdict.mistake is not None:
+            self.user_properties.append(("mistake", verdict.mistake))
         if verdict.status in {*ASIDE, "known"}:
             pytest.skip(f"{verdict.status}: {verdict.reason}")
         if verdict.status in NOT_CONFORMING:
@@ -117,3 +121,32 @@ class CheckItem(pytest.Item):
         """Returns the line of the implementation."""
         implementation = self.check.implementation
         return Path(implementation.origin), implementation.line - 1, self.check.id
+
+
+def summarize(terminal: Any, reports: Sequence[pytest.TestReport]) -> None:
+    """Writes a line for each implementation: whether it conforms, and what its failures show.
+
+    Args:
+        terminal: pytest's reporter.
+        reports: the reports of the checks.
+    """
+    terminal.section("conformance")
+    by_owner: dict[str, list[dict[str, Any]]] = {}
+    for report in reports:
+        name, device, _ = parted(report.nodeid)
+        owner = f"{name}@{device}"
+        by_owner.setdefault(owner, []).append(dict(report.user_properties))
+    for owner, checks in by_owner.items():
+        terminal.line(f"{owner}: {_verdict_on(checks)}")
+
+
+def _verdict_on(checks: Sequence[Mapping[str, Any]]) -> str:
+    failed = [check for check in checks if check.get("status", "error") in NOT_CONFORMING]
+    aside = sum(check.get("status") in ASIDE for check in checks)
+    if failed:
+        names = Counter(check.get("mistake") or check.get("status", "error") for check in failed)
+        words = ", ".join(f"{name} {count}" for name, count in names.most_common(3))
+        return f"does not conform, {len(failed)} of {len(checks)} checks fail: {words}"
+    if aside == len(checks):
+        return f"nothing was tested: {aside} checks"
+    return f"conforms, {len(checks) - aside} checks{f', {aside} not tested' if aside else ''}"

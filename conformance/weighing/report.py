@@ -8,6 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from conformance.core.outside_words import one_line
+from conformance.core.report_folder import ReportFolder
 from conformance.weighing.diagnosis import TermWeights, Verdict
 from conformance.weighing.heat_map import pictures
 from conformance.weighing.text import lines
@@ -30,17 +32,12 @@ figure { display: inline-block; margin: 0 16px 16px 0; } svg { max-width: 100%; 
 
 
 def write(
-    folder: Path, verdicts: Sequence[Verdict], script: str, promise: str | None
+    folder: ReportFolder, verdicts: Sequence[Verdict], script: str, promise: str | None
 ) -> list[Path]:
-    """Write weights.json and index.html; return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page = folder / "weights.json", folder / "index.html"
+    """Write weights.json and index.html; return the paths of what could be written."""
     text = json.dumps(as_json(verdicts, script, promise), allow_nan=False, ensure_ascii=False)
-    for file, words in ((data, text), (page, html(verdicts, script, promise))):
-        draft = file.with_suffix(f"{file.suffix}.part")
-        draft.write_text(words, encoding="utf-8")
-        draft.replace(file)
-    return [data, page]
+    files = {"weights.json": text, "index.html": html(verdicts, script, promise)}
+    return [folder.path / name for name, words in files.items() if folder.write(name, words)]
 
 
 def as_json(verdicts: Sequence[Verdict], script: str, promise: str | None) -> dict[str, Any]:
@@ -101,7 +98,7 @@ def _term(term: TermWeights) -> dict[str, Any]:
 
 def html(verdicts: Sequence[Verdict], script: str, promise: str | None) -> str:
     """Return the page, whole; it has no script and asks nothing of a network."""
-    told = list(lines(verdicts, Path(script).name, promise))
+    told = [one_line(line) for line in lines(verdicts, Path(script).name, promise)]
     words = [_word(verdict) for verdict in verdicts]
     tone = "bad" if "fail" in words else "pass" if set(words) == {"conforms"} else "aside"
     title, rest = (told[0] if told else "nothing was weighed"), told[1:]

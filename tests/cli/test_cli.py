@@ -1,6 +1,7 @@
 """The command line as users call it, rightly and wrongly."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import conformance
+from conformance.cli.explained import explain
+from conformance.core.implementations import PROMISES
 from conformance.core.verdict import STATUSES
 from conformance.run.results import read
 from conformance.subjects import all_cases
@@ -359,18 +362,61 @@ def test_version_and_help(cli):
         assert f"conformance {command}" in done.stdout, "an example"
 
 
-def test_a_broken_pipe_is_no_traceback(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_broken_pipe_is_no_traceback_and_no_failure(tmp_path, encoding):
     done = subprocess.run(
-        f"{sys.executable} -m conformance list checks | head -1",
-        shell=True,
+        [
+            "bash",
+            "-c",
+            f"{sys.executable} -m conformance list cases | true; echo ${{PIPESTATUS[0]}}",
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
     )
-    assert done.stderr == ""
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_case_names_are_safe_in_a_shell():
     import re
 
     assert all(re.fullmatch(r"[a-z0-9.-]+", case.name) for case in all_cases())
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *STATUSES, *(promise for promises in PROMISES.values() for promise in promises),
+        "tier", "families", "W", "K", "n", "g", "spectrometer", "worlds", "grid", "bound",
+    ],
+)  # fmt: skip
+def test_every_word_that_output_uses_is_explained(word):
+    assert ": " in explain(word)
+
+
+def test_json_is_one_object_with_the_verdict_and_the_failures(cli, tmp_path):
+    wrong = ("run", "--adapter", WRONG, "channel_shuffle/wrong_inverse:identity-probe-f32-c*-g3")
+    done = cli(*wrong, "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert told["verdict"] == "fails"
+    assert told["findings"][0]["mistakes"] == ["inverse-groups"]
+    assert {f["status"] for f in told["failures"]} == {"fail"}
+    changed = json.loads(cli("diff", "conformance-report", "conformance-report", "--json").stdout)
+    assert changed == {"worse": False, "whole": True, "changes": []}
+
+
+def test_what_failed_last_is_asked_again_alone(cli, tmp_path):
+    wrong = ("run", "--adapter", WRONG)
+    cli(*wrong, "channel_shuffle/*inverse:grid-c6-g*", "channel_shuffle/numpy_reshape:grid-c6-g*")
+    before = read(tmp_path / "conformance-report").records
+    failed = [record.id for record in before if not record.conforms]
+    assert 0 < len(failed) < len(before)
+    cli(*wrong, "--last-failed")
+    again = read(tmp_path / "conformance-report").records
+    assert [record.id for record in again] == failed
+    cli("run", "channel_shuffle/numpy_reshape:grid-c6-g2")
+    done = cli("run", "--last-failed")
+    assert done.returncode == 2
+    assert "everything conforms in conformance-report" in done.stderr

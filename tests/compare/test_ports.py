@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("flax", reason="flax is not installed")
 
-from conformance.compare.compare import Compared, Settings, compare
+from conformance.compare.compare import Compared, compare
 from conformance.compare.load_model import side
+from conformance.compare.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ports"
 HERE = Path(__file__).parent
@@ -172,7 +173,7 @@ def test_a_layer_that_is_called_twice_has_one_gradient():
 
 
 def test_an_array_from_a_file_is_an_input(tmp_path):
-    from conformance.compare.compare import read_inputs
+    from conformance.compare.settings import read_inputs
 
     np.save(tmp_path / "x.npy", np.ones((3, 5), np.float32))
     inputs = read_inputs([str(tmp_path / "x.npy")])

@@ -10,6 +10,7 @@ python pages.py PAGE.md    exit 1 where a snippet does not do what the page says
 | ```console | each `$ command` is run; the lines below it must be in its output, in order, with |
 |            | `…` for anything; title="exit status 1" says how it ends, else with 0 |
 | ```toml, ```json | must be TOML or JSON; with a title written to that file |
+| ```yaml | must be YAML |
 | ```text | prose: nothing |
 """
 
@@ -24,6 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
@@ -77,6 +80,8 @@ def _run(snippet: Snippet, names: dict[str, Any]) -> bool:
             {"toml": tomllib, "json": json}[snippet.language].loads(snippet.text)
             if snippet.title:
                 Path(snippet.title).write_text(snippet.text, encoding="utf-8")
+        case "yaml":
+            yaml.safe_load(snippet.text)
         case "python" if snippet.title:
             Path(snippet.title).write_text(snippet.text, encoding="utf-8")
         case "python":

@@ -90,7 +90,7 @@ class Answers:
 def without_processes():
     plan = plans.make_plan([PATTERN])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plans, "make_plan", lambda *_: plan)
+        patch.setattr(plans, "make_plan", lambda *_, **__: plan)
         patch.setattr(runner, "_examiner", lambda *_: Answers())
         yield
 

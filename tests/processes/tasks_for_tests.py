@@ -99,6 +99,21 @@ def loop(payload, rank):
         pass
 
 
+def print_for_ever(payload, rank):
+    """Prints 200 MB and goes on; returns how large its log was when it looked last."""
+    sizes = []
+    while len(sizes) < payload:
+        for _ in range(200):
+            os.write(1, b"Conforms: 1 exact\n" * 5_000)
+        sizes.append(os.fstat(1).st_size)
+        time.sleep(0.2)
+    return sizes
+
+
+def oom_score(payload, rank):
+    return int(Path("/proc/self/oom_score_adj").read_text())
+
+
 def sleep(payload, rank):
     time.sleep(payload)
     return payload

@@ -46,6 +46,18 @@ def test_an_outcome_comes_back_as_that_outcome(local):
     assert ask(local, "decline") == Declined("unsupported", "said by hand")
 
 
+def test_what_a_rank_prints_without_end_does_not_fill_the_disk(local):
+    written = 18 * 5_000 * 200  # bytes between two looks
+    sizes = ask(local, "print_for_ever", 20, timeout=60)
+    assert max(sizes) < 20 * written
+    assert sizes[-1] < sum(sizes)  # The log was cut at least once, and goes on.
+
+
+def test_where_memory_runs_out_the_rank_goes_first(local):
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert ask(local, "oom_score") >= max(own, 500)
+
+
 def test_a_rank_knows_that_it_is_alone(local):
     assert ask(local, "where_am_i")["rank"] == (0, 1, None)
 

@@ -6,6 +6,7 @@ import pytest
 from conformance.core.outcomes import UsageError
 from conformance.core.report_folder import ReportFolder
 from conformance.report import forms
+from conformance.report.comparison import cut_short
 from conformance.report.merging import merge
 from conformance.report.summary import summarize
 from conformance.run.results import digest_of, read
@@ -187,3 +188,21 @@ def test_a_header_of_another_form_is_one_line_or_a_report(tmp_path, value):
         else:
             with ReportFolder(tmp_path / "to") as folder:
                 forms.write(summarize(merged), folder)
+
+
+def test_a_run_of_thousands_of_shards_and_a_merge_of_many_runs_take_no_time(tmp_path):
+    file = results(tmp_path / "a", [record("a", "x", "1")], shard="1/9999")
+    merged = merge([file])
+    [part] = merged.runs
+    assert len(part["missing"]) == 9998
+    words = cut_short(merged)
+    assert words.startswith("Not whole (R1: shard 2/9999 is missing; R1: shard 3/9999")
+    assert words.endswith("; R1: 9986 more are missing or were cut short)")
+    header = {"kind": "header", **merged.header}
+    parts = [{**part["parts"][0], "shard": f"{n}/9999"} for n in range(1, 500)]
+    header["runs"] = [{**part, "parts": parts, "missing": [], "name": f"{n}"} for n in range(9)]
+    (tmp_path / "many.jsonl").write_text(json.dumps(header) + "\n")
+    refused([tmp_path / "many.jsonl"], "both hold shard 1/9999")
+    header["runs"] = [{**part, "missing": []}] * 1001
+    (tmp_path / "many.jsonl").write_text(json.dumps(header) + "\n")
+    refused([tmp_path / "many.jsonl"], ":1: runs: expected array of length <= 1000")

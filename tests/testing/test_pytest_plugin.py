@@ -77,3 +77,43 @@ def test_a_wrong_pattern_is_a_usage_error(run):
     result = run("--conformance=channel_shufle")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "no check matches" in result.stderr.str()
+
+
+def test_an_id_is_understood_where_it_is_given_back(run):
+    check = "channel_shuffle/numpy_reshape@cpu:grid-c6-g2"
+    result = run(check, "-v")
+    result.assert_outcomes(passed=1)
+    assert check in result.stdout.str()
+
+
+def test_checks_have_a_marker(run, pytester):
+    pytester.makepyfile("def test_mine(): pass")
+    arguments = ["--conformance=*/numpy_reshape:grid-c6-g2", "--strict-markers"]
+    run(*arguments, "-m", "conformance").assert_outcomes(passed=1, deselected=1)
+    run(*arguments, "-m", "not conformance").assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_mistake_comes_first_in_the_short_summary(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # Nothing stands there on a narrow terminal.
+    arguments = ["--conformance=*/wrong_inverse:identity-probe-f32-c12-g3"]
+    result = run(*arguments, "--conformance-adapter", WRONG)
+    [line] = [line for line in result.outlines if line.startswith("FAILED")]
+    assert " - inverse-groups: " in line
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_it_ends_with_the_verdict_on_each_implementation(run, workers):
+    patterns = ("*/wrong_inverse:identity-probe-f32-c12-g3", "*/numpy_reshape:vjp-f32-c6-g2",
+                "*/numpy_reshape:grid-c6-g*", "*/numpy_definition:vjp-f32-c6-g2")  # fmt: skip
+    arguments = [f"--conformance={pattern}" for pattern in patterns]
+    out = run(*arguments, "--conformance-adapter", WRONG, *workers).stdout.str()
+    head = "channel_shuffle/"
+    assert f"{head}wrong_inverse@cpu: does not conform, 1 of 1 checks fail: inverse-groups 1" in out
+    assert f"{head}numpy_reshape@cpu: conforms, 4 checks, 1 not tested" in out
+    assert f"{head}numpy_definition@cpu: nothing was tested: 1 checks" in out
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_session_in_which_nothing_was_tested_is_no_success(run, workers):
+    result = run("--conformance=*/numpy_reshape:vjp-f32-c6-g2", *workers)
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED

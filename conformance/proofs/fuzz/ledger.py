@@ -104,6 +104,6 @@ class Ledger:
                 "asked": self.asked,
                 "counts": dict(total),
                 "whole": is_whole,
-                "conforms": not self.failures,
+                "conforms": is_whole and not self.failures,
             }
         )

@@ -1,5 +1,6 @@
 """The processes of a JAX launch: started by a cluster that JAX knows, or one by one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +76,8 @@ def joined(
         raise UsageError(f"worker --jax: of three options some are missing; {_HOW}")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise UsageError(f"worker --jax: process {process} of {processes}; 0 to N - 1 is meant")
+    if coordinator is not None and not _is_address(coordinator):
+        raise UsageError(f"worker --jax: --coordinator {coordinator!r}: HOST:PORT is meant")
     try:
         cluster = stores.of_jax(coordinator, processes, process)
     except ImportError as error:
@@ -84,6 +87,16 @@ def joined(
         raise UsageError(f"worker --jax: cannot join ({words}); {_HOW}") from error
     launch = JaxLaunch(cluster.process, cluster.processes, devices, cluster.host)
     return Joined(launch, cluster.store, sharing_of(plan, launch))
+
+
+def _is_address(text: str) -> bool:
+    """Says whether a text is HOST:PORT, which JAX itself does not look at.
+
+    >>> _is_address("[::1]:29501"), _is_address("host"), _is_address("host:99999")
+    (True, False, False)
+    """
+    match = re.fullmatch(r"\S+:([0-9]{1,5})", text)
+    return match is not None and 0 < int(match[1]) < 1 << 16
 
 
 def sharing_of(plan: Plan, launch: JaxLaunch) -> Sharing:

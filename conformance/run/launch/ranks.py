@@ -115,7 +115,7 @@ class Joined:
 
 def run(
     joined: Joined,
-    folder: ReportFolder | None,
+    opened: Callable[[], ReportFolder] | None,
     timeout: float,
     say: Callable[[str], None],
     watch: Watcher,
@@ -124,7 +124,8 @@ def run(
 
     Args:
         joined: this rank's launch, and the checks.
-        folder: the report folder of rank 0, which alone writes.
+        opened: opens the report folder on rank 0, which alone writes; None on the others. Those
+            are told where it cannot be opened.
         timeout: seconds for one check.
         say: prints a line to the user, on rank 0 alone.
         watch: gets the header, and each check as it ends, on rank 0 alone.
@@ -133,17 +134,17 @@ def run(
         The run, whose footer is None where it was cut short; None in ranks other than 0.
 
     Raises:
-        UsageError: if an old report cannot be removed, or the ranks' plans differ.
+        UsageError: if the folder cannot be written, or the ranks' plans differ.
         CutShortError: in ranks other than 0, if another process ended.
     """
     launch, sharing = joined.launch, joined.sharing
     bus = Bus(joined.store, launch.rank, launch.size)
     ranks = _Ranks(launch, sharing, bus, timeout)
     try:
-        if folder is None:
+        if opened is None:
             ranks.answer()
             return None
-        return _lead(ranks, sharing, folder, say, watch)
+        return _lead(ranks, sharing, opened(), say, watch)
     finally:
         ranks.close()
         bus.leave()

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="torchrun is torch's")
 from launches import Torchrun, until
 
 from conformance.core.outcomes import UsageError
+from conformance.core.report_folder import ReportFolder
 from conformance.run import results
 from conformance.run.launch.torch import TorchLaunch, sharing_of
 from conformance.run.plan import make_plan
@@ -110,3 +111,11 @@ def test_a_launch_of_one_rank_is_asked_what_fits_one():
 def test_checks_that_need_no_ranks_are_refused_by_name():
     with pytest.raises(UsageError, match="is of an implementation that runs per rank, such as"):
         sharing_of(make_plan(["channel_shuffle/numpy_reshape"]), 4)
+
+
+def test_a_folder_that_another_run_writes_to_ends_all_ranks(torchrun, tmp_path):
+    with ReportFolder(tmp_path / "report"):
+        launch = torchrun("gradient_mean/torch_manual_all_reduce:mlp-w4-equal-k2*")
+        assert all(launch.wait())
+    assert "another run writes to it" in launch.said()
+    assert not until(launch.living, 2)

@@ -1,0 +1,52 @@
+"""The words that output uses, as docs/terms.md explains them, and the families of cases."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from conformance.subjects import all_cases
+
+_LINE = re.compile(r"^- \*\*(?P<words>[^*]+)\*\*: (?P<meaning>.*)$", re.MULTILINE)
+
+
+@cache
+def meanings() -> dict[str, str]:
+    """Returns what each word means, and each family of cases.
+
+    >>> meanings()["K"]
+    'how many micro-batches a rank has before gradients are averaged.'
+    """
+    return {
+        word: match["meaning"]
+        for match in _LINE.finditer(_file().read_text(encoding="utf-8"))
+        for word in match["words"].split(", ")
+    } | _families()
+
+
+def meaning(word: str) -> str:
+    """Explains a word, also in the plural; empty where it has no meaning of its own here.
+
+    >>> meaning("worlds")[:32]
+    'world: processes that run a task'
+    """
+    for singular in (word, word.removesuffix("s"), re.sub("ies$", "y", word)):
+        if singular in meanings():
+            return f"{singular}: {meanings()[singular]}"
+    return ""
+
+
+def _families() -> dict[str, str]:
+    first = {case.family: case for case in reversed(all_cases())}
+    counts = {name: sum(case.family == name for case in all_cases()) for name in first}
+    return {
+        name: f"a family of {counts[name]} cases of {case.operation}, the first of them "
+        f"{case.name}: {case.about}"
+        for name, case in first.items()
+    }
+
+
+def _file() -> Path:
+    """Returns docs/terms.md: beside the package, or inside it when built."""
+    package = Path(__file__).parents[1]
+    inside = package / "docs" / "terms.md"
+    return inside if inside.is_file() else package.parent / "docs" / "terms.md"
