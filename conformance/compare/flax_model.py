@@ -107,7 +107,7 @@ def _mark(number: int) -> Callable[[Any], Any]:
     return identity
 
 
-def _flags(function: Callable[..., Any], *, training: bool) -> dict[str, bool]:
+def training_flags(function: Callable[..., Any], *, training: bool) -> dict[str, bool]:
     """The arguments by which a module's call is told that it trains, as the field names them."""
     known = {
         "train": training,
@@ -137,7 +137,9 @@ class LinenModule:
         places = [x for k, x in sorted(xs.items(), key=str) if isinstance(k, int)]
         names = {str(k): x for k, x in xs.items() if not isinstance(k, int)}
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-        init = partial(self._module.init, **_flags(self._module.__call__, training=training))
+        init = partial(
+            self._module.init, **training_flags(self._module.__call__, training=training)
+        )
         # Every float is given a value later; only where there is more are they made here.
         variables = nn.meta.unbox(jax.eval_shape(init, keys, *places, **names))
         if all(jnp.issubdtype(v.dtype, jnp.floating) for v in jax.tree.leaves(variables)):
@@ -161,7 +163,7 @@ class LinenModule:
 
         variables = traverse_util.unflatten_dict(held, sep="/")
         buffers = [name for name in variables if name != "params"]
-        flags = _flags(self._module.__call__, training=training)
+        flags = training_flags(self._module.__call__, training=training)
         with nn.intercept_methods(intercept), _attention_without_dropout(watch):
             output, state = self._module.apply(
                 variables, *xs, mutable=buffers, rngs={"dropout": jax.random.key(1)},
@@ -211,7 +213,9 @@ class NnxModule:
         }
         module = nnx.merge(self._graph, nnx.from_flat_state(leaves))
         with _patched(module, watch), _attention_without_dropout(watch):
-            output = module(*xs, **{**_flags(type(module).__call__, training=training), **names})
+            output = module(
+                *xs, **{**training_flags(type(module).__call__, training=training), **names}
+            )
         after = list(nnx.to_flat_state(nnx.state(module, nnx.BatchStat)))
         return output, {".".join(map(str, path)): _value(v) for path, v in after}
 

@@ -18,6 +18,7 @@ from conformance.arithmetic.running import Approximate
 from conformance.compare import jaxpr_reductions_model as _reductions  # noqa: F401  It registers
 from conformance.compare import jaxpr_rules_model as _rules  # noqa: F401  rules, as this does.
 from conformance.compare.flax_model import LinenModule, NnxModule, Watch
+from conformance.compare.function_model import FunctionModule, is_function
 from conformance.compare.jax_changes_model import Change
 from conformance.compare.jaxpr_model import At, Carry, Enough
 from conformance.compare.rules import Rules
@@ -59,12 +60,15 @@ class JaxModel:
         self._traced: dict[tuple[bool, bool], tuple[Any, Any, Watch]] = {}
         self._is_wide = True
         if isinstance(made, nn.Module):
-            self._kind: LinenModule | NnxModule = LinenModule(made)
+            self._kind: LinenModule | NnxModule | FunctionModule = LinenModule(made)
         elif isinstance(made, nnx.Module):
             self._kind = NnxModule(made)
+        elif is_function(made):
+            self._kind = FunctionModule(made)
         else:
             raise UsageError(
-                f"the factory gave {type(made).__name__}, not flax.linen.Module or flax.nnx.Module"
+                f"the factory gave {type(made).__name__}, not flax.linen.Module, flax.nnx.Module, "
+                "an Equinox module or (function, weights)"
             )
 
     def laid(self, channels_from: int) -> "JaxModel":

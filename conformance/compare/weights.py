@@ -14,8 +14,8 @@ from conformance.core.outcomes import UsageError
 _ROLES = {
     "running_mean": ("running_mean", "mean"),
     "running_var": ("running_var", "var"),
-    "bias": ("bias",),
-    "weight": ("weight", "kernel", "scale", "embedding"),
+    "bias": ("bias", "b"),
+    "weight": ("weight", "kernel", "scale", "embedding", "w"),
 }
 # Axes of a Flax kernel in terms of a torch weight's: OI → IO, OIW → WIO, OIHW → HWIO, …
 _TO_FLAX = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
@@ -190,19 +190,21 @@ def _equal_names(first: Model, second: Model, ours: Shapes, theirs: Shapes) -> l
     pairs = []
     for name, shape in ours.items():
         other = by_tokens.get(_tokens(name))
-        how = None if other is None else _fitting(first, second, name, shape, other, theirs[other])
-        if other is not None and how is not None:
-            pairs.append(Pair(name, other, how))
+        pair = None if other is None else _fitting(first, second, name, shape, other, theirs[other])
+        if pair is not None:
+            pairs.append(pair)
     return pairs
 
 
 def _fitting(
     first: Model, second: Model, name: str, shape: tuple[int, ...],
     other: str, wanted: tuple[int, ...],
-) -> tuple[int, ...] | None:  # fmt: skip
+) -> Pair | None:  # fmt: skip
     for how in _transposes(first, second, name, other, len(shape)):
         if tuple(shape[axis] for axis in how) == wanted:
-            return how
+            return Pair(name, other, how)
+    if len(shape) == 1 < len(wanted) and sorted(wanted)[-2:] == [1, *shape]:
+        return Pair(name, other, (0,), shape=wanted)  # As (C, 1, 1), ready to be added.
     return None
 
 
@@ -211,10 +213,10 @@ def _alone(
 ) -> Pair | None:
     """A single weight whose module has others elsewhere: the only one, or the likest by name."""
     fits = [
-        (_likeness(name, other), Pair(name, other, how))
+        (_likeness(name, other), pair)
         for other, wanted in left.items()
         if _role(other) == _role(name)
-        and (how := _fitting(first, second, name, shape, other, wanted)) is not None
+        and (pair := _fitting(first, second, name, shape, other, wanted)) is not None
     ]
     return max(fits, key=lambda fit: fit[0])[1] if fits else None
 
@@ -226,10 +228,10 @@ def _tied(
     if len(shape) != 2:
         return None
     tables = [
-        (own, how) for own, mine in ours.items() if "embed" in own.lower() or "wte" in own.lower()
-        if (how := _fitting(first, second, own, mine, name, shape)) is not None
+        pair for own, mine in ours.items() if "embed" in own.lower() or "wte" in own.lower()
+        if (pair := _fitting(first, second, own, mine, name, shape)) is not None
     ]  # fmt: skip
-    return Pair(tables[0][0], name, tables[0][1]) if len(tables) == 1 else None
+    return tables[0] if len(tables) == 1 else None
 
 
 def _likeness(name: str, other: str) -> int:
@@ -277,6 +279,7 @@ def _by_owner(names: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple
 
 def _role(name: str) -> str:
     last = name.replace("/", ".").rpartition(".")[2]
+    last = last.lower() if len(last) == 1 else last
     return next((role for role, names in _ROLES.items() if last in names), last)
 
 
@@ -295,10 +298,10 @@ def _matched(
         other = by_role.get(_role(name))
         if other is None:
             return None
-        how = _fitting(first, second, name, shape, other, theirs[other])
-        if how is None:
+        pair = _fitting(first, second, name, shape, other, theirs[other])
+        if pair is None:
             return None
-        pairs.append(Pair(name, other, how))
+        pairs.append(pair)
     return pairs
 
 
@@ -312,7 +315,9 @@ def _transposes(
     from_torch = first.framework == "torch"
     hows = [_TO_FLAX.get(rank, same), *_TRANSPOSED.get(rank, ())]
     if not (other if from_torch else name).endswith("kernel"):
-        hows = [same, *hows] if _role(other) != "embedding" else [same]
+        # A port's own `w` is (in, out), as it is multiplied; its `weight` is torch's.
+        jax_name = other if from_torch else name
+        hows = [*hows, same] if jax_name[-2:].lower() in (".w", "/w", "_w") else [same, *hows]
     if not from_torch:
         hows = [tuple(int(axis) for axis in np.argsort(how)) for how in hows]
     return tuple(dict.fromkeys(hows))

@@ -46,7 +46,7 @@ def _called(call: Call, devices: list[Any]) -> Answer:
             loss_of(call.question, buffers),
             jax.tree.map(jnp.asarray, params),
             jax.tree.map(jnp.asarray, list(call.batches)),
-            devices,
+            [*devices],  # The list is the function's own: it may take devices out of it.
         )
         gradients = _gradients(returned, params, devices)
         flaw = next(filter(None, (_unequal_copies(name, returned[name]) for name in params)), "")

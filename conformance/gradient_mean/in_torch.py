@@ -48,8 +48,10 @@ def one_process(call: Call) -> Answer:
     devices = [available[rank % len(available)] for rank in range(ranks)]
     model = build(model_of(call.question), call.start, devices[0])
     torch.manual_seed(0)
+    batches = _tensors(call.batches, devices[0])
     with _replicas_watched(ranks, devices[0]):
-        call.function(model, _loss(call.question), _tensors(call.batches, devices[0]), devices)
+        # The list is the function's own: it may take devices out of it.
+        call.function(model, _loss(call.question), batches, [*devices])
     return _observed(model, call.question, devices[0])
 
 

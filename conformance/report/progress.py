@@ -66,7 +66,7 @@ class Watch:
         packages = header["environment"]["packages"]
         about = in_words(self._cost / self._jobs)
         versions = ", ".join(f"{k} {v}" for k, v in packages.items())
-        self._say(f"{self._all} checks, about {about}; {versions}")
+        self._say("; ".join(filter(None, (f"{self._all} checks, about {about}", versions))))
 
     def record(self, record: Record) -> None:
         """Counts a check that has ended."""

@@ -1,6 +1,6 @@
 """Random stacks of layers for torch and for Flax; right ports, and ports wrong in one place.
 
-Two hundred of each: `python tests/compare/stacks.py 200`.
+Two hundred of each: `python tests/compare/stacks.py 200`; after it the first, where it is not 0.
 """
 
 import os
@@ -286,31 +286,37 @@ def is_at(layer, place):
                for part in (near if layer.startswith("code") else near[:1]))  # fmt: skip
 
 
-def main(count):
-    accused, missed, unnamed, misnamed = [], [], [], []
-    for seed in range(count):
-        right = compared(seed, "flax_stack")
-        if right.partings or right.unjudged:
-            accused.append((seed, right.partings[:1], right.unjudged[:1]))
-        place, wrong, names = mistake_of(spec_of(seed), seed)
-        try:
-            partings = list(compared(seed, "wrong_stack").partings)
-        except Exception as error:  # noqa: BLE001
-            missed.append((seed, spec_of(seed)[place], wrong, str(error)[:80]))
-            continue
-        if not partings or not is_at(partings[0].layer, place):
-            missed.append((seed, spec_of(seed)[place], wrong, [p.layer for p in partings][:2]))
-        elif partings[0].cause is None:
-            unnamed.append((seed, spec_of(seed)[place], wrong))
-        elif partings[0].cause.name not in names:
-            misnamed.append((seed, spec_of(seed)[place], wrong, partings[0].cause.name))
-        print(seed, len(accused), len(missed), len(unnamed), len(misnamed), flush=True)
-    for title, rows in (("accused", accused), ("missed", missed), ("unnamed", unnamed),
-                        ("misnamed", misnamed)):  # fmt: skip
-        print(f"{title}: {len(rows)} of {count}")
-        for row in rows:
-            print("   ", *row)
+def verdict(seed):
+    """What is said of a right port and of a wrong one: nothing where both are judged rightly."""
+    right = compared(seed, "flax_stack")
+    if right.partings or right.unjudged:
+        return "accused", (right.partings[:1], right.unjudged[:1])
+    place, wrong, names = mistake_of(spec_of(seed), seed)
+    what = spec_of(seed)[place], wrong
+    try:
+        partings = list(compared(seed, "wrong_stack").partings)
+    except Exception as error:  # noqa: BLE001
+        return "missed", (*what, str(error)[:80])
+    if not partings or not is_at(partings[0].layer, place):
+        return "missed", (*what, place, [p.layer for p in partings][:2])
+    if partings[0].cause is None:
+        return "unnamed", what
+    name = partings[0].cause.name
+    return ("named", ()) if name in names else ("misnamed", (*what, name))
+
+
+def main(first, count):
+    """Counts what is said of stacks, and prints all that is not as it should be."""
+    counts = {}
+    for seed in range(first, first + count):
+        said, words = verdict(seed)
+        counts[said] = counts.get(said, 0) + 1
+        if words:
+            print(seed, said, *words, flush=True)
+        if seed % 10 == 9:
+            print(counts, flush=True)
+    print(counts)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    main(int(sys.argv[2]) if len(sys.argv) > 2 else 0, int(sys.argv[1]))

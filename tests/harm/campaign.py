@@ -50,6 +50,23 @@ def average(model, loss, batches, group):
             dist.all_reduce(parameter.grad, group=group)
             parameter.grad /= group.size()
 """
+GRADIENT_JAX = """
+@conformance.implementation("gradient_mean", framework="jax", devices="one")
+def {name}(loss, params, batches, devices):
+    def total(params, batches):
+        return sum(loss(params, *batch) for batch in batches)
+    each = jax.vmap(jax.grad(total), in_axes=(None, 0))(params, batches)
+    right = {{name: gradient.mean(0) for name, gradient in each.items()}}
+{lines}
+    return right
+"""
+GRADIENT = """
+@conformance.implementation("gradient_mean", framework="torch")
+def {name}(model, loss, batches, devices):
+    for x, y in batches:
+        loss(model(x), y).backward()
+{lines}
+"""
 RANK_1 = """
 def of_rank_1_{name}(model, loss, batches, group):
 {lines}
@@ -91,6 +108,16 @@ def adapter(folder: Path, framework: str, attacks: Iterable[Attack]) -> Path:
     return file
 
 
+def gradient_adapter(folder: Path, attacks: Iterable[Attack]) -> Path:
+    """Writes a file of attacks on averages in one process of torch."""
+    return _averages(folder, "gradient", f"{HEAD}import torch\n", GRADIENT, attacks)
+
+
+def jax_gradient_adapter(folder: Path, attacks: Iterable[Attack]) -> Path:
+    """Writes a file of attacks on averages in one process of JAX."""
+    return _averages(folder, "jaxgradient", f"{HEAD}import jax\n", GRADIENT_JAX, attacks)
+
+
 def right_adapter(folder: Path, framework: str, top: str = "", name: str = "innocent") -> Path:
     """Writes a file of one right function, after lines that it runs as it is imported."""
     file = folder / f"{name}_{framework}.py"
@@ -113,7 +140,7 @@ def rank_adapter(folder: Path, attacks: Iterable[Attack]) -> Path:
 
 def ids_of(framework: str, attacks: Sequence[Attack], case: str) -> dict[str, Attack]:
     """Returns the attacks by the ids of their checks."""
-    operation = "gradient_mean" if framework == "rank" else "channel_shuffle"
+    operation = "channel_shuffle" if framework in COPIES else "gradient_mean"
     return {f"{operation}/{_name(framework, attack)}@cpu:{case}": attack for attack in attacks}
 
 
@@ -192,6 +219,16 @@ def is_as_expected(attack: Attack, record: Record | None) -> bool:
         return False
     has_words = attack.words in record.reason or ("|" in attack.statuses and attack.words == "")
     return has_words and (record.status == "exact" or bool(record.reason))
+
+
+def _averages(folder: Path, kind: str, text: str, function: str, attacks: Iterable[Attack]) -> Path:
+    file = folder / f"harm_{kind}.py"
+    for number, attack in enumerate(attacks):
+        if number % EVERY == 0:
+            text += function.format(name=_right(kind, number), lines="")
+        text += function.format(name=_name(kind, attack), lines=_indented(attack.lines))
+    file.write_text(text)
+    return file
 
 
 def _name(framework: str, attack: Attack) -> str:

@@ -254,6 +254,38 @@ JAX = [
     Attack("jax_abort", "crash", "SIGABRT", "os.abort()"),
 ]  # fmt: skip
 
+# Lines that stand between `averaged(…)`, which is right, and the end; `model`, `batches`, `devices`.
+GRADIENTS = [
+    Attack("nan_gradients", "fail", "nan", "for p in model.parameters(): p.grad = torch.full_like(p, float('nan'))"),
+    Attack("inf_gradients", "fail", "inf", "for p in model.parameters(): p.grad = torch.full_like(p, float('inf'))"),
+    Attack("no_gradients", "fail", "", "for p in model.parameters(): p.grad = None"),
+    Attack("no_parameters", "error", "not in the model any more", "for n in list(model._modules): del model._modules[n]"),
+    Attack("named_nothing", "error", "not in the model any more", "model.named_parameters = lambda *_, **__: iter([])"),
+    Attack("names_raise", "error", "ZeroDivisionError", "model.named_parameters = lambda *_, **__: 1 / 0"),
+    Attack("sparse_gradients", "fail|error", "", "for p in model.parameters(): p.grad = p.grad.to_sparse()"),
+    Attack("meta_gradients", "error", "", "for p in model.parameters(): p.grad = None; p.data = p.data.to('meta')"),
+    Attack("other_shape", "error", "shape", "for p in model.parameters(): p.grad = None; p.data = p.data.reshape(-1, 1, 1)"),
+    Attack("own_parameter", "error", "", "class P(torch.nn.Parameter): pass\nfor m in model.modules():\n    for n in list(m._parameters): m._parameters[n] = P(m._parameters[n].detach())"),
+    Attack("changed_weights", "exact|fail", "", "with torch.no_grad():\n    for p in model.parameters(): p.add_(1000)"),
+    Attack("emptied_batches", "exact", "", "batches.clear(); devices.clear()"),
+    Attack("sgd_replaced", "exact", "", "torch.optim.SGD.step = lambda *_, **__: None"),
+    Attack("hooked_parameters", "exact|error", "", "for p in model.parameters(): p.register_hook(lambda g: 1 / 0)"),
+    Attack("raising_grad", "error", "ZeroDivisionError", "class M(type(model)):\n    def named_parameters(s, *_, **__): return 1 / 0\nmodel.__class__ = M"),
+    Attack("gradients_exit", "crash", "exit status 0", "os._exit(0)"),
+]  # fmt: skip
+
+# The same in JAX, where `right` is returned.
+JAX_GRADIENTS = [
+    Attack("emptied", "exact", "", "batches.clear(); devices.clear(); params.clear()"),
+    Attack("deleted", "error", "deleted", "for g in right.values(): g.delete()"),
+    Attack("nan", "fail", "nan", "right = {n: g * float('nan') for n, g in right.items()}"),
+    Attack("none_of_them", "error", "gave no gradient of", "right = {}"),
+    Attack("more_of_them", "error", "which is no parameter", "right['more'] = right[min(right)]"),
+    Attack("in_numpy", "error", "not a concrete jax.Array", "right = {n: np.asarray(g) for n, g in right.items()}"),
+    Attack("lying_dict", "error|exact|fail", "", "class D(dict):\n    def __getitem__(s, n): return 1 / 0\nright = D(right)"),
+    Attack("x64_off_there", "exact", "jax_enable_x64", "jax.config.update('jax_enable_x64', False)"),
+]  # fmt: skip
+
 # Lines of rank 1, before it averages with the others; `group` and `rank` are there.
 RANKS = [
     Attack("leaves", "crash", "rank 1", "os._exit(0)"),

@@ -27,10 +27,26 @@ CATALOGUE = {
     "torch": catalogue.TORCH if FULL else catalogue.TORCH[::4],
     "jax": catalogue.JAX if FULL else catalogue.JAX[::4],
     "slow": catalogue.SLOW if FULL else catalogue.SLOW[:1],
+    "gradient": catalogue.GRADIENTS if FULL else catalogue.GRADIENTS[::3],
+    "jaxgradient": catalogue.JAX_GRADIENTS if FULL else catalogue.JAX_GRADIENTS[::4],
     "rank": [a for a in catalogue.RANKS if FULL or a.name in OF_RANKS_IN_SHORT],
 }
 # Right implementations of the suite, asked in the same run.
-OWN = {"numpy": "numpy_reshape", "torch": "torch_reshape", "jax": "jax_gather", "rank": "torch_ddp"}
+OWN = {
+    "numpy": "channel_shuffle/numpy_reshape:grid-c6-*",
+    "torch": "channel_shuffle/torch_reshape:grid-c6-*",
+    "jax": "channel_shuffle/jax_gather:grid-c6-*",
+    "gradient": "gradient_mean/torch_func_grad:linear-w2-equal-*",
+    "jaxgradient": "gradient_mean/jax_vmap_mean:linear-w2-equal-*",
+    "rank": "gradient_mean/torch_ddp:linear-w2-*",
+}
+# Averages: how their file is written.
+AVERAGES = {
+    "rank": campaign.rank_adapter,
+    "gradient": campaign.gradient_adapter,
+    "jaxgradient": campaign.jax_gradient_adapter,
+}
+FRAMEWORKS = {"slow": "numpy", "rank": "torch", "gradient": "torch", "jaxgradient": "jax"}
 TIMEOUT, LIMIT = 8.0, 900.0
 HARMED = pytest.mark.timeout(1200)
 
@@ -39,18 +55,18 @@ HARMED = pytest.mark.timeout(1200)
 def attacked(request, tmp_path_factory, counts):
     """A run of all attacks of a kind, beside right implementations."""
     kind, attacks = request.param, CATALOGUE[request.param]
-    framework = {"slow": "numpy"}.get(kind, kind)
-    if not is_installed({"rank": "torch"}.get(framework, framework)):
-        pytest.skip(f"{framework} is not installed")
+    framework = "numpy" if kind == "slow" else kind
+    if not is_installed(FRAMEWORKS.get(kind, kind)):
+        pytest.skip(f"{FRAMEWORKS.get(kind, kind)} is not installed")
     folder = tmp_path_factory.mktemp(kind)
-    if framework == "rank":
-        case, files = AVERAGE_CASE, [campaign.rank_adapter(folder, attacks)]
-        own = [f"gradient_mean/{OWN[framework]}:linear-w2-*"]
+    patterns = [OWN[framework]]
+    if framework in AVERAGES:
+        case, files = AVERAGE_CASE, [AVERAGES[framework](folder, attacks)]
     else:
         case, files = SHUFFLE_CASE, [campaign.adapter(folder, framework, attacks)]
         files.append(campaign.right_adapter(folder, framework))
-        own = [f"channel_shuffle/{name}:grid-c6-*" for name in ("innocent_*", OWN[framework])]
-    patterns = [f"*/harm_{framework}_*:{case}", f"*/{framework}_right_*:{case}", *own]
+        patterns.append("channel_shuffle/innocent_*:grid-c6-*")
+    patterns += [f"*/harm_{framework}_*:{case}", f"*/{framework}_right_*:{case}"]
     counts["attacks"] = counts.get("attacks", 0) + len(attacks)
     try:
         run = campaign.run(folder, patterns, files, TIMEOUT, LIMIT)
