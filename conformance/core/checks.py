@@ -116,6 +116,7 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
         case.operation == implementation.operation
         and (case.kind == "virtual") == (implementation.runs == "virtual")
         and implementation.held_to in promises_of(case)
+        and (implementation.steps == "several" or not getattr(case.question, "windows", ()))
         and (not case.frameworks or implementation.framework in case.frameworks)
         and (not case.asked_of or _is_named(implementation, case.asked_of))
     )

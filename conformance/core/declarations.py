@@ -15,6 +15,7 @@ DEVICES = ("each", "one")
 BATCHES = ("shard", "whole")
 SPANS = ("processes", "process")
 MICRO_BATCHES = ("sum", "mean")
+STEPS = ("one", "several")
 # The promises of an average under which micro-batches either add up or are averaged.
 BY_MICRO_BATCH = ("rank_mean", "sample_mean", "rank_sum")
 STEP_MEAN = "step_mean"
@@ -49,6 +50,7 @@ class Implementation:
     batch: str = BATCHES[0]
     spans: str = SPANS[0]
     micro_batches: str = MICRO_BATCHES[0]
+    steps: str = STEPS[0]
 
     @property
     def held_to(self) -> str:
@@ -92,6 +94,7 @@ def declared(
     batch: str | None = None,
     spans: str | None = None,
     micro_batches: str | None = None,
+    steps: str | None = None,
     origin: str,
     line: int,
 ) -> Implementation:
@@ -119,6 +122,13 @@ def declared(
                 f"{place}: micro_batches={micro_batches!r} is for {', '.join(BY_MICRO_BATCH)}; "
                 f"{promise} is said without it"
             )
+    if steps is not None:
+        _one_of(place, "steps", steps, STEPS)
+    if steps == "several" and (framework, runs) not in (
+        ("torch", "per_rank"),
+        ("jax", "one_process"),
+    ):
+        raise UsageError(f"{place}: steps='several' is for torch per_rank and jax one_process")
     if runs == "virtual" and (promise == STEP_MEAN or micro_batches == "mean"):
         raise UsageError(f"{place}: no case asks virtual ranks for a mean over micro-batches")
     if layout is not None:
@@ -147,6 +157,7 @@ def declared(
         batch,
         spans,
         micro_batches or MICRO_BATCHES[0],
+        steps or STEPS[0],
     )
 
 

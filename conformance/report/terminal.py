@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.core.console import unfolded
-from conformance.core.implementations import PROMISES
+from conformance.core.declarations import PROMISES, averaged
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report import averages
 from conformance.report.agreement import parted
@@ -148,7 +148,8 @@ def _averages(run: Run) -> Block:
     rows = averages.rows(run) if len(run.runs) < 2 else []
     if not rows:
         return []
-    promises = PROMISES["gradient_mean"]
+    usual = PROMISES["gradient_mean"]
+    promises = [p for p in (*usual, *map(averaged, usual)) if any(row.promise == p for row in rows)]
     columns = [*promises, "of which unequal shards", "several micro-batches"]
     table = _table("who averages what", columns)
     for row in rows:
