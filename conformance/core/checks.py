@@ -122,6 +122,18 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
     )
 
 
+def undeclared(check: Check) -> str:
+    """Says what a check asks for that its implementation does not take; empty if it takes all."""
+    declared, question = check.implementation, check.case.question
+    dtype, shape = getattr(question, "dtype", ""), getattr(question, "shape", ())
+    if declared.dtypes and dtype and dtype not in declared.dtypes:
+        return f"{dtype} is none of its dtypes: {', '.join(declared.dtypes)}"
+    dimensions = len(shape) - (getattr(question, "transform", "") == "vmapped")
+    if declared.ndim and shape and dimensions not in declared.ndim:
+        return f"it takes {' or '.join(map(str, declared.ndim))} dimensions, not {dimensions}"
+    return ""
+
+
 def promises_of(case: AnyCase) -> tuple[str, ...]:
     """Returns the promises whose implementations a case is asked of."""
     return case.promises or USUAL[case.operation]

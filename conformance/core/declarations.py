@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from conformance.core.dtypes import DTYPES
 from conformance.core.outcomes import UsageError
 
 FRAMEWORKS = ("torch", "jax", "numpy")
@@ -51,6 +52,8 @@ class Implementation:
     spans: str = SPANS[0]
     micro_batches: str = MICRO_BATCHES[0]
     steps: str = STEPS[0]
+    dtypes: tuple[str, ...] = ()
+    ndim: tuple[int, ...] = ()
 
     @property
     def held_to(self) -> str:
@@ -95,6 +98,8 @@ def declared(
     spans: str | None = None,
     micro_batches: str | None = None,
     steps: str | None = None,
+    dtypes: str | Sequence[str] = (),
+    ndim: int | Sequence[int] = (),
     origin: str,
     line: int,
 ) -> Implementation:
@@ -122,6 +127,12 @@ def declared(
                 f"{place}: micro_batches={micro_batches!r} is for {', '.join(BY_MICRO_BATCH)}; "
                 f"{promise} is said without it"
             )
+    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    for dtype in dtypes:
+        _one_of(place, "dtype", dtype, DTYPES)
+    ndim = (ndim,) if isinstance(ndim, int) else tuple(ndim)
+    if ndim and (operation != "channel_shuffle" or min(ndim) < 2):
+        raise UsageError(f"{place}: ndim={ndim} is of a shuffle's (N, C, *spatial), from 2")
     if steps is not None:
         _one_of(place, "steps", steps, STEPS)
     if steps == "several" and (framework, runs) not in (
@@ -158,6 +169,8 @@ def declared(
         spans,
         micro_batches or MICRO_BATCHES[0],
         steps or STEPS[0],
+        dtypes,
+        ndim,
     )
 
 

@@ -48,6 +48,8 @@ def implementation(
     spans: str | None = None,
     micro_batches: str | None = None,
     steps: str | None = None,
+    dtypes: str | Sequence[str] = (),
+    ndim: int | Sequence[int] = (),
 ) -> Callable[[Function], Function]:
     """Declare a function to be an implementation of an operation; it is returned unchanged.
 
@@ -73,6 +75,9 @@ def implementation(
             add up, `mean` where they are averaged. A `step_mean` is one mean over all of them.
         steps: `several` where the function is a generator, which gets a list of windows of
             micro-batches, and yields after each; `one` where it is called for one window.
+        dtypes: those that it takes, as in `("f32", "f16")`; with others its checks are
+            `unsupported`. All where none is named.
+        ndim: of `channel_shuffle`, how many dimensions its input may have: 4, or `(3, 4)`.
 
     Raises:
         UsageError: if any of these is not one of the words above, or the function's parameters are
@@ -100,6 +105,8 @@ def implementation(
             spans=spans,
             micro_batches=micro_batches,
             steps=steps,
+            dtypes=dtypes,
+            ndim=ndim,
             origin=code.co_filename if code else "",
             line=code.co_firstlineno if code else 0,
         )
