@@ -101,7 +101,7 @@ def _div(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 def _softplus(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     """From its threshold on torch leaves out what is below e^-threshold; others need not."""
     x = args[0]
-    beta, threshold = (*args[1:], *(1, 20)[len(args) - 1 :])
+    beta, threshold = [*args[1:], *(1, 20)[len(args) - 1 :]]
 
     def f(v: np.ndarray) -> np.ndarray:
         return np.asarray(np.logaddexp(0, v * beta) / beta)
