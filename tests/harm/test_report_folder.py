@@ -147,6 +147,16 @@ def test_a_reader_that_is_gone_ends_output_and_nothing_else(tmp_path, end):
     assert (tmp_path / "r" / "index.html").exists()
 
 
+def test_what_a_closed_stream_is_sent_goes_into_no_file_of_the_report(tmp_path):
+    """A file that is opened takes the lowest number that is free, that of a closed stream too."""
+    code = "import os; from conformance.cli.output import outlive_readers; outlive_readers(); "
+    code += "opened = os.open('file', os.O_WRONLY | os.O_CREAT); os.write(1, b'x'); "
+    code += "os.write(2, b'x'); print('x'); os.system('echo x; echo x >&2'); assert opened > 2"
+    command = f'{sys.executable} -c "{code}" <&- >&- 2>&-'
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""
+
+
 def test_a_reader_that_is_gone_changes_no_status_of_a_run_that_fails(tmp_path):
     wrong = SLOW.replace("time.sleep(0.3)", "return x")
     (tmp_path / "mine.py").write_text(f"import conformance\n{wrong}")
