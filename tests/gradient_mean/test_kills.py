@@ -64,6 +64,8 @@ def test_the_catalogue_has_names_of_the_gradient_mean():
         "last-micro-batch-only",
         "no-sync-around-backward-only",
         "synchronised-too-early",
+        "short-window-divided-by-k",
+        "stale-gradient",
         "mean-of-micro-means",
         "local-count",
         "sample-share-for-token-share",
