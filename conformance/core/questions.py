@@ -95,7 +95,8 @@ class GradientQuestion:
     Attributes:
         model: a name of `conformance.gradient_mean.models`.
         shards: for each of the K micro-batches, how many samples each of the W ranks gets.
-        loss: mean squared error, softmax cross entropy, or the output itself, of models with one.
+        loss: mean squared error, softmax cross entropy, the output itself, of models with one, or
+            what couples samples: the mean over outputs of the square of their sum, over n.
         reduction: whether the loss averages over its samples, or sums. A sample's squared error is
             the mean over its outputs, or under `sum` their sum; several heads' losses add up.
         dtype: a name of `conformance.core.dtypes`.
@@ -114,7 +115,7 @@ class GradientQuestion:
     kind: ClassVar[Kind] = "average"
     model: str
     shards: tuple[tuple[int, ...], ...]
-    loss: Literal["mse", "cross_entropy", "output"] = "mse"
+    loss: Literal["mse", "cross_entropy", "output", "coupled"] = "mse"
     reduction: Literal["mean", "sum"] = "mean"
     dtype: str = "f32"
     starts: Literal["equal", "different"] = "equal"

@@ -166,6 +166,9 @@ def loss_cotangent(
         case "output":
             ones = numbers.exactly(np.ones((len(target), *shape)))
             return numbers.scale(weighed(ones), share / outputs)
+        case "coupled":
+            slope = numbers.scale(numbers.stored(numbers.total(y, (0,))), 2 * share / outputs)
+            return numbers.moved(slope, lambda v: np.repeat(v, len(target), axis=0))
 
 
 def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promise: str) -> Tensors:

@@ -193,7 +193,7 @@ def _targets(
         shape = (samples, *tokens)
         return {names[0]: _choice(tuple(range(classes)), shape, label).astype(np.int64)}
     shapes = [(samples, *shape) for shape in model.outputs()]
-    if question.loss == "output":
+    if question.loss in ("output", "coupled"):
         return {n: np.zeros(shape, carrier) for n, shape in zip(names, shapes, strict=True)}
     if question.tier == "bounded":
         return {

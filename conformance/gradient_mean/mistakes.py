@@ -138,6 +138,14 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         steps.shifted_labels_counted,
     ),
     _mistake(
+        "gathered-without-gradient",
+        "of a loss that couples ranks each rank differentiates its own outputs alone: 1/W of the "
+        "gradient",
+        "Gather with torch.distributed.nn.functional.all_gather, whose backward brings what other "
+        "ranks' losses owe to this one's outputs; dist.all_gather and all_reduce have none.",
+        steps.gathered_without_gradient,
+    ),
+    _mistake(
         "world-left-in",
         "the mean over the step times W: a factor against a division that nobody makes",
         "Multiply by W where DDP or FSDP divides by it, and nowhere else: not with a hook or a "

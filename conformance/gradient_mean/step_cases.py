@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.core.declarations import BY_MICRO_BATCH, STEP_MEAN, averaged
 from conformance.core.questions import Case, GradientQuestion
-from conformance.gradient_mean.cases import GradientCase, promises_of
+from conformance.gradient_mean.cases import GradientCase, promises_of, whole_batch
 from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS, model_of
 
 Counts = tuple[tuple[float, ...], ...]
@@ -68,6 +68,7 @@ def families() -> tuple[GradientCase, ...]:
         *_spectrometers(),
         *_micro_batches(),
         *_windows(),
+        *_coupled(),
     )
 
 
@@ -394,3 +395,28 @@ def _of_windows(case: GradientCase, lengths: tuple[int, ...]) -> GradientCase:
         f"micro-batches on {case.question.world_size} ranks, of which the last one is looked at",
         clauses=tuple(dict.fromkeys((*case.clauses, "M5"))),
     )
+
+
+def _coupled() -> Iterator[GradientCase]:
+    """Takes a loss whose gradient by each rank's outputs needs all ranks' outputs."""
+    for family, model, shards, tier, frameworks in (
+        ("coupled", "linear", ((2, 2),), "exact", _ALL),
+        ("coupled", "mlp", ((2, 2), (1, 1)), "exact", _ALL),
+        ("coupled", "tied", ((1, 1, 1, 1),), "exact", _TORCH),
+        ("coupled-convolutions", "convnet", ((2, 2),), "exact", _TORCH),
+        ("coupled-bounded", "mlp", ((2, 2, 2),), "bounded", _ALL),
+        ("coupled-bounded", "layer_norm", ((3, 3), (2, 2)), "bounded", _TORCH),
+    ):
+        question = GradientQuestion(
+            model, shards, loss="coupled", tier="exact" if tier == "exact" else "bounded"
+        )
+        case = _case(family, f"n{_row(shards[0])}", question, frameworks)
+        yield replace(
+            case,
+            name=case.name.replace("step-mean", "coupled"),
+            about=f"{model.replace('_', ' ')}, a loss that couples the samples of "
+            f"{question.world_size} ranks, {question.micro_batches} micro-batches",
+            clauses=("M6",),
+            promises=("sample_mean",),
+            asked_of=(*whole_batch(), "*_gathered"),
+        )

@@ -111,6 +111,12 @@ def synchronised_too_early(parts: Parts) -> Iterator[ByRank]:
     yield [total([first, parts.own(rank, later)]) for rank in ranks]
 
 
+def gathered_without_gradient(parts: Parts) -> Iterator[ByRank]:
+    """Yields 1/W of a loss that couples ranks: each rank's outputs have but its own gradient."""
+    if parts.question.loss == "coupled" and parts.adding == "sample_mean":
+        yield parts.everywhere(scaled(parts.right, 1 / parts.world))
+
+
 def padding_counted(parts: Parts) -> Iterator[ByRank]:
     """Divides by all places, masked or not, of the step or of each rank and micro-batch."""
     counts = np.array(parts.question.shards, float)

@@ -71,6 +71,7 @@ def test_the_catalogue_has_names_of_the_gradient_mean():
         "sample-share-for-token-share",
         "other-windows-count",
         "shifted-labels-counted",
+        "gathered-without-gradient",
         "world-left-in",
         "micro-batches-left-in",
         "mean-of-means",

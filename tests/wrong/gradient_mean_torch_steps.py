@@ -262,6 +262,48 @@ def torch_shifted_labels_counted(model, loss, batches, group):
 
 
 @conformance.implementation(
+    "gradient_mean",
+    framework="torch",
+    runs="per_rank",
+    promise="sample_mean",
+)
+def torch_gathered_without_gradient__a_plain_gather_gathered(model, loss, batches, group):
+    # The own slice has a gradient, the other ranks' have none (mlfoundations/open_clip#616).
+    ddp = _ddp(model, group)
+
+    def with_others(own):
+        pieces = [torch.empty_like(own) for _ in range(group.size())]
+        dist.all_gather(pieces, own.detach().contiguous(), group=group)
+        pieces[group.rank()] = own
+        return torch.cat(pieces)
+
+    _backward(ddp, lambda x, y: loss(with_others(ddp(x)), with_others(y)), batches)
+
+
+@conformance.implementation(
+    "gradient_mean",
+    framework="torch",
+    runs="per_rank",
+    promise="sample_mean",
+)
+def torch_gathered_without_gradient__a_plain_sum_gathered(model, loss, batches, group):
+    # What is summed over ranks is all-reduced past autograd (lightly-ai/lightly#1977): the loss is
+    # right, and of its gradient each rank has its own part.
+    ddp = _ddp(model, group)
+
+    def summed(x, y):
+        own = ddp(x)
+        others = own.detach().sum(0, keepdim=True)
+        dist.all_reduce(others, group=group)
+        others -= own.detach().sum(0, keepdim=True)
+        filler = torch.zeros_like(own).repeat(group.size() - 1, *(1 for _ in own.shape[1:]))
+        outputs = torch.cat([own, others, filler[1:]]) if group.size() > 1 else own
+        return loss(outputs, torch.zeros_like(outputs))
+
+    _backward(ddp, summed, batches)
+
+
+@conformance.implementation(
     "gradient_mean", framework="torch", runs="per_rank", promise="step_mean"
 )
 def torch_world_left_in(model, loss, batches, group):
