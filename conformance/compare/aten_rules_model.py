@@ -100,8 +100,7 @@ def _div(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 @rule("softplus")
 def _softplus(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     """From its threshold on torch leaves out what is below e^-threshold; others need not."""
-    x = args[0]
-    beta = args[1] if len(args) > 1 else 1
+    x, beta = args[0], args[1] if len(args) > 1 else 1
     threshold = args[2] if len(args) > 2 else 20
 
     def f(v: np.ndarray) -> np.ndarray:
