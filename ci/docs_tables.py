@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from conformance.core.clauses import FOLDER, Clause, read
+from conformance.core.declarations import averaged
 from conformance.core.implementations import own
 from conformance.proofs.mutants import ledger
 from conformance.proofs.mutants.printed import by_operation
@@ -27,6 +28,10 @@ COVERAGE = ROOT / "docs" / "coverage.md"
 AVERAGES = ROOT / "docs" / "averages.md"
 PROOFS = ROOT / "docs" / "explanation" / "would-it-catch-yours.md"
 AVERAGES_OF = {"rank_mean": "ranks", "sample_mean": "samples", "rank_sum": "nothing: it sums"}
+AVERAGES_OF |= {
+    "step_mean": "all items of a step",
+    **{averaged(promise): f"{of}; micro-batches" for promise, of in AVERAGES_OF.items()},
+}
 
 
 def coverage() -> str:
@@ -75,7 +80,7 @@ def undeclared(page: str) -> set[tuple[str, str]]:
     """Returns what the table of averages and the declarations do not agree on."""
     rows = re.findall(r"^\| \[`(\w+)`\]\(\S+\) \| ([^|]+) \|", page, re.MULTILINE)
     declared = {
-        (implementation.name, AVERAGES_OF[implementation.promise])
+        (implementation.name, AVERAGES_OF[implementation.held_to])
         for implementation in own()
         if implementation.operation == "gradient_mean" and implementation.runs != "virtual"
     }

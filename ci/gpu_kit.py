@@ -157,8 +157,6 @@ def main() -> int:
         return status or 2
     described = json.dumps(environment(header), indent=1, ensure_ascii=False)
     (folder / "environment.json").write_text(described + "\n", encoding="utf-8")
-    # Compiled code is large, and of use on this machine alone.
-    shutil.rmtree(folder / "cache", ignore_errors=True)
     print(f"ci/gpu: send back the folder {folder}", file=sys.stderr)
     return status
 

@@ -12,12 +12,12 @@ Decorate a function, and ask `conformance run --adapter FILE.py` whether it conf
 from typing import TYPE_CHECKING, Any
 
 from conformance.core.implementations import Implementation, implementation
-from conformance.core.outcomes import UsageError
+from conformance.core.outcomes import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from conformance.weighing.function import weigh
 
-__all__ = ["Implementation", "UsageError", "implementation", "weigh"]
+__all__ = ["Implementation", "Unsupported", "UsageError", "implementation", "weigh"]
 __version__ = "0.1.0"
 
 

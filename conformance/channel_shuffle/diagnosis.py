@@ -9,7 +9,7 @@ from conformance.channel_shuffle import definition as oracle
 from conformance.channel_shuffle.mistakes import MISTAKES, flushed
 from conformance.channel_shuffle.permutations import (
     channel_permutation,
-    cycles,
+    channels_in_words,
     nearest_permutation,
     stays_in_groups,
 )
@@ -131,7 +131,7 @@ def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
     if permutation == right:
         return "the channels of the output stand right"
     move = nearest_permutation(permutation, int(question.groups))
-    words = f"it moves the channels as {cycles(permutation)}, the right way is {cycles(right)}"
+    words = channels_in_words(permutation, right)
     return f"{words}: your code seems to do {move}" if move else words
 
 

@@ -1,6 +1,6 @@
 """The permutation of channels that an answer shows, and its words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from conformance.channel_shuffle.definition import permutation as shuffle
 from conformance.core.dtypes import bits_of
 
 Move = tuple[str, np.ndarray]
+_LISTED = 12  # Channels that a sentence lists.
 
 
 def channel_permutation(before: np.ndarray, after: np.ndarray) -> tuple[int, ...] | None:
@@ -48,23 +49,22 @@ def stays_in_groups(permutation: tuple[int, ...], groups: int) -> bool:
     return moved and all(k // size == source // size for k, source in enumerate(permutation))
 
 
-def cycles(permutation: tuple[int, ...]) -> str:
-    """Writes a permutation as cycles; fixed points are left out, and the identity is ().
+def channels_in_words(permutation: tuple[int, ...], right: tuple[int, ...]) -> str:
+    """Lists the channels of an output by their places in the input, beside those that are right.
 
-    >>> cycles((0, 2, 1, 3))
-    '(1 2)'
+    >>> channels_in_words((0, 2, 1, 3), (0, 1, 2, 3))
+    "the output's channels are the input's 0 2 1 3, right are 0 1 2 3"
     """
-    visited: set[int] = set()
-    texts = []
-    for start in range(len(permutation)):
-        cycle, k = [], start
-        while k not in visited:
-            visited.add(k)
-            cycle.append(str(k))
-            k = permutation[k]
-        if len(cycle) > 1:
-            texts.append(f"({' '.join(cycle)})")
-    return "".join(texts) or "()"
+    first = next((k for k in range(len(right)) if permutation[k] != right[k]), 0)
+    start = 0 if first < _LISTED else first
+    whose = f"the output's channels from {start} on" if start else "the output's channels"
+    parts = (_listed(channels[start:]) for channels in (permutation, right))
+    return "{} are the input's {}, right are {}".format(whose, *parts)
+
+
+def _listed(channels: Sequence[int]) -> str:
+    more = " …" if len(channels) > _LISTED else ""
+    return " ".join(map(str, channels[:_LISTED])) + more
 
 
 def nearest_permutation(moved: tuple[int, ...], groups: int) -> str:

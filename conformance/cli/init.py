@@ -125,8 +125,23 @@ def _texts(file: str, node: ast.FunctionDef | ast.ClassDef, framework: str) -> d
     words = {"file": file, "module": Path(file).stem, "name": node.name, "adapter": ADAPTER}
     declared = [f'"{operation}"', f'framework="{framework}"']
     declared += ['runs="per_rank"'] if runs == "per_rank" else []
+    if operation == "channel_shuffle" and (ndim := _ndim_of(node)):
+        declared.append(f"ndim={ndim}")
     words |= {"own": own, "call": call, "parameters": parameters, "declared": ", ".join(declared)}
     return {ADAPTER: _ADAPTER.format(**words), TEST: _TEST.format(**words)}
+
+
+def _ndim_of(node: ast.AST) -> int | None:
+    """Returns how many axes code unpacks a shape into, as `n, c, h, w = x.shape` does."""
+    for assigned in ast.walk(node):
+        if not isinstance(assigned, ast.Assign) or not isinstance(assigned.targets[0], ast.Tuple):
+            continue
+        value = assigned.value.func if isinstance(assigned.value, ast.Call) else assigned.value
+        names = assigned.targets[0].elts
+        is_shape = isinstance(value, ast.Attribute) and value.attr in ("shape", "size")
+        if is_shape and not any(isinstance(name, ast.Starred) for name in names):
+            return len(names)
+    return None
 
 
 def _contract_of(file: str, node: ast.FunctionDef, framework: str) -> tuple[str, str, str]:

@@ -48,10 +48,12 @@ class Output:
 
 def outlive_readers() -> None:
     """Puts such streams in the place of standard output and standard error."""
-    for name in ("stdout", "stderr"):
+    for number in range(3):
+        _require_open(number)
+    for number, name in enumerate(("stdout", "stderr"), start=1):
         stream = getattr(sys, name)
-        if stream is None:  # The descriptor was closed before this process began.
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        if stream is None:
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             # Half a character of a message, or a sign that an encoding lacks. Click would write
             # past this stream where its encoding is ASCII.
@@ -59,3 +61,16 @@ def outlive_readers() -> None:
             encoding = "utf-8" if is_ascii else stream.encoding
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
         setattr(sys, name, Output(stream))
+
+
+def _require_open(number: int) -> None:
+    """Opens a standard stream that was closed: a file that took its number would get its output."""
+    try:
+        os.fstat(number)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        if nowhere == number:
+            os.set_inheritable(nowhere, True)
+        else:
+            os.dup2(nowhere, number)
+            os.close(nowhere)

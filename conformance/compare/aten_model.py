@@ -290,6 +290,7 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "var": _variance,
     "std": lambda *args, **kwargs: _variance(*args, **kwargs).sqrt(),
     "var_mean": _variance_and_mean,
+    "addbmm": lambda t, a, b, beta=1, alpha=1: t * beta + torch.bmm(a, b).sum(0) * alpha,
 }
 
 Rule = Callable[[Carry, Any, Any, dict[str, Any], Any], Any]

@@ -14,10 +14,9 @@ from conformance.compare.aten_model import Carry, rule
 
 _MONOTONE = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "erfc",
-    "erfinv", "special_erf", "special_erfc", "special_ndtri", "special_log_ndtr", "sqrt", "atan",
-    "asin", "acos", "asinh", "acosh", "atanh", "sinh", "rsqrt", "cbrt",
-}  # fmt: skip
-_CLIPPED = {"relu", "clamp", "clamp_min", "clamp_max", "hardtanh", "threshold", "relu6"}
+    "erfinv", "special_ndtri", "special_log_ndtr", "sqrt", "atan",
+    "asin", "acos", "asinh", "acosh", "atanh", "sinh", "rsqrt", }  # fmt: skip
+_CLIPPED = {"relu", "clamp", "clamp_min", "clamp_max", "hardtanh", "threshold"}
 _STEPS = {"floor", "ceil", "round", "trunc", "sign", "sgn"}
 _COMPARED = {"gt", "lt", "ge", "le", "eq", "ne"}
 _LOGICAL = {"bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "logical_and", "logical_or",
@@ -28,7 +27,7 @@ _MOVES = {
     "roll", "repeat", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "slice_scatter",
     "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "copy",
     "select_scatter", "tril", "triu", "im2col", "pixel_shuffle", "pixel_unshuffle", "take",
-    "native_channel_shuffle", "channel_shuffle", "masked_select", "select_backward", "neg",
+    "channel_shuffle", "masked_select", "select_backward", "neg",
     "slice_backward", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "rot90",
     "diag_embed", "diagonal_backward", "index_copy", "scatter", "repeat_interleave", "_to_copy",
     "masked_scatter", "lift_fresh_copy", "alias_copy", "diagonal_scatter", "as_strided_scatter",
@@ -36,19 +35,20 @@ _MOVES = {
 }  # fmt: skip
 _SUMS = {
     "sum", "mean", "cumsum", "embedding_dense_backward", "scatter_add", "index_add", "col2im",
-    "unfold_backward", "avg_pool1d", "avg_pool2d", "avg_pool3d", "avg_pool2d_backward",
+    "unfold_backward", "avg_pool2d", "avg_pool3d", "avg_pool2d_backward",
     "avg_pool3d_backward", "_adaptive_avg_pool2d", "_adaptive_avg_pool2d_backward",
     "_adaptive_avg_pool3d", "_adaptive_avg_pool3d_backward", "upsample_nearest1d_backward",
     "upsample_nearest2d_backward", "upsample_nearest3d_backward", "upsample_bilinear2d_backward",
     "upsample_linear1d_backward", "upsample_trilinear3d_backward", "reflection_pad1d_backward",
     "reflection_pad2d_backward", "replication_pad1d_backward", "replication_pad2d_backward",
+    "replication_pad3d_backward",
     "trace", "index_put",
 }  # fmt: skip
 _FACTORIES = {"empty", "zeros", "ones", "full", "arange", "linspace", "eye", "empty_like",
               "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "iota",
               "new_empty", "scalar_tensor", "empty_strided", "tril_indices", "triu_indices", "fill",
               "new_empty_strided", "isnan", "isinf", "isfinite", "zero", "empty_permuted",
-              "tensor", "nonzero"}  # fmt: skip
+              "nonzero"}  # fmt: skip
 
 
 def _numpy(out: Any) -> np.ndarray:
@@ -87,13 +87,37 @@ def _mul(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return carry.rules.multiplied(carry.at(args[0]), carry.at(args[1]), _numpy(out))
 
 
-@rule("div", "true_divide")
+@rule("div")
 def _div(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     a, b = carry.at(args[0]), carry.at(args[1])
-    quotient = carry.rules.divided(a, b, _numpy(out))
     if kwargs.get("rounding_mode") is None:
-        return quotient
-    return _stepped(carry, quotient, np.floor, _numpy(out))
+        return carry.rules.divided(a, b, _numpy(out))
+    quotient = carry.rules.divided(a, b, a.value / b.value)
+    step = np.floor if kwargs["rounding_mode"] == "floor" else np.trunc
+    return _stepped(carry, quotient, step, _numpy(out))
+
+
+@rule("softplus")
+def _softplus(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """From its threshold on torch leaves out what is below e^-threshold; others need not."""
+    x, beta = args[0], args[1] if len(args) > 1 else 1
+    threshold = args[2] if len(args) > 2 else 20
+
+    def f(v: np.ndarray) -> np.ndarray:
+        return np.asarray(np.logaddexp(0, v * beta) / beta)
+
+    smooth = carry.rules.monotone(f, carry.at(x))
+    left = np.exp(-np.abs(smooth.value) * beta) / beta
+    return smooth.error + np.where(smooth.value * beta > threshold, left, 0.0)
+
+
+@rule("softplus_backward")
+def _softplus_backward(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    grad, x, beta, threshold = args
+    slope = carry.rules.monotone(lambda v: 1 / (1 + np.exp(-v * beta)), carry.at(x))
+    left = np.where(carry.at(x).value * beta > threshold, 1 - slope.value, 0.0)
+    slope = Approximate(slope.value, slope.error + 2 * left)
+    return carry.rules.multiplied(carry.at(grad), slope, _numpy(out))
 
 
 @rule("reciprocal")
@@ -112,11 +136,6 @@ def _pow(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
         log = carry.rules.monotone(np.log, a)
         inner = carry.rules.multiplied(log, b, log.value * b.value)
         return carry.rules.monotone(np.exp, inner, value)
-
-
-@rule("square")
-def _square(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    return carry.rules.power(carry.at(args[0]), 2.0, _numpy(out))
 
 
 @rule(*_MONOTONE)
@@ -139,8 +158,10 @@ def _abs(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 
 @rule(*_CLIPPED)
 def _clipped(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    if any(isinstance(a, torch.Tensor) for a in args[1:]):
-        return carry.rules.lipschitz(carry.at(args[0]), _numpy(out))
+    bounds = [a for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.Tensor)]
+    if bounds:
+        errors = sum(carry.error(t).numpy() for t in (args[0], *bounds))
+        return carry.rules.closed(_numpy(out), np.broadcast_to(errors, tuple(out.shape)))
 
     def f(v: np.ndarray) -> np.ndarray:
         return _numpy(func(_tensor(v), *args[1:], **kwargs))
@@ -201,7 +222,7 @@ def _where(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return carry.rules.chosen(which, (b, a), _numpy(out))
 
 
-@rule("mm", "bmm", "mv", "dot", "matmul", "vdot")
+@rule("mm", "bmm", "mv", "dot", "vdot")
 def _product(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     def f(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return _numpy(func(_tensor(a), _tensor(b)))
@@ -219,7 +240,7 @@ def _with_bias(
     return carry.rules.closed(total.value, total.error + more)
 
 
-@rule("addmm", "baddbmm", "addmv", "addbmm")
+@rule("addmm", "baddbmm", "addmv")
 def _addmm(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     bias, a, b = (carry.at(x) for x in args[:3])
     alpha, beta = kwargs.get("alpha", 1), kwargs.get("beta", 1)
@@ -232,7 +253,7 @@ def _addmm(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return _with_bias(carry, product, bias, a.value.shape[-1], out)
 
 
-@rule("convolution", "_convolution", "cudnn_convolution")
+@rule("convolution")
 def _convolution(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     x, weight, bias, *rest = args
 

@@ -116,9 +116,22 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
         case.operation == implementation.operation
         and (case.kind == "virtual") == (implementation.runs == "virtual")
         and implementation.held_to in promises_of(case)
+        and (implementation.steps == "several" or not getattr(case.question, "windows", ()))
         and (not case.frameworks or implementation.framework in case.frameworks)
         and (not case.asked_of or _is_named(implementation, case.asked_of))
     )
+
+
+def undeclared(check: Check) -> str:
+    """Says what a check asks for that its implementation does not take; empty if it takes all."""
+    declared, question = check.implementation, check.case.question
+    dtype, shape = getattr(question, "dtype", ""), getattr(question, "shape", ())
+    if declared.dtypes and dtype and dtype not in declared.dtypes:
+        return f"{dtype} is none of its dtypes: {', '.join(declared.dtypes)}"
+    dimensions = len(shape) - (getattr(question, "transform", "") == "vmapped")
+    if declared.ndim and shape and dimensions not in declared.ndim:
+        return f"it takes {' or '.join(map(str, declared.ndim))} dimensions, not {dimensions}"
+    return ""
 
 
 def promises_of(case: AnyCase) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ The suite calls an implementation by position, in the order of its contract. The
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature
 from types import MappingProxyType
@@ -187,6 +187,57 @@ class NumpyVirtual(Protocol):
     ) -> Any: ...
 
 
+class TorchSteps(Protocol):
+    """Yields after each window of micro-batches, whose gradients are in `.grad` then.
+
+    Under `steps="several"` the function is a generator, as a training loop is: what it makes once,
+    and what it leaves behind, counts in the next window. Parameters stay as they are. All else is
+    as `TorchPerRank` has it.
+
+    Args:
+        model: as `TorchPerRank` has it.
+        loss: as `TorchPerRank` has it.
+        windows: a list of lists of micro-batches; the last may be shorter.
+        group: as `TorchPerRank` has it.
+
+    >>> def alone(model, loss, windows, group):
+    ...     for batches in windows:
+    ...         model.zero_grad()
+    ...         for x, y in batches:
+    ...             loss(model(x), y).backward()
+    ...         yield
+    """
+
+    def __call__(
+        self, model: Any, loss: Callable[..., Any], windows: Sequence[Batches], group: Any
+    ) -> Iterator[None]: ...
+
+
+class JaxSteps(Protocol):
+    """Yields the averaged gradients of each window of micro-batches.
+
+    Under `steps="several"` the function is a generator. All else is as `JaxOneProcess` has it.
+
+    Args:
+        loss: as `JaxOneProcess` has it.
+        params: as `JaxOneProcess` has them; they stay as they are.
+        windows: a list of lists of micro-batches; the last may be shorter.
+        devices: as `JaxOneProcess` has them.
+
+    >>> def zeros(loss, params, windows, devices):
+    ...     for batches in windows:
+    ...         yield {name: array * 0 for name, array in params.items()}
+    """
+
+    def __call__(
+        self,
+        loss: Callable[..., Any],
+        params: Any,
+        windows: Sequence[Batches],
+        devices: Sequence[Any],
+    ) -> Iterator[Any]: ...
+
+
 # The contract of (operation, framework, runs). A combination that is not here is never called.
 CONTRACTS: Mapping[tuple[str, str, str], type] = MappingProxyType(
     {
@@ -199,6 +250,13 @@ CONTRACTS: Mapping[tuple[str, str, str], type] = MappingProxyType(
         ("gradient_mean", "jax", "one_process"): JaxOneProcess,
         ("gradient_mean", "jax", "virtual"): JaxOneProcess,
         ("gradient_mean", "numpy", "virtual"): NumpyVirtual,
+    }
+)
+# The same where steps are several.
+CONTRACTS_OF_STEPS: Mapping[tuple[str, str, str], type] = MappingProxyType(
+    {
+        ("gradient_mean", "torch", "per_rank"): TorchSteps,
+        ("gradient_mean", "jax", "one_process"): JaxSteps,
     }
 )
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from conformance.core.dtypes import DTYPES
 from conformance.core.outcomes import UsageError
 
 FRAMEWORKS = ("torch", "jax", "numpy")
@@ -15,6 +16,7 @@ DEVICES = ("each", "one")
 BATCHES = ("shard", "whole")
 SPANS = ("processes", "process")
 MICRO_BATCHES = ("sum", "mean")
+STEPS = ("one", "several")
 # The promises of an average under which micro-batches either add up or are averaged.
 BY_MICRO_BATCH = ("rank_mean", "sample_mean", "rank_sum")
 STEP_MEAN = "step_mean"
@@ -49,6 +51,9 @@ class Implementation:
     batch: str = BATCHES[0]
     spans: str = SPANS[0]
     micro_batches: str = MICRO_BATCHES[0]
+    steps: str = STEPS[0]
+    dtypes: tuple[str, ...] = ()
+    ndim: tuple[int, ...] = ()
 
     @property
     def held_to(self) -> str:
@@ -92,6 +97,9 @@ def declared(
     batch: str | None = None,
     spans: str | None = None,
     micro_batches: str | None = None,
+    steps: str | None = None,
+    dtypes: str | Sequence[str] = (),
+    ndim: int | Sequence[int] = (),
     origin: str,
     line: int,
 ) -> Implementation:
@@ -119,6 +127,19 @@ def declared(
                 f"{place}: micro_batches={micro_batches!r} is for {', '.join(BY_MICRO_BATCH)}; "
                 f"{promise} is said without it"
             )
+    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    for dtype in dtypes:
+        _one_of(place, "dtype", dtype, DTYPES)
+    ndim = (ndim,) if isinstance(ndim, int) else tuple(ndim)
+    if ndim and (operation != "channel_shuffle" or min(ndim) < 2):
+        raise UsageError(f"{place}: ndim={ndim} is of a shuffle's (N, C, *spatial), from 2")
+    if steps is not None:
+        _one_of(place, "steps", steps, STEPS)
+    if steps == "several" and (framework, runs) not in (
+        ("torch", "per_rank"),
+        ("jax", "one_process"),
+    ):
+        raise UsageError(f"{place}: steps='several' is for torch per_rank and jax one_process")
     if runs == "virtual" and (promise == STEP_MEAN or micro_batches == "mean"):
         raise UsageError(f"{place}: no case asks virtual ranks for a mean over micro-batches")
     if layout is not None:
@@ -147,6 +168,9 @@ def declared(
         batch,
         spans,
         micro_batches or MICRO_BATCHES[0],
+        steps or STEPS[0],
+        dtypes,
+        ndim,
     )
 
 

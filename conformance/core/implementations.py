@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from conformance.core import contract, declarations
-from conformance.core.contract import CONTRACTS
+from conformance.core.contract import CONTRACTS, CONTRACTS_OF_STEPS
 from conformance.core.declarations import FRAMEWORKS, PROMISES, RUNS, Implementation
 from conformance.core.outcomes import UsageError
 
@@ -47,6 +47,9 @@ def implementation(
     batch: str | None = None,
     spans: str | None = None,
     micro_batches: str | None = None,
+    steps: str | None = None,
+    dtypes: str | Sequence[str] = (),
+    ndim: int | Sequence[int] = (),
 ) -> Callable[[Function], Function]:
     """Declare a function to be an implementation of an operation; it is returned unchanged.
 
@@ -70,6 +73,11 @@ def implementation(
             `processes` otherwise.
         micro_batches: of `rank_mean`, `sample_mean` and `rank_sum`: `sum` where the K micro-batches
             add up, `mean` where they are averaged. A `step_mean` is one mean over all of them.
+        steps: `several` where the function is a generator, which gets a list of windows of
+            micro-batches, and yields after each; `one` where it is called for one window.
+        dtypes: those that it takes, as in `("f32", "f16")`; with others its checks are
+            `unsupported`. All where none is named.
+        ndim: of `channel_shuffle`, how many dimensions its input may have: 4, or `(3, 4)`.
 
     Raises:
         UsageError: if any of these is not one of the words above, or the function's parameters are
@@ -96,6 +104,9 @@ def implementation(
             batch=batch,
             spans=spans,
             micro_batches=micro_batches,
+            steps=steps,
+            dtypes=dtypes,
+            ndim=ndim,
             origin=code.co_filename if code else "",
             line=code.co_firstlineno if code else 0,
         )
@@ -110,10 +121,15 @@ def implementation(
     return declare
 
 
+def _contract_of(declared: Implementation) -> type | None:
+    table = CONTRACTS_OF_STEPS if declared.steps == "several" else CONTRACTS
+    return table.get((declared.operation, declared.framework, declared.runs))
+
+
 def _verify(
     declared: Implementation, function: str, signature: inspect.Signature, *, exact: bool = False
 ) -> None:
-    wanted = CONTRACTS.get((declared.operation, declared.framework, declared.runs))
+    wanted = _contract_of(declared)
     flaw = wanted and contract.misfit(wanted, function, signature, exact=exact)
     if flaw:
         raise UsageError(f"{declared.origin}:{declared.line}: {declared.name}: {flaw}")
@@ -206,7 +222,7 @@ def function_of(declared: Implementation) -> Callable[..., Any]:
     """
     for found, function in _load(declared.origin):
         if found.id == declared.id:
-            wanted = CONTRACTS.get((declared.operation, declared.framework, declared.runs))
+            wanted = _contract_of(declared)
             return contract.called_by_position(wanted, function) if wanted else function
     raise UsageError(f"{declared.origin}: {declared.name} is not there any more")
 

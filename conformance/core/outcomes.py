@@ -63,7 +63,11 @@ Outcome: TypeAlias = Answer | Raised | Declined | Fate
 
 
 class Unsupported(Exception):  # noqa: N818 - This is a message, not an error of the suite.
-    """Raised by a bridge where a package, device, dtype or transform is missing."""
+    """Raised where a package, device, dtype or transform is missing, by a bridge or an adapter.
+
+    The check is `unsupported` then, with these words, and counts neither way. In code from outside
+    `NotImplementedError` means the same, except where the case asks for an error.
+    """
 
 
 class NotExercised(Exception):  # noqa: N818

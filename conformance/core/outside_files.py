@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -175,9 +174,9 @@ def _shallow(content: Any, what: str) -> Any:
 
 
 def _is_deeper(content: Any, depth: int) -> bool:
-    if isinstance(content, Mapping):
+    if type(content) is dict:
         content = content.values()
-    elif not isinstance(content, list):
+    elif type(content) is not list:
         return False
     return depth == 0 or any(_is_deeper(item, depth - 1) for item in content)
 

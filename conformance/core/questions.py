@@ -1,7 +1,7 @@
 """Questions and cases, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -65,7 +65,7 @@ class BehaviourQuestion:
     """What a framework's own class does, beside the values that it computes.
 
     Attributes:
-        probe: `document_subject.function`, as `conformance.behaviours.lookup` reads it: the probe
+        probe: `document_subject.function`, as `conformance.behaviours.model` has them: the probe
             of this name asks the framework, the model of this name says what must be answered.
         arguments: the function's keyword arguments, as pairs.
         ranks: how many processes it needs; 1 for a probe that lives in one.
@@ -95,7 +95,8 @@ class GradientQuestion:
     Attributes:
         model: a name of `conformance.gradient_mean.models`.
         shards: for each of the K micro-batches, how many samples each of the W ranks gets.
-        loss: mean squared error, softmax cross entropy, or the output itself, of models with one.
+        loss: mean squared error, softmax cross entropy, the output itself, of models with one, or
+            what couples samples: the mean over outputs of the square of their sum, over n.
         reduction: whether the loss averages over its samples, or sums. A sample's squared error is
             the mean over its outputs, or under `sum` their sum; several heads' losses add up.
         dtype: a name of `conformance.core.dtypes`.
@@ -107,12 +108,14 @@ class GradientQuestion:
             weights that each rank's items have; empty where a loss has no weights.
         items: whether a weight is a sample's or a token's.
         fractions: whether weights are 0, 1/4, 1/2, 3/4 and 1, or 0 and 1 alone.
+        windows: where there are several steps, how many micro-batches each has; the answer is that
+            of the last one, at the same parameters. Empty where all are of one step.
     """
 
     kind: ClassVar[Kind] = "average"
     model: str
     shards: tuple[tuple[int, ...], ...]
-    loss: Literal["mse", "cross_entropy", "output"] = "mse"
+    loss: Literal["mse", "cross_entropy", "output", "coupled"] = "mse"
     reduction: Literal["mean", "sum"] = "mean"
     dtype: str = "f32"
     starts: Literal["equal", "different"] = "equal"
@@ -122,6 +125,7 @@ class GradientQuestion:
     counts: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     items: Literal["samples", "tokens"] = field(default="samples", repr=False)
     fractions: bool = field(default=False, repr=False)
+    windows: tuple[int, ...] = field(default=(), repr=False)
 
     def processes(self, runs: str) -> int:
         """Returns how many processes the question takes: W where each rank has its own."""
@@ -141,6 +145,20 @@ class GradientQuestion:
     def all_items(self) -> Fraction:
         """Returns N, the sum of all weights of the step."""
         return sum((Fraction(count) for counts in self.counts for count in counts), Fraction(0))
+
+    def window(self, number: int) -> tuple["GradientQuestion", range]:
+        """Returns a window as a question of its own, and its micro-batches; -1 is the last.
+
+        >>> GradientQuestion("linear", ((1,), (2,), (3,)), windows=(2, 1)).window(-1)[1]
+        range(2, 3)
+        """
+        if not self.windows:
+            return self, range(self.micro_batches)
+        number %= len(self.windows)
+        first = sum(self.windows[:number])
+        ks = range(first, first + self.windows[number])
+        shards, counts = self.shards[ks.start : ks.stop], self.counts[ks.start : ks.stop]
+        return replace(self, shards=shards, counts=counts, windows=()), ks
 
 
 @dataclass(frozen=True)

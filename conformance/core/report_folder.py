@@ -23,8 +23,9 @@ REPORTS = (
     "agreement.txt", "summary.md", "checks.csv", "junit.xml", "badge.svg", "index.html",
 )  # fmt: skip
 LOCK, IGNORED = ".conformance.lock", ".gitignore"
+_KITS = ("environment.json", "summary.txt")  # Of ci/gpu.
 # What other commands and older versions keep there.
-_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "weights.json", "cache")
+_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "weights.json", "cache", *_KITS)
 _OWN = frozenset({RESULTS, *REPORTS, LOCK, IGNORED, *_OTHERS})
 _DRAFT = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC

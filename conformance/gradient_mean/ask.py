@@ -92,19 +92,31 @@ def _call(function: Callable[..., object], ask: Ask[GradientQuestion], rank: Ran
     implementation, question, start = ask.implementation, ask.question, _start(ask.inputs)
     module = _in(implementation.framework)
     whole = [batch_of(question, ask.inputs, k) for k in range(question.micro_batches)]
+    windows = question.windows
+    if implementation.steps == "several":
+        windows = windows or (question.micro_batches,)
     if implementation.runs == "per_rank":
         if question.starts == "different":
             start = {name: array + array.dtype.type(rank.index) for name, array in start.items()}
         own = [shard(b, s, rank.index) for b, s in zip(whole, question.shards, strict=True)]
         call = Call(
-            function, question, start, own, ask.device, group=rank.group, changes=rank.changes
+            function,
+            question,
+            start,
+            own,
+            ask.device,
+            group=rank.group,
+            windows=windows,
+            changes=rank.changes,
         )
         return module.per_rank(call)
     if implementation.framework == "jax":
         carrier = DTYPES[question.dtype].carrier
         padded = [padded_shards(b, s, carrier) for b, s in zip(whole, question.shards, strict=True)]
         needed = devices_needed(implementation, question.world_size)
-        return module.one_process(Call(function, question, start, padded, ask.device, needed))
+        return module.one_process(
+            Call(function, question, start, padded, ask.device, needed, windows=windows)
+        )
     if implementation.framework == "torch" and implementation.promise in ("rank_mean", "rank_sum"):
         _check_chunks(question)
     return module.one_process(Call(function, question, start, whole, ask.device))

@@ -1,12 +1,13 @@
 """The call of an implementation of the gradient mean, the same for every framework."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from conformance.core.outcomes import Answer
+from conformance.core.outcomes import Answer, WrongAnswer
 from conformance.core.questions import GradientQuestion
 
 # A micro-batch in NumPy: inputs and targets, and for JAX and NumPy weights; the targets of several
@@ -26,6 +27,7 @@ class Call:
         device: a kind of device, or one device.
         devices_needed: how many devices the function cannot do without.
         group: the process group of the ranks, where the function runs in each of them.
+        windows: how many micro-batches each window has; empty where the function takes no windows.
         changes: where the call notes what it changed in its process and left so.
     """
 
@@ -36,7 +38,34 @@ class Call:
     device: str
     devices_needed: int = 1
     group: Any = None
+    windows: tuple[int, ...] = ()
     changes: list[str] = field(default_factory=list)
+
+
+def last_window(call: Call, batches: Sequence[Batch], *arguments: Any) -> Any:
+    """Calls the function, and returns what it gives; of windows what it yields after the last.
+
+    Args:
+        call: the call.
+        batches: all micro-batches, in the framework's own arrays.
+        arguments: two arguments before these, and one behind them.
+
+    Raises:
+        WrongAnswer: if it is no generator, or ends before the last window.
+    """
+    *before, behind = arguments
+    if not call.windows:
+        return call.function(*before, batches, behind)
+    remaining = iter(batches)
+    windows = [list(islice(remaining, length)) for length in call.windows]
+    steps = call.function(*before, windows, behind)
+    if not isinstance(steps, Iterator):
+        raise WrongAnswer(f"gave {type(steps).__name__}, where steps='several' yields every window")
+    yielded = list(islice(steps, len(windows)))
+    if len(yielded) < len(windows):
+        raise WrongAnswer(f"ended after {len(yielded)} of {len(windows)} windows")
+    # A generator that is closed here cannot wait for other ranks.
+    return yielded[-1]
 
 
 class Framework(Protocol):

@@ -300,7 +300,7 @@ def _bounded() -> Iterator[GradientCase]:
     yield from _batch_norms()
 
 
-def _whole_batch() -> tuple[str, ...]:
+def whole_batch() -> tuple[str, ...]:
     """Names the implementations that a whole batch's norm is asked of, least demanding first."""
 
     def demands(declared: Implementation) -> tuple[int, bool, int]:
@@ -341,7 +341,7 @@ def _batch_norms() -> Iterator[GradientCase]:
             question=question,
             promises=("sample_mean",) if whole else ("rank_mean", "rank_sum"),
             frameworks=frameworks,
-            asked_of=_whole_batch() if whole else (),
+            asked_of=whole_batch() if whole else (),
         )
 
 

@@ -7,6 +7,7 @@ zero without samples. `rank_mean` divides the sum over ranks by W, `rank_sum` do
 under averaged micro-batches are divided by K.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
@@ -29,6 +30,7 @@ from conformance.gradient_mean.noise import NOISY_PARAMETER, drawn
 PROMISES = BY_MICRO_BATCH
 # The learning rate of the step of SGD.
 STEP = Fraction(1, 2)
+_MICRO_BATCH = re.compile(r"(inputs|targets|weights)/(\d+)(.*)")
 # The number of a micro-batch, and the range of its samples.
 Part = tuple[int, slice]
 
@@ -100,6 +102,20 @@ def gradient(
     return {name: g for name, g in gradients.items() if name not in model.frozen}
 
 
+def window_of(
+    question: GradientQuestion, inputs: Arrays, number: int
+) -> tuple[GradientQuestion, Arrays]:
+    """Returns one window as a question of its own, with its inputs; -1 is the last."""
+    if not question.windows:
+        return question, inputs
+    window, ks = question.window(number)
+    named = {name: array for name, array in inputs.items() if not _MICRO_BATCH.match(name)}
+    for name, array in inputs.items():
+        if (of := _MICRO_BATCH.match(name)) and int(of[2]) in ks:
+            named[f"{of[1]}/{int(of[2]) - ks.start}{of[3]}"] = array
+    return window, named
+
+
 def target_names(model: Model, k: int) -> Iterator[str]:
     """Yields the names of micro-batch k's targets, one for each output."""
     if not model.heads:
@@ -150,10 +166,17 @@ def loss_cotangent(
         case "output":
             ones = numbers.exactly(np.ones((len(target), *shape)))
             return numbers.scale(weighed(ones), share / outputs)
+        case "coupled":
+            slope = numbers.scale(numbers.stored(numbers.total(y, (0,))), 2 * share / outputs)
+            return numbers.moved(slope, lambda v: np.repeat(v, len(target), axis=0))
 
 
 def averaged(numbers: Numbers, question: GradientQuestion, inputs: Arrays, promise: str) -> Tensors:
-    """Averages the ranks' gradients as a promise says, by parameter; zero without a gradient."""
+    """Averages the ranks' gradients as a promise says, by parameter; zero without a gradient.
+
+    Of several windows it is the last one's average.
+    """
+    question, inputs = window_of(question, inputs, -1)
     state, adding = state_of(numbers, inputs), without_averaging(promise)
     by_rank: list[Tensors] = []
     for parts in parts_of(question, adding):

@@ -9,7 +9,7 @@ import numpy as np
 
 from conformance.core.outcomes import Answer, Unsupported, WrongAnswer
 from conformance.frameworks.jax import devices as jax_devices
-from conformance.gradient_mean.call import Call
+from conformance.gradient_mean.call import Call, last_window
 from conformance.gradient_mean.jax_models import loss_of
 
 
@@ -42,10 +42,11 @@ def _called(call: Call, devices: list[Any]) -> Answer:
     own = next(device for device in devices if device.process_index == jax.process_index())
     # No array is committed to a device: pmap and shard_map place arrays themselves.
     with jax.default_device(own):
-        returned = call.function(
+        returned = last_window(
+            call,
+            jax.tree.map(jnp.asarray, list(call.batches)),
             loss_of(call.question, buffers),
             jax.tree.map(jnp.asarray, params),
-            jax.tree.map(jnp.asarray, list(call.batches)),
             [*devices],  # The list is the function's own: it may take devices out of it.
         )
         gradients = _gradients(returned, params, devices)

@@ -13,7 +13,7 @@ from conformance.core.questions import GradientQuestion
 from conformance.frameworks.torch import bridge as torch_bridge
 from conformance.frameworks.torch import devices as torch_devices
 from conformance.frameworks.torch.default_group import as_default
-from conformance.gradient_mean.call import Batch, Call
+from conformance.gradient_mean.call import Batch, Call, last_window
 from conformance.gradient_mean.models import Model, model_of
 from conformance.gradient_mean.torch_models import Loss, build, tensor
 
@@ -30,7 +30,7 @@ def per_rank(call: Call) -> Answer:
     # Each rank has its own noise, as without any seed.
     torch.manual_seed(call.group.rank())
     with _replicas_watched(call.group.size(), own), as_default(call.group, call.changes):
-        call.function(model, _loss(call.question), _tensors(call.batches, own), call.group)
+        last_window(call, _tensors(call.batches, own), model, _loss(call.question), call.group)
     return _observed(model, call.question, own)
 
 

@@ -7,7 +7,7 @@ or where a gradient is nearly all zero. No bound is ever widened for the sake of
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import lcm
 from typing import Any
 
@@ -110,6 +110,8 @@ def _drawn(question: GradientQuestion, label: str) -> dict[str, np.ndarray]:
 
 def _weighing(question: GradientQuestion) -> str:
     """Returns how a question's items are weighed, as its own printed form does not."""
+    if question.windows:
+        return f"/{question.windows}/{_weighing(replace(question, windows=()))}"
     if not question.counts:
         return ""
     return f"/{question.counts}/{question.items}/{question.fractions}"
@@ -191,7 +193,7 @@ def _targets(
         shape = (samples, *tokens)
         return {names[0]: _choice(tuple(range(classes)), shape, label).astype(np.int64)}
     shapes = [(samples, *shape) for shape in model.outputs()]
-    if question.loss == "output":
+    if question.loss in ("output", "coupled"):
         return {n: np.zeros(shape, carrier) for n, shape in zip(names, shapes, strict=True)}
     if question.tier == "bounded":
         return {
@@ -259,7 +261,8 @@ def _promises_part(arrays: Mapping[str, np.ndarray]) -> bool:
 
 
 def _is_uneven(question: GradientQuestion) -> bool:
-    uneven = any(len(set(shards)) > 1 for shards in question.shards)
+    shards_of_last = question.window(-1)[0].shards
+    uneven = any(len(set(shards)) > 1 for shards in shards_of_last)
     return question.reduction == "mean" and uneven and not question.counts
 
 

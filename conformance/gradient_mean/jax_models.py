@@ -42,6 +42,8 @@ def loss_of(
         weights = weights.astype(jnp.result_type(*params.values()))
         outputs = forward(model, params, buffers, inputs, weights)
         heads = zip(_several(outputs), _several(targets), strict=True)
+        if question.loss == "coupled":
+            return _coupled(_several(outputs)[0], weights)
         axes = weights.ndim
         losses = reduce(add, (_per_item(question, y, target, axes) for y, target in heads))
         if question.reduction == "sum":
@@ -167,8 +169,17 @@ def _per_item(
             losses = -jnp.take_along_axis(logarithms, target[..., None], axis=-1)
         case "output":
             losses = output
+        case "coupled":
+            raise ValueError("a loss that couples samples is none of single samples")
     losses = losses.reshape(*losses.shape[:axes], prod(losses.shape[axes:]))
     return losses.mean(axis=-1) if question.reduction == "mean" else losses.sum(axis=-1)
+
+
+def _coupled(output: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the mean over outputs of the square of their sum over samples, over n."""
+    count = weights.sum()
+    total = jnp.tensordot(weights, output.reshape(len(output), prod(output.shape[1:])), 1)
+    return jnp.square(total).mean() / jnp.where(count == 0, 1, count)
 
 
 def _several(outputs: Outputs) -> tuple[jax.Array, ...]:

@@ -89,6 +89,20 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         steps.synchronised_too_early,
     ),
     _mistake(
+        "short-window-divided-by-k",
+        "the last window has fewer micro-batches than the others, and is divided by as many",
+        "Divide by the number of micro-batches that the window has; or count items, of all of "
+        "them, and divide by that.",
+        steps.short_window_divided_by_k,
+    ),
+    _mistake(
+        "stale-gradient",
+        "the last step's gradient is still in this one's, or in its place",
+        "Set gradients to zero after every step, before the first backward of the next; start an "
+        "accumulator anew with every window.",
+        steps.stale_gradient,
+    ),
+    _mistake(
         "mean-of-micro-means",
         "the means of micro-batches are averaged, where every item of the step is to count the "
         "same",
@@ -122,6 +136,14 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         "sequences",
         "Count labels after the shift: (labels[:, 1:] != -100).sum().",
         steps.shifted_labels_counted,
+    ),
+    _mistake(
+        "gathered-without-gradient",
+        "of a loss that couples ranks each rank differentiates its own outputs alone: 1/W of the "
+        "gradient",
+        "Gather with torch.distributed.nn.functional.all_gather, whose backward brings what other "
+        "ranks' losses owe to this one's outputs; dist.all_gather and all_reduce have none.",
+        steps.gathered_without_gradient,
     ),
     _mistake(
         "world-left-in",

@@ -22,15 +22,35 @@ class Parts:
     """The parts of a right answer in float64, exact where the case is exact.
 
     Attributes:
-        question: the question of the case.
-        inputs: the tensors of the case.
+        asked: the question of the case.
+        tensors: the tensors of the case.
         promise: the promise under which the answer is right.
+        number: of the window that the answer is of; -1 is the last.
     """
 
-    question: GradientQuestion
-    inputs: Mapping[str, np.ndarray]
+    asked: GradientQuestion
+    tensors: Mapping[str, np.ndarray]
     promise: str
+    number: int = -1
     _parts: dict[tuple[int, int, int, float], Gradients] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def question(self) -> GradientQuestion:
+        """Returns the question of this window alone."""
+        return self.asked.window(self.number)[0]
+
+    @cached_property
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        """Returns the tensors of this window alone."""
+        return oracle.window_of(self.asked, self.tensors, self.number)[1]
+
+    @cached_property
+    def before(self) -> "Parts | None":
+        """Returns the parts of the window before, if there is one."""
+        if len(self.asked.windows) < 2 or self.number == 0:
+            return None
+        number = self.number % len(self.asked.windows) - 1
+        return Parts(self.asked, self.tensors, self.promise, number)
 
     @property
     def world(self) -> int:

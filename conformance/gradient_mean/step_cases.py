@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.core.declarations import BY_MICRO_BATCH, STEP_MEAN, averaged
 from conformance.core.questions import Case, GradientQuestion
-from conformance.gradient_mean.cases import GradientCase, promises_of
+from conformance.gradient_mean.cases import GradientCase, promises_of, whole_batch
 from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS, model_of
 
 Counts = tuple[tuple[float, ...], ...]
@@ -61,17 +61,28 @@ _BOUNDED: dict[str, Counts] = {
 
 def families() -> tuple[GradientCase, ...]:
     """Returns all cases, in the order in which they are asked."""
-    return (*_tokens(), *_samples(), *_rounding(), *_spectrometers(), *_micro_batches())
+    return (
+        *_tokens(),
+        *_samples(),
+        *_rounding(),
+        *_spectrometers(),
+        *_micro_batches(),
+        *_windows(),
+        *_coupled(),
+    )
 
 
 def _shards(counts: Counts, each: int) -> tuple[tuple[int, ...], ...]:
     """Gives every rank samples for its items, of `each` items; ranks differ, and most have room.
 
-    A rank without items has a sample all the same in an even micro-batch, and none in an odd one.
+    A rank without items has a sample all the same in an even micro-batch, and none in an odd one
+    that others have samples of.
     """
     return tuple(
         tuple(
-            -(-int(2 * count + 1) // (2 * each)) + rank % 2 if count else 1 - k % 2
+            -(-int(2 * count + 1) // (2 * each)) + rank % 2
+            if count
+            else int(k % 2 == 0 or not any(row))
             for rank, count in enumerate(row)
         )
         for k, row in enumerate(counts)
@@ -322,3 +333,90 @@ def _averaged(
         clauses=("M3", "D1") if question.starts == "different" else ("M3",),
         promises=tuple(map(averaged, adding)),
     )
+
+
+def _windows() -> Iterator[GradientCase]:
+    """Takes two or three steps, and looks at the last: what is left over from the others shows."""
+    for lengths, counts, tier, frameworks in (
+        ((2, 2), ((8, 3), (1, 5), (1, 2), (4, 1)), "exact", _ALL),
+        ((2, 1), ((7, 2), (2, 4), (4, 4)), "exact", _TORCH),
+        ((1, 2), ((3, 1, 2, 4), (1, 2, 1, 1), (2, 4, 1, 4)), "exact", _TORCH),
+        ((3, 2), ((5, 2), (1, 3), (2, 2), (3, 1), (2, 5)), "bounded", _ALL),
+        ((1, 1, 1), ((5, 2, 4), (1, 3, 6), (2, 2, 7)), "bounded", _TORCH),
+    ):
+        question = _of_tokens(
+            "tokens",
+            counts,
+            loss="cross_entropy" if tier == "bounded" else "mse",
+            tier=tier,
+            windows=lengths,
+        )
+        family = "step-windows" if tier == "exact" else "step-windows-bounded"
+        case = _case(family, "windows", question, frameworks)
+        yield _of_windows(case, lengths)
+    for model, lengths, shards, tier, frameworks in (
+        ("mlp", (2, 2), ((2, 2), (1, 2), (2, 1), (2, 2)), "exact", _ALL),
+        ("linear", (2, 1), ((2, 1), (1, 2), (2, 4)), "exact", _TORCH),
+        ("two_heads", (1, 1), ((1, 2, 4, 1), (2, 4, 1, 1)), "exact", _TORCH),
+        ("mlp", (3, 2), ((1, 3), (3, 1), (2, 2), (5, 2), (1, 1)), "bounded", _ALL),
+        ("classifier", (3, 1), ((5, 2, 4), (1, 3, 2), (2, 2, 2), (4, 1, 3)), "bounded", _TORCH),
+        ("layer_norm", (2, 2, 1), ((2,), (3,), (1,), (2,), (3,)), "bounded", _ALL),
+        ("mlp", (5, 3), ((2, 3),) * 8, "bounded", _TORCH),
+    ):
+        question = GradientQuestion(
+            model,
+            shards,
+            loss="cross_entropy" if model == "classifier" else "mse",
+            tier="exact" if tier == "exact" else "bounded",
+            windows=lengths,
+        )
+        last = question.window(-1)[0]
+        adding = promises_of(last) or BY_MICRO_BATCH
+        family = "windows" if tier == "exact" else "windows-bounded"
+        if lengths == (5, 3):
+            family = "micro-batches"
+        case = _case(family, f"windows-n{_row(shards[0])}", question, frameworks)
+        case = replace(
+            case,
+            name=case.name.replace("step-mean-", ""),
+            clauses=("M3", "M5"),
+            promises=(*adding, *map(averaged, adding)),
+        )
+        yield _of_windows(case, lengths)
+
+
+def _of_windows(case: GradientCase, lengths: tuple[int, ...]) -> GradientCase:
+    ks = "-".join(map(str, lengths))
+    k = f"-k{case.question.micro_batches}-"
+    return replace(
+        case,
+        name=case.name.replace(k, f"-k{ks}-"),
+        about=f"{case.question.model.replace('_', ' ')}, windows of {', '.join(map(str, lengths))} "
+        f"micro-batches on {case.question.world_size} ranks, of which the last one is looked at",
+        clauses=tuple(dict.fromkeys((*case.clauses, "M5"))),
+    )
+
+
+def _coupled() -> Iterator[GradientCase]:
+    """Takes a loss whose gradient by each rank's outputs needs all ranks' outputs."""
+    for family, model, shards, tier, frameworks in (
+        ("coupled", "linear", ((2, 2),), "exact", _ALL),
+        ("coupled", "mlp", ((2, 2), (1, 1)), "exact", _ALL),
+        ("coupled", "tied", ((1, 1, 1, 1),), "exact", _TORCH),
+        ("coupled-convolutions", "convnet", ((2, 2),), "exact", _TORCH),
+        ("coupled-bounded", "mlp", ((2, 2, 2),), "bounded", _ALL),
+        ("coupled-bounded", "layer_norm", ((3, 3), (2, 2)), "bounded", _TORCH),
+    ):
+        question = GradientQuestion(
+            model, shards, loss="coupled", tier="exact" if tier == "exact" else "bounded"
+        )
+        case = _case(family, f"n{_row(shards[0])}", question, frameworks)
+        yield replace(
+            case,
+            name=case.name.replace("step-mean", "coupled"),
+            about=f"{model.replace('_', ' ')}, a loss that couples the samples of "
+            f"{question.world_size} ranks, {question.micro_batches} micro-batches",
+            clauses=("M6",),
+            promises=("sample_mean",),
+            asked_of=(*whole_batch(), "*_gathered"),
+        )

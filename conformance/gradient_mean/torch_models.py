@@ -124,11 +124,12 @@ class Loss:
     it is Σ w·ℓ / Σ w over samples (n,) or tokens (n, T); where all weights are 0 it is 0.
 
     Attributes:
-        kind: mean squared error, softmax cross entropy of integer targets, or the output itself.
+        kind: mean squared error, softmax cross entropy of integer targets, the output itself, or
+            the square of the samples' sum.
         reduction: mean or sum, over samples and over a sample's outputs.
     """
 
-    kind: Literal["mse", "cross_entropy", "output"]
+    kind: Literal["mse", "cross_entropy", "output", "coupled"]
     reduction: Literal["mean", "sum"]
 
     def __call__(self, outputs: Outputs, targets: Outputs, weights: Tensor | None = None) -> Tensor:
@@ -153,6 +154,8 @@ class Loss:
                 return F.mse_loss(output, target, reduction=reduction)
             case "cross_entropy":
                 return F.cross_entropy(output.movedim(-1, 1), target, reduction=reduction)
+            case "coupled":
+                return output.sum(0).square().sum() / max(output.numel(), 1)
             case "output" if reduction == "none":
                 return output
             case "output":

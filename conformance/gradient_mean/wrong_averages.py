@@ -26,8 +26,8 @@ def not_divided(parts: Parts) -> Iterator[ByRank]:
 
 
 def divided_twice(parts: Parts) -> Iterator[ByRank]:
-    """Yields 1/W of the mean."""
-    if parts.is_mean:
+    """Yields 1/W of the mean; of a coupled loss that is `gathered_without_gradient`."""
+    if parts.is_mean and parts.question.loss != "coupled":
         yield parts.everywhere(scaled(parts.right, 1 / parts.world))
 
 

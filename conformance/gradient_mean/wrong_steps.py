@@ -49,13 +49,37 @@ def sample_share_for_token_share(parts: Parts) -> Iterator[ByRank]:
 
 
 def other_windows_count(parts: Parts) -> Iterator[ByRank]:
-    """Divides by what another window has: the first or the last micro-batch, or all but one."""
-    if parts.promise != STEP_MEAN or parts.question.micro_batches == 1:
+    """Divides by what another window has: the last window, or the first or last micro-batch."""
+    if parts.promise != STEP_MEAN:
         return
     by_k = parts.items.sum(1)
+    if parts.before is not None:
+        yield parts.everywhere(scaled(parts.right, by_k.sum() / parts.before.items.sum()))
+    if parts.question.micro_batches == 1:
+        return
     for count in (by_k[0], by_k[-1], by_k[0] * len(by_k), by_k[-1] * len(by_k)):
         if count not in (0, by_k.sum()):
             yield parts.everywhere(scaled(parts.right, by_k.sum() / count))
+
+
+def stale_gradient(parts: Parts) -> Iterator[ByRank]:
+    """Adds the last window's gradient to this one's, or yields it in place of this one's."""
+    if parts.before is not None:
+        yield parts.everywhere(total([parts.right, parts.before.right]))
+        yield parts.everywhere(parts.before.right)
+        # Ranks average what they have accumulated, of which the last window is averaged already.
+        rank_by_rank = [total([parts.own(rank), parts.before.right]) for rank in range(parts.world)]
+        yield parts.everywhere(parts.reduced(rank_by_rank))
+        earlier = parts.before.before
+        if earlier is not None:
+            yield parts.everywhere(total([parts.right, parts.before.right, earlier.right]))
+
+
+def short_window_divided_by_k(parts: Parts) -> Iterator[ByRank]:
+    """Divides by the number of micro-batches that a whole window has, where this one has fewer."""
+    own, whole = parts.question.micro_batches, max(parts.asked.windows, default=0)
+    if own < whole and parts.adding != parts.promise:
+        yield parts.everywhere(scaled(parts.right, own / whole))
 
 
 def shifted_labels_counted(parts: Parts) -> Iterator[ByRank]:
@@ -85,6 +109,12 @@ def synchronised_too_early(parts: Parts) -> Iterator[ByRank]:
     ranks, later = range(parts.world), range(1, parts.question.micro_batches)
     first = parts.reduced([parts.own(rank, [0]) for rank in ranks])
     yield [total([first, parts.own(rank, later)]) for rank in ranks]
+
+
+def gathered_without_gradient(parts: Parts) -> Iterator[ByRank]:
+    """Yields 1/W of a loss that couples ranks: each rank's outputs have but its own gradient."""
+    if parts.question.loss == "coupled" and parts.adding == "sample_mean":
+        yield parts.everywhere(scaled(parts.right, 1 / parts.world))
 
 
 def padding_counted(parts: Parts) -> Iterator[ByRank]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from conformance.core.implementations import PROMISES
+from conformance.core.declarations import PROMISES, averaged
 from conformance.core.questions import GradientQuestion
 from conformance.core.verdict import ASIDE, RIGHT
 from conformance.run.results import Record, Run
@@ -65,7 +65,8 @@ def rows(run: Run) -> list[Row]:
             milliseconds=1000 * median(record.seconds for record in records),
         )
 
-    order = {promise: place for place, promise in enumerate(PROMISES["gradient_mean"])}
+    adding = PROMISES["gradient_mean"]
+    order = {promise: place for place, promise in enumerate((*adding, *map(averaged, adding)))}
     return [
         row(promise, owner, records)
         for (promise, owner), records in sorted(

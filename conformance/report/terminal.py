@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.core.console import unfolded
-from conformance.core.implementations import PROMISES
+from conformance.core.declarations import PROMISES, averaged
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
 from conformance.report import averages
 from conformance.report.agreement import parted
@@ -148,7 +148,8 @@ def _averages(run: Run) -> Block:
     rows = averages.rows(run) if len(run.runs) < 2 else []
     if not rows:
         return []
-    promises = PROMISES["gradient_mean"]
+    usual = PROMISES["gradient_mean"]
+    promises = [p for p in (*usual, *map(averaged, usual)) if any(row.promise == p for row in rows)]
     columns = [*promises, "of which unequal shards", "several micro-batches"]
     table = _table("who averages what", columns)
     for row in rows:
@@ -164,10 +165,10 @@ def _failures(finding: Finding, run: Run, *, everything: bool) -> Block:
     """Returns an example of each mistake in full, the plainest first, and counts what is alike."""
     where = f", in {finding.run}" if finding.run else ""
     block: Block = [Line(f"{finding.owner} does not conform{where}", "bold red")]
-    kinds = sorted(
-        grouped(finding.failures, _kind_of).items(),
-        key=lambda kind: (kind[1][0].mistake is None, -len(kind[1])),
-    )
+    groups = grouped(finding.failures, lambda record: _kind_of(record, finding.mistake))
+    # The plainest example of a mistake is one that shows no other.
+    kinds = [(name, sorted(records, key=_is_unsure)) for name, records in groups.items()]
+    kinds.sort(key=lambda kind: (_is_unsure(kind[1][0]), -len(kind[1])))
     examples = [records[0] for _, records in kinds[:FAILING]]
     in_full = finding.failures if everything else examples
     width = 9  # That of "mistake" and "timeout", and two blanks.
@@ -188,9 +189,15 @@ def _failures(finding: Finding, run: Run, *, everything: bool) -> Block:
     return [*block, Line(f"{left} × others", "", "more", width)] if left else block
 
 
-def _kind_of(record: Record) -> str:
-    """Names a failure by its mistakes, or by its status where none is known."""
+def _kind_of(record: Record, mistake: str | None) -> str:
+    """Names a failure by the mistake that explains all, its own mistakes, or else its status."""
+    if mistake in record.fits:
+        return str(mistake)
     return " or ".join(record.fits) or f"{record.status}, no known mistake"
+
+
+def _is_unsure(record: Record) -> bool:
+    return len(record.fits) != 1
 
 
 def _aside(summary: Summary) -> Block:

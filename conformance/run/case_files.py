@@ -13,11 +13,18 @@ import msgspec
 from msgspec.structs import asdict
 
 from conformance.channel_shuffle.fills import FILLS
+from conformance.core.declarations import STEP_MEAN
 from conformance.core.dtypes import DTYPES
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import checked, parse_json
 from conformance.core.questions import AnyCase, Case, GradientQuestion, Refusal, ShuffleQuestion
-from conformance.gradient_mean.models import MODELS, NOISY, SPECTROMETER
+from conformance.gradient_mean.models import (
+    MODELS,
+    NOISY,
+    SPECTROMETER,
+    TOKEN_SPECTROMETER,
+    model_of,
+)
 
 _QUESTIONS: dict[str, type[Any]] = {
     "channel_shuffle": ShuffleQuestion,
@@ -117,6 +124,8 @@ def _nonsense(case: AnyCase) -> str:
     if question.dtype not in DTYPES:
         return f"dtype is {question.dtype!r}; known: {', '.join(DTYPES)}"
     if question.kind == "average":
+        if bool(question.counts) != (case.promises == (STEP_MEAN,)):
+            return f"counts are for cases whose promises are {STEP_MEAN} alone, and these have them"
         return _nonsense_of_gradients(question)
     if question.fill not in FILLS:
         return f"fill is {question.fill!r}; known: {', '.join(FILLS)}"
@@ -138,7 +147,7 @@ def _nonsense(case: AnyCase) -> str:
 
 
 def _nonsense_of_gradients(question: GradientQuestion) -> str:
-    models = (*MODELS, SPECTROMETER, *NOISY)
+    models = (*MODELS, SPECTROMETER, TOKEN_SPECTROMETER, *NOISY)
     if question.model not in models:
         return f"model is {question.model!r}; known: {', '.join(models)}"
     if question.dtype not in _GRADIENT_DTYPES:
@@ -150,4 +159,25 @@ def _nonsense_of_gradients(question: GradientQuestion) -> str:
         return f"shards are {shards}; K lists are meant, each of W counts"
     if any(min(row) < 0 or not sum(row) for row in shards):
         return f"shards are {shards}; every micro-batch has a sample, and none a negative number"
+    if question.windows and (min(question.windows) < 1 or sum(question.windows) != len(shards)):
+        return f"windows are {question.windows}; they share out {len(shards)} micro-batches"
+    return _nonsense_of_counts(question) if question.counts else ""
+
+
+def _nonsense_of_counts(question: GradientQuestion) -> str:
+    sample = model_of(question).sample
+    if question.items == "tokens" and not model_of(question).tokens:
+        return f"items are tokens, which {question.model} has none of"
+    each = sample[0] if question.items == "tokens" else 1
+    if [len(row) for row in question.counts] != [len(row) for row in question.shards]:
+        return f"counts are {question.counts}; they have the form of shards"
+    pairs = [
+        (count, samples)
+        for row in zip(question.counts, question.shards, strict=True)
+        for count, samples in zip(*row, strict=True)
+    ]
+    if any(not 0 <= count <= samples * each or count * 4 % 1 for count, samples in pairs):
+        return f"counts are {question.counts}; each is a number of quarters, at most of all items"
+    if not question.window(-1)[0].all_items:
+        return "counts are all 0: the mean over a step has an item"
     return ""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from conformance.arithmetic.system import Uncertain
 from conformance.core.ask import Ask
-from conformance.core.checks import Check
+from conformance.core.checks import Check, undeclared
 from conformance.core.comparison import Arrays
 from conformance.core.formats import Bits
 from conformance.core.golden import Golden
@@ -107,6 +107,7 @@ class Examiner:
         """Returns the check with its inputs and golden, or a verdict where it cannot be asked."""
         framework, device = check.implementation.framework, check.device
         reason = "" if is_installed(framework) else f"{framework} is not installed"
+        reason = reason or undeclared(check)
         if reason := reason or self._machine.lacks(framework, device) or refusal(check):
             return Verdict("unsupported", reason)
         golden = self._goldens.of(check.case)

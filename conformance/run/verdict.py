@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from conformance.core.checks import Check
 from conformance.core.golden import Golden
+from conformance.core.implementations import is_outside
 from conformance.core.outcomes import Answer, Declined, Fate, Outcome, Raised
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, Verdict
 from conformance.processes import verdict_rank
@@ -54,10 +55,17 @@ def _judge(check: Check, golden: Golden, outcomes: Sequence[Outcome]) -> Verdict
             return subject_of(check.case).judge(check, golden, answers)
 
 
+def _may_decline(check: Check) -> bool:
+    """Says whether an error may say what is not there: of code from outside that is not torch's."""
+    return is_outside(check.implementation) and check.implementation.promise != "native"
+
+
 def _judge_raised(check: Check, raised: Raised, rank: str) -> Verdict:
     case = check.case
     place = f" at {raised.where}" if raised.where else ""
     words = f"{rank}raised {raised.type}{place}: {raised.message}".rstrip(": ")
+    if raised.type == "NotImplementedError" and case.refusal is None and _may_decline(check):
+        return Verdict("unsupported", f"not implemented{place}: {raised.message}".rstrip(": "))
     if case.refusal is None or raised.type == "WrongAnswer":
         return Verdict("error", rank + raised.message if raised.type == "WrongAnswer" else words)
     if check.implementation.promise != "native":

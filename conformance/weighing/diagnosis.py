@@ -125,7 +125,7 @@ def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verd
     weighed = [step for step in steps if not _problem(step) and step.parts]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
     seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
-    unclear = {at for at, finding in seen if finding.is_fault}
+    unclear = {at for at, finding in seen if finding.is_fault or finding.is_unclear}
     clear = [step for step in weighed if step.step not in unclear]
     terms: list[TermWeights] = []
     if clear:

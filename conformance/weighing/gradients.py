@@ -17,11 +17,13 @@ class Finding:
         names: of mistakes; several where it could be one or the other.
         lines: what is seen, one fact each.
         is_fault: whether it is wrong under every promise.
+        is_unclear: whether the step's weights cannot be judged because of it.
     """
 
     names: tuple[str, ...]
     lines: tuple[str, ...]
     is_fault: bool = True
+    is_unclear: bool = False
 
 
 def findings(step: Step) -> list[Finding]:
@@ -52,6 +54,7 @@ def _of_part(step: Step, part: Part) -> Iterator[Finding]:
             )
             break
     if not solved.is_explained:
+        # Noise and a decay of weights are added to gradients on purpose: nobody is accused.
         yield Finding(
             ("no-weighted-sum",),
             (
@@ -60,6 +63,8 @@ def _of_part(step: Step, part: Part) -> Iterator[Finding]:
                     f"weighted sum of the passes; rounding can make {solved.rounding:.2g}"
                 ),
             ),
+            is_fault=False,
+            is_unclear=True,
         )
     elif solved.narrow:
         name = solved.narrow.rstrip("?")

@@ -98,8 +98,8 @@ _OWN: dict[str, tuple[str, str]] = {
     "no-weighted-sum": (
         "the gradient is no weighted sum of what the backward passes gave",
         (
-            "Look for what writes to .grad between backward and step, and for reductions of losses "
-            "that couple samples."
+            "Look for what writes to .grad between backward and step (noise or a decay of weights: "
+            "weigh without it), and for reductions of losses that couple samples."
         ),
     ),
 }

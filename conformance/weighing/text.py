@@ -41,7 +41,8 @@ def _of(verdict: Verdict, script: str, promise: str | None, *, many: bool) -> It
             yield f"    {'  ' if finding.names else f'step {at}: '}{line}"
     for term in verdict.terms:
         yield from _of_term(term, promise, verdict)
-    for sentence in dict.fromkeys(advice(verdict.names)):
+    unclear = [name for _, f in verdict.findings if f.is_unclear for name in f.names]
+    for sentence in dict.fromkeys(advice((*verdict.names, *unclear))):
         yield f"    write: {sentence}"
 
 
@@ -49,7 +50,8 @@ def _title(verdict: Verdict, promise: str | None) -> tuple[str, str]:
     if verdict.is_fault:
         return "✗", " and ".join(_names(verdict)) or "no known formula"
     if not verdict.is_weighed:
-        return "–", "not-exercised: nothing could be weighed"
+        unclear = [name for _, f in verdict.findings if f.is_unclear for name in f.names]
+        return "–", f"not-exercised: {', '.join(unclear) or 'nothing could be weighed'}"
     formulas = list(dict.fromkeys(str(t.reading) for t in verdict.terms if not t.note))
     told = "; ".join(formulas)
     if promise is not None:

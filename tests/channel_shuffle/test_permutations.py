@@ -2,7 +2,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.channel_shuffle.permutations import channel_permutation, cycles, stays_in_groups
+from conformance.channel_shuffle.permutations import (
+    channel_permutation,
+    channels_in_words,
+    stays_in_groups,
+)
 
 X = np.arange(2 * 6 * 3).reshape(2, 6, 3)
 
@@ -31,7 +35,17 @@ def test_within_groups_means_that_something_moves_and_nothing_leaves():
 
 
 @given(st.permutations(range(8)))
-def test_cycles_name_every_moved_channel_once(p):
-    written = cycles(tuple(p))
-    moved = [k for k in range(8) if p[k] != k]
-    assert sorted(map(int, written.replace("(", " ").replace(")", " ").split())) == moved
+def test_every_channel_is_listed_beside_the_one_that_is_right(p):
+    right = tuple(range(8))
+    assert channels_in_words(tuple(p), right).split("input's ")[1] == (
+        f"{' '.join(map(str, p))}, right are 0 1 2 3 4 5 6 7"
+    )
+
+
+def test_of_many_channels_those_from_the_first_that_is_wrong_are_listed():
+    right = tuple(range(100))
+    swapped = (*range(97), 98, 97, 99)
+    assert channels_in_words(swapped, right) == (
+        "the output's channels from 97 on are the input's 98 97 99, right are 97 98 99"
+    )
+    assert channels_in_words(right[::-1], right).count("…") == 2

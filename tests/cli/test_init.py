@@ -96,3 +96,17 @@ def test_an_average_is_known_by_its_parameters(cli, tmp_path):
         '@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")' in text
     )
     assert "return code.mean(model, loss, batches, group)" in text
+
+
+def test_a_shuffle_of_images_alone_is_asked_of_images(cli, tmp_path):
+    (tmp_path / "model.py").write_text(
+        "import torch\n"
+        "def shuffle(x, groups):\n"
+        "    b, c, h, w = x.size()\n"
+        "    x = x.view(b, groups, c // groups, h, w)\n"
+        "    return x.transpose(1, 2).contiguous().view(b, c, h, w).clone()\n"
+    )
+    done = cli("init", "model.py:shuffle")
+    assert "ndim=4" in (tmp_path / "conformance_adapter.py").read_text()
+    assert done.returncode == 0, done.stdout
+    assert "unsupported" in done.stdout

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
@@ -70,6 +71,108 @@ def test_a_bad_call_is_one_line_that_says_what_is_wrong(call, name):
     assert words in err
     assert err.count("\n") == 1
     assert err.startswith("conformance: ")
+
+
+# Of models that do something which cannot be compared, one line each that says what.
+ODD = """
+import sys
+import jax
+import jax.numpy as jnp
+import flax.linen as nn
+import torch
+
+class Torch(torch.nn.Module):
+    def __init__(self, after):
+        super().__init__()
+        self.layer, self.after = torch.nn.Linear(4, 3), after
+
+    def forward(self, x):
+        return self.after(self.layer(x))
+
+class Flax(nn.Module):
+    after: object
+
+    @nn.compact
+    def __call__(self, x):
+        return self.after(nn.Dense(3, name="layer")(x))
+
+def written(y):
+    y = y.clone()
+    y[:, 0] = 0
+    y.mul_(2)
+    return y / 2
+
+@torch.library.custom_op("conformance_tests::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+doubled.register_autograd(lambda ctx, g: 2 * g)
+
+def switched_off():
+    jax.config.update("jax_enable_x64", False)
+    return Flax(lambda y: y)
+
+def large(y):
+    return (200 * y).exp().sin()
+
+plain, in_place = lambda: Torch(lambda y: y), lambda: Torch(written)
+branch = lambda: Torch(lambda y: y if y.sum() > 0 else -y)
+outside = lambda: Torch(lambda y: torch.from_numpy(y.detach().numpy() * 1))
+noise = lambda: Torch(lambda y: y + torch.randn_like(y))
+nan, leaves = lambda: Torch(lambda y: y * float("nan")), lambda: Torch(lambda y: sys.exit(0))
+two, text = lambda: Torch(lambda y: (y, y)), lambda: Torch(lambda y: "y")
+kernel, chaos = lambda: Torch(doubled), lambda: Torch(large)
+flax, flax_branch = lambda: Flax(lambda y: y), lambda: Flax(lambda y: y if y.sum() > 0 else -y)
+flax_noise = lambda: Flax(lambda y: y + jax.random.normal(jax.random.key(0), y.shape))
+flax_leaves = lambda: Flax(lambda y: sys.exit(0))
+"""
+REFUSED = {
+    "control flow on values": ("torch:branch", "jax:flax", "decides in Python by a value"),
+    "control flow in JAX": ("torch:plain", "jax:flax_branch", "TracerBoolConversionError"),
+    "arrays taken out of torch": ("torch:plain", "torch:outside", "takes a tensor out of torch"),
+    "a random draw": ("torch:noise", "jax:flax", "for want of a rule for a random draw"),
+    "a random draw in JAX": ("torch:plain", "jax:flax_noise", "for a random draw"),
+    "a kernel of their own": ("torch:kernel", "torch:kernel", "conformance_tests::doubled"),
+    "NaN": ("torch:nan", "torch:nan", "output is NaN at 6 of 6 places"),
+    "a model that exits": ("torch:plain", "torch:leaves", "left the program (SystemExit 0)"),
+    "a Flax model that exits": ("torch:plain", "jax:flax_leaves", "left the program"),
+    "more outputs": ("torch:plain", "torch:two", "outputs have another structure"),
+    "no array": ("torch:plain", "torch:text", "output is str, which is no array"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("odd") / "odd_models.py"
+    path.write_text(ODD)
+    return lambda said: said.replace(":", f":{path}:")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_compared_is_refused_in_one_line(call, odd, name):
+    first, second, words = REFUSED[name]
+    status, out, err = call(odd(first), odd(second), "--input", "2,4")
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_writes_in_place_and_float64_switched_off_are_compared_all_the_same(call, odd):
+    assert call(odd("torch:in_place"), odd("torch:in_place"), "--input", "2,4")[0] == 0
+    assert call(odd("torch:plain"), odd("jax:switched_off"), "--input", "2,4")[0] == 0
+
+
+def test_an_error_that_has_grown_too_large_is_no_agreement(call, odd):
+    _, out, err = call(odd("torch:chaos"), odd("torch:chaos"), "--input", "2,4")
+    assert "not judged: forward output" in out + err.replace("; forward", "; not judged: forward")
+    assert "agree: forward and gradient\n" not in out
+
+
+def test_an_input_without_rows_is_refused(call, tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros((0, 5)))
+    status, out, err = call(FIRST, SECOND, "--input", str(tmp_path / "none.npy"))
+    assert (status, out) == (2, "")
+    assert "an input has no elements" in err
 
 
 def test_a_module_that_raises_as_it_is_imported_is_named(call, tmp_path):

@@ -47,7 +47,7 @@ def test_a_wrong_answer_is_named_with_advice():
     found = verdict(PROBE, Answer({"output": WRONG["inverse-groups"].forward(x, 3)}))
     assert (found.status, found.mistake) == ("fail", "inverse-groups")
     assert "elements are wrong, first at [0, 1, 0, 0]" in found.reason
-    assert "it moves the channels as (1 3 9 5 4)(2 6 7 10 8)" in found.reason
+    assert "channels are the input's 0 3 6 9 1 4 7 10 2 5 8 11, right are 0 4 8 1 " in found.reason
     assert "reshape(N, g, C//g, …)" in found.reason
 
 

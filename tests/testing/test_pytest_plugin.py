@@ -117,3 +117,9 @@ def test_it_ends_with_the_verdict_on_each_implementation(run, workers):
 def test_a_session_in_which_nothing_was_tested_is_no_success(run, workers):
     result = run("--conformance=*/numpy_reshape:vjp-f32-c6-g2", *workers)
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_tests_in_a_folder_of_the_suites_name_are_no_checks(run, pytester):
+    folder = pytester.mkdir("conformance")
+    (folder / "test_mine.py").write_text("def test_mine(): assert False\n")
+    assert "does not conform" not in run().stdout.str()

@@ -90,7 +90,12 @@ SCRIPTS = {
     "noise": (
         "loss().backward()\nfor p in model.parameters(): p.grad += torch.randn_like(p)\n"
         "optimizer.step()",
-        0, "no-weighted-sum",
+        0, "– step 1 of train.py on 1 rank: not-exercised: no-weighted-sum",
+    ),
+    "a decay of weights by hand": (
+        "loss().backward()\nfor p in model.parameters(): p.grad.add_(p.detach(), alpha=0.1)\n"
+        "optimizer.step()",
+        0, "– step 1 of train.py on 1 rank: not-exercised: no-weighted-sum",
     ),
     "a root of the loss": ("for _ in range(2):\n    optimizer.zero_grad()\n"
                            "    loss().sqrt().backward()\n    optimizer.step()",

@@ -29,6 +29,10 @@ WITHOUT_FORM = {
     ("initial-broadcast-missing", "jax"): (
         "parameters are handed over once, for all devices: no device has others"
     ),
+    ("gathered-without-gradient", "jax"): (
+        "a loss of parameters and a batch has no outputs to gather, and lax.all_gather has a "
+        "gradient"
+    ),
     ("shared-dropout-key", "jax"): (
         "the loss that is handed over takes no key, and no case asks JAX for noise"
     ),

@@ -90,6 +90,28 @@ def jax_synchronised_too_early(loss, params, batches, devices):
     return step(params, batches)
 
 
+@conformance.implementation("gradient_mean", framework="jax", micro_batches="mean", steps="several")
+def jax_short_window_divided_by_k(loss, params, windows, devices):
+    # The number of micro-batches is a constant of the program, and the last window is shorter.
+    k = max(map(len, windows))
+
+    def grads(params, mine):
+        return _divided(jax.grad(_total(loss))(params, mine), k)
+
+    for batches in windows:
+        yield _averaged(grads, params, batches, devices)
+
+
+@conformance.implementation("gradient_mean", framework="jax", steps="several")
+def jax_stale_gradient(loss, params, windows, devices):
+    # The accumulator goes through all steps, and is never set to zero.
+    total = jax.tree.map(jnp.zeros_like, params)
+    for batches in windows:
+        grads = _averaged(jax.grad(_total(loss)), params, batches, devices)
+        total = jax.tree.map(jnp.add, total, grads)
+        yield total
+
+
 @conformance.implementation("gradient_mean", framework="jax", promise="step_mean")
 def jax_mean_of_micro_means(loss, params, batches, devices):
     # optax.MultiSteps averages the micro-batches' own token means (ml-explore/mlx-lm#1544).
@@ -166,6 +188,20 @@ def jax_other_windows_count(loss, params, batches, devices):
         return _divided(grads, jnp.where(items == 0, jnp.inf, items))
 
     return step(params, batches)
+
+
+@conformance.implementation("gradient_mean", framework="jax", promise="step_mean", steps="several")
+def jax_other_windows_count__of_the_step_before(loss, params, windows, devices):
+    # The count is logged after the step, and used in the next one.
+    @_pmap(devices)
+    def step(params, mine):
+        return lax.psum((jax.grad(_sum(loss))(params, mine), _items(mine)), "ranks")
+
+    items = None
+    for batches in windows:
+        grads, own = step(params, batches)
+        yield _divided(grads, own if items is None else items)
+        items = own
 
 
 @conformance.implementation("gradient_mean", framework="jax", promise="step_mean")

@@ -23,6 +23,37 @@ def torch_divided_twice__by_the_count_and_by_ddp(model, loss, batches, group):
     _backward(ddp, lambda *batch: _sum(ddp, loss, *batch) / items, batches)
 
 
+@conformance.implementation("gradient_mean", framework="torch", promise="step_mean")
+def torch_divided_twice__replicas_averaged_again(model, loss, batches, devices):
+    # In one process: each replica divides by the count of all, and the replicas' losses are
+    # averaged (huggingface/transformers#37474).
+    items = _items(batches)
+    for batch in batches:
+        replicas = zip(*(part.chunk(len(devices)) for part in batch), strict=True)
+        losses = [_sum(model, loss, *part) / items for part in replicas]
+        (torch.stack(losses).sum() / len(devices)).backward()
+
+
+@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
+def torch_never_synchronised__flag_set_after_the_forward(model, loss, batches, group):
+    # DDP reads the flag in forward, the loop sets it for backward (karpathy/build-nanogpt#30).
+    ddp = _ddp(model, group)
+    ddp.require_backward_grad_sync = False
+    for k, (x, y) in enumerate(batches, 1):
+        own = loss(ddp(x), y)
+        ddp.require_backward_grad_sync = k == len(batches)
+        own.backward()
+
+
+@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
+def torch_never_synchronised__shards_of_size_one(model, loss, batches, group):
+    # fsdp_size = 1 on several GPUs: shards of size one, and no all-reduce (verl-project/verl#7493).
+    _start_alike(model, group)
+    alone = dist.new_subgroups_by_enumeration([[rank] for rank in range(group.size())])[0]
+    ddp = _ddp(model, alone)
+    _backward(ddp, lambda x, y: loss(ddp(x), y), batches)
+
+
 @conformance.implementation(
     "gradient_mean", framework="torch", runs="per_rank", promise="step_mean"
 )
@@ -89,6 +120,46 @@ def torch_synchronised_too_early(model, loss, batches, group):
     with ddp.no_sync():
         for x, y in others:
             loss(ddp(x), y).backward()
+
+
+@conformance.implementation(
+    "gradient_mean", framework="torch", runs="per_rank", micro_batches="mean", steps="several"
+)
+def torch_short_window_divided_by_k(model, loss, windows, group):
+    # accumulate_grad_batches is the whole window's (Lightning-AI/pytorch-lightning#19987).
+    ddp = _ddp(model, group)
+    k = max(map(len, windows))
+    for batches in windows:
+        ddp.zero_grad()
+        _backward(ddp, lambda x, y: loss(ddp(x), y) / k, batches)
+        yield
+
+
+@conformance.implementation("gradient_mean", framework="torch", runs="per_rank", steps="several")
+def torch_stale_gradient(model, loss, windows, group):
+    # zero_grad() is commented out: every step is in the next one's average, too.
+    ddp = _ddp(model, group)
+    for batches in windows:
+        _backward(ddp, lambda x, y: loss(ddp(x), y), batches)
+        yield
+
+
+@conformance.implementation("gradient_mean", framework="torch", runs="per_rank", steps="several")
+def torch_stale_gradient__of_a_buffer_that_is_filled_later(model, loss, windows, group):
+    # What is handed to the optimizer is the buffer of the step before.
+    ddp = _ddp(model, group)
+    held = None
+    for batches in windows:
+        ddp.zero_grad()
+        _backward(ddp, lambda x, y: loss(ddp(x), y), batches)
+        own = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        if held is not None:
+            for p, grad in zip(
+                (p for p in model.parameters() if p.grad is not None), held, strict=True
+            ):
+                p.grad = grad
+        held = own
+        yield
 
 
 @conformance.implementation(
@@ -164,6 +235,22 @@ def torch_other_windows_count(model, loss, batches, group):
 
 
 @conformance.implementation(
+    "gradient_mean", framework="torch", runs="per_rank", promise="step_mean", steps="several"
+)
+def torch_other_windows_count__of_the_step_before(model, loss, windows, group):
+    # The count is logged after the step, and used in the next one.
+    ddp = _ddp(model, group)
+    items = None
+    for batches in windows:
+        ddp.zero_grad()
+        own = _over_ranks(_items(batches), group)
+        scale = group.size() / (own if items is None else items)
+        _backward(ddp, lambda *batch, by=scale: _sum(ddp, loss, *batch) * by, batches)
+        items = own
+        yield
+
+
+@conformance.implementation(
     "gradient_mean", framework="torch", runs="per_rank", promise="step_mean"
 )
 def torch_shifted_labels_counted(model, loss, batches, group):
@@ -172,6 +259,48 @@ def torch_shifted_labels_counted(model, loss, batches, group):
     labels = torch.stack([w.sum() + len(w) for *_, w in batches]).sum()
     scale = group.size() / _over_ranks(labels, group)
     _backward(ddp, lambda *batch: _sum(ddp, loss, *batch) * scale, batches)
+
+
+@conformance.implementation(
+    "gradient_mean",
+    framework="torch",
+    runs="per_rank",
+    promise="sample_mean",
+)
+def torch_gathered_without_gradient__a_plain_gather_gathered(model, loss, batches, group):
+    # The own slice has a gradient, the other ranks' have none (mlfoundations/open_clip#616).
+    ddp = _ddp(model, group)
+
+    def with_others(own):
+        pieces = [torch.empty_like(own) for _ in range(group.size())]
+        dist.all_gather(pieces, own.detach().contiguous(), group=group)
+        pieces[group.rank()] = own
+        return torch.cat(pieces)
+
+    _backward(ddp, lambda x, y: loss(with_others(ddp(x)), with_others(y)), batches)
+
+
+@conformance.implementation(
+    "gradient_mean",
+    framework="torch",
+    runs="per_rank",
+    promise="sample_mean",
+)
+def torch_gathered_without_gradient__a_plain_sum_gathered(model, loss, batches, group):
+    # What is summed over ranks is all-reduced past autograd (lightly-ai/lightly#1977): the loss is
+    # right, and of its gradient each rank has its own part.
+    ddp = _ddp(model, group)
+
+    def summed(x, y):
+        own = ddp(x)
+        others = own.detach().sum(0, keepdim=True)
+        dist.all_reduce(others, group=group)
+        others -= own.detach().sum(0, keepdim=True)
+        filler = torch.zeros_like(own).repeat(group.size() - 1, *(1 for _ in own.shape[1:]))
+        outputs = torch.cat([own, others, filler[1:]]) if group.size() > 1 else own
+        return loss(outputs, torch.zeros_like(outputs))
+
+    _backward(ddp, summed, batches)
 
 
 @conformance.implementation(
