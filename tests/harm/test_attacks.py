@@ -143,12 +143,12 @@ def test_what_is_done_to_the_report_folder_costs_no_verdict(cli, tmp_path, lines
     assert (done.returncode, "Conforms: 5 exact" in done.stdout) == (0, True), done.stdout
 
 
-@pytest.mark.parametrize("folder", ["os.getcwd()", "tempfile.gettempdir()"])
-def test_a_folder_that_is_removed_costs_nobody_else(tmp_path, cli, folder, counts):
-    attack = catalogue.Attack("on_folder", "exact", "", f"import shutil; shutil.rmtree({folder})")
+@pytest.mark.parametrize("lines", catalogue.FILES)
+def test_files_that_are_removed_cost_nobody_else(tmp_path, cli, lines, counts):
+    attack = catalogue.Attack("on_files", "exact", "", lines)
     files = [campaign.adapter(tmp_path, "numpy", [attack])]
     files.append(campaign.right_adapter(tmp_path, "numpy"))
-    patterns = ["*/harm_numpy_on_folder:grid-c6-*", "*/*innocent_numpy:grid-c6-*"]
+    patterns = ["*/harm_numpy_on_files:grid-c6-*", "*/*innocent_numpy:grid-c6-*"]
     (tmp_path / "here").mkdir()
     (tmp_path / "tmp").mkdir()
     options = [part for file in files for part in ("--adapter", file)]
