@@ -91,7 +91,9 @@ def _preload_of(name: str) -> tuple[str, ...]:
     """Returns the imports of the fork server that a run needs anyway, as far as its text says."""
     path = Path(name) if name.endswith(".py") else _file_of(name)
     try:
-        text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
+        # A pipe has no text yet; that it is no file is told where it is imported.
+        is_file = path is not None and path.is_file()
+        text = path.read_text(encoding="utf-8", errors="replace") if path and is_file else ""
     except OSError:
         return ()
     framework = _FRAMEWORK.search(text)
