@@ -5,13 +5,14 @@ A probe is a function of a `Place` and keyword arguments. Beside each `…_probe
 without any framework, what the probe must answer.
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from conformance.behaviours.lookup import function_of
+from conformance.behaviours.model import MODELS
 
 Answers = Mapping[str, np.ndarray]
 
@@ -42,4 +43,7 @@ def run(probe: str, place: Place, arguments: Mapping[str, Any]) -> Answers:
         place: the place where it runs.
         arguments: the function's keyword arguments.
     """
-    return cast("Answers", function_of(probe, "probe")(place, **arguments))
+    subject, _, function = probe.partition(".")
+    beside = MODELS[subject].__name__.removesuffix("model") + "probe"
+    # A probe imports a framework, and so is only imported where it runs.
+    return cast("Answers", getattr(importlib.import_module(beside), function)(place, **arguments))

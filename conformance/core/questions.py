@@ -65,7 +65,7 @@ class BehaviourQuestion:
     """What a framework's own class does, beside the values that it computes.
 
     Attributes:
-        probe: `document_subject.function`, as `conformance.behaviours.lookup` reads it: the probe
+        probe: `document_subject.function`, as `conformance.behaviours.model` has them: the probe
             of this name asks the framework, the model of this name says what must be answered.
         arguments: the function's keyword arguments, as pairs.
         ranks: how many processes it needs; 1 for a probe that lives in one.
