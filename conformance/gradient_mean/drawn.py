@@ -5,10 +5,11 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from conformance.core.declarations import STEP_MEAN, averaged
 from conformance.core.questions import Case, GradientQuestion
 from conformance.gradient_mean.cases import GradientCase, promises_of
 from conformance.gradient_mean.definition import PROMISES
-from conformance.gradient_mean.models import SPECTROMETER
+from conformance.gradient_mean.models import SPECTROMETER, model_of
 
 _MODELS = (
     "linear",
@@ -36,7 +37,8 @@ def cases(draw: st.DrawFn) -> GradientCase:
 
     Some draws cannot be certified to be exact; the caller must leave them out.
     """
-    return _named(draw(_exact() if draw(st.integers(0, 4)) < 4 else _bounded()))
+    kind = draw(st.integers(0, 5))
+    return _named(draw(_exact() if kind < 4 else _bounded() if kind < 5 else _step()))
 
 
 @st.composite
@@ -74,6 +76,29 @@ def _bounded(draw: st.DrawFn) -> GradientQuestion:
 
 
 @st.composite
+def _step(draw: st.DrawFn) -> GradientQuestion:
+    """Draws a mean over a step's items, whose counts divide nothing exactly."""
+    tokens = draw(st.booleans())
+    model = draw(st.sampled_from(("tokens", "tied") if tokens else ("mlp", "linear", "classifier")))
+    each = model_of(GradientQuestion(model, ((1,),))).sample[0] if tokens else 1
+    rows = draw(_shards(draw(st.sampled_from((1, 2, 2, 3, 4))), (1, 2, 3, 0), 3))
+    counts = tuple(
+        tuple(float(draw(st.integers(0, samples * each))) for samples in row) for row in rows
+    )
+    assume(any(map(any, counts)))
+    return GradientQuestion(
+        model,
+        rows,
+        loss=draw(st.sampled_from(("mse", "cross_entropy"))),
+        starts=draw(st.sampled_from(("equal", "different"))),
+        tier="bounded",
+        counts=counts,
+        items="tokens" if tokens else "samples",
+        fractions=draw(st.booleans()),
+    )
+
+
+@st.composite
 def _shards(
     draw: st.DrawFn, world: int, counts: tuple[int, ...], most_micro_batches: int
 ) -> tuple[tuple[int, ...], ...]:
@@ -92,7 +117,7 @@ def _named(question: GradientQuestion) -> GradientCase:
         "step": question.observe == "step",
         "rounding": question.tier == "bounded",
     }
-    shards = "+".join(".".join(map(str, row)) for row in question.shards)
+    shards = "_".join(".".join(map(str, row)) for row in question.shards)
     name = [
         question.model.replace("_", "-"),
         f"w{question.world_size}",
@@ -100,6 +125,9 @@ def _named(question: GradientQuestion) -> GradientCase:
         f"k{question.micro_batches}",
         question.dtype,
         *(mark for mark, is_so in marks.items() if is_so),
+        *(f"items{'_'.join('.'.join(f'{n:g}' for n in row) for row in question.counts)}",)
+        * bool(question.counts),
+        *("fractions",) * question.fractions,
         "fuzz",
     ]
     return Case(
@@ -109,5 +137,15 @@ def _named(question: GradientQuestion) -> GradientCase:
         about="drawn",
         clauses=("D2",),
         question=question,
-        promises=promises_of(question) or PROMISES,
+        promises=_promises(question),
     )
+
+
+def _promises(question: GradientQuestion) -> tuple[str, ...]:
+    """Returns the promises that a drawn question is asked of."""
+    if question.counts:
+        return (STEP_MEAN,)
+    adding = promises_of(question) or PROMISES
+    # A mean that is kept up to date divides the third micro-batch by 3.
+    is_exact_in_any_way = question.tier == "bounded" or question.micro_batches < 3
+    return (*adding, *map(averaged, adding)) if is_exact_in_any_way else adding

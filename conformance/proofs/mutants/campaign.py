@@ -121,7 +121,7 @@ class Campaign:
 
     def _drawn_for(self, implementation: Implementation) -> list[AnyCase]:
         drawn = self._drawn(
-            implementation.operation, implementation.promise, implementation.framework
+            implementation.operation, implementation.held_to, implementation.framework
         )
         return [case for case in drawn if not self._is_known(implementation, case)]
 

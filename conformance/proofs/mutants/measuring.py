@@ -7,7 +7,7 @@ from typing import Literal
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.core.checks import Check, asks
-from conformance.core.implementations import Implementation
+from conformance.core.declarations import Implementation, without_averaging
 from conformance.core.questions import AnyCase
 from conformance.core.verdict import NOT_CONFORMING, RIGHT, Verdict
 from conformance.proofs.fuzz.rounds import certified
@@ -94,8 +94,17 @@ def draw(
     3
     """
     cases: dict[AnyCase, None] = {}
+    adding = without_averaging(promise)
     implementation = Implementation(
-        operation, "any", framework, promise, "one_process", None, "", 0
+        operation,
+        "any",
+        framework,
+        adding,
+        "one_process",
+        None,
+        "",
+        0,
+        micro_batches="sum" if adding == promise else "mean",
     )
     while len(cases) < count:
 
