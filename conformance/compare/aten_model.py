@@ -293,6 +293,18 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "addbmm": lambda t, a, b, beta=1, alpha=1: t * beta + torch.bmm(a, b).sum(0) * alpha,
 }
 
+
+def values_of(t: Any) -> np.ndarray:
+    """A tensor's values, floats in float64."""
+    plain = t.detach()
+    return np.asarray((plain.double() if plain.is_floating_point() else plain).numpy())
+
+
+def tensor_of(x: np.ndarray) -> torch.Tensor:
+    """A tensor of its own, in the order of its axes."""
+    return torch.from_numpy(np.array(x, order="C"))
+
+
 Rule = Callable[[Carry, Any, Any, dict[str, Any], Any], Any]
 RULES: dict[str, Rule] = {}
 

@@ -11,21 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from conformance.arithmetic.running import Approximate
-from conformance.compare import aten_rules_model as _rules  # noqa: F401  It registers rules.
+from conformance.compare import aten_reductions_model as _reductions  # noqa: F401  It registers
+from conformance.compare import aten_rules_model as _rules  # noqa: F401  rules, as this does.
 from conformance.compare.aten_model import Carry
 from conformance.compare.rules import Rules
 from conformance.compare.torch_changes_model import Change
+from conformance.compare.torch_watch_model import Watch, aside, kept
 from conformance.compare.trace import (
-    FIRST_CALL,
     INPUT,
     SEED,
     Asked,
-    Call,
-    Reached,
     Trace,
     as_given,
     channels_first,
@@ -85,7 +84,7 @@ class _Silent(TorchFunctionMode):
             self.silenced += 1
             kwargs["dropout_p"] = 0.0
         if self._carry is not None and getattr(func, "__name__", "") in _LEAVES:
-            with _aside():
+            with aside():
                 depends = self._carry.depended(args[0])
             if depends & INPUT:
                 raise UsageError(
@@ -163,7 +162,7 @@ class TorchModel:
         carry = Carry(self._rules, charged=asked.charged, keeps_values=asked.keeps_values,
                       anchors=asked.anchors)  # fmt: skip
         silent = _Silent(asked.change, carry)
-        watch = _Watch(self._module, carry, asked)
+        watch = Watch(self._module, carry, asked)
         if asked.change is not None:
             asked.change.begin(watch)
         parts = [m for m in self._module.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
@@ -182,7 +181,7 @@ class TorchModel:
             watch.close()
             outputs = {path: carry.at(t) for path, t in leaves.items()}
             state = {
-                name: _kept(carry.at(b))
+                name: kept(carry.at(b))
                 for name, b in self._module.named_buffers()
                 if name.rpartition(".")[2] in _STATISTICS
             }
@@ -202,7 +201,7 @@ class TorchModel:
             }
         return Trace(
             calls=calls,
-            outputs={k: _kept(self._moved(x)) for k, x in outputs.items()},
+            outputs={k: kept(self._moved(x)) for k, x in outputs.items()},
             gradients=gradients,
             input_gradients=tuple(
                 self._moved(found[f"input {k}"]) if f"input {k}" in found else None for k in tensors
@@ -234,7 +233,7 @@ class TorchModel:
         with carry:
             found = torch.autograd.grad(ends, list(wanted.values()), seeds, allow_unused=True)
         return {
-            name: _kept(carry.at(g)) for name, g in zip(wanted, found, strict=True) if g is not None
+            name: kept(carry.at(g)) for name, g in zip(wanted, found, strict=True) if g is not None
         }
 
     @contextmanager
@@ -286,119 +285,6 @@ class TorchModel:
 
     def _moved(self, x: Approximate) -> Approximate:
         return Approximate(self._first(x.value), self._first(x.error))
-
-
-@contextmanager
-def _aside() -> Iterator[None]:
-    """What is done here is none of the model's doing."""
-    with _disable_current_modes(), torch._C.DisableTorchFunction():
-        yield
-
-
-class _Watch:
-    """Hooks on every submodule.
-
-    A tensor passes through a clone on the way out, so that its gradient is that of one call, and an
-    operation in place changes nothing that was seen.
-    """
-
-    def __init__(self, root: nn.Module, carry: Carry, asked: Asked) -> None:
-        self.seen: list[Call] = []
-        self.cotangents: dict[int, Approximate] = {}
-        self._carry, self._asked = carry, asked
-        self._open: list[tuple[str, tuple[Approximate, ...]]] = []
-        self._handles = []
-        self.kinds = {path: type(module).__name__ for path, module in root.named_modules()}
-        for path, module in root.named_modules():
-            if path:
-                before, after = self._hooks(path)
-                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-                self._handles.append(module.register_forward_hook(after))
-
-    @property
-    def path(self) -> str:
-        """The submodule that is being called."""
-        return self._open[-1][0] if self._open else ""
-
-    def depended(self, args: Any) -> int:
-        """The bits of what these arguments were made of."""
-        with _aside():
-            bits = 0
-            for x in tree_leaves(args):
-                bits |= self._carry.depended(x) if isinstance(x, torch.Tensor) else 0
-            return bits
-
-    def close(self) -> None:
-        """Takes the hooks off again."""
-        for handle in self._handles:
-            handle.remove()
-
-    def _hooks(self, path: str) -> tuple[Any, Any]:
-        def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
-            with _aside():
-                tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]
-                self._open.append((path, tuple(_kept(self._carry.at(x)) for x in tensors)))
-            if self._asked.change is not None:
-                return self._asked.change.given(path, args, kwargs)
-            return None
-
-        def after(module: nn.Module, _: Any, output: Any) -> Any:
-            _, inputs = self._open.pop()
-            first = True
-
-            def noted(x: Any) -> Any:
-                nonlocal first
-                if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
-                    return x
-                name, first = (path if first else f"{path} (a later output)"), False
-                return self._noted(name, module, inputs, x)
-
-            if isinstance(output, torch.Tensor | tuple | list | dict):
-                return tree_map(noted, output)
-            return output
-
-        return before, after
-
-    def _noted(
-        self, path: str, module: nn.Module, inputs: tuple[Approximate, ...], x: torch.Tensor
-    ) -> torch.Tensor:
-        number, settings = len(self.seen), {}
-        momentum = getattr(module, "momentum", None)
-        if momentum is not None and inputs and inputs[0].value.ndim > 1:
-            shape = inputs[0].value.shape
-            settings = {"momentum": momentum, "count": inputs[0].value.size // shape[1]}
-        with _aside():
-            call = Call(
-                module=path,
-                type=type(module).__name__,
-                inputs=inputs,
-                output=_kept(self._carry.at(x)),
-                depends=self._carry.depended(x),
-                bit=FIRST_CALL << number,
-                ended=len(self._carry.values),
-                settings=settings,
-            )
-        self.seen.append(call)
-        if number == self._asked.until:
-            raise Reached(call)
-        copy = x.clone()
-        with _aside():
-            self._carry.made_of(copy, FIRST_CALL << number)
-            if number in self._asked.anchored_calls:
-                self._carry.anchor(copy.detach(), self._asked.anchored_calls[number])
-            if copy.requires_grad:
-                copy.register_hook(lambda g: self._pulled(number, g))
-        return copy
-
-    def _pulled(self, number: int, g: torch.Tensor) -> None:
-        with _aside():
-            self.cotangents[number] = _kept(self._carry.at(g))
-            if number in self._asked.anchored_cotangents:
-                self._carry.anchor(g.detach(), self._asked.anchored_cotangents[number])
-
-
-def _kept(x: Approximate) -> Approximate:
-    return Approximate(np.array(x.value), np.array(x.error))
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

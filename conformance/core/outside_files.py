@@ -49,7 +49,8 @@ def read_bytes(path: Path, what: str) -> bytes:
                 raise UsageError(f"{what}: has {status.st_size} bytes; at most {LARGEST} are read")
             return stream.read(LARGEST)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{what}: cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{what}: cannot be read ({reason})") from error
 
 
 def read_text(path: Path, what: str) -> str:

@@ -8,7 +8,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from conformance.processes.fork_request import (
     Request,
     SignalRequest,
 )
+from conformance.processes.temp_folders import nameless_file
 
 # `sys.path` is set first, since what the suite needs may only be found through it. The suite itself
 # is found by its place: a package of the same name may come before it on that path.
@@ -83,7 +83,7 @@ class ForkClient:
             preload: the modules to import.
             environment: all its environment variables.
         """
-        log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
+        log = nameless_file()
         control, server_end = socket.socketpair()
         arguments = [
             json.dumps(part)
@@ -112,7 +112,7 @@ class ForkClient:
         Raises:
             ForkServerDiedError: if there is no server any more.
         """
-        log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
+        log = nameless_file()
         control, server_end = socket.socketpair()
         exit_pipe, nested_end = os.pipe()
         try:

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # Code under test may have removed it.
+        return os.sep
+
+
 @dataclass(frozen=True)
 class ForkRequest:
     """A process to be forked.
@@ -31,7 +38,7 @@ class ForkRequest:
     environment: Mapping[str, str]
     token: bytes
     path: Sequence[str] = field(default_factory=lambda: tuple(map(str, sys.path)))
-    folder: str = field(default_factory=lambda: str(Path.cwd()))
+    folder: str = field(default_factory=_working_folder)
 
 
 @dataclass(frozen=True)

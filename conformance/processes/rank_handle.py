@@ -3,7 +3,6 @@
 import contextlib
 import os
 import socket
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from conformance.processes import exit_reasons, stack_frames, wire
 from conformance.processes.fork_client import ForkClient
 from conformance.processes.fork_request import ForkRequest
 from conformance.processes.replies import HEADER_LIMIT, Reply, decoded
+from conformance.processes.temp_folders import nameless_file
 
 _LARGE_LOG, _LARGEST_LOG = 1 << 20, 1 << 26
 
@@ -45,8 +45,7 @@ class RankHandle:
             ForkServerDiedError: if there is no server any more.
         """
         self._folder = request.folder
-        self._log = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115 - closed in close()
-        self._stacks = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115
+        self._log, self._stacks = nameless_file(), nameless_file()
         self._log_start = 0
         self.tasks, rank_end = socket.socketpair()
         self._exit_pipe, server_end = os.pipe()

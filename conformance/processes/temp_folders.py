@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
+from typing import IO
 
 _NAME = re.compile(r"^conformance-(?P<pid>\d+)-(?P<start>\d+)-")
 _folders: dict[int, Path] = {}  # process id → its folder: a forked copy makes its own
@@ -24,6 +25,13 @@ def new_folder(kind: str) -> Path:
         kind: how its name begins.
     """
     return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=_own()))
+
+
+def nameless_file() -> IO[bytes]:
+    """Opens a file to append to and read, which nobody else can find; the caller closes it."""
+    # Code under test may have removed the folder.
+    Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(mode="ab+")
 
 
 def sweep(parent: Path) -> None:
@@ -45,8 +53,9 @@ def sweep(parent: Path) -> None:
 def _own() -> Path:
     pid = os.getpid()
     with _lock:
-        if pid not in _folders:
+        if pid not in _folders or not _folders[pid].is_dir():
             parent = Path(tempfile.gettempdir())
+            parent.mkdir(parents=True, exist_ok=True)
             sweep(parent)
             prefix = f"conformance-{pid}-{_start_of(pid)}-"
             _folders[pid] = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))

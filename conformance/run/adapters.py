@@ -22,6 +22,7 @@ from conformance.run.worlds import PRELOAD, environment_of
 
 # An adapter may import several frameworks on a slow machine, and nothing else that takes long.
 IMPORT_LIMIT = 60.0
+_MOST_READ = 1 << 20
 _FRAMEWORK = re.compile(r"framework\s*=\s*[\"'](torch|jax|numpy)[\"']")
 
 
@@ -89,10 +90,13 @@ def declare(name: str, rank: Rank) -> tuple[Implementation, ...]:
 
 def _preload_of(name: str) -> tuple[str, ...]:
     """Returns the imports of the fork server that a run needs anyway, as far as its text says."""
-    path = Path(name) if name.endswith(".py") else _file_of(name)
     try:
-        text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        path = Path(name) if name.endswith(".py") else _file_of(name)
+        if path is None or not path.is_file():  # A pipe would be waited for.
+            return ()
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_READ)
+    except (OSError, ValueError):
         return ()
     framework = _FRAMEWORK.search(text)
     return PRELOAD[framework[1]] if framework else ()

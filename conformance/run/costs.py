@@ -4,6 +4,7 @@
 from a results file. An implementation that it lacks is taken to cost as much as its siblings.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -14,6 +15,7 @@ from statistics import median
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import UsageError
+from conformance.run.results_form import SHARD
 
 FILE = Path(__file__).parent / "costs.toml"
 # A longer part of a shard would keep one of two slots busy while the other is idle.
@@ -69,7 +71,7 @@ def shard_of(checks: Sequence[Check], shard: str) -> list[Check]:
         UsageError: if the shard is not I/N with 1 ≤ I ≤ N.
     """
     index, _, count = shard.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    if not re.match(SHARD, shard) or int(index) > int(count):
         raise UsageError(f"--shard {shard}: I/N is meant, with 1 ≤ I ≤ N, as in 2/4")
     number = int(count)
     longest = LONGEST * seconds(checks) / number

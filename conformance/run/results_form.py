@@ -10,7 +10,8 @@ import msgspec
 from conformance.core.outside_files import Count
 from conformance.core.verdict import Status
 
-Shard = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}\Z")]
+SHARD = r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}\Z"  # I/N, of at most 9,999.
+Shard = Annotated[str, msgspec.Meta(pattern=SHARD)]
 
 
 class Environment(TypedDict, total=False):

@@ -178,8 +178,6 @@ PROCESS = [
     Attack("reads_all", "exact|crash|error", "", "for fd in range(3, 64):\n    try: os.set_blocking(fd, False); os.read(fd, 1 << 16)\n    except OSError: pass"),
     Attack("reads_stdin", "error|exact", "", "sys.stdin.read()"),
     Attack("shuts_down", "crash|error", "", "import socket\nfor fd in range(3, 64):\n    try: socket.socket(fileno=os.dup(fd)).shutdown(2)\n    except OSError: pass"),
-    Attack("own_file_gone", "exact", "", "os.remove(__file__)"),
-    Attack("own_file_changed", "exact", "", "open(__file__, 'w').write('1 / 0')"),
     Attack("execs", "crash", "", "os.execv('/bin/true', ['true'])"),
     Attack("unshared", "exact|error", "", "os.setpgid(0, 0) if hasattr(os, 'setpgid') else None"),
     Attack("much_memory", "error|exact|crash", "", "import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 30, 1 << 30)); bytearray(1 << 31)"),
@@ -361,4 +359,11 @@ REPORT = [
     "os.chmod('report', 0o500)",
     "[os.rename(f'report/{name}', name) for name in os.listdir('report')]",
     "os.makedirs('report/index.html'); os.makedirs('report/junit.xml/deeper')",
+]
+# What an adapter may do to files that it needs itself, or that everybody needs.
+FILES = [
+    "import shutil; shutil.rmtree(os.getcwd())",
+    "import shutil; shutil.rmtree(tempfile.gettempdir())",
+    "os.remove(__file__)",
+    "open(__file__, 'w').write('1 / 0')",
 ]

@@ -15,6 +15,7 @@ import pytest
 from conformance.core.outcomes import UsageError
 from conformance.frameworks import is_installed
 from conformance.run.adapters import declared_by
+from conformance.run.results import read
 from tests.harm import campaign, catalogue
 from tests.harm.conftest import FULL
 
@@ -140,6 +141,45 @@ def test_what_is_done_to_the_report_folder_costs_no_verdict(cli, tmp_path, lines
     counts["tracebacks"] += printed
     assert printed == 0, done.stderr
     assert (done.returncode, "Conforms: 5 exact" in done.stdout) == (0, True), done.stdout
+
+
+@pytest.mark.parametrize("lines", catalogue.FILES)
+def test_files_that_are_removed_cost_nobody_else(tmp_path, cli, lines, counts):
+    attack = catalogue.Attack("on_files", "exact", "", lines)
+    files = [campaign.adapter(tmp_path, "numpy", [attack])]
+    files.append(campaign.right_adapter(tmp_path, "numpy"))
+    patterns = ["*/harm_numpy_on_files:grid-c6-*", "*/*innocent_numpy:grid-c6-*"]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "tmp").mkdir()
+    options = [part for file in files for part in ("--adapter", file)]
+    done = cli(
+        *("run", *patterns, *options, "--report", tmp_path / "report"),
+        cwd=tmp_path / "here",
+        TMPDIR=str(tmp_path / "tmp"),
+    )
+    counts["attacks"] += 1
+    assert campaign.tracebacks(done.stderr) == 0, done.stderr
+    records = read(tmp_path / "report").records
+    right = [record for record in records if "innocent" in record.id]
+    assert len(right) == 4
+    assert {record.reason for record in right if record.status != "exact"} == set()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "device"])
+def test_an_adapter_that_is_no_file_is_one_line(tmp_path, cli, kind):
+    file = tmp_path / "mine.py"
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+        case "loop":
+            file.symlink_to(file)
+        case "device":
+            file.symlink_to("/dev/zero")
+    done = cli("run", "*/mine", "--adapter", file)
+    assert done.returncode == 2
+    assert done.stderr == f"conformance: adapter {file}: no such file\n"
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import random
 
 import pytest
 
-from conformance.compare.compare import read_inputs
+from conformance.compare.settings import read_inputs
 from conformance.core import versions
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import DEEPEST, parse_json, read_bytes
 from conformance.proofs.mutants import ledger
 from conformance.run import case_files, known
+from conformance.run.adapters import declared_by
 from conformance.run.goldens import FOLDER, MANIFEST, load, read_files, rendered_manifest, write
 from conformance.run.launch import jax as jax_launch
 from conformance.run.plan import Plan, outside_case
@@ -257,6 +258,12 @@ def test_a_ledger_of_mutants_of_another_form_is_named_with_its_line(tmp_path, li
     (tmp_path / ledger.FILE).write_text(f"{line}\n")
     with pytest.raises(UsageError, match=rf"{ledger.FILE}:1: "):
         ledger.read(tmp_path)
+
+
+def test_an_adapter_that_is_a_pipe_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "mine.py")
+    with pytest.raises(UsageError, match="no such file"):
+        declared_by(str(tmp_path / "mine.py"))
 
 
 @pytest.mark.parametrize(

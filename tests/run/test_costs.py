@@ -51,7 +51,9 @@ def test_every_recorded_implementation_is_there():
     assert set(costs.recorded()) <= {one.id for one in own()}
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3"])
+@pytest.mark.parametrize(
+    "shard", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3", "1/1000000000000", "٣/٤", "01/2"]
+)
 def test_a_shard_that_is_none_is_refused(shard):
     with pytest.raises(UsageError, match="I/N is meant"):
         costs.shard_of(CHECKS, shard)

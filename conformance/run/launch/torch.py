@@ -1,6 +1,7 @@
 """The ranks that torchrun started."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -41,7 +42,9 @@ class TorchLaunch:
                 "--jax where JAX starts it; `conformance run` needs no launch"
             )
         values = {name: environment[name] for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
-        odd = next((name for name, value in values.items() if not value.isdecimal()), None)
+        odd = next(
+            (name for name, value in values.items() if not re.fullmatch("[0-9]{1,9}", value)), None
+        )
         if odd is not None:
             raise UsageError(f"worker: {odd} is {values[odd]!r}; a number is meant")
         host, port = environment["MASTER_ADDR"], environment["MASTER_PORT"]
