@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
     "gradient_mean", framework="torch", runs="per_rank", promise="rank_mean", micro_batches="mean"
 )
 def torch_micro_mean_ddp(model, loss, batches, group):
-    ddp = DistributedDataParallel(model, process_group=group)
+    ddp = DistributedDataParallel(model, process_group=group, find_unused_parameters=True)
     *others, last = batches
     with ddp.no_sync():  # around the forward too, for it is there that DDP decides
         for x, y in others:
