@@ -128,6 +128,17 @@ def test_another_activation_is_named_where_code_has_no_module():
     )  # fmt: skip
 
 
+def test_a_bound_that_no_usual_value_reaches_is_asked_all_the_same():
+    assert said(small("bounded", "bounded", (5, 6))) == []
+    assert said(small("bounded", "unbounded", (5, 6))) == [("act", "forward", "activation")]
+
+
+def test_outputs_of_other_shapes_are_told_by_their_cause():
+    (parting,) = small("grown", "grown_less", (2, 3, 4, 4)).partings
+    assert parting.cause is not None
+    assert parting.cause.name == "padding"
+
+
 def test_an_epsilon_is_read_off_the_answer():
     result = small("normed", "flax_epsilon", (6, 5))
     assert said(result) == [("norm", "forward", "default-epsilon")]
