@@ -46,10 +46,11 @@ def compare(
     """Where a port parts from its original: the first module, and what was done there.
 
     FIRST and SECOND are torch:MODULE:FACTORY or jax:MODULE:FACTORY; MODULE may be a FILE.py, and
-    FACTORY takes no arguments and returns a torch, Flax Linen or Flax NNX module. Both get the same
-    weights and input, in float64, training and evaluating. With every value goes an error that no
-    order of summation exceeds; outputs, every gradient and the statistics that are kept may differ
-    by no more. A cause is named where FIRST, changed so, gives what SECOND gave.
+    FACTORY takes no arguments and returns a torch, Flax Linen, Flax NNX or Equinox module, or a JAX
+    function with its weights. Both get the same weights and input, in float64, training and
+    evaluating. With every value goes an error that no order of summation exceeds; outputs, every
+    gradient and the statistics that are kept may differ by no more. A cause is named where FIRST,
+    changed so, gives what SECOND gave.
 
     \b
     conformance compare torch:mine.models:block jax:mine.port:block --input 4,6,12,12
@@ -59,7 +60,7 @@ def compare(
         --allow biased-running-variance
 
     Exit status: 0 they agree, 1 they part, 2 the call or its input was wrong (a module that does
-    not import, weights without a place, outputs of unequal shapes).
+    not import, weights without a place, outputs of unequal shapes for no known cause).
     """
     from conformance.compare import compare as comparing
     from conformance.compare import own_process, words

@@ -116,7 +116,7 @@ class _Search:
         sites = list(recorder.sites)
         calls = self.followed.traces[0].calls
         near = [s for s in sites if place.since <= s.since <= place.call]
-        far = [s for s in sites if s.since < place.since][-12:] if with_far else []
+        far = [s for s in sites if s.since < place.since][:-13:-1] if with_far else []
         together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
         for group in (near, far):
             late: list[_Try] = []

@@ -59,6 +59,26 @@ class Twice(nn.Module):
         return self.same(torch.relu(self.same(x)))
 
 
+class Bounded(nn.Module):
+    """A ReLU6 whose bound no usual value reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.act = nn.LayerNorm(6), nn.ReLU6()
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.act(self.norm(x)))
+
+
+def bounded() -> nn.Module:
+    return Bounded()
+
+
+def grown() -> nn.Module:
+    return nn.ConvTranspose2d(3, 4, 4, stride=2, padding=1)
+
+
 def residual() -> nn.Module:
     return Residual()
 

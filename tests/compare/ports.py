@@ -56,6 +56,28 @@ class Bad(nn.Module):
         return nn.Dense(3)(x.reshape(7, -1))
 
 
+class Bounded(nn.Module):
+    act: Any = staticmethod(nn.relu6)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.act(nn.LayerNorm(epsilon=1e-5, name="norm")(x))
+        return nn.Dense(3, name="out")(x)
+
+
+def bounded() -> nn.Module:
+    return Bounded()
+
+
+def unbounded() -> nn.Module:
+    return Bounded(nn.relu)
+
+
+def grown_less() -> nn.Module:
+    pads = ((1, 1), (1, 1))
+    return nn.ConvTranspose(4, (4, 4), (2, 2), padding=pads, transpose_kernel=True)
+
+
 def residual() -> nn.Module:
     return Residual()
 

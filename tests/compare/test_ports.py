@@ -1,5 +1,6 @@
 """Ports of examples/ports, and small ones: right ones agree, wrong ones part by name."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ pytest.importorskip("flax", reason="flax is not installed")
 
 from conformance.compare.compare import Compared, compare
 from conformance.compare.load_model import side
-from conformance.compare.settings import Settings
+from conformance.compare.settings import Settings, read_inputs
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ports"
 HERE = Path(__file__).parent
@@ -19,15 +20,6 @@ BLOCK = f"torch:{EXAMPLES / 'torch_block.py'}:block"
 
 def compared(first: str, second: str, shape: object, **settings: object) -> Compared:
     return compare((side(first), side(second)), Settings(inputs={0: shape}, **settings))
-
-
-def example(name: str, first: str, second: str, shape: tuple[int, ...]) -> Compared:
-    return compared(
-        f"torch:{EXAMPLES}/torch_{name}.py:{first}",
-        f"jax:{EXAMPLES}/flax_{name}.py:{second}",
-        shape,
-        allowed=frozenset({"biased-running-variance"}),
-    )
 
 
 def block(port: str, **settings: object) -> Compared:
@@ -82,38 +74,27 @@ def test_every_wrong_block_of_the_examples_is_asked():
     assert [line[4:-16] for line in lines if line.startswith("def ")] == list(WRONG_BLOCKS)
 
 
-EXAMPLES_OF = {
-    "shufflenet_unit": ("unit", (2, 12, 6, 6), {
-        "unit": None, "inverse_groups": "code after branch",
-        "concatenation_order": "code after branch", "activation": "branch.7",
-    }),
-    "transformer": ("block", (2, 5, 8), {
-        "block": None, "rotary_layout": "code before attention.o_proj",
-        "activation": "code after mlp.gate_proj", "default_epsilon": "attention_norm",
-        "norm_weight_plus_one": "attention_norm", "causal_mask": "code before attention.o_proj",
-        "attention_scale": "code before attention.o_proj",
-    }),
-    "unet_stage": ("stage", (2, 3, 8, 8), {
-        "stage": None, "kernel_flipped": "up", "concatenation_order": "code before out",
-    }),
-    "lstm": ("reader", (2, 4, 5), {"reader": None, "by_hand": None, "gate_order": "lstm"}),
-}  # fmt: skip
+def in_tables():
+    """The ports of every table, by the table's folder and their own names."""
+    for folder in (EXAMPLES, HERE / "kinds"):
+        table = tomllib.loads((folder / "ports.toml").read_text(encoding="utf-8"))
+        for port in table["port"]:
+            if "wrong_ports.py" not in port["second"]:  # Those are asked in full above.
+                yield pytest.param(folder, port, id=port["name"])
 
 
-@pytest.mark.parametrize(
-    ("name", "port"),
-    [(name, port) for name, (_, _, ports) in EXAMPLES_OF.items() for port in ports],
-)
-def test_a_port_of_the_examples_is_what_its_name_says(name, port):
-    first, shape, ports = EXAMPLES_OF[name]
-    result = example(name, first, port, shape)
-    place = ports[port]
-    if place is None:
+@pytest.mark.parametrize(("folder", "port"), list(in_tables()))
+def test_a_port_of_a_table_is_what_it_says(folder, port, monkeypatch):
+    monkeypatch.chdir(folder)
+    inputs = port["input"] if isinstance(port["input"], list) else [port["input"]]
+    settings = Settings(inputs=read_inputs(inputs), allowed=frozenset(port.get("allow", [])))
+    result = compare((side(port["first"]), side(port["second"])), settings)
+    if "at" not in port:
         assert said(result) == []
         assert result.unjudged == ()
     else:
         layer, aspect, cause = said(result)[0]
-        assert (layer, aspect, cause) == (place, "forward", port.replace("_", "-"))
+        assert (layer in port["at"], aspect, cause in port["cause"]) == (True, "forward", True)
 
 
 def test_an_nnx_port_agrees_but_for_the_variance_that_flax_keeps():
@@ -147,6 +128,17 @@ def test_another_activation_is_named_where_code_has_no_module():
     )  # fmt: skip
 
 
+def test_a_bound_that_no_usual_value_reaches_is_asked_all_the_same():
+    assert said(small("bounded", "bounded", (5, 6))) == []
+    assert said(small("bounded", "unbounded", (5, 6))) == [("act", "forward", "activation")]
+
+
+def test_outputs_of_other_shapes_are_told_by_their_cause():
+    (parting,) = small("grown", "grown_less", (2, 3, 4, 4)).partings
+    assert parting.cause is not None
+    assert parting.cause.name == "padding"
+
+
 def test_an_epsilon_is_read_off_the_answer():
     result = small("normed", "flax_epsilon", (6, 5))
     assert said(result) == [("norm", "forward", "default-epsilon")]
@@ -173,8 +165,6 @@ def test_a_layer_that_is_called_twice_has_one_gradient():
 
 
 def test_an_array_from_a_file_is_an_input(tmp_path):
-    from conformance.compare.settings import read_inputs
-
     np.save(tmp_path / "x.npy", np.ones((3, 5), np.float32))
     inputs = read_inputs([str(tmp_path / "x.npy")])
     first, second = f"torch:{HERE}/originals.py:normed", f"jax:{HERE}/ports.py:normed"
