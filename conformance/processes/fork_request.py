@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 
+# A folder in which no code can remove or write anything. One that is really there would be lost to
+# code under test that removes its working folder in each of its processes.
+NOWHERE = "/proc"
+
+
 def _working_folder() -> str:
     try:
         return str(Path.cwd())
     except FileNotFoundError:  # Code under test may have removed it.
-        return os.sep
+        return NOWHERE
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from conformance.processes import wire
-from conformance.processes.fork_request import ForkRequest
+from conformance.processes.fork_request import NOWHERE, ForkRequest
 from conformance.processes.replies import Reply, attempt, encoded, resolve
 from conformance.processes.task import Rendezvous
 
@@ -77,8 +77,10 @@ def _set_up(request: ForkRequest, descriptors: Descriptors, server: int) -> None
     os.environ.update(request.environment)
     try:
         os.chdir(request.folder)
-    except FileNotFoundError:  # Code under test removed it, and others are asked all the same.
-        os.chdir(os.sep)
+    except FileNotFoundError:
+        # Code under test removed it, and others are asked all the same.
+        with contextlib.suppress(OSError):
+            os.chdir(NOWHERE)
     sys.path[:] = request.path
     importlib.invalidate_caches()
 

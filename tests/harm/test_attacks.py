@@ -165,6 +165,27 @@ def test_files_that_are_removed_cost_nobody_else(tmp_path, cli, lines, counts):
     assert {record.reason for record in right if record.status != "exact"} == set()
 
 
+def test_where_the_working_folder_is_gone_nothing_else_stands_in_its_place(tmp_path, cli):
+    """Code that removes its working folder would go on with whatever stood there: with all of /."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "mine.py").write_text(
+        "import os, shutil\nimport conformance\n"
+        f"with open({str(tmp_path / 'folders')!r}, 'a') as file:\n"
+        "    file.write(os.getcwd() + '\\n')\n"
+        "if os.getcwd().endswith('/here'):\n"
+        "    shutil.rmtree(os.getcwd())\n\n"
+        '@conformance.implementation("channel_shuffle", framework="numpy")\n'
+        "def mine(x, groups):\n"
+        "    return x.copy()\n"
+    )
+    cli("run", "--adapter", tmp_path / "mine.py", "channel_shuffle/mine:grid-c6-g*",
+        "--report", tmp_path / "report", cwd=tmp_path / "here")  # fmt: skip
+    first, *others = (tmp_path / "folders").read_text().split()
+    assert first == str(tmp_path / "here")
+    assert others
+    assert set(others) == {"/proc"}
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "device"])
 def test_an_adapter_that_is_no_file_is_one_line(tmp_path, cli, kind):
     file = tmp_path / "mine.py"
