@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 # A folder in which no code can remove or write anything. One that is really there would be lost to
 # code under test that removes its working folder in each of its processes.
 NOWHERE = "/proc"
