@@ -114,9 +114,11 @@ def read(path: Path) -> tuple[Known, ...]:
     )
 
 
-def entry_for(check: Check, entries: Sequence[Known]) -> Known | None:
-    """Returns the first entry that is about a check, or None."""
-    return next((entry for entry in entries if entry.matches(check)), None)
+def entry_for(check: Check, entries: Sequence[Known], verdict: Verdict) -> Known | None:
+    """Returns the entry that excuses a verdict, else the first that is about its check, or None."""
+    about = [entry for entry in entries if entry.matches(check)]
+    excusing = (entry for entry in about if entry.excuses(verdict))
+    return next(excusing, about[0] if about else None)
 
 
 def _several(globs: str | list[str]) -> tuple[str, ...]:

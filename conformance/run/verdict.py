@@ -18,7 +18,7 @@ def judge(
 ) -> Verdict:
     """Returns the verdict on the outcomes of a check's ranks."""
     verdict = _judge(check, golden, outcomes)
-    entry = entry_for(check, known)
+    entry = entry_for(check, known, verdict)
     if entry is None or verdict.status in ASIDE:
         return verdict
     if verdict.status in NOT_CONFORMING and entry.excuses(verdict):

@@ -104,7 +104,7 @@ def run(
         if interrupted():
             raise KeyboardInterrupt
         verdict, _ = examiner.examine(check)
-        entry = entry_for(check, known)
+        entry = entry_for(check, known, verdict)
         if verdict.status in NOT_CONFORMING and entry is not None and entry.excuses(verdict):
             verdict = Verdict("known", verdict.reason)
         on_check(check, ledger.asked)
