@@ -35,8 +35,10 @@ def failure() -> str:
 
 
 def quick_run(results: Path) -> str:
-    """Returns how a run ends on a terminal, as `conformance report` of its results prints it."""
-    return f"```text\n{shown(f'conformance report {results.absolute()} --to')}\n```"
+    """Returns the table and the verdict of a run, as `conformance report` prints them."""
+    paragraphs = shown(f"conformance report {results.absolute()} --to").split("\n\n")
+    verdict, *_ = paragraphs[-1].splitlines()
+    return f"```text\n{paragraphs[1]}\n…\n{verdict}\n```"
 
 
 def main() -> None:

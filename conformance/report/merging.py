@@ -123,6 +123,7 @@ def merge(paths: Sequence[Path]) -> Run:
             }
             for name, piece in joined.items()
         ],
+        **_asked(runs),
     }
     records = tuple(
         replace(record, run=name) for name, piece in joined.items() for record in piece.records
@@ -137,6 +138,14 @@ def merge(paths: Sequence[Path]) -> Run:
         "conforms": conform(records) and not whole.untested,
     }
     return replace(whole, footer=footer)
+
+
+def _asked(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns the cases from outside, and that few cases were asked where that is so of any run."""
+    cases = {name: text for run in runs for name, text in run.header.get("cases", {}).items()}
+    quick = [run.header["quick"] for run in runs if run.quick is not None]
+    least = min(quick, key=lambda counts: counts["asked"], default=None)
+    return {**({"cases": cases} if cases else {}), **({"quick": least} if least else {})}
 
 
 def pieces(run: Run, source: Path) -> list[Piece]:

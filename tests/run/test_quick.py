@@ -28,3 +28,11 @@ def test_the_example_of_a_mistake_fails_a_quick_run_by_name(cli, adapter):
     done = cli("run", "--quick", "--adapter", adapter(body))
     assert done.returncode == 1
     assert "inverse-groups" in done.stdout
+
+
+def test_a_report_of_a_quick_run_is_none_of_a_whole_one_also_beside_another_run(cli, tmp_path):
+    cli("run", "--quick", "channel_shuffle/numpy_reshape", "--report", "few")
+    cli("run", "channel_shuffle/numpy_definition:grid-c6-g2", "--report", "other")
+    for files in (["few"], ["few", "other"]):
+        done = cli("report", *files, "--to", "again")
+        assert "Conforms, quick: " in done.stdout, done.stdout + done.stderr
