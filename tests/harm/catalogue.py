@@ -209,7 +209,7 @@ TORCH = [
     Attack("tensor_numpy", "exact|error", "", "torch.Tensor.numpy = lambda *_, **__: 7"),
     Attack("autocast", "exact", "autocast", "sys.kept = torch.autocast('cpu'); sys.kept.__enter__()"),
     Attack("dispatch_mode", "exact", "dispatch modes", "from torch.utils.flop_counter import FlopCounterMode as F; F(display=False).__enter__()"),
-    Attack("function_mode", "exact|error", "", "from torch.overrides import TorchFunctionMode as M; sys.kept = M(); sys.kept.__enter__()"),
+    Attack("function_mode", "exact|error|unsupported", "", "from torch.overrides import TorchFunctionMode as M; sys.kept = M(); sys.kept.__enter__()"),
     Attack("saved_hooks", "exact", "saved tensors", "sys.kept = torch.autograd.graph.saved_tensors_hooks(str, str); sys.kept.__enter__()"),
     Attack("matmul_precision", "exact", "float32_matmul", "torch.set_float32_matmul_precision('medium')"),
     Attack("flush_denormal", "exact", "denormal numbers", "torch.set_flush_denormal(True)"),
