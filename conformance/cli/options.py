@@ -103,8 +103,6 @@ def shown(
                 click.echo(written)
             elif not page.is_possible():
                 click.echo("no page: Jinja2 makes it: pip install jinja2")
-        if folder.shortfall:
-            say(f"conformance: {folder.shortfall}")
     return written
 
 

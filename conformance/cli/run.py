@@ -246,8 +246,6 @@ def fuzz(
             on_check=lambda check, asked: tell(f"{asked} asked, at {check.id}"),
         )
         fuzzed.show(done, Console())
-        if report_folder.shortfall:
-            say(f"conformance: {report_folder.shortfall}")
     if done.ledger.failures:
         sys.exit(1)
     if not done.is_whole:

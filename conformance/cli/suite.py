@@ -171,8 +171,6 @@ def mutants(
         chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]
         measured, is_whole = campaign.run(chosen, jobs, sample)
         mutated.show(measured, Console(), is_whole=is_whole)
-        if report_folder.shortfall:
-            say(f"conformance: {report_folder.shortfall}")
     if any(mutant.outcome.fate == "survived" for mutant in measured):
         sys.exit(1)
     if not is_whole:

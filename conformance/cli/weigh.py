@@ -147,7 +147,5 @@ def _report(folder: Path, verdicts: "Sequence[Verdict]", script: str, promise: s
         with ReportFolder(folder, say) as opened:
             for file in write(opened, verdicts, script, promise):
                 click.echo(file)
-        if opened.shortfall:
-            say(f"conformance: {opened.shortfall}")
     except UsageError as error:
         say(f"conformance: {error}")

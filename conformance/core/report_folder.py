@@ -42,7 +42,8 @@ class ReportFolder:
 
         Args:
             path: where it is.
-            say: takes a line to the user, if the folder holds files of others.
+            say: takes a line to the user: that the folder holds files of others, and, at the end,
+                what could not be written.
         """
         self.path, self._say = path, say
         self._unwritten: dict[str, str] = {}
@@ -72,7 +73,10 @@ class ReportFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Frees the lock, and tells what could not be written, however the run ended."""
         os.close(self._lock)
+        if self.shortfall:
+            self._say(f"conformance: {self.shortfall}")
 
     def clear(self) -> None:
         """Removes the reports of an older run, so that none stands beside new results.
