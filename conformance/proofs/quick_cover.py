@@ -57,7 +57,8 @@ def quick_cover(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> list[str]:
 
 def _aims(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> Mapping[str, Collection[_Aim]]:
     """Returns what each case is good for: mistakes killed, mistakes named, clauses cited."""
-    kinds = {case.id: [kind for kind in _kinds() if asks(case, kind)] for case in cases}
+    every_kind = _kinds()
+    kinds = {case.id: [kind for kind in every_kind if asks(case, kind)] for case in cases}
     aims: dict[str, set[_Aim]] = defaultdict(set)
     for kill in kills:
         # Some cases are asked of implementations by name: nobody else's kind has them.
