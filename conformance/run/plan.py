@@ -91,11 +91,7 @@ def make_plan(
     quick = quick and not outside and all(Pattern.parse(text).case == "*" for text in patterns)
     quick_ones = [case for case in cases if case.id in quick_cases()] if quick else []
     cases_to_ask = outside_cases or quick_ones or cases
-    implementations = gather(adapters)
-    checks = select(
-        all_checks(implementations, cases_to_ask, device_names),
-        patterns or _declared_by(adapters, implementations),
-    )
+    checks = _selected(patterns, device_names, adapters, cases_to_ask)
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
@@ -127,20 +123,26 @@ def make_players(
         raise UsageError(
             f"{with_case!r} names cases, and fuzz draws its own: leave out what follows :"
         )
-    implementations = gather(adapters)
-    checks = all_checks(implementations, all_cases(), _known_devices(devices, patterns))
+    device_names = _known_devices(devices, patterns)
     players = [
         (check.implementation, check.device)
-        for check in select(checks, patterns or _declared_by(adapters, implementations))
+        for check in _selected(patterns, device_names, adapters, all_cases())
         # Drawn cases have few ranks.
         if check.implementation.runs != "virtual"
     ]
     return list(dict.fromkeys(players))
 
 
-def _declared_by(adapters: Sequence[str], implementations: Sequence[Implementation]) -> list[str]:
-    """Returns a pattern for each implementation of the adapters."""
-    return [declared.id for declared in implementations if declared.origin in adapters]
+def _selected(
+    patterns: Sequence[str],
+    devices: Sequence[str],
+    adapters: Sequence[str],
+    cases: Sequence[AnyCase],
+) -> list[Check]:
+    """Returns the checks of the patterns; without any, those of the adapters, or else all."""
+    implementations = gather(adapters)
+    of_adapters = [declared.id for declared in implementations if declared.origin in adapters]
+    return select(all_checks(implementations, cases, devices), patterns or of_adapters)
 
 
 def known_differences(more: Path | None = None) -> tuple[Known, ...]:
