@@ -7,6 +7,7 @@ from conformance.behaviours.jax.processes_cases import devices_of
 from conformance.core.checks import Check
 from conformance.core.implementations import is_outside
 from conformance.processes import JaxProcesses, LocalWorld, TorchRanks, World
+from conformance.run import caches
 
 # The fork server imports these once, and every process that it forks finds them imported.
 PRELOAD = {
@@ -79,8 +80,7 @@ def environment_of(cache: Path | None) -> dict[str, str]:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
     # torch makes this folder when it is imported, beside everybody's temporary files if not told.
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    environment["TORCHINDUCTOR_CACHE_DIR"] = str((cache or home / "conformance") / "inductor")
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str((cache or caches.folder()) / "inductor")
     if cache is not None:
         environment["TRITON_CACHE_DIR"] = str(cache / "triton")
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache / "xla")
