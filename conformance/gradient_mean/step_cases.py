@@ -14,6 +14,7 @@ from conformance.gradient_mean.cases import GradientCase, promises_of, whole_bat
 from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS, model_of
 
 Counts = tuple[tuple[float, ...], ...]
+Shards = tuple[tuple[int, ...], ...]
 
 _ALL: tuple[str, ...] = ()
 _TORCH = ("torch",)
@@ -72,7 +73,7 @@ def families() -> tuple[GradientCase, ...]:
     )
 
 
-def _shards(counts: Counts, each: int) -> tuple[tuple[int, ...], ...]:
+def _shards(counts: Counts, each: int) -> Shards:
     """Gives every rank samples for its items, of `each` items; ranks differ, and most have room.
 
     A rank without items has a sample all the same in an even micro-batch, and none in an odd one
@@ -93,10 +94,11 @@ def _case(
     family: str,
     name: str,
     question: GradientQuestion,
-    frameworks: tuple[str, ...] = _ALL,
-    more: tuple[str, ...] = (),
+    frameworks: tuple[str, ...],
+    head: str = "step-mean-",
 ) -> GradientCase:
     w, k = question.world_size, question.micro_batches
+    ks = "-".join(map(str, question.windows or (k,)))
     marks = [
         mark
         for mark, is_so in (
@@ -110,20 +112,20 @@ def _case(
     items = "tokens" if question.items == "tokens" else "samples"
     return Case(
         operation="gradient_mean",
-        name="-".join(["step-mean", model, f"w{w}", name, f"k{k}", question.dtype, *marks]),
+        name=head + "-".join([model, f"w{w}", name, f"k{ks}", question.dtype, *marks]),
         family=family,
         about=(
             f"{model.replace('-', ' ')}, one mean over {float(question.all_items):g} {items} of "
             f"{w} rank{'s' * (w > 1)} and {k} micro-batch{'es' * (k > 1)}: {name.replace('-', ' ')}"
         ),
-        clauses=tuple(_clauses(question, more)),
+        clauses=tuple(_clauses(question)),
         question=question,
         promises=(STEP_MEAN,),
         frameworks=frameworks,
     )
 
 
-def _clauses(question: GradientQuestion, more: tuple[str, ...]) -> Iterator[str]:
+def _clauses(question: GradientQuestion) -> Iterator[str]:
     yield "M1"
     if any(0 in row for row in question.counts):
         yield "M2"
@@ -131,7 +133,11 @@ def _clauses(question: GradientQuestion, more: tuple[str, ...]) -> Iterator[str]
         yield "M4"
     if question.starts == "different":
         yield "D1"
-    yield from more
+
+
+def _of_shards(model: str, shards: Shards, **words: Any) -> GradientQuestion:
+    words.setdefault("loss", "cross_entropy" if model == "classifier" else "mse")
+    return GradientQuestion(model, shards, **words)
 
 
 def _of_tokens(model: str, counts: Counts, **words: Any) -> GradientQuestion:
@@ -253,14 +259,8 @@ def _spectrometers() -> Iterator[GradientCase]:
             _TORCH,
         ),
     ):
-        question = GradientQuestion(
-            TOKEN_SPECTROMETER if items == "tokens" else SPECTROMETER,
-            shards,
-            loss="output",
-            tier="exact" if tier == "exact" else "bounded",
-            counts=counts,
-            items="tokens" if items == "tokens" else "samples",
-        )
+        model = TOKEN_SPECTROMETER if items == "tokens" else SPECTROMETER
+        question = _of_shards(model, shards, loss="output", tier=tier, counts=counts, items=items)
         samples = sum(map(sum, shards))
         name = f"{float(question.all_items):g}-of-{samples * (TOKENS if items == 'tokens' else 1)}"
         yield _case("step-spectrometer", name, question, frameworks)
@@ -268,7 +268,7 @@ def _spectrometers() -> Iterator[GradientCase]:
 
 def _micro_batches() -> Iterator[GradientCase]:
     """Averages over micro-batches where others add them up."""
-    rows: tuple[tuple[str, tuple[tuple[int, ...], ...], str, str, tuple[str, ...]], ...] = (
+    rows: tuple[tuple[str, Shards, str, str, tuple[str, ...]], ...] = (
         ("mlp", ((2, 2),), "f32", "exact", _ALL),
         ("mlp", ((1, 2), (2, 1)), "f32", "exact", _ALL),
         ("mlp", ((2, 2), (2, 2)), "f64", "exact", _TORCH),
@@ -288,13 +288,12 @@ def _micro_batches() -> Iterator[GradientCase]:
         ("mlp", ((1, 3, 2, 2), (2, 1, 1, 3), (2, 2, 2, 1)), "f64", "bounded", _TORCH),
     )
     for number, (model, shards, dtype, tier, frameworks) in enumerate(rows):
-        question = GradientQuestion(
+        question = _of_shards(
             model,
             shards,
-            loss="cross_entropy" if model == "classifier" else "mse",
             dtype=dtype,
             starts="different" if number % 4 == 3 else "equal",
-            tier="exact" if tier == "exact" else "bounded",
+            tier=tier,
             observe="step" if number % 5 == 4 else "gradients",
         )
         yield _averaged(question, f"n{_row(shards[0])}", "micro-batches", frameworks)
@@ -304,12 +303,7 @@ def _micro_batches() -> Iterator[GradientCase]:
         (((5, 2, 7), (7, 5, 2)), _TORCH),
     ):
         tier = "exact" if len(shards[0]) == 2 else "bounded"
-        question = GradientQuestion(
-            SPECTROMETER,
-            shards,
-            loss="output",
-            tier="exact" if tier == "exact" else "bounded",
-        )
+        question = _of_shards(SPECTROMETER, shards, loss="output", tier=tier)
         yield _averaged(question, f"n{_row(shards[0])}", "micro-batch-spectrometer", frameworks)
 
 
@@ -321,11 +315,9 @@ def _averaged(
     question: GradientQuestion, name: str, family: str, frameworks: tuple[str, ...]
 ) -> GradientCase:
     w, k = question.world_size, question.micro_batches
-    case = _case(family, name, question, frameworks)
     adding = promises_of(question) or BY_MICRO_BATCH
     return replace(
-        case,
-        name=case.name.replace("step-mean", "micro-mean"),
+        _case(family, name, question, frameworks, "micro-mean-"),
         about=(
             f"{question.model.replace('_', ' ')}, {w} rank{'s' * (w > 1)}, the mean of {k} "
             f"micro-batch{'es' * (k > 1)}"
@@ -352,8 +344,7 @@ def _windows() -> Iterator[GradientCase]:
             windows=lengths,
         )
         family = "step-windows" if tier == "exact" else "step-windows-bounded"
-        case = _case(family, "windows", question, frameworks)
-        yield _of_windows(case, lengths)
+        yield _of_windows(_case(family, "windows", question, frameworks))
     for model, lengths, shards, tier, frameworks in (
         ("mlp", (2, 2), ((2, 2), (1, 2), (2, 1), (2, 2)), "exact", _ALL),
         ("linear", (2, 1), ((2, 1), (1, 2), (2, 4)), "exact", _TORCH),
@@ -363,36 +354,27 @@ def _windows() -> Iterator[GradientCase]:
         ("layer_norm", (2, 2, 1), ((2,), (3,), (1,), (2,), (3,)), "bounded", _ALL),
         ("mlp", (5, 3), ((2, 3),) * 8, "bounded", _TORCH),
     ):
-        question = GradientQuestion(
-            model,
-            shards,
-            loss="cross_entropy" if model == "classifier" else "mse",
-            tier="exact" if tier == "exact" else "bounded",
-            windows=lengths,
-        )
+        question = _of_shards(model, shards, tier=tier, windows=lengths)
         last = question.window(-1)[0]
         adding = promises_of(last) or BY_MICRO_BATCH
         family = "windows" if tier == "exact" else "windows-bounded"
         if lengths == (5, 3):
             family = "micro-batches"
-        case = _case(family, f"windows-n{_row(shards[0])}", question, frameworks)
         case = replace(
-            case,
-            name=case.name.replace("step-mean-", ""),
+            _case(family, f"windows-n{_row(shards[0])}", question, frameworks, ""),
             clauses=("M3", "M5"),
             promises=(*adding, *map(averaged, adding)),
         )
-        yield _of_windows(case, lengths)
+        yield _of_windows(case)
 
 
-def _of_windows(case: GradientCase, lengths: tuple[int, ...]) -> GradientCase:
-    ks = "-".join(map(str, lengths))
-    k = f"-k{case.question.micro_batches}-"
+def _of_windows(case: GradientCase) -> GradientCase:
+    question = case.question
     return replace(
         case,
-        name=case.name.replace(k, f"-k{ks}-"),
-        about=f"{case.question.model.replace('_', ' ')}, windows of {', '.join(map(str, lengths))} "
-        f"micro-batches on {case.question.world_size} ranks, of which the last one is looked at",
+        about=f"{question.model.replace('_', ' ')}, windows of "
+        f"{', '.join(map(str, question.windows))} micro-batches on {question.world_size} ranks, "
+        "of which the last one is looked at",
         clauses=tuple(dict.fromkeys((*case.clauses, "M5"))),
     )
 
@@ -407,13 +389,9 @@ def _coupled() -> Iterator[GradientCase]:
         ("coupled-bounded", "mlp", ((2, 2, 2),), "bounded", _ALL),
         ("coupled-bounded", "layer_norm", ((3, 3), (2, 2)), "bounded", _TORCH),
     ):
-        question = GradientQuestion(
-            model, shards, loss="coupled", tier="exact" if tier == "exact" else "bounded"
-        )
-        case = _case(family, f"n{_row(shards[0])}", question, frameworks)
+        question = _of_shards(model, shards, loss="coupled", tier=tier)
         yield replace(
-            case,
-            name=case.name.replace("step-mean", "coupled"),
+            _case(family, f"n{_row(shards[0])}", question, frameworks, "coupled-"),
             about=f"{model.replace('_', ' ')}, a loss that couples the samples of "
             f"{question.world_size} ranks, {question.micro_batches} micro-batches",
             clauses=("M6",),
