@@ -16,8 +16,8 @@ from conformance.weighing.promises import PROMISES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conformance.weighing.diagnosis import Verdict
     from conformance.weighing.launch import Ending
+    from conformance.weighing.verdict import Verdict
 
 _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 

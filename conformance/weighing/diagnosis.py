@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from conformance.weighing.mistakes import words
 from conformance.weighing.naming import Origin, mistakes
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import Part, Pass, Step, Term
-from conformance.weighing.weights import Weights
+from conformance.weighing.verdict import TermWeights, Verdict
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -33,85 +32,6 @@ _COPIES = Finding(
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
 
-@dataclass(frozen=True)
-class TermWeights:
-    """One term of the loss over the weighed steps of one optimizer.
-
-    Attributes:
-        cells: its items by step, rank and micro-batch.
-        names: of mistakes; None where the promise is kept.
-        note: why it is not judged; empty where it is.
-    """
-
-    term: Term
-    cells: Sequence[Cell]
-    reading: Reading
-    names: tuple[str, ...] | None
-    promises: tuple[str, ...] = ()
-    note: str = ""
-    is_constant: bool = False
-
-    def weights(self, world: int) -> Weights:
-        """Return the weight of each item, one after another."""
-        places = [
-            (c.step, c.rank, c.micro_batch, c.low, c.high)
-            for c in self.cells
-            for _ in range(c.count)
-        ]
-        table = np.array(places, float).reshape(-1, 5)
-        low, high = table[:, 3], table[:, 4]
-        whole = table[:, :3].astype(int)
-        counts = {
-            kind: {
-                (c.step, c.rank, c.micro_batch): count
-                for c in self.cells
-                if (count := c.counted(kind)) is not None
-            }
-            for kind in "spm"
-        }
-        return Weights(
-            (low + high) / 2, low, high, whole[:, 1], whole[:, 2], whole[:, 0],
-            np.ones(len(table), bool), world, {k: v for k, v in counts.items() if v},
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """On all weighed steps of one optimizer."""
-
-    optimizer: str
-    promise: str | None
-    world: int
-    steps: Sequence[Step]
-    findings: Sequence[tuple[int, Finding]]
-    terms: Sequence[TermWeights]
-    problems: Sequence[tuple[int, str]] = field(default=())
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the mistakes, those of gradients first."""
-        faults = [finding.names for _, finding in self.findings if finding.is_fault]
-        faults += [term.names for term in self.terms if term.names]
-        return tuple(dict.fromkeys(name for names in faults for name in names))
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether something is wrong."""
-        return any(finding.is_fault for _, finding in self.findings) or any(
-            term.names is not None for term in self.terms
-        )
-
-    @property
-    def is_weighed(self) -> bool:
-        """Whether a step was weighed, and every item that was promised something is known."""
-        if len(self.problems) == len(self.steps):
-            return self.is_fault
-        if all(_shares_weights(step) for step in self.steps if not _problem(step)):
-            return self.is_fault
-        judged = [not term.note for term in self.terms if not term.term.is_penalty]
-        return self.is_fault or ((all(judged) if self.promise else any(judged)) and bool(judged))
-
-
 def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:
     """Return a verdict for each optimizer that stepped, in the order of first steps."""
     by_optimizer: dict[str, list[Step]] = defaultdict(list)
@@ -122,7 +42,8 @@ def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:
 
 def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verdict:
     problems = [(step.step, problem) for step in steps if (problem := _problem(step))]
-    weighed = [step for step in steps if not _problem(step) and step.parts]
+    unweighed = {at for at, _ in problems}
+    weighed = [step for step in steps if step.step not in unweighed]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
     seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
     unclear = {at for at, finding in seen if finding.is_fault or finding.is_unclear}
@@ -150,16 +71,6 @@ def _problem(step: Step) -> str:
     return (
         f"gradients depend on each other, as of data that is the same, or of more passes than "
         f"parameters: the weights of rank/micro-batch {listed(unknown)} cannot be told"
-    )
-
-
-def _shares_weights(step: Step) -> bool:
-    """Whether passes have equal gradients, so that only the sum of their weights is known."""
-    return any(
-        len([c for c in group if c < len(step.passes)]) > 1
-        for part in step.parts[:1]
-        for solved in part.by_rank
-        for group in solved.alike
     )
 
 

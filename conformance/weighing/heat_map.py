@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite, log2
 
-from conformance.weighing.diagnosis import TermWeights
 from conformance.weighing.formula import Cell
+from conformance.weighing.verdict import TermWeights
 
 _SIDE, _GAP, _LEFT, _TOP, _STRIP = 84, 4, 76, 64, 18
 _MOST = 24  # micro-batches and ranks that are drawn

@@ -124,6 +124,16 @@ class Step:
     problem: str = ""
     is_of_copies: bool = False
 
+    @property
+    def shares_weights(self) -> bool:
+        """Whether passes have equal gradients, so that only the sum of their weights is known."""
+        return any(
+            len([c for c in group if c < len(self.passes)]) > 1
+            for part in self.parts[:1]
+            for solved in part.by_rank
+            for group in solved.alike
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data, which `json` can write."""
         return asdict(self)

@@ -10,9 +10,9 @@ from typing import Any
 
 from conformance.core.outside_words import one_line
 from conformance.core.report_folder import ReportFolder
-from conformance.weighing.diagnosis import TermWeights, Verdict
 from conformance.weighing.heat_map import pictures
 from conformance.weighing.text import lines
+from conformance.weighing.verdict import TermWeights, Verdict
 
 FORMAT, VERSION = "conformance-weigh", 1
 _STYLE = """

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from conformance.weighing.diagnosis import TermWeights, Verdict, advice
+from conformance.weighing.diagnosis import advice
 from conformance.weighing.formula import Cell
 from conformance.weighing.launch import Ending
 from conformance.weighing.mistakes import words
 from conformance.weighing.promises import PROMISES
+from conformance.weighing.verdict import TermWeights, Verdict
 
 _CELLS = 8  # of a term that are shown
 _MEANINGS = {
@@ -41,8 +42,7 @@ def _of(verdict: Verdict, script: str, promise: str | None, *, many: bool) -> It
             yield f"    {'  ' if finding.names else f'step {at}: '}{line}"
     for term in verdict.terms:
         yield from _of_term(term, promise, verdict)
-    unclear = [name for _, f in verdict.findings if f.is_unclear for name in f.names]
-    for sentence in dict.fromkeys(advice((*verdict.names, *unclear))):
+    for sentence in dict.fromkeys(advice((*verdict.names, *verdict.unclear))):
         yield f"    write: {sentence}"
 
 
@@ -50,8 +50,7 @@ def _title(verdict: Verdict, promise: str | None) -> tuple[str, str]:
     if verdict.is_fault:
         return "✗", " and ".join(_names(verdict)) or "no known formula"
     if not verdict.is_weighed:
-        unclear = [name for _, f in verdict.findings if f.is_unclear for name in f.names]
-        return "–", f"not-exercised: {', '.join(unclear) or 'nothing could be weighed'}"
+        return "–", f"not-exercised: {', '.join(verdict.unclear) or 'nothing could be weighed'}"
     formulas = list(dict.fromkeys(str(t.reading) for t in verdict.terms if not t.note))
     told = "; ".join(formulas)
     if promise is not None:
