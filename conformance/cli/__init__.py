@@ -27,7 +27,7 @@ def commands(context: click.Context) -> None:
     \b
     conformance init mine.py:my_shuffle               your own function, in a minute
     conformance run                                   everything that is here
-    conformance run 'channel_shuffle/torch_*'           one operation, some implementations
+    conformance run 'channel_shuffle/torch_*'         one operation, some implementations
     conformance run --adapter mine.py '*/my_shuffle'  your own
     conformance explain inverse-groups                a mistake, clause, case or check, in words
     conformance compare torch:a.py:f jax:b.py:g --input 2,16     a port, layer by layer

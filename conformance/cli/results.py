@@ -67,8 +67,9 @@ def diff(before: Path, after: Path, *, everything: bool, as_json: bool) -> None:
     changed = changes.changes(before, after)
     if as_json:
         click.echo(json.dumps(of_changes(changed)))
-    for line in () if as_json else changes.lines(changed, everything=everything):
-        click.echo(line)
+    else:
+        for line in changes.lines(changed, everything=everything):
+            click.echo(line)
     if changed.is_worse:
         sys.exit(1)
     sys.exit(0 if changed.is_whole else 3)
