@@ -8,6 +8,7 @@ import click
 from conformance.cli.options import say
 from conformance.cli.run import run
 from conformance.core.contract import CONTRACTS, names_of
+from conformance.core.implementations import is_declaration
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import read_text
 
@@ -68,7 +69,7 @@ def init(context: click.Context, target: str, framework: str | None) -> None:
     node = next((n for n in tree.body if getattr(n, "name", None) == name), None)
     if not isinstance(node, ast.FunctionDef | ast.ClassDef):
         raise UsageError(f"{file}: has no function or class {name} at its top level")
-    if "conformance" in map(_called, node.decorator_list):
+    if any(map(is_declaration, node.decorator_list)):
         raise UsageError(f"{file}: declares {name} itself: conformance run --adapter {file}")
     texts = _texts(file, node, framework or _framework_of(tree, file))
     for path in texts:
@@ -88,27 +89,16 @@ def _tree(path: Path) -> ast.Module:
         raise UsageError(f"{path}: is no Python ({error})") from error
 
 
-def _called(decorator: ast.expr) -> str:
-    """Returns the name that a decorator's expression begins with."""
-    while isinstance(decorator, ast.Call | ast.Attribute):
-        decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
-    return decorator.id if isinstance(decorator, ast.Name) else ""
-
-
 def _framework_of(tree: ast.Module, file: str) -> str:
     """Returns the framework that a file imports, which is NumPy where it imports no other."""
-    imports = {
-        word.partition(".")[0]
-        for node in ast.walk(tree)
-        for word in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    frameworks = {_FRAMEWORKS[word] for word in imports if word in _FRAMEWORKS}
+    imports: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append(node.module or "")
+    packages = {name.partition(".")[0] for name in imports}
+    frameworks = {_FRAMEWORKS[package] for package in packages if package in _FRAMEWORKS}
     if len(frameworks) > 1:
         raise UsageError(f"{file}: imports torch and jax: say which with --framework")
     return next(iter(frameworks), "numpy")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from conformance.core import contract, declarations
 from conformance.core.contract import CONTRACTS, CONTRACTS_OF_STEPS
@@ -166,7 +166,7 @@ def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
     for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
         decorators = getattr(node, "decorator_list", [])
         for number, decorator in enumerate(decorators, 1):
-            if isinstance(decorator, ast.Call) and _is_ours(decorator.func):
+            if is_declaration(decorator):
                 operation, *rest = (ast.literal_eval(argument) for argument in decorator.args)
                 assert isinstance(node, ast.FunctionDef)
                 assert not rest, f"{path}: the decorator takes one positional argument"
@@ -182,7 +182,9 @@ def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
     return implementations
 
 
-def _is_ours(function: ast.expr) -> bool:
+def is_declaration(decorator: ast.expr) -> TypeGuard[ast.Call]:
+    """Says whether a decorator calls `implementation`, of whatever module it is an attribute."""
+    function = getattr(decorator, "func", None)
     return getattr(function, "attr", getattr(function, "id", None)) == implementation.__name__
 
 

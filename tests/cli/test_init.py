@@ -30,6 +30,9 @@ import conformance
 @conformance.implementation("channel_shuffle", framework="numpy")
 def f(x, groups): ...
 """
+DECLARED_BY_NAME = DECLARED.replace(
+    "import conformance", "from conformance import implementation"
+).replace("@conformance.", "@")
 RIGHT = SHUFFLE.format(first="g", second="c // g")
 WRONG = SHUFFLE.format(first="c // g", second="g")
 
@@ -64,6 +67,7 @@ def test_a_wrong_function_is_named_at_once(cli, tmp_path):
         ("broken.py:f", "is no Python"),
         ("both.py:f", "say which with --framework"),
         ("declared.py:f", "conformance run --adapter declared.py"),
+        ("declared_by_name.py:f", "conformance run --adapter declared_by_name.py"),
     ],
 )
 def test_what_cannot_be_begun_is_one_line_and_nothing_is_written(cli, tmp_path, target, words):
@@ -71,6 +75,7 @@ def test_what_cannot_be_begun_is_one_line_and_nothing_is_written(cli, tmp_path, 
     (tmp_path / "broken.py").write_text("def f(:\n")
     (tmp_path / "both.py").write_text("import jax, torch\ndef f(x, groups): ...\n")
     (tmp_path / "declared.py").write_text(DECLARED)
+    (tmp_path / "declared_by_name.py").write_text(DECLARED_BY_NAME)
     done = cli("init", target)
     assert done.returncode == 2
     assert words in done.stderr

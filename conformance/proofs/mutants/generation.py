@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformance.core.implementations import Implementation
+from conformance.core.implementations import Implementation, is_declaration
 from conformance.proofs.mutants import operators
 
 # A step, or the whole function, may depend on these by mistake: sizes, dtypes, ranks.
@@ -139,16 +139,12 @@ def _mutable(function: ast.AST) -> Iterator[ast.stmt | ast.expr]:
 def _not_run(node: ast.AST) -> Iterator[ast.AST]:
     match node:
         case ast.FunctionDef():
-            yield from node.decorator_list if _is_declared(node) else ()
+            yield from node.decorator_list if any(map(is_declaration, node.decorator_list)) else ()
             yield from filter(None, [node.returns])
             if ast.get_docstring(node) is not None:
                 yield node.body[0]
         case ast.arg() | ast.AnnAssign() if node.annotation is not None:
             yield node.annotation
-
-
-def _is_declared(function: ast.FunctionDef) -> bool:
-    return any("implementation" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
 def _replaced(tree: ast.Module, old: ast.AST, new: list[ast.stmt] | list[ast.expr]) -> ast.Module:
