@@ -12,17 +12,9 @@ from conformance.run.adapters import declared_by
 from conformance.run.examiner import Examiner
 from conformance.run.goldens import load
 from conformance.subjects import all_cases
+from tests.harm.campaign import COPIES, SHUFFLE
 
 HEAD = "import os, signal, sys, threading, time\nimport conformance\nimport numpy as np\n"
-SHUFFLE = """
-def shuffled(x, groups):
-    n, c = x.shape[:2]
-    if groups <= 0 or c % groups:
-        raise ValueError("groups")
-    parts = x.reshape(n, groups, c // groups, *x.shape[2:]).swapaxes(1, 2)
-    return {copy}(parts.reshape(x.shape))
-"""
-COPY = {"numpy": "np.array", "torch": "torch.clone", "jax": ""}
 CASE = "grid-c6-g2"
 
 
@@ -39,7 +31,7 @@ def declare(tmp_path):
 
     def declare(functions, framework="numpy", top=""):
         imports = {"torch": "import torch\n", "jax": "import jax\n"}.get(framework, "")
-        text = HEAD + imports + top + "\n" + SHUFFLE.format(copy=COPY[framework])
+        text = HEAD + imports + top + "\n" + SHUFFLE.format(copy=COPIES[framework])
         for name, body in functions.items():
             lines = "".join(f"    {line.removeprefix('    ')}\n" for line in body.split("\n"))
             text += f'@conformance.implementation("channel_shuffle", framework="{framework}")\n'
