@@ -6,6 +6,7 @@ the verdict nor the exit status.
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -30,6 +31,7 @@ _OWN = frozenset({RESULTS, *REPORTS, LOCK, IGNORED, *_OTHERS})
 _DRAFT = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPLACED = "removed or replaced while the run wrote"
+_CHANGED = "changed by something else while the run wrote it"
 _NAMED = 3  # Files of others beside a count.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # Of some network file systems.
 
@@ -213,28 +215,42 @@ class Lines:
         """Writes nothing yet; `begin` does."""
         self._folder, self._name = folder, name
         self._descriptor: int | None = None
+        self._written = hashlib.sha256()
 
     def begin(self, content: dict[str, Any]) -> None:
         """Begins the file anew with this line, in the place of any file of its name."""
         self.close()
-        self._descriptor = self._folder.begin(self._name, as_line(content))
+        line = as_line(content)
+        self._descriptor = self._folder.begin(self._name, line)
+        self._written = hashlib.sha256(as_bytes(line))
 
     def add(self, content: dict[str, Any]) -> None:
         """Appends a line, unless one before could not be written."""
         if self._descriptor is None:
             return
+        line = as_line(content)
         try:
-            write_all(self._descriptor, as_line(content))
+            write_all(self._descriptor, line)
         except OSError as error:
             self._folder.fail(self._name, error)
             self.close()
+        self._written.update(as_bytes(line))
 
     def end(self) -> None:
-        """Ends the file, and looks whether it is still where it was begun."""
+        """Ends the file, and looks whether it is where it was begun, and holds what was written."""
         if self._descriptor is not None:
             if not self._folder.is_in_place(self._name, self._descriptor):
                 self._folder.fail(self._name, OSError(0, _REPLACED))
+            elif self._is_changed():
+                self._folder.fail(self._name, OSError(0, _CHANGED))
             self.close()
+
+    def _is_changed(self) -> bool:
+        try:
+            with (self._folder.path / self._name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest() != self._written.digest()
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Writes no more."""
@@ -249,12 +265,14 @@ def as_line(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_all(descriptor: int, text: str) -> None:
-    """Writes a text past any buffer: no interruption leaves a part of it for later.
+def as_bytes(text: str) -> bytes:
+    """Encodes a text; half a character, which UTF-8 has not, becomes an escape, as JSON has it."""
+    return text.encode("utf-8", "backslashreplace")
 
-    Half a character, which UTF-8 has not, becomes an escape, as JSON has it.
-    """
-    rest = memoryview(text.encode("utf-8", "backslashreplace"))
+
+def write_all(descriptor: int, text: str) -> None:
+    """Writes a text past any buffer: no interruption leaves a part of it for later."""
+    rest = memoryview(as_bytes(text))
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 

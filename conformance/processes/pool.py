@@ -19,6 +19,7 @@ from conformance.processes.task import Rendezvous, SingleRank, Task, name_of
 
 # Imports, joining and preparing may take this many seconds on a slow and busy machine.
 _START_LIMIT = 300.0
+_MEETINGS = 3  # Code under test beside them may remove the folder where ranks are about to meet.
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -121,6 +122,10 @@ class Pool:
     def _make_meeting_point(self) -> None:
         """Makes what the ranks of a new group need to find each other."""
 
+    def _can_meet(self) -> bool:
+        """Says whether the meeting point is still there."""
+        return True
+
     def _remove_meeting_point(self) -> None:
         """Removes what `_make_meeting_point` made."""
 
@@ -143,9 +148,21 @@ class Pool:
             return None
         environment = environment_for(self._overrides)
         client = self._client(environment)
-        self._make_meeting_point()
+        for _ in range(_MEETINGS):
+            self._make_meeting_point()
+            self._ranks = RankGroup(self._requests(environment), client)
+            failures = self._ranks.wait_until_joined(_START_LIMIT, self._can_meet)
+            if not any(failures):
+                return None
+            could_meet = self._can_meet()
+            self._stop()
+            if could_meet:
+                return _failed_start(failures[verdict_rank(failures)])
+        return _failed_start(Fate("crash", "the folder where its ranks meet was removed"))
+
+    def _requests(self, environment: Mapping[str, str]) -> list[ForkRequest]:
         name = name_of(self.rendezvous)
-        requests = [
+        return [
             ForkRequest(
                 index,
                 name,
@@ -156,12 +173,6 @@ class Pool:
             )
             for index in range(self.size)
         ]
-        self._ranks = RankGroup(requests, client)
-        failures = self._ranks.wait_until_joined(_START_LIMIT)
-        if not any(failures):
-            return None
-        self._stop()
-        return _failed_start(failures[verdict_rank(failures)])
 
     def _client(self, environment: Mapping[str, str]) -> ForkClient:
         if not self._is_alone:

@@ -5,7 +5,7 @@ import math
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conformance.core.outcomes import Fate, Raised
@@ -54,9 +54,14 @@ class RankGroup:
         """Says whether no process has ended, and none has sent what it was not asked for."""
         return not any(rank.has_ended() or rank.has_sent() for rank in self._ranks)
 
-    def wait_until_joined(self, limit: float) -> list[Any]:
-        """Returns for each rank None once it has joined its peers, or how it failed to."""
-        return self._collect(self._ranks, self._first, time.monotonic(), limit)
+    def wait_until_joined(self, limit: float, can_meet: Callable[[], bool]) -> list[Any]:
+        """Returns for each rank None once it has joined its peers, or how it failed to.
+
+        Args:
+            limit: seconds.
+            can_meet: says whether waiting on makes sense.
+        """
+        return self._collect(self._ranks, self._first, time.monotonic(), limit, can_meet)
 
     def ask(self, message: bytes, size: int, expected: Expected, limit: float) -> list[Any]:
         """Returns the values of the first ranks, or how they failed.
@@ -87,13 +92,14 @@ class RankGroup:
         expected: Sequence[Expected],
         started: float,
         limit: float,
+        can_go_on: Callable[[], bool] = lambda: True,
     ) -> list[Any]:
         deadline = until = started + limit
         replies: dict[int, Reply] = {}
         poll, owners = _poll_of(ranks)
         while len(replies) < len(ranks):
             ready = poll.poll(min(_TRIM_EVERY, max(0.0, until - time.monotonic())) * 1000)
-            if not ready and time.monotonic() >= until:
+            if not ready and (time.monotonic() >= until or not can_go_on()):
                 break
             for rank in ranks:
                 rank.trim_log()

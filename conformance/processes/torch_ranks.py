@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from conformance.core.rank import Rank
@@ -199,6 +200,9 @@ class TorchRanks(Pool):
     def _address(self, index: int) -> TorchAddress:
         store, groups = f"{self._folder}/store", sorted(self._groups)
         return TorchAddress(index, self.size, store, groups, device=self._device)
+
+    def _can_meet(self) -> bool:
+        return Path(self._folder).is_dir()
 
     def _remove_meeting_point(self) -> None:
         if self._folder:

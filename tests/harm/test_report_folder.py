@@ -234,6 +234,21 @@ def test_a_folder_that_goes_while_a_run_writes_is_told(tmp_path):
     assert folder.shortfall.endswith(words)
 
 
+@pytest.mark.parametrize("change", [b"garbage\n", b'{"kind": "footer"}\n', b"", None])
+def test_results_that_something_else_changed_are_told(tmp_path, change):
+    with ReportFolder(tmp_path / "r") as folder:
+        lines, file = Lines(folder), tmp_path / "r" / RESULTS
+        lines.begin({"kind": "header", "text": "\ud800"})
+        if change is None:
+            file.write_bytes(file.read_bytes().replace(b"header", b"footer"))
+        elif change:
+            file.write_bytes(file.read_bytes() + change)
+        lines.add({"kind": "check"})
+        lines.end()
+    words = "not written: results.jsonl (changed by something else while the run wrote it)"
+    assert folder.shortfall.endswith(words) if change != b"" else not folder.shortfall
+
+
 def test_a_folder_that_was_removed_and_is_another_run_s_by_now_stays_as_that_run_wrote_it(tmp_path):
     with ReportFolder(tmp_path / "r") as folder:
         shutil.rmtree(tmp_path / "r")

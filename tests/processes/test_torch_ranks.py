@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conformance.core.outcomes import Declined, Fate, Raised
-from conformance.processes import Task, TorchRanks, verdict_rank
+from conformance.processes import Task, TorchRanks, torch_ranks, verdict_rank
 from conformance.processes.temp_folders import new_folder
 
 pytest.importorskip("torch", reason="torch ranks need torch")
@@ -49,6 +49,29 @@ def test_a_size_that_is_unusual_has_a_group_too():
     assert ask(world, "total", 1.0, 5) == [[15.0] * 3] * 5
     assert works(world)
     world.close()
+
+
+@pytest.mark.parametrize(("removals", "meets"), [(1, True), (9, False)])
+def test_a_meeting_point_that_others_remove_is_made_again(monkeypatch, removals, meets):
+    """Without it ranks would wait for each other until the limit of a start, 300 s."""
+    made = []
+
+    def removed(kind):
+        made.append(new_folder(kind))
+        if len(made) <= removals:
+            made[-1].rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(torch_ranks, "new_folder", removed)
+    world = TorchRanks(2)
+    outcomes = ask(world, "total", 1.0)
+    world.close()
+    assert len(made) == (2 if meets else 3)
+    if meets:
+        assert outcomes == [[3.0] * 3] * 2
+    else:
+        words = "the world did not start: the folder where its ranks meet was removed"
+        assert outcomes == [Fate("crash", words)] * 2
 
 
 def test_gradients_are_averaged_over_the_ranks(pool):
