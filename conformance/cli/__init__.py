@@ -14,6 +14,7 @@ from conformance.cli.results import diff, report
 from conformance.cli.run import fuzz, run, worker
 from conformance.cli.suite import bench, explain, list_, mistakes, mutants, regen
 from conformance.cli.weigh import weigh
+from conformance.core import temporary
 from conformance.core.outcomes import UsageError
 from conformance.run.configuration import configuration
 
@@ -53,6 +54,7 @@ for _command in (
 def main() -> None:
     """Runs the console script: wrong input is one line and exit status 2."""
     outlive_readers()
+    temporary.choose()
     try:
         commands(standalone_mode=False)
     except click.exceptions.Exit as leaving:

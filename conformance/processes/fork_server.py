@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from conformance.core import temporary
 from conformance.processes import rank_process, wire
 from conformance.processes.fork_request import (
     ForkRequest,
@@ -39,6 +40,7 @@ _PATIENCE = 5.0
 
 def main(control: int, preload: Sequence[str]) -> NoReturn:
     """Imports, then serves until the other end of the control socket closes."""
+    temporary.choose()
     for name in preload:
         try:
             importlib.import_module(name)
