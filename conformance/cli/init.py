@@ -1,29 +1,42 @@
 """The command that begins: it writes an adapter and a test for a function, and asks it."""
 
 import ast
+import keyword
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import click
 
 from conformance.cli.options import say
 from conformance.cli.run import run
-from conformance.core.contract import CONTRACTS, names_of
-from conformance.core.implementations import is_declaration
+from conformance.cli.syntax import find
+from conformance.cli.targets import Wrapper, wrapper
+from conformance.core.implementations import is_declaration, own
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import read_text
 
 ADAPTER, TEST = "conformance_adapter.py", "test_conformance.py"
-_FRAMEWORKS = {"torch": "torch", "jax": "jax", "flax": "jax"}
+_FRAMEWORKS = {"torch": "torch", "jax": "jax", "flax": "jax", "equinox": "jax"}
 _ADAPTER = '''"""Hands `{name}` of {file} to the conformance suite."""
 
-import conformance
-import {module} as code
+{imports}
 
 
 @conformance.implementation({declared})
 def {own}({parameters}):
-    return code.{call}
+    {body}
 '''
+_BY_FILE = """import sys
+from importlib import util
+from pathlib import Path
+
+import conformance
+
+# A file of this name is imported by its place.
+_spec = util.spec_from_file_location("of_{own}", Path(__file__).with_name({file!r}))
+code = sys.modules["of_{own}"] = util.module_from_spec(_spec)
+_spec.loader.exec_module(code)"""
 _TEST = '''"""`{name}` conforms: few cases are asked, which no known mistake passes."""
 
 import subprocess
@@ -50,34 +63,40 @@ def test_{own}_conforms(tmp_path):
 def init(context: click.Context, target: str, framework: str | None) -> None:
     """Write an adapter and a test for a function or a module class, and ask it few questions.
 
-    A channel shuffle is a function of (x, groups), or a class that is called with groups. An
-    average of gradients is one of (model, loss, batches, group), of (model, loss, batches, devices)
-    or of (loss, params, batches, devices): `conformance explain` has their contracts.
+    A channel shuffle is a function of (x, groups), or a class that is made of groups. An average of
+    gradients is one of (model, loss, batches, group), of (model, loss, batches, devices) or of
+    (loss, params, batches, devices), or what torch calls after backward, of (model).
 
     \b
     conformance init model.py:channel_shuffle
-    conformance init train.py:average_gradients --framework jax
+    conformance init layers/shuffle.py:ShuffleBlock
+    conformance init model.py:ShuffleNet.shuffle
+    conformance init train.py:average_gradients
 
     Exit status: as of `conformance run --quick`; 2 where nothing was written.
     """
     file, _, name = target.rpartition(":")
-    if not file.endswith(".py") or not name.isidentifier():
+    if not file.endswith(".py") or not all(word.isidentifier() for word in name.split(".")):
         raise UsageError(f"{target}: FILE.py:NAME is meant, as in model.py:channel_shuffle")
-    if Path(file).parent != Path():
+    path = Path(file)
+    if path.is_absolute() or ".." in path.parts:
         raise UsageError(f"{file}: go to its folder first, where the two files are to stand")
-    tree = _tree(Path(file))
-    node = next((n for n in tree.body if getattr(n, "name", None) == name), None)
-    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-        raise UsageError(f"{file}: has no function or class {name} at its top level")
-    if any(map(is_declaration, node.decorator_list)):
-        raise UsageError(f"{file}: declares {name} itself: conformance run --adapter {file}")
-    texts = _texts(file, node, framework or _framework_of(tree, file))
-    for path in texts:
-        if Path(path).exists():
-            raise UsageError(f"{path}: is here already; move it away, or ask `conformance run`")
-    for path, text in texts.items():
-        Path(path).write_text(text, encoding="utf-8")
-        say(f"wrote {path}")
+    tree = _tree(path)
+    framework = framework or _framework_of(tree, file)
+    try:
+        node, owner = find(tree, name)
+        if any(map(is_declaration, getattr(node, "decorator_list", []))):
+            raise UsageError(f"declares {name} itself: conformance run --adapter {file}")
+        wrapped = wrapper(tree, node, owner, name, framework)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
+    texts = _texts(path, name, wrapped, framework)
+    for written in texts:
+        if Path(written).exists():
+            raise UsageError(f"{written}: is here already; move it away, or ask `conformance run`")
+    for written, text in texts.items():
+        Path(written).write_text(text, encoding="utf-8")
+        say(f"wrote {written}")
     say(f"to ask it by `conformance run` alone: [tool.conformance] adapters = [{ADAPTER!r}]")
     context.invoke(run, adapters=(ADAPTER,), quick=True)
 
@@ -104,51 +123,52 @@ def _framework_of(tree: ast.Module, file: str) -> str:
     return next(iter(frameworks), "numpy")
 
 
-def _texts(file: str, node: ast.FunctionDef | ast.ClassDef, framework: str) -> dict[str, str]:
+def _texts(path: Path, dotted: str, wrapped: Wrapper, framework: str) -> dict[str, str]:
     """Returns the text of the adapter and of the test, by their names."""
-    if isinstance(node, ast.ClassDef):
-        operation, runs, parameters = "channel_shuffle", "one_process", "x, groups"
-        own, call = f"{node.name.lower()}_shuffle", f"{node.name}(groups)(x)"
-    else:
-        operation, runs, parameters = _contract_of(file, node, framework)
-        own, call = node.name, f"{node.name}({parameters})"
-    words = {"file": file, "module": Path(file).stem, "name": node.name, "adapter": ADAPTER}
-    declared = [f'"{operation}"', f'framework="{framework}"']
-    declared += ['runs="per_rank"'] if runs == "per_rank" else []
-    if operation == "channel_shuffle" and (ndim := _ndim_of(node)):
-        declared.append(f"ndim={ndim}")
-    words |= {"own": own, "call": call, "parameters": parameters, "declared": ", ".join(declared)}
+    own_name = _name_of(wrapped.operation, dotted)
+    declared = [f'"{wrapped.operation}"', f'framework="{framework}"']
+    declared += ['runs="per_rank"'] if wrapped.runs == "per_rank" else []
+    declared += [f"ndim={wrapped.shape.ndim}"] if wrapped.shape.ndim else []
+    declared += [f'layout="{wrapped.shape.layout}"'] if wrapped.shape.layout else []
+    declared += [f'steps="{wrapped.steps}"'] if wrapped.steps else []
+    words = {"name": dotted, "file": str(path), "own": own_name, "adapter": ADAPTER}
+    words |= {"declared": ", ".join(declared), "parameters": ", ".join(wrapped.parameters)}
+    words["body"] = "\n    ".join(wrapped.body)
+    words["imports"] = _imports(path, own_name, "torch." in words["body"])
     return {ADAPTER: _ADAPTER.format(**words), TEST: _TEST.format(**words)}
 
 
-def _ndim_of(node: ast.AST) -> int | None:
-    """Returns how many axes code unpacks a shape into, as `n, c, h, w = x.shape` does."""
-    for assigned in ast.walk(node):
-        if not isinstance(assigned, ast.Assign) or not isinstance(assigned.targets[0], ast.Tuple):
-            continue
-        value = assigned.value.func if isinstance(assigned.value, ast.Call) else assigned.value
-        names = assigned.targets[0].elts
-        is_shape = isinstance(value, ast.Attribute) and value.attr in ("shape", "size")
-        if is_shape and not any(isinstance(name, ast.Starred) for name in names):
-            return len(names)
-    return None
+def _name_of(operation: str, dotted: str) -> str:
+    """Returns a name for the implementation that neither the suite nor the adapter has."""
+    name = dotted.replace(".", "_")
+    taken = {implementation.id for implementation in own()}
+    if f"{operation}/{name}" in taken or name in ("code", "conformance", "torch", "sys", "util"):
+        return f"my_{name}"
+    return name
 
 
-def _contract_of(file: str, node: ast.FunctionDef, framework: str) -> tuple[str, str, str]:
-    """Returns operation, way to run and parameters of the contract that a function fits."""
-    own = tuple(argument.arg for argument in (*node.args.posonlyargs, *node.args.args))
-    needed = own[: len(own) - len(node.args.defaults)]
-    contracts = [
-        (operation, runs, names_of(contract))
-        for (operation, of, runs), contract in CONTRACTS.items()
-        if of == framework
-    ]
-    for operation, runs, names in contracts:
-        # Names of a shuffle's parameters are everybody's own; of four parameters they say which.
-        if names in (own, needed) or (len(needed) <= len(names) <= len(own) and len(names) == 2):
-            return operation, runs, ", ".join(names)
-    meant = dict.fromkeys(f"({', '.join(names)})" for _, _, names in contracts)
-    raise UsageError(
-        f"{file}:{node.lineno}: {node.name}({', '.join(own)}) is none of "
-        f"{', '.join(meant)}: write a function that is, and calls it"
-    )
+def _imports(path: Path, own_name: str, with_torch: bool) -> str:
+    """Returns the lines that import the code, by its file where its name means something else.
+
+    Raises:
+        UsageError: if it is part of a package that the working folder is inside of.
+    """
+    module = ".".join(path.with_suffix("").parts)
+    top = path.with_suffix("").parts[0]
+    words = module.split(".")
+    is_free = all(word.isidentifier() and not keyword.iskeyword(word) for word in words)
+    if is_free and not _means_another(top):
+        lines = ["import conformance", f"import {module} as code", *["import torch"] * with_torch]
+        return "\n".join(lines)
+    if len(words) > 1:
+        raise UsageError(
+            f"{path}: cannot be imported as {module} from here: go to its folder first"
+        )
+    return _BY_FILE.format(own=own_name, file=path.name) + "\nimport torch" * with_torch
+
+
+def _means_another(module: str) -> bool:
+    """Says whether a module of this name would be imported from elsewhere."""
+    here = {"", str(Path.cwd())}
+    elsewhere = [folder for folder in sys.path if folder not in here]
+    return module in sys.stdlib_module_names or PathFinder.find_spec(module, elsewhere) is not None
