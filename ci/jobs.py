@@ -11,6 +11,7 @@ CI = Path(__file__).parent
 MATRIX = CI / "matrix.toml"
 CONSTRAINTS = CI / "constraints.txt"
 EXTRAS = ("torch", "jax")
+NEWEST = "newest"
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Job:
 
     `id` names its folders, artifacts and shards; `os` is a hosted runner's label, empty where
     `labels` name a self-hosted one, which is there if the repository's `variable` is "true".
+    Versions of one that `may_fail` are those of the day, and nothing waits for its verdict.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Job:
     labels: tuple[str, ...] = ()
     variable: str = ""
     gpus: int = 0
+    may_fail: bool = False
 
     @property
     def versions(self) -> tuple[Any, ...]:
@@ -49,11 +52,12 @@ class Job:
 
     @property
     def constraints(self) -> str:
-        """Returns ci/constraints.txt with the versions of this job."""
-        pins = dict(line.split("==") for line in _pins())
+        """Returns ci/constraints.txt with the versions of this job; nothing for those of today."""
+        pins = {} if self.may_fail else dict(line.split("==") for line in _pins())
         pins.update(self.packages)
         if "jax" in self.packages:
             pins["jaxlib"] = self.packages["jax"]
+        pins = {name: version for name, version in pins.items() if version != NEWEST}
         return "".join(f"{name}=={version}\n" for name, version in pins.items())
 
     def shard(self, number: int) -> str:
@@ -72,13 +76,18 @@ class Matrix:
 
     @property
     def hosted(self) -> tuple[Job, ...]:
-        """Returns the jobs on hosted runners."""
-        return tuple(job for job in self.jobs if not job.labels)
+        """Returns the jobs on hosted runners whose verdict counts."""
+        return tuple(job for job in self.jobs if not job.labels and not job.may_fail)
 
     @property
     def own(self) -> tuple[Job, ...]:
         """Returns the jobs on self-hosted runners."""
         return tuple(job for job in self.jobs if job.labels)
+
+    @property
+    def trials(self) -> tuple[Job, ...]:
+        """Returns the jobs that may fail."""
+        return tuple(job for job in self.jobs if job.may_fail)
 
 
 def read(path: Path = MATRIX) -> Matrix:

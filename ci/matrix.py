@@ -4,7 +4,7 @@ bash ci/run matrix                          write the workflow, the GitLab file 
 bash ci/run matrix --check                  exit 1 where one of them would differ
 bash ci/run matrix --list                   the jobs
 bash ci/run matrix --job NAME --to DIR      set one job up in build/matrix, and run it
-bash ci/run matrix --local                  run every job that this machine can, and merge them
+bash ci/run matrix --local [--quick]        run every job that this machine can, and merge them
 bash ci/run matrix --merge DIR --to REPORT  merge what the jobs left in DIR, as the last CI job does
 
 --local and --job exit with 2 where a job could not be set up; --local and --merge as `conformance
@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("--job", action="append", default=[], metavar="NAME", dest="names")
     parser.add_argument("--without", action="append", default=[], metavar="NAME")
     parser.add_argument("--shard", metavar="I/N")
+    parser.add_argument("--quick", action="store_true", help="of each job a quick run")
     parser.add_argument("--setup", action="store_true", help="set the job up, and run nothing")
     parser.add_argument("--to", type=Path, metavar="DIR")
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="of checks; all if none")
@@ -113,20 +114,22 @@ def main() -> int:
         for job in matrix.jobs
         if (not call.names or job.id in call.names) and job.id not in call.without
     ]
+    arguments = [*call.patterns, *["--quick"] * call.quick]
     try:
         if call.list:
             print("\n".join(f"{job.id}: {job.words}" for job in matrix.jobs))
             return 0
         if call.local:
-            return environments.run_here(chosen, call.to or ROOT / "build/matrix", call.patterns)
+            return environments.run_here(chosen, call.to or ROOT / "build/matrix", arguments)
         if call.merge:
-            return environments.merge(chosen, call.merge, call.to or call.merge / "report")
+            counting = [job for job in chosen if not job.may_fail]
+            return environments.merge(counting, call.merge, call.to or call.merge / "report")
         if call.names:
             [job] = chosen
             if call.setup:
                 environments.set_up(job)
                 return 0
-            return environments.run(job, call.to or Path("results"), call.patterns, call.shard)
+            return environments.run(job, call.to or Path("results"), arguments, call.shard)
     except environments.CannotRun as error:
         print(f"ci/run matrix: {error}", file=sys.stderr)
         return 2

@@ -193,3 +193,46 @@ def test_an_unknown_job_is_one_clear_line_and_status_2():
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no job is called nothing; jobs: oldest, " in done.stderr
+
+
+def test_what_takes_the_newest_of_everything_is_pinned_by_nothing_and_counts_nowhere(
+    ci, matrix, tmp_path, monkeypatch, capfd
+):
+    environments, [today] = ci["environments"], matrix.trials
+    assert today.constraints == ""
+    assert today not in matrix.hosted
+    assert "continue-on-error: true" in WORKFLOW.read_text()
+    assert "allow_failure: true" in GITLAB.read_text().partition("\ntoday:")[2]
+    monkeypatch.setattr(environments, "set_up", lambda _: Path(sys.executable).parent)
+    bare = ci["jobs"].Job("bare", "cpu", "3.11", "", 1, {})
+    wrong = ci["jobs"].Job("wrong", "cpu", "3.11", "", 1, {"jax": "newest"}, may_fail=True)
+    called = []
+
+    def run(job, report, arguments, *_):
+        called.append(arguments)
+        results(report, [record("a", "x", "1", status="fail" if job.may_fail else "exact")])
+        return 1 if job.may_fail else 0
+
+    monkeypatch.setattr(environments, "run", run)
+    assert environments.run_here([wrong, bare], tmp_path, ["--quick"]) == 0
+    assert called == [["--quick"], ["--quick"]]
+    assert "wrong, which does not count, ended with 1" in capfd.readouterr().err
+    assert len(read(tmp_path / "report").records) == 1
+
+
+def test_a_job_of_today_that_cannot_be_set_up_is_told_and_counts_nowhere(
+    ci, tmp_path, monkeypatch, capfd
+):
+    environments = ci["environments"]
+    bare = ci["jobs"].Job("bare", "cpu", "3.11", "", 1, {})
+    broken = ci["jobs"].Job("broken", "cpu", "3.11", "", 1, {"torch": "newest"}, may_fail=True)
+
+    def set_up(job):
+        if job is broken:
+            raise environments.SetupFailed("broken cannot be set up: pip install torch failed")
+        return Path(sys.executable).parent
+
+    monkeypatch.setattr(environments, "set_up", set_up)
+    patterns = ["channel_shuffle/numpy_reshape:grid-c1-g1"]
+    assert environments.run_here([broken, bare], tmp_path, patterns) == 0
+    assert "broken cannot be set up: pip install torch failed" in capfd.readouterr().err
