@@ -8,6 +8,7 @@ import click
 import conformance
 from conformance.cli.compare import compare
 from conformance.cli.init import init
+from conformance.cli.neighbours import neighbours
 from conformance.cli.options import say
 from conformance.cli.output import outlive_readers
 from conformance.cli.results import diff, report
@@ -20,7 +21,7 @@ from conformance.run.configuration import configuration
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(conformance.__version__, prog_name="conformance")
+@click.version_option(getattr(conformance, "__version__", None), prog_name="conformance")
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Ask every question about channel shuffle and gradient averaging, and say who conforms.
@@ -36,7 +37,7 @@ def commands(context: click.Context) -> None:
 
     A PATTERN is a shell glob over check ids, operation/implementation@device:case, in which the
     end parts may be left out. Exit status: 0 all conform, 1 some do not, 2 the call or its input
-    was wrong, 3 the run was cut short.
+    was wrong, 3 the run was cut short, or nothing was tested.
     """
     project = configuration(Path.cwd())
     if project.file is not None and context.invoked_subcommand in project.options:
@@ -56,6 +57,8 @@ def main() -> None:
     outlive_readers()
     temporary.choose()
     try:
+        if words := neighbours():
+            say(f"conformance: {words}")
         commands(standalone_mode=False)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
