@@ -45,10 +45,25 @@ def commands(context: click.Context) -> None:
         context.default_map = project.options
 
 
-for _command in (
-    init, run, worker, fuzz, compare, weigh, report, diff, list_, explain, regen, mistakes, mutants,
-    bench,
-):  # fmt: skip
+# What each is for, short enough for a line of 80 columns.
+_COMMANDS = {
+    init: "Write an adapter and a test for your own code, and ask it.",
+    run: "Ask checks, and write a report.",
+    worker: "Be one process of a run on several machines.",
+    fuzz: "Ask new cases, drawn at random.",
+    compare: "Hold a port to its original, module by module.",
+    weigh: "Read off what each sample of a training script counted for.",
+    report: "Merge runs of several devices, versions and shards.",
+    diff: "Say what changed from one run to another.",
+    list_: "List implementations, cases, clauses, mistakes or checks.",
+    explain: "Explain a check, case, clause, mistake or word.",
+    regen: "Make the goldens again from the definition.",
+    mistakes: "Answer every case with every known mistake.",
+    mutants: "Change right code mechanically, and see what is seen.",
+    bench: "Measure what this machine takes.",
+}
+for _command, _words in _COMMANDS.items():
+    _command.short_help = _words
     commands.add_command(_command)
 
 

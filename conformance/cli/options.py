@@ -36,7 +36,9 @@ adapters_option = click.option(
     multiple=True,
     help="Code from outside that uses @conformance.implementation; may be given several times.",
 )
-report_option = click.option("--report", "folder", default=_DIR, metavar="DIR", show_default=True)
+report_option = click.option(
+    "--report", "folder", default=_DIR, metavar="DIR", show_default=True, help="Where reports go."
+)
 everything_option = click.option(
     "--all", "everything", is_flag=True,
     help="Print a row for each implementation and reason, and all failures.",
@@ -48,7 +50,10 @@ known_option = click.option(
     "--known", metavar="FILE.toml", type=click.Path(path_type=Path),
     help="More differences on record, which do not count, as impls/known.toml has them.",
 )  # fmt: skip
-jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), default=2, show_default=True, metavar="N",
+    help="Checks at once.",
+)  # fmt: skip
 
 
 class Seconds(click.FloatRange):
@@ -101,7 +106,7 @@ def shown(
             click.echo(f"{folder.path / FILE}")
             if written is not None:
                 click.echo(written)
-            elif not page.is_possible():
+            elif not page.is_possible() and not summary.nothing_answered:
                 click.echo("no page: Jinja2 makes it: pip install jinja2")
     return written
 

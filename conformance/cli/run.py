@@ -77,6 +77,9 @@ def run(
     conformance run 'channel_shuffle/jax_*:identity-probe*' --report /tmp/jax
     conformance run --adapter examples/wrong_shuffle.py 'channel_shuffle/wrong_*'
     conformance run --adapter examples/wrong_shuffle.py --last-failed
+
+    Exit status: 0 all conform, 1 some do not, 2 the call was wrong, 3 the run was cut short, or
+    nothing was tested.
     """
     from conformance.report.progress import Watch
     from conformance.run import runner

@@ -112,6 +112,11 @@ class Summary:
         return "nothing tested" if self.run.untested else "conforms"
 
     @property
+    def nothing_answered(self) -> bool:
+        """Whether the run went to its end, and no check of it got an answer."""
+        return self.kind == "nothing tested" and self.not_tested == self.total
+
+    @property
     def half_tested(self) -> tuple[str, ...]:
         """The implementations of which less than half was tested, as `NAME (n of m)`."""
         tested = {

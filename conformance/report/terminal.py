@@ -57,8 +57,14 @@ Block: TypeAlias = list[Line | Table]
 
 
 def show(summary: Summary, console: Console, *, everything: bool = False) -> None:
-    """Prints what ran where, a table, the failures, what was not tested, and the verdict."""
+    """Prints what ran where, a table, the failures, what was not tested, and the verdict.
+
+    Of a run in which nothing was tested a table has nothing to say: why stands in the verdict.
+    """
     run = summary.run
+    if summary.nothing_answered and not everything:
+        _print(_untested(summary), unfolded(console))
+        return
     blocks: list[Block] = [_ran(summary), [_short_table(summary.table)]]
     if everything:
         blocks += [[_whole_table(summary.owners)], _averages(run)]
@@ -219,6 +225,14 @@ def _aside(summary: Summary) -> Block:
         words += f"ninth decile {used.ninth:.2g}, most {used.largest:.3g}"
         facts.append(("bounds", words))
     return _labelled(facts)
+
+
+def _untested(summary: Summary) -> Line:
+    """Returns the verdict on a run without an answer, and why there is none."""
+    words = "; ".join(reason.words for reason in summary.reasons[:FREQUENT])
+    others = len(summary.reasons) - FREQUENT
+    more = f"; {others} more reasons: --all" if others > 0 else ""
+    return Line(f"{summary.verdict}: {words}{more}", "bold red")
 
 
 def _frequent(reasons: Sequence[Reason], width: int) -> str:

@@ -258,3 +258,10 @@ def test_no_name_or_reason_speaks_to_the_terminal():
         assert "\u202e" not in out
         assert "⟨U+001B⟩]0;title⟨U+0007⟩ [bold]b[/] ⟨U+202E⟩" in out
         assert "channel_shuffle/[/red]@cpu" in out
+
+
+def test_a_run_in_which_nothing_was_tested_is_one_line_that_says_why():
+    reason = "torch is not installed"
+    nothing = [record("mine", case, None, "unsupported", reason=reason) for case in "ab"]
+    assert shown(nothing, {}) == f"Nothing was tested: 2 unsupported: {reason}\n"
+    assert len(shown(nothing, {}, everything=True).splitlines()) > 5
