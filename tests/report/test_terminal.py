@@ -115,7 +115,8 @@ def test_what_is_known_and_what_was_not_tested_have_a_line_each():
 def test_the_most_frequent_reason_comes_first():
     seldom = record("a", "x", None, "unsupported", reason="seldom")
     often = [record("a", f"y{n}", None, "unsupported", reason="often") for n in range(2)]
-    assert "not tested  3 checks: 2 × often; 1 × seldom\n" in shown([seldom, *often], {})
+    right = record("a", "z", "1")
+    assert "not tested  3 checks: 2 × often; 1 × seldom\n" in shown([right, seldom, *often], {})
 
 
 def test_all_has_a_row_for_every_implementation_and_reason():
@@ -263,5 +264,7 @@ def test_no_name_or_reason_speaks_to_the_terminal():
 def test_a_run_in_which_nothing_was_tested_is_one_line_that_says_why():
     reason = "torch is not installed"
     nothing = [record("mine", case, None, "unsupported", reason=reason) for case in "ab"]
-    assert shown(nothing, {}) == f"Nothing was tested: 2 unsupported: {reason}\n"
+    assert shown(nothing, {}) == (
+        f"Nothing was tested of channel_shuffle/mine@cpu: 2 unsupported: {reason}\n"
+    )
     assert len(shown(nothing, {}, everything=True).splitlines()) > 5
