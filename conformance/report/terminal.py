@@ -4,6 +4,7 @@ Of a merge the table has a row a run, and a check that came out otherwise in sev
 shown. A fact has a line, its label first.
 """
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ DIFFERING = 10  # Checks that came out otherwise in another place; agreement.txt
 FREQUENT = 2  # Reasons beside a count.
 # Characters of such a reason: what is known to differ says what to write.
 _REASON = {"known": 200, "not tested": 46}
-MOST_NAMED = 3  # Implementations of which less than half was tested.
+MOST_NAMED = 3  # Implementations of which less than half was tested, or mistakes that fit.
+_WORDS = 160  # Characters of an error that stands for others.
+_NUMBER = re.compile(r"\b\d+\b")
 
 _STYLES = {
     "exact": "green",
@@ -199,7 +202,13 @@ def _kind_of(record: Record, mistake: str | None) -> str:
     """Names a failure by the mistake that explains all, its own mistakes, or else its status."""
     if mistake in record.fits:
         return str(mistake)
-    return " or ".join(record.fits) or f"{record.status}, no known mistake"
+    if len(record.fits) > MOST_NAMED:
+        return f"{record.status}, which one of {len(record.fits)} mistakes cannot be told"
+    if record.fits or record.status == "fail" or not record.reason:
+        return " or ".join(record.fits) or f"{record.status}, no known mistake"
+    # An error is known by its words: those that are equal but for numbers are one line.
+    words = textwrap.shorten(_NUMBER.sub("…", record.reason), _WORDS, placeholder=" …")
+    return f"{record.status}: {words}"
 
 
 def _is_unsure(record: Record) -> bool:

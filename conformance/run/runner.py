@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 import conformance
+from conformance.core.adapter_packages import packages_of
 from conformance.core.checks import Check
 from conformance.core.interrupts import uninterrupted
 from conformance.core.report_folder import ReportFolder
@@ -94,7 +95,8 @@ def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
             "devices": {
                 name: dict(description.devices) for name, description in descriptions.items()
             },
-            "packages": {
+            "packages": packages_of(plan.adapters)
+            | {
                 k: v
                 for description in descriptions.values()
                 for k, v in description.packages.items()

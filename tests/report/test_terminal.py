@@ -146,7 +146,7 @@ def test_a_run_that_was_cut_short_says_so(everything):
 
 def failing(number=0, **others):
     name = "inverse-groups"
-    return record("a", str(number), "1", "fail", name, fits=(name,), **others)
+    return record("a", str(number), "1", "fail", **{"mistake": name, "fits": (name,), **others})
 
 
 def test_a_failure_is_one_fact_a_line_label_first():
@@ -268,3 +268,20 @@ def test_a_run_in_which_nothing_was_tested_is_one_line_that_says_why():
         f"Nothing was tested of channel_shuffle/mine@cpu: 2 unsupported: {reason}\n"
     )
     assert len(shown(nothing, {}, everything=True).splitlines()) > 5
+
+
+def test_equal_errors_are_one_line_whatever_their_numbers():
+    raised = "raised ValueError at mine.py:{}: cannot reshape {} elements"
+    records = [
+        record("a", f"x{n}", None, "error", reason=raised.format(n, n)) for n in range(9)
+    ] + [record("a", "y", None, "error", reason="raised KeyError: 'f8'")]
+    out = shown(records, {"conforms": False})
+    assert (
+        "\nmore     8 × error: raised ValueError at mine.py:…: cannot reshape … elements\n" in out
+    )
+    assert out.count("\nerror    ") == 2
+
+
+def test_of_an_answer_that_many_mistakes_give_their_number_is_said():
+    many = [failing(n, fits=tuple("abcdef"), mistake=None) for n in range(3)]
+    assert "more     2 × fail, which one of 6 mistakes cannot be told\n" in shown(many, {})
