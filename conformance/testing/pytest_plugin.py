@@ -64,7 +64,10 @@ def items_of(session: pytest.Session, patterns: Sequence[str]) -> "Iterator[Chec
     config.stash[_EXAMINER] = examiner
     config.stash[_ADAPTERS] = plan.adapters
     for check in plan.checks:
-        yield CheckItem.of(session, check)
+        item = CheckItem.of(session, check)
+        if plan.quick:
+            item.user_properties.append(("quick", f"{plan.quick[0]} of {plan.quick[1]} cases"))
+        yield item
 
 
 def _seconds(text: str, of_project: float | None) -> float:
@@ -143,10 +146,16 @@ def summarize(terminal: Any, reports: Sequence[pytest.TestReport]) -> None:
 def _verdict_on(checks: Sequence[Mapping[str, Any]]) -> str:
     failed = [check for check in checks if check.get("status", "error") in NOT_CONFORMING]
     aside = sum(check.get("status") in ASIDE for check in checks)
+    quick = next((f", quick ({check['quick']})" for check in checks if "quick" in check), "")
     if failed:
         names = Counter(check.get("mistake") or check.get("status", "error") for check in failed)
         words = ", ".join(f"{name} {count}" for name, count in names.most_common(3))
         return f"does not conform, {len(failed)} of {len(checks)} checks fail: {words}"
     if aside == len(checks):
-        return f"nothing was tested: {aside} checks"
-    return f"conforms, {len(checks) - aside} checks{f', {aside} not tested' if aside else ''}"
+        return f"nothing was tested: {_checks(aside)}"
+    untested = f", {aside} not tested" if aside else ""
+    return f"conforms{quick}: {_checks(len(checks) - aside)}{untested}"
+
+
+def _checks(count: int) -> str:
+    return f"{count} check{'s' * (count != 1)}"

@@ -1,5 +1,6 @@
 """`pytest --conformance` in a project that is not ours."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -109,11 +110,19 @@ def test_it_ends_with_the_verdict_on_each_implementation(run, workers):
     out = run(*arguments, "--conformance-adapter", WRONG, *workers).stdout.str()
     head = "channel_shuffle/"
     assert f"{head}wrong_inverse@cpu: does not conform, 1 of 1 checks fail: inverse-groups 1" in out
-    assert f"{head}numpy_reshape@cpu: conforms, 4 checks, 1 not tested" in out
-    assert f"{head}numpy_definition@cpu: nothing was tested: 1 checks" in out
+    assert f"{head}numpy_reshape@cpu: conforms: 4 checks, 1 not tested" in out
+    assert f"{head}numpy_definition@cpu: nothing was tested: 1 check" in out
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_the_verdict_of_a_quick_session_says_that_it_is_quick(run, pytester, workers):
+    pytester.makepyprojecttoml("[tool.conformance]\nquick = true\n")
+    result = run("--conformance=channel_shuffle/numpy_definition", "-n", workers)
+    out = result.stdout.str()
+    assert re.search(r"numpy_definition@cpu: conforms, quick \(\d+ of \d+ cases\): \d+ checks", out)
+
+
 def test_a_session_in_which_nothing_was_tested_is_no_success(run, workers):
     result = run("--conformance=*/numpy_reshape:vjp-f32-c6-g2", *workers)
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
