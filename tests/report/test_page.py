@@ -119,6 +119,26 @@ def test_every_check_is_in_it_with_what_the_suite_says_of_its_case():
     assert module["place"].startswith("impls/channel_shuffle/torch_module.py:")
 
 
+def test_code_from_outside_stands_beside_a_reference_of_its_own_framework(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import conformance\n\n"
+        '@conformance.implementation("channel_shuffle", framework="numpy")\n'
+        "def mine(x, groups): ...\n"
+    )
+    name = "identity-probe-f32-c12-g3"
+    header = {"environment": {**ENVIRONMENT, "adapters": [str(mine)]}}
+    data = data_of(record("mine", name, "1"), **header)
+    sibling = data["implementations"]["channel_shuffle/mine"]["sibling"]
+    assert data["implementations"][sibling]["framework"] == "numpy"
+
+
+def test_implementations_are_counted_beside_checks():
+    records = (record("a", "x", "1"), record("a", "y", "1"), record("b", "x", "1", "fail"))
+    before = text_of(Run(HEADER, records, {})).split('id="data"')[0]
+    assert before.count("1 of 2 implementations") == 2
+
+
 def test_other_goldens_are_not_shown_as_those_of_the_run():
     data = data_of(record("a", "identity-probe-f32-c12-g3", "1"), goldens="other")
     assert data["goldens"] is False

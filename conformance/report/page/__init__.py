@@ -83,6 +83,7 @@ def _overview(summary: Summary) -> dict[str, Any]:
                 "count": count,
                 "sign": SIGNS[status],
                 "words": WORDS[status],
+                "owners": _owners_of(summary, status),
                 "share": 100 * count / summary.total,
                 "is_bad": status in NOT_CONFORMING,
             }
@@ -101,6 +102,13 @@ def _overview(summary: Summary) -> dict[str, Any]:
         "facts": summary.facts,
         "bounds": charts.bounds(summary),
     }
+
+
+def _owners_of(summary: Summary, status: str) -> str:
+    """Counts the implementations that have a check of a status, beside all that there are."""
+    count = sum(owner.counts[status] > 0 for owner in summary.owners)
+    total = len(summary.owners)
+    return f"{count} of {total} implementation{'s' * (total != 1)}"
 
 
 def _reason(reason: Reason) -> dict[str, Any]:

@@ -46,13 +46,16 @@ class Sources:
         }
 
     def _sibling(self, key: tuple[str, str], here: set[tuple[str, str]]) -> tuple[str, str] | None:
-        """Picks who was asked most of the same cases, of another framework where there is one.
+        """Picks who was asked most of the same cases: a port, or of code from outside a reference.
 
-        Of several it picks one of the suite's own of the same promise, then the nearest by name.
+        The suite's own stand beside one of another framework, and code from outside beside one of
+        its own. Of several it picks one of the suite's own of the same promise, then the nearest
+        by name.
         """
         declared = self._declared.get(key)
         if declared is None:
             return None
+        is_own = declared in own()
         others = [
             other
             for other_key, other in self._declared.items()
@@ -67,7 +70,7 @@ class Sources:
         def nearness(other: Implementation) -> tuple[Any, ...]:
             common = self._answered[key] & self._answered[other.operation, other.name]
             return (
-                other.framework != declared.framework,
+                (other.framework == declared.framework) != is_own,
                 other.held_to == declared.held_to,
                 other in own(),
                 len(common),
