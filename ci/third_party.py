@@ -58,7 +58,7 @@ def rows(adapter: Path, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yields a row of the table for each function of an adapter."""
     header, *records = lines
     versions = header["environment"]["packages"]
-    names = [re.split(r"[=\[]", package)[0] for package in packages_of(adapter)]
+    names = [re.split(r"[=\[]", package)[0].lower() for package in packages_of(adapter)]
     packages = ", ".join(f"{name} {versions.get(name, '?')}" for name in names)
     checks = [record for record in records if record["kind"] == "check"]
     for name in dict.fromkeys(record["implementation"] for record in checks):

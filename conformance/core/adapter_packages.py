@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 _OURS = "conformance"
 
 
@@ -21,7 +23,7 @@ def packages_of(adapters: Sequence[str]) -> dict[str, str]:
     versions: dict[str, str] = {}
     for root in roots:
         for name in _distributions(root):
-            versions[name] = metadata.version(name)
+            versions[canonicalize_name(name)] = metadata.version(name)
     return versions
 
 

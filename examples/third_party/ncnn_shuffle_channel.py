@@ -20,5 +20,8 @@ def ncnn_shuffle_channel(x, groups):
     for image in x:
         run = net.create_extractor()
         run.input("x", ncnn.Mat(np.ascontiguousarray(image)))
-        images.append(np.array(run.extract("y")[1]))
+        status, output = run.extract("y")
+        if status:
+            raise ValueError(f"ncnn ended with {status}")
+        images.append(np.array(output))
     return np.array(images, x.dtype).reshape(x.shape)
