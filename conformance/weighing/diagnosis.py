@@ -2,15 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformance.weighing.formula import Cell, Reading, counts_around, read
-from conformance.weighing.gradients import Finding, clipping, findings, listed
+from conformance.weighing.clips import clipping, is_clipped_by_hand
+from conformance.weighing.findings import Finding, listed
+from conformance.weighing.formula import Cell, Reading, read
+from conformance.weighing.gradients import findings
+from conformance.weighing.kinds import apart
 from conformance.weighing.mistakes import words
-from conformance.weighing.naming import Origin, mistakes
+from conformance.weighing.naming import Origin, constant_factor, mistakes
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import Part, Pass, Step, Term
 from conformance.weighing.verdict import TermWeights, Verdict
@@ -29,6 +34,13 @@ _COPIES = Finding(
     (("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
      "it holds"),),
 )  # fmt: skip
+_AVERAGED = Finding(
+    (),
+    (("every rank steps with its own gradient, and all have the same parameters again before the "
+      "next step: it is parameters that are averaged"),),
+    is_fault=False,
+    is_unclear=True,
+)  # fmt: skip
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
 
@@ -45,14 +57,54 @@ def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verd
     unweighed = {at for at, _ in problems}
     weighed = [step for step in steps if step.step not in unweighed]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
+    if _are_averaged_after(weighed):
+        seen = [(at, _AVERAGED if "never-synchronised" in f.names else f) for at, f in seen]
     seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
     unclear = {at for at, finding in seen if finding.is_fault or finding.is_unclear}
     clear = [step for step in weighed if step.step not in unclear]
     terms: list[TermWeights] = []
     if clear:
-        terms = _terms(clear, promise)
-        seen += [(step.step, finding) for step in clear for finding in _other_parts(step)]
+        clear, terms = _by_a_part(clear, promise)
+        others = [(step.step, finding) for step in clear for finding in _other_parts(step)]
+        if any("parameters-scaled-apart" in finding.names for _, finding in others):
+            note = "every parameter has a factor of its own in each step"
+            terms = [replace(t, names=None, note=note) if t.names == () else t for t in terms]
+        seen += others
     return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
+
+
+def _are_averaged_after(steps: Sequence[Step]) -> bool:
+    """Whether parameters were moved by a step, and are the same on all ranks before the next."""
+    return any(
+        len(before.parts[0].by_rank) > 1 and after.state and after.state != before.state
+        for before, after in pairwise(steps)
+        if after.step == before.step + 1
+    )
+
+
+def _by_a_part(steps: Sequence[Step], promise: str | None) -> tuple[list[Step], list[TermWeights]]:
+    """Judge by the parameters that keep the promise, where a hook may have scaled the others.
+
+    Returns:
+        the steps, with the part first that is judged, and the terms.
+    """
+    best: tuple[list[Step], list[TermWeights]] | None = None
+    for part in steps[0].parts:
+        turned = [_turned(step, part.parameters[0]) for step in steps]
+        terms = _terms(turned, promise)
+        kept_promise = all(term.names is None for term in terms)
+        if best is None or kept_promise:
+            best = turned, terms
+        if kept_promise and not any(term.is_constant for term in terms):
+            break
+    assert best is not None
+    return best
+
+
+def _turned(step: Step, parameter: str) -> Step:
+    """Return a step with the part of a parameter first."""
+    parts = sorted(step.parts, key=lambda part: parameter not in part.parameters)
+    return replace(step, parts=parts)
 
 
 def _problem(step: Step) -> str:
@@ -86,21 +138,28 @@ def kept_passes(step: Step) -> list[tuple[int, Pass]]:
     """Return the passes that belong to the step, with their columns.
 
     A pass that counts nothing here belongs elsewhere if another optimizer stepped by it, or if its
-    batch was backpropagated again and counts then: a second look at one batch is no second batch.
+    batch was backpropagated again and counts then: a second look at one batch is no second batch,
+    as where parameters are moved for a moment to find a gradient nearby.
     """
     values = step.parts[0].by_rank[0]
-    counting = {
-        (p.rank, p.digest)
+    counting = [
+        p
         for c, p in enumerate(step.passes)
         if values.values[c] is None or abs(values.values[c] or 0) > (values.half[c] or inf)
-    }
+    ]
     return [
         (c, p)
         for c, p in enumerate(step.passes)
-        if values.values[c] is None
-        or abs(values.values[c] or 0) > (values.half[c] or inf)
-        or not (p.is_spent or (p.rank, p.digest) in counting)
+        if p in counting or not (p.is_spent or any(_is_second_look(p, other) for other in counting))
     ]
+
+
+def _is_second_look(one: Pass, other: Pass) -> bool:
+    """Whether passes are of one batch: over one forward pass, or by parameters moved between."""
+    if one.rank != other.rank:
+        return False
+    is_again = one.digest == other.digest and one.state != other.state
+    return is_again or (one.forward is not None and one.forward == other.forward)
 
 
 def _terms(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
@@ -109,20 +168,17 @@ def _terms(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
     shares: dict[str, list[Cell]] = defaultdict(list)
     first: dict[str, Term] = {}
     notes: dict[str, str] = {}
-    for step in steps:
-        part = step.parts[0]
-        factor = clipping(step).of(part)
-        number: dict[tuple[int, str], int] = defaultdict(int)
-        for column, one in kept_passes(step):
-            for term in one.terms:
-                k = number[one.rank, term.name]
-                number[one.rank, term.name] += 1
-                first.setdefault(term.name, term)
-                note = _why_not(term, one)
-                if note:
-                    notes.setdefault(term.name, note)
-                cells[term.name].append(_cell(step, part, column, one, k, term, factor))
-                shares[term.name].append(_share(step, one, k, term))
+    rows = [(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms]
+    number: dict[tuple[int, int, str], int] = defaultdict(int)
+    for step, column, one, term in apart(rows):
+        k = number[step.step, one.rank, term.name]
+        number[step.step, one.rank, term.name] += 1
+        first.setdefault(term.name, term)
+        note = _why_not(term, one)
+        if note:
+            notes.setdefault(term.name, note)
+        cells[term.name].append(_cell(step, step.parts[0], column, one, k, term))
+        shares[term.name].append(_share(step, one, k, term))
     world = steps[0].world
     items = [n for n in cells if not notes.get(n)]
     judged = {
@@ -137,7 +193,26 @@ def _terms(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
         if len({term.names for term in again.values()}) == 1:
             judged |= again
     _look_for_one_count(judged)
-    return _pooled(list(judged.values()), world, promise)
+    pooled = _pooled(list(judged.values()), world, promise)
+    return [_unclipped(term, steps, promise) for term in pooled]
+
+
+def _unclipped(term: TermWeights, steps: Sequence[Step], promise: str | None) -> TermWeights:
+    """Pass a term that keeps its promise but for a factor by which the script itself clips."""
+    if term.names != () or any(step.clips or len(step.parts) > 1 for step in steps):
+        return term
+    world = steps[0].world
+    cells = [cell for cell in term.cells if cell.count]
+    for each in PROMISES if promise is None else (promise,):
+        for formula in formulas(each):
+            factors = {
+                step: constant_factor([c for c in cells if c.step == step], world, formula.powers)
+                for step in {cell.step for cell in cells}
+            }
+            known = {step: factor for step, factor in factors.items() if factor is not None}
+            if len(known) == len(factors) and is_clipped_by_hand(steps, known):
+                return replace(term, names=None, is_clipped=True, promises=(each,))
+    return term
 
 
 def _why_not(term: Term, one: Pass) -> str:
@@ -154,10 +229,8 @@ def _why_not(term: Term, one: Pass) -> str:
     return ""
 
 
-def _cell(
-    step: Step, part: Part, column: int, one: Pass, k: int, term: Term, factor: float
-) -> Cell:
-    solved = part.by_rank[0]
+def _cell(step: Step, part: Part, column: int, one: Pass, k: int, term: Term) -> Cell:
+    solved, factor = part.by_rank[0], clipping(step).of(part)
     value, half = solved.values[column], solved.half[column]
     low, high = (-inf, inf) if value is None or half is None else (value - half, value + half)
     # A clip's factor is a sum, a quotient and a product in float32: three roundings.
@@ -229,22 +302,6 @@ def _is_scaled(
     return False
 
 
-def constant_factor(
-    cells: Sequence[Cell], world: int, powers: object
-) -> tuple[float, float] | None:
-    """Return the interval of the one factor between the weights and a formula; None if none is."""
-    from conformance.weighing.formula import Formula
-
-    low, high = -inf, inf
-    items = [cell for cell in cells if cell.count]
-    for cell, around in zip(items, counts_around(items, world), strict=True):
-        value = Formula(powers).value(around)  # type: ignore[arg-type]
-        if value is None:
-            return None
-        low, high = max(low, cell.low / float(value)), min(high, cell.high / float(value))
-    return (low, high) if low <= high and not low <= 0 <= high else None
-
-
 def _is_scale(factor: tuple[float, float]) -> bool:
     """Whether a factor is a loss scale: a power of two that is large, or one over it."""
     low, high = sorted(map(abs, factor))
@@ -276,10 +333,15 @@ def _look_for_one_count(judged: dict[str, TermWeights]) -> None:
             own = [cell for cell in term.cells if cell.count]
             low = max(cell.low * totals[cell.step] for cell in own)
             high = min(cell.high * totals[cell.step] for cell in own)
-            if low <= high and len(totals) > 1:
-                judged[name] = TermWeights(
-                    term.term, term.cells, term.reading, ("one-count-for-all-terms",)
-                )
+            if low > high or len(totals) < 2:
+                continue
+            if sum(cell.count for cell in own) > sum(totals.values()):
+                # A detector's scores of all places are divided by the objects that there are.
+                note = f"its items share the count of the fewer ones of {other.term.name}"
+                judged[name] = replace(term, names=None, note=note)
+            else:
+                judged[name] = replace(term, names=("one-count-for-all-terms",))
+            break
 
 
 def _pooled(terms: Sequence[TermWeights], world: int, promise: str | None) -> list[TermWeights]:

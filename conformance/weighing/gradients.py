@@ -1,29 +1,12 @@
 """What a step's solved gradients show by themselves, before any promise is asked about."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import isfinite, sqrt
 
-from conformance.weighing.records import Clip, Part, Solved, Step
+from conformance.weighing.clips import of_clips
+from conformance.weighing.findings import Finding, listed
+from conformance.weighing.records import Part, Solved, Step
 
-_SHOWN = 4  # parameters, ranks or passes that a sentence names
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a step shows.
-
-    Attributes:
-        names: of mistakes; several where it could be one or the other.
-        lines: what is seen, one fact each.
-        is_fault: whether it is wrong under every promise.
-        is_unclear: whether the step's weights cannot be judged because of it.
-    """
-
-    names: tuple[str, ...]
-    lines: tuple[str, ...]
-    is_fault: bool = True
-    is_unclear: bool = False
+_SHOWN = 4  # ranks that a finding shows the weights of
 
 
 def findings(step: Step) -> list[Finding]:
@@ -31,7 +14,7 @@ def findings(step: Step) -> list[Finding]:
     seen: list[Finding] = []
     for part in step.parts:
         seen += _of_part(step, part)
-    seen += _of_clips(step)
+    seen += of_clips(step)
     if step.unheld:
         names = listed([f"{name}" for name in step.unheld])
         seen.append(Finding((), (f"no optimizer that stepped holds {names}",), is_fault=False))
@@ -146,82 +129,6 @@ def _micro_batches(passes: Sequence[object]) -> str:
 
 def _of(part: Part, *, whole: bool) -> str:
     return "all parameters" if whole else listed(part.parameters)
-
-
-def listed(items: Sequence[object]) -> str:
-    """Join the first few items, and say how many more there are."""
-    more = len(items) - _SHOWN
-    shown = ", ".join(map(str, items[:_SHOWN]))
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """What clip_grad_norm_ did to a step: a factor that the weights have in common.
-
-    Attributes:
-        factor: of the parameters that were clipped.
-        parameters: which ones, where not all were.
-        finding: what is wrong with it.
-    """
-
-    factor: float
-    parameters: frozenset[str] | None = None
-    finding: Finding | None = None
-
-    def of(self, part: Part) -> float:
-        """Return the factor that a part's weights have."""
-        is_clipped = self.parameters is None or self.parameters.issuperset(part.parameters)
-        return self.factor if is_clipped else 1.0
-
-
-def clipping(step: Step) -> Clipping:
-    """Return the factor of a clip that was called once, at the window's end, and what it shows."""
-    active = [clip for clip in step.clips if clip.norm + 1e-6 > clip.limit]  # torch's own ε
-    if not active:
-        return Clipping(1.0)
-    passes = {rank: sum(p.rank == rank for p in step.passes) for rank in range(step.world)}
-    by_rank = {rank: [c for c in step.clips if c.rank == rank] for rank in passes}
-    early = [c for c in active if c.after < passes[c.rank]]
-    norms = {clips[-1].norm for clips in by_rank.values() if clips}
-    if early or any(len(clips) > 1 for clips in by_rank.values()):
-        first = (early or active)[0]
-        line = (
-            f"clipped to {first.limit:g} after {first.after} of {passes[first.rank]} micro-batches"
-        )
-        return Clipping(1.0, None, Finding(("clipped-before-averaging",), (line,)))
-    if len(by_rank) > 1 and max(norms) - min(norms) > 1e-5 * max(norms):
-        told = ", ".join(f"{clips[-1].norm:.4g}" for clips in by_rank.values() if clips)
-        line = f"each rank clips by a norm of its own: {told}"
-        return Clipping(1.0, None, Finding(("clipped-before-averaging",), (line,)))
-    clip = active[0]
-    factor = min(1.0, clip.limit / (clip.norm + 1e-6))
-    return Clipping(factor, None if clip.parameters is None else frozenset(clip.parameters))
-
-
-def _of_clips(step: Step) -> Iterator[Finding]:
-    clip = clipping(step)
-    if clip.finding is not None:
-        yield clip.finding
-    elif clip.factor < 1:
-        norm = sqrt(sum(part.by_rank[0].norm ** 2 for part in step.parts)) / clip.factor
-        said = next(c for c in step.clips if c.norm + 1e-6 > c.limit)
-        ratio = said.norm / norm if norm else 1.0
-        if said.is_of_all and isfinite(ratio) and abs(ratio - 1) > _off(step, said):
-            line = (
-                f"the clip went by a norm of {said.norm:.4g}, {ratio:.4g} times that of the "
-                f"gradient, {norm:.4g}"
-            )
-            yield Finding(("clipped-by-another-norm",), (line,))
-        else:
-            line = f"clipped: norm {said.norm:.4g} to {said.limit:g}; weights are those before it"
-            yield Finding((), (line,), is_fault=False)
-
-
-def _off(step: Step, clip: Clip) -> float:
-    """Return how far two norms of one gradient may be apart: a sum of squares in float32."""
-    elements = sum(part.elements for part in step.parts)
-    return 2.0**-24 * (elements**0.5 + 64) + 1e-6 / max(clip.norm, 1e-6)
 
 
 def _same_batches(step: Step) -> Iterator[Finding]:

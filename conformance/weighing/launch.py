@@ -16,6 +16,7 @@ from conformance.weighing.records import Step
 
 _STEPS, _STATUS = "steps.jsonl", "rank-*.json"
 _POLL, _GRACE = 0.05, 10.0
+_START = 300.0  # seconds for an interpreter to import torch on a machine that is busy
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,16 @@ def run(
 def _wait(process: "subprocess.Popen[bytes]", folder: Path, seconds: float) -> bool:
     """Wait for the end; return whether no step came for too long."""
     seen, since = 0, time.monotonic()
+    is_begun = False
     while process.poll() is None:
         time.sleep(_POLL)
+        if not is_begun and any(folder.glob("rank-*.pid")):  # torch is imported
+            is_begun, since = True, time.monotonic()
         file = folder / _STEPS
         size = file.stat().st_size if file.exists() else 0
         if size != seen:
             seen, since = size, time.monotonic()
-        if time.monotonic() - since > seconds:
+        if time.monotonic() - since > (seconds if is_begun else max(seconds, _START)):
             return True
     return False
 

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from math import inf
 
 from conformance.weighing.formula import Cell, Formula, Reading, counts_around
 from conformance.weighing.formula import read as read_formulas
@@ -19,10 +20,12 @@ class Origin:
     Attributes:
         shares: the cells with the derivative of the loss that was backpropagated, per item.
         is_mean: whether the loss function itself divides by its items.
+        is_averaged: whether the items' weights are the shares over W: ranks are averaged.
     """
 
     shares: Sequence[Cell] = ()
     is_mean: bool = True
+    is_averaged: bool = False
 
 
 def mistakes(
@@ -45,11 +48,15 @@ def mistakes(
         return uneven
     reading = read_formulas(cells, world)
     simplest = reading.simplest
-    is_short = any("K_full" in formula.powers for formula in reading.same)
-    if simplest is None or simplest.factor != 1 or is_short:
-        others = ("other-windows-count",) if _are_of_other_windows(cells) else ()
-        return (*(("short-window-divided-by-k",) if is_short else ()), *others)
+    is_short = _is_short(cells, world)
     origin = origin or Origin()
+    if simplest is None or simplest.factor != 1 or is_short:
+        others: tuple[str, ...] = ("other-windows-count",) if _are_of_other_windows(cells) else ()
+        if not others and simplest is not None and not is_short:
+            others = _of_shape(cells, world, simplest, wanted, origin)
+        return (*(("short-window-divided-by-k",) if is_short else ()), *others)
+    if not origin.is_averaged:
+        origin = replace(origin, is_averaged=_is_averaged(cells, origin.shares, world))
     scale = _of_common_factor(cells, world, wanted, origin)
     has_counts = all(set(formula.powers) - {"W", "K"} for formula in reading.same)
     # Counts that are equal everywhere fit a mean of means as well; the factor says enough.
@@ -57,6 +64,42 @@ def mistakes(
     own: tuple[Formula, ...] = () if is_said else reading.same
     named = [scale, *(_of_formula(formula, wanted, origin, world) for formula in own)]
     return tuple(dict.fromkeys(name for names in named for name in names))
+
+
+def _is_short(cells: Sequence[Cell], world: int) -> bool:
+    """Whether windows of unlike lengths are divided by the longest one's number of micro-batches.
+
+    Where that number is W, other formulas fit as well; windows that differ point to this one.
+    """
+    divided = ({"n_k": -1}, {"W": -1, "n_rk": -1}, {"n_rk": -1})
+    return any(Formula({"K_full": -1, **powers}).fits(cells, world) for powers in divided)
+
+
+def _of_shape(
+    cells: Sequence[Cell],
+    world: int,
+    formula: Formula,
+    wanted: Sequence[Formula],
+    origin: Origin,
+) -> tuple[str, ...]:
+    """Name the counts that a term of some factor is divided by; the factor may be its own."""
+    if any(constant_factor(cells, world, each.powers) is not None for each in wanted):
+        return ()
+    return tuple(_of_counts(formula.powers, origin))
+
+
+def constant_factor(
+    cells: Sequence[Cell], world: int, powers: Mapping[str, int]
+) -> tuple[float, float] | None:
+    """Return the interval of the one factor between the weights and a formula; None if none is."""
+    low, high = -inf, inf
+    items = [cell for cell in cells if cell.count]
+    for cell, around in zip(items, counts_around(items, world), strict=True):
+        value = Formula(powers).value(around)
+        if value is None:
+            return None
+        low, high = max(low, cell.low / float(value)), min(high, cell.high / float(value))
+    return (low, high) if low <= high and not low <= 0 <= high else None
 
 
 def _is_other_kind(reading: Reading) -> bool:
@@ -88,13 +131,32 @@ def _of_common_factor(
     cells: Sequence[Cell], world: int, wanted: Sequence[Formula], origin: Origin
 ) -> tuple[str, ...]:
     """Name a product of W and K by which all weights are too large or too small."""
+    scales = sorted(product(range(-2, 3), repeat=2), key=lambda powers: sum(map(abs, powers)))
     for formula in wanted:
-        for w, k in sorted(
-            product(range(-2, 3), repeat=2), key=lambda powers: sum(map(abs, powers))
-        ):
-            if (w or k) and Formula(_times(formula.powers, w, k)).fits(cells, world):
-                return _of_scales(w, k, origin, world)
+        fitting = [
+            (w, k)
+            for w, k in scales
+            if (w or k) and Formula(_times(formula.powers, w, k)).fits(cells, world)
+        ]
+        if fitting:  # where W is K, two are as simple, and both are told
+            least = sum(map(abs, fitting[0]))
+            simplest = [(w, k) for w, k in fitting if abs(w) + abs(k) == least and w * k >= 0]
+            return tuple(
+                n for w, k in simplest or fitting[:1] for n in _of_scales(w, k, origin, world)
+            )
     return ()
+
+
+def _is_averaged(cells: Sequence[Cell], shares: Sequence[Cell], world: int) -> bool:
+    """Whether each weight may be what the loss gives to the item, over W."""
+    own = {(c.step, c.rank, c.micro_batch): c for c in shares}
+    pairs = [(cell, own.get((cell.step, cell.rank, cell.micro_batch))) for cell in cells]
+    return world > 1 and all(
+        share is not None
+        and cell.low * world <= max(share.low, share.high)
+        and cell.high * world >= min(share.low, share.high)
+        for cell, share in pairs
+    )
 
 
 def _times(powers: Mapping[str, int], w: int, k: int) -> dict[str, int]:
@@ -175,7 +237,8 @@ def _of_scales(w: int, k: int, origin: Origin, world: int) -> tuple[str, ...]:
     powers = {s for share in shares for s, e in share.powers.items() if e > 0}
     names = []
     if w == 1 and world > 1:
-        names.append("world-left-in" if "W" in powers else "not-divided")
+        is_left_in = origin.is_averaged or "W" in powers
+        names.append("world-left-in" if is_left_in else "not-divided")
     elif w == -1 and world > 1:
         names.append("divided-twice")
     elif w == 2 and world > 1:

@@ -24,6 +24,7 @@ class Term:
         is_linear: whether the scalar is a weighted sum of its items' losses.
         is_penalty: whether it depends on parameters alone.
         shares: each item's share where they are not even, up to a limit.
+        target: the number that all targets are; None where they differ, or are classes.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Term:
     is_linear: bool = True
     is_penalty: bool = False
     shares: Sequence[float] = ()
+    target: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Pass:
         digest: of the targets, by which one knows a batch again.
         is_spent: whether it counted in another optimizer's step before.
         couples: what in its graph joins the ranks: a gather, synchronised batch statistics.
+        state: a digest of the parameters as they were.
+        forward: the first pass of its rank that ran through nodes of the same forward pass.
     """
 
     rank: int
@@ -57,6 +61,8 @@ class Pass:
     digest: str = ""
     is_spent: bool = False
     couples: str = ""
+    state: str = ""
+    forward: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Clip:
         limit: the norm that it clips to.
         norm: the norm that it found.
         after: how many of the window's passes came before it.
-        is_of_all: whether it was given the optimizer's parameters, and no others.
+        is_of_all: whether the norm is the 2-norm over the optimizer's parameters, and no others.
         parameters: which of the optimizer's it was given, where not all.
     """
 
@@ -109,7 +115,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one optimizer, solved."""
+    """One step of one optimizer, solved.
+
+    Attributes:
+        state: a digest of the parameters before it; empty where they differ between ranks.
+    """
 
     step: int
     optimizer: str
@@ -123,6 +133,7 @@ class Step:
     seconds: float = 0.0
     problem: str = ""
     is_of_copies: bool = False
+    state: str = ""
 
     @property
     def shares_weights(self) -> bool:

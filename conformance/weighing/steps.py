@@ -124,8 +124,11 @@ def _solved(products: Products, members: Sequence[int], target: int) -> Solved:
     narrow = ""
     if not solution.is_explained:
         for name in ("f16", "bf16"):
-            wider = _solution(products, members, target, UNITS[name])[0]
-            if wider.is_explained and UNITS[name] > products.unit:
+            wider, rounding = _solution(products, members, target, UNITS[name])
+            # That m roundings all go one way is a bound; where only the size of what is left over
+            # speaks for a dtype, it must be that of m roundings that go either way: √m.
+            most = wider.rounding / (1 if products.narrow else np.sqrt(rounding.roundings))
+            if wider.residual <= most and UNITS[name] > products.unit:
                 solution, narrow = wider, products.narrow or f"{name}?"
                 break
     return Solved(

@@ -93,6 +93,8 @@ def _of_term(term: TermWeights, promise: str | None, verdict: Verdict) -> Iterat
             yield "    keeps no promise as it stands; --promise says what you mean"
     if term.is_constant:
         yield f"    {promise} but for a factor that is the same in all steps: the loss's own"
+    if term.is_clipped:
+        yield f"    {term.promises[0]} but for a clip of the script's own: steps have one norm"
     del verdict
 
 

@@ -6,14 +6,11 @@ step begins. Whatever goes wrong in here is put on record, and the script goes o
 """
 
 import functools
-import gc
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim.optimizer import (
@@ -22,8 +19,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from conformance.weighing import torch_collectives
 from conformance.weighing.records import Clip, Term
 from conformance.weighing.torch_losses import graph_of, terms_of
+from conformance.weighing.torch_parameters import held, local, owners, parameter_names, state_of
 
 
 class Enough(BaseException):
@@ -39,6 +38,8 @@ class Recorded:
     terms: list[Term] = field(default_factory=list)
     digest: str = ""
     couples: str = ""
+    state: str = ""
+    nodes: frozenset[int] = frozenset()
     is_spent: bool = False
 
 
@@ -72,6 +73,7 @@ class Clipped:
     norm: float
     number: int
     parameters: frozenset[int]
+    is_two_norm: bool = True
 
 
 class Recorder:
@@ -95,6 +97,7 @@ class Recorder:
         self._taken: dict[int, int] = {}
         self._optimizers: dict[int, Optimizer] = {}
         self._running: list[Recorded] = []
+        self._coupled = ""
         self._number = 0
         self.problems: list[str] = []
         self.seconds = 0.0
@@ -102,22 +105,30 @@ class Recorder:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch until the block is left."""
-        backward, clip = torch.autograd.backward, torch.nn.utils.clip_grad_norm_
+        backward = torch.autograd.backward
         torch.autograd.backward = self._wrapped_backward(backward)
-        wrapped_clip = self._wrapped_clip(clip)
-        places = [m for m in (torch.nn.utils, torch.nn.utils.clip_grad) if m]
-        for place in places:
-            place.clip_grad_norm_ = wrapped_clip
+        wraps = {
+            "clip_grad_norm_": self._wrapped_clip,
+            "clip_grads_with_norm_": self._wrapped_scale,
+        }
+        places = (torch.nn.utils, torch.nn.utils.clip_grad)
+        originals = [
+            (place, name, getattr(place, name))
+            for place in places for name in wraps if hasattr(place, name)
+        ]  # fmt: skip
+        for place, name, original in originals:
+            setattr(place, name, wraps[name](original))
         handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
         try:
-            yield
+            with torch_collectives.watching(self._note_coupling):
+                yield
         finally:
             torch.autograd.backward = backward
-            for place in places:
-                place.clip_grad_norm_ = clip
+            for place, name, original in originals:
+                setattr(place, name, original)
             for handle in handles:
                 handle.remove()
 
@@ -150,22 +161,29 @@ class Recorder:
         began = time.monotonic()
         roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
         seeds = _listed(grad_tensors, len(roots))
-        leaves, couples = graph_of(roots)
+        graph = graph_of(roots)
+        holders = owners(graph.leaves)
         if self._running:
             record = self._running[-1]
         else:
             terms, digest = terms_of(roots, seeds)
             self._number += 1
-            record = Recorded(self._number, {}, terms, digest, couples)
+            couples = graph.couples or self._coupled
+            state = state_of(holders)
+            record = Recorded(self._number, {}, terms, digest, couples, state, graph.numbers)
             self._passes.append(record)
+            self._coupled = ""
         handles = []
-        for leaf, owner in zip(leaves, owners(leaves), strict=True):
+        for leaf, owner in zip(graph.leaves, holders, strict=True):
             self._leaves[id(owner)] = owner
             self._look_at_what_is_left(owner)
             handles.append(_first_hook(leaf, functools.partial(_take, record, id(owner))))
         self._running.append(record)
         self.seconds += time.monotonic() - began
         return handles
+
+    def _note_coupling(self, collective: str) -> None:
+        self._coupled = f"{collective} past autograd"
 
     def _look_at_what_is_left(self, owner: torch.Tensor) -> None:
         if id(owner) in self._touched:
@@ -247,6 +265,7 @@ class Recorder:
 
     def _after_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
         del arguments, options
+        self._close(optimizer)  # passes of a closure's later calls are not the next step's
         self._taken[id(optimizer)] = self._taken.get(id(optimizer), 0) + 1
         if all(taken >= self._steps for taken in self._taken.values()):
             raise Enough
@@ -256,15 +275,33 @@ class Recorder:
         def recorded(parameters: Any, max_norm: float, *arguments: Any, **options: Any) -> Any:
             given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             norm = clip(given, max_norm, *arguments, **options)
-            try:
-                whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-                ids = frozenset(id(p) for p in given if p.grad is not None)
-                self._clips.append(Clipped(float(max_norm), float(whole), self._number, ids))
-            except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
-                self._fail("a clip was not recorded", error)
+            kind = arguments[0] if arguments else options.get("norm_type", 2.0)
+            self._note_clip(given, max_norm, norm, is_two_norm=kind == 2)
             return norm
 
         return recorded
+
+    def _wrapped_scale(self, scale: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(scale)
+        def recorded(
+            parameters: Any, max_norm: float, total_norm: Any, *arguments: Any, **options: Any
+        ) -> None:
+            given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+            scale(given, max_norm, total_norm, *arguments, **options)
+            self._note_clip(given, max_norm, total_norm, is_two_norm=False)
+
+        return recorded
+
+    def _note_clip(
+        self, given: Sequence[torch.Tensor], limit: float, norm: Any, *, is_two_norm: bool
+    ) -> None:
+        try:
+            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            ids = frozenset(id(p) for p in given if p.grad is not None)
+            clip = Clipped(float(limit), float(whole), self._number, ids, is_two_norm)
+            self._clips.append(clip)
+        except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
+            self._fail("a clip was not recorded", error)
 
     def _fail(self, what: str, error: Exception) -> None:
         where = error.__traceback__
@@ -281,11 +318,18 @@ def _listed(grad_tensors: Any, count: int) -> list[torch.Tensor | None]:
 
 
 def _first_hook(leaf: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> Any:
-    """Register a hook that runs before the script's own, which may change the gradient."""
+    """Register a hook that runs before the script's own, which may change the gradient.
+
+    Autograd runs hooks in the order in which they were put into the dictionary, and does not see
+    `OrderedDict.move_to_end`: the others are taken out and put in again.
+    """
     handle = leaf.register_hook(hook)
-    hooks = getattr(leaf, "_backward_hooks", None)
-    if hooks:
-        hooks.move_to_end(handle.id, last=False)
+    hooks = leaf._backward_hooks
+    if hooks is not None and len(hooks) > 1:
+        others = [(key, other) for key, other in hooks.items() if key != handle.id]
+        for key, _ in others:
+            del hooks[key]
+        hooks.update(others)
     return handle
 
 
@@ -297,63 +341,6 @@ def _take(record: Recorded, key: int, gradient: torch.Tensor) -> None:
     record.columns[key] = value if before is None else before + value
 
 
-def held(optimizer: Optimizer) -> list[torch.Tensor]:
-    """Return an optimizer's parameters in its order."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the shard of this rank, or the tensor itself."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-_owners: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-
-def owners(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the parameters that an optimizer holds for leaves: of fully_shard the sharded ones."""
-    module = sys.modules.get("torch.distributed.fsdp._fully_shard._fsdp_param")
-    if module is None:
-        return list(leaves)
-    if any(_owners.get(id(leaf), (None,))[0] is not leaf for leaf in leaves):
-        for candidate in gc.get_objects():
-            if type(candidate) is module.FSDPParam:
-                whole = getattr(candidate, "_unsharded_param", None)
-                if whole is not None:
-                    _owners[id(whole)] = (whole, candidate.sharded_param)
-        for leaf in leaves:
-            if _owners.get(id(leaf), (None,))[0] is not leaf:
-                _owners[id(leaf)] = (leaf, leaf)
-    return [_owners[id(leaf)][1] for leaf in leaves]
-
-
-_names: "WeakKeyDictionary[Optimizer, dict[int, str]]" = WeakKeyDictionary()
-
-
-def parameter_names(optimizer: Optimizer) -> dict[int, str]:
-    """Return the names that modules have for parameters, without those of wrappers.
-
-    Nobody tells an optimizer about modules, so that all objects of the process are looked through;
-    once for each optimizer, since that takes a tenth of a second.
-    """
-    if optimizer not in _names:
-        _names[optimizer] = _names_now()
-    return _names[optimizer]
-
-
-def _names_now() -> dict[int, str]:
-    modules = [m for m in gc.get_objects() if issubclass(type(m), torch.nn.Module)]
-    inner = {id(child) for module in modules for child in module._modules.values()}
-    names: dict[int, str] = {}
-    for root in modules:
-        if id(root) not in inner:
-            for name, parameter in root.named_parameters():
-                for wrapper in ("module.", "_orig_mod.", "_fsdp_wrapped_module."):
-                    name = name.replace(wrapper, "")  # noqa: PLW2901 - one name, made plain
-                names.setdefault(id(parameter), name)
-    return names
-
-
 def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]:
     """Return the window's clips, each with how many of its passes came before."""
     mine = {id(p) for p in window.parameters if p.grad is not None}
@@ -363,7 +350,7 @@ def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]
             clip.limit,
             clip.norm,
             sum(p.number <= clip.number for p in window.passes),
-            is_of_all=clip.parameters == mine,
+            is_of_all=clip.is_two_norm and clip.parameters == mine,
             parameters=None
             if mine <= clip.parameters
             else sorted(names.get(key, "") for key in clip.parameters & mine),

@@ -31,6 +31,11 @@ _LOSSES = {
     "Gather": "gather", "Pow": "squares", "Abs": "l1_loss", "Softplus": "softplus",
     "LogSigmoid": "logsigmoid", "LogSigmoidForward": "logsigmoid", "LogSoftmax": "cross_entropy",
 }  # fmt: skip
+# A product with a constant, and a choice of items: what masks items and weighs them.
+_WEIGHING = frozenset(
+    {"Neg", "Mul", "Div", "Index", "IndexSelect", "MaskedSelect", "MaskedFill", "Where", "View",
+     "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "ToCopy", "Clone"}
+)  # fmt: skip
 _IDENTITIES = frozenset({"_DDPSink", "BackwardHookFunction", "RegisterPostBackwardFunction"})
 _MOVES = frozenset(
     {"LogSoftmax", "View", "ReshapeAlias", "UnsafeView", "ToCopy", "Slice", "Transpose", "Clone",
@@ -45,6 +50,7 @@ _COUPLING = re.compile(
 )
 _LOGARITHMS = frozenset({"Gather", "LogSoftmax", "LogSigmoid", "LogSigmoidForward"})  # of p; −log p
 _MOST_SHARES = 4096
+_FEW = 3  # terms of one name and one item each are a loop over samples, and fewer are heads
 _MEAN, _SUM = 1, 2  # torch's own numbers of reductions
 Node = Any
 
@@ -54,24 +60,42 @@ def kind_of(node: Node) -> str:
     return re.sub(r"Backward\d*$", "", node.name())
 
 
-def graph_of(roots: Iterable[torch.Tensor]) -> tuple[list[torch.Tensor], str]:
-    """Return the leaves that a backward pass would reach, and what in the graph joins ranks."""
+@dataclass(frozen=True)
+class Graph:
+    """What a backward pass would run through.
+
+    Attributes:
+        leaves: that it would reach.
+        couples: what joins the ranks, or empty.
+        numbers: autograd's own of its nodes, by which passes over one forward pass are known.
+    """
+
+    leaves: list[torch.Tensor]
+    couples: str
+    numbers: frozenset[int]
+
+
+def graph_of(roots: Iterable[torch.Tensor]) -> Graph:
+    """Return the graph of what is backpropagated."""
     stack = [root.grad_fn for root in roots if root.grad_fn is not None]
     leaves: list[torch.Tensor] = []
     seen: set[Node] = set(stack)
     couples = ""
+    numbers: set[int] = set()
     while stack:
         node = stack.pop()
         variable = getattr(node, "variable", None)
         if variable is not None:
             leaves.append(variable)
-        elif not couples and _COUPLING.search(node.name()):
-            couples = kind_of(node)
+        else:
+            numbers.add(node._sequence_nr())
+            if not couples and _COUPLING.search(node.name()):
+                couples = kind_of(node)
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 stack.append(following)
-    return leaves, couples
+    return Graph(leaves, couples, frozenset(numbers))
 
 
 @dataclass
@@ -88,7 +112,7 @@ def terms_of(
 ) -> tuple[list[Term], str]:
     """Return the terms of what is backpropagated, and a digest of their targets."""
     digest = hashlib.blake2b(digest_size=8)
-    terms: list[Term] = []
+    terms: list[tuple[Term, Node]] = []
     with torch.no_grad():
         arriving: dict[Node, _Arriving] = {}
         for root, gradient in zip(roots, gradients, strict=True):
@@ -100,13 +124,12 @@ def terms_of(
             if state is None or not state.gradients:
                 continue
             if not _passes(node):
-                term = _term(node, state)
-                terms.append(term)
+                terms.append((_term(node, state), _logits_of(node)))
                 for target in _targets(node):
                     digest.update(_bytes(target))
                 continue
             _pass_on(node, state, arriving)
-    return _numbered(terms), digest.hexdigest()
+    return _numbered(_of_single_items(_joined(terms))), digest.hexdigest()
 
 
 def _arrive(
@@ -187,6 +210,8 @@ def _leads_to_losses(node: Node) -> bool:
     if kind_of(node) in ("Mul", "Div") and _edges(node) > 1:
         return False
     inputs = [following for following, _ in node.next_functions if following]
+    if kind_of(node) in _WEIGHING and len(inputs) == 1 and not hasattr(inputs[0], "variable"):
+        return True  # a mask says which items there are, whatever they are
     return bool(inputs) and all(
         kind_of(following) in _LOSSES or _leads_to_losses(following) for following in inputs
     )
@@ -225,6 +250,7 @@ def _term(node: Node, state: _Arriving) -> Term:
         rounding=max(term.rounding, state.rounding + 2 * unit),
         is_linear=state.is_linear,
         is_penalty=_is_penalty(node),
+        target=_constant(node),
     )
 
 
@@ -255,7 +281,7 @@ def _reduced(node: Node, kind: str, scale: float, reduction: int) -> Term:
 def _unreduced(node: Node, kind: str, gradient: torch.Tensor, rounding: float) -> Term:
     """Return the term of items that the script's own arithmetic weighs."""
     if kind == "LogSoftmax":  # an item is a row: its targets' probabilities add up to 1
-        gradient = gradient.double().sum(node._saved_dim)
+        gradient = gradient.double().sum(_dimension(node._saved_dim))
     flat = gradient.reshape(-1).double() * (-1 if kind in _LOGARITHMS else 1)
     target = next(iter(_targets(node)), None)
     kept = flat != 0
@@ -320,6 +346,15 @@ def _targets(node: Node) -> Iterator[torch.Tensor]:
             yield target
 
 
+def _constant(node: Node) -> float | None:
+    """Return the one number that all targets are, as the label of real or of made images."""
+    for target in _targets(node):
+        if target.is_floating_point() and target.numel() > 1:
+            first = target.reshape(-1)[0]
+            return float(first) if bool((target == first).all()) else None
+    return None
+
+
 def _is_penalty(node: Node) -> bool:
     """Whether everything below is a function of parameters alone."""
     seen, stack = {node}, [node]
@@ -336,6 +371,73 @@ def _is_penalty(node: Node) -> bool:
     return True
 
 
+def _dimension(saved: int) -> int:
+    """Return a dimension; the graph keeps negative ones without their sign."""
+    return saved - 2**64 if saved >= 2**63 else saved
+
+
+def _logits_of(node: Node) -> Node:
+    """Return the log-softmax that a loss is taken of; None where there is none."""
+    if kind_of(node) == "LogSoftmax":
+        return node
+    if kind_of(node) not in ("NllLoss", "NllLoss2D", "Gather"):
+        return None
+    return next((below for below in _below(node) if kind_of(below) == "LogSoftmax"), None)
+
+
+def _joined(terms: Iterable[tuple[Term, Node]]) -> list[Term]:
+    """Add up terms that give to the same rows of one log-softmax: a loss with smoothed labels."""
+    joined: list[Term] = []
+    place: dict[Node, int] = {}
+    for term, logits in terms:
+        at = None if logits is None else place.setdefault(logits, len(joined))
+        if at is None or at == len(joined):
+            joined.append(term)
+            continue
+        other = joined[at]
+        if not (term.is_even and other.is_even and term.count == other.count):
+            joined.append(term)
+            continue
+        # What tells more of its items is the loss of the labels.
+        known = max(term, other, key=lambda each: (each.labels is not None, each.is_mean))
+        joined[at] = replace(
+            known,
+            share=term.share + other.share,
+            rounding=max(term.rounding, other.rounding) + 2.0**-24,
+            is_linear=term.is_linear and other.is_linear,
+        )
+    return joined
+
+
+def _of_single_items(terms: list[Term]) -> list[Term]:
+    """Put terms of one item each together: a script that adds up its samples' losses in a loop."""
+    by_name: dict[str, list[Term]] = {}
+    for term in terms:
+        by_name.setdefault(term.name, []).append(term)
+    joined = []
+    for own in by_name.values():
+        if len(own) < _FEW or any(term.count != 1 for term in own):
+            joined += own
+            continue
+        shares = [term.share for term in own]
+        mean, rounding = sum(shares) / len(own), max(term.rounding for term in own)
+        is_even = max(shares) - min(shares) <= 2 * rounding * abs(mean)
+        joined.append(
+            replace(
+                own[0],
+                count=len(own),
+                share=mean,
+                rounding=2 * rounding,
+                is_even=is_even and all(term.is_even for term in own),
+                is_linear=all(term.is_linear for term in own),
+                is_penalty=all(term.is_penalty for term in own),
+                places=len(own),
+                shares=() if is_even or len(own) > _MOST_SHARES else shares,
+            )
+        )
+    return joined
+
+
 def _numbered(terms: list[Term]) -> list[Term]:
     """Give a second term of one name its number."""
     seen: dict[str, int] = {}
@@ -348,4 +450,5 @@ def _numbered(terms: list[Term]) -> list[Term]:
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    whole = tensor.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+    return whole.view(torch.uint8).numpy().tobytes()

@@ -11,7 +11,8 @@ import torch
 from conformance.weighing.records import Clip, Pass, Step, Term
 from conformance.weighing.steps import Products, parts
 from conformance.weighing.torch_exchange import Exchange, products
-from conformance.weighing.torch_hooks import Window, clips_of, local, parameter_names
+from conformance.weighing.torch_hooks import Window, clips_of
+from conformance.weighing.torch_parameters import local, parameter_names, state_of
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import Optimizer
@@ -57,9 +58,14 @@ class Weigher:
                         "digest": p.digest,
                         "is_spent": p.is_spent,
                         "couples": p.couples,
+                        "state": p.state,
+                        "forward": next(
+                            k for k, q in enumerate(passes) if q.nodes & p.nodes or q is p
+                        ),
                     }
                     for p in passes
                 ],
+                "state": state_of(p for p in window.parameters if not hasattr(p, "device_mesh")),
                 "infinite": len(window.passes) - len(passes),
                 "finite": finite,
                 "left": bool(window.left),
@@ -84,6 +90,8 @@ class Weigher:
                     row["digest"],
                     row["is_spent"],
                     row["couples"],
+                    row["state"],
+                    row["forward"],
                 )
                 for rank, told in enumerate(ranks)
                 for k, row in enumerate(told["passes"])
@@ -94,6 +102,7 @@ class Weigher:
             unheld=ranks[0]["unheld"],
             problem=_problem(ranks),
             is_of_copies=ranks[0]["copies"],
+            state=ranks[0]["state"] if len({told["state"] for told in ranks}) == 1 else "",
         )
         if step.problem:
             return step
@@ -220,7 +229,9 @@ def _whole(
     shape, offset = compute_local_shape_and_global_offset(parameter.shape, mesh, placements)
     coordinate = mesh.get_coordinate() or []
     replica = [c for c, p in zip(coordinate, placements, strict=True) if p.is_replicate()]
-    told = exchange.gather({"shape": list(shape), "offset": list(offset), "replica": replica})
+    ranks = sorted(mesh.mesh.flatten().tolist())  # a mesh of one rank shares with nobody
+    own = {"ranks": ranks, "replica": replica}
+    told = exchange.gather({"shape": list(shape), "offset": list(offset), **own})
     shard = local(gradient).detach().reshape(1, -1).float()
     longest = max(_size(one["shape"]) for one in told if one)
     padded = torch.zeros(1, longest)
@@ -228,7 +239,7 @@ def _whole(
     gathered = exchange.gather_rows(padded, [1] * exchange.world)
     whole = torch.zeros(parameter.shape)
     for one, rows in zip(told, gathered, strict=True):
-        if one and one["replica"] == replica:
+        if one and {name: one[name] for name in own} == own:
             at = tuple(slice(o, o + n) for o, n in zip(one["offset"], one["shape"], strict=True))
             whole[at] = rows[0, : _size(one["shape"])].reshape(one["shape"])
     return whole

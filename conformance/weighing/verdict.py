@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from conformance.weighing.findings import Finding
 from conformance.weighing.formula import Cell, Reading
-from conformance.weighing.gradients import Finding
 from conformance.weighing.records import Step, Term
 from conformance.weighing.weights import Weights
 
@@ -19,6 +19,8 @@ class TermWeights:
         cells: its items by step, rank and micro-batch.
         names: of mistakes; None where the promise is kept.
         note: why it is not judged; empty where it is.
+        is_constant: whether a promise is kept but for one factor in all steps.
+        is_clipped: whether it is kept but for a factor by which the script itself clips.
     """
 
     term: Term
@@ -28,6 +30,7 @@ class TermWeights:
     promises: tuple[str, ...] = ()
     note: str = ""
     is_constant: bool = False
+    is_clipped: bool = False
 
     def weights(self, world: int) -> Weights:
         """Return the weight of each item, one after another."""

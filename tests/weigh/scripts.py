@@ -184,6 +184,22 @@ distance = F.smooth_l1_loss(where, torch.ones_like(where), reduction="sum") * wo
 (classes + 5 * distance).backward()
 optimizer.step()
 """
+_SMOOTH = """
+optimizer.zero_grad()
+for ids, labels in even(step):
+    logits = ddp(ids).flatten(0, 1)
+    (F.cross_entropy(logits, labels.flatten(), label_smoothing=0.1) / K).backward()
+optimizer.step()
+"""
+_SHARDS = """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+mesh = init_device_mesh("cpu", (world, 1), mesh_dim_names=("all", "own"))["{}"]
+for layer in (model[1], model[3]):
+    fully_shard(layer, mesh=mesh)
+ddp = fully_shard(model, mesh=mesh)
+optimizer = make_optimizer(model.parameters())
+"""
 SCRIPTS = (
     Script(
         "micro-batch means averaged", "mean-of-micro-means",
@@ -252,6 +268,19 @@ optimizer.step()
     Script(
         "a mean loss times world under DDP", "world-left-in",
         _loop(_EVEN.replace("/ K", "/ K * world")), _loop(_EVEN), least_world=2,
+    ),
+    Script(
+        "a mean of smoothed labels times world", "world-left-in",
+        _loop(_SMOOTH.replace("/ K", "/ K * world")), _loop(_SMOOTH), least_world=2,
+    ),
+    Script(
+        "shards of a mesh of one rank", "never-synchronised",
+        _loop(_EVEN, _SHARDS.format("own")), _loop(_EVEN, _SHARDS.format("all")), least_world=2,
+    ),
+    Script(
+        "a second head divided by the rank's own count", "local-count",
+        _loop(_TWO_HEADS.format("int((boxes != -100).sum())")),
+        _loop(_TWO_HEADS.format("all_boxes")), least_world=2,
     ),
     Script(
         "times K where micro-batches add up", "micro-batches-left-in",

@@ -5,7 +5,6 @@ tests/weigh/test_scripts.py 3 BF16=1 OPTIMIZER=adamw` weighs them on other ranks
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from conformance.weighing.launch import read_steps
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
+from ranks import run, task  # noqa: E402
 from scripts import HEAD, SCRIPTS, Script  # noqa: E402
 
 VARIANTS = ((2, {}), (1, {"OPTIMIZER": "adamw", "BF16": "1"}))
@@ -81,23 +81,6 @@ BODIES = {
                            "past the wrapper", "boxes divided by the count of tokens")
     },
 }  # fmt: skip
-
-
-def run(folder, world, tasks):
-    (folder / "tasks.json").write_text(json.dumps(tasks))
-    agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    done = subprocess.run(
-        [sys.executable, *agent, str(HERE / "run_scripts.py"), str(folder)],
-        capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def task(folder, name, text, steps, environment):
-    out = folder / name
-    out.mkdir()
-    (out / "train.py").write_text(text)
-    return str(out / "train.py"), str(out), steps, {"STEPS": "5", **environment}
 
 
 def weighed(folder, world, environment):

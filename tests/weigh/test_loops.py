@@ -1,0 +1,185 @@
+# ruff: noqa: ISC004 - bodies of scripts are long
+"""Loops as people write them, all of them right: none is accused, and what is judged passes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance.weighing.diagnosis import judge
+from conformance.weighing.launch import read_steps
+from conformance.weighing.text import lines
+
+sys.path.append(str(Path(__file__).parent))
+from ranks import run, task
+
+HEAD = """
+import math, torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel as DDP
+rank, world = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self, inputs=7, outputs=4):
+        super().__init__()
+        self.a, self.b = nn.Linear(inputs, 14), nn.Linear(14, outputs)
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x)))
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+torch.manual_seed(rank + 1)
+def batch(n=5):
+    return torch.randn(n, 7), torch.randint(0, 4, (n,))
+def average():
+    for p in net.parameters():
+        dist.all_reduce(p.grad)
+        p.grad /= world
+def train(loss=lambda x, y: F.cross_entropy(net(x), y), after=average, before=lambda: None):
+    for step in range(4):
+        before()
+        x, y = batch(5 + step)
+        optimizer.zero_grad()
+        loss(x, y).backward()
+        after()
+        optimizer.step()
+"""
+PASS, OPEN = "passes", "is not judged"
+ONE = {
+    "clipped by hand": (
+        "def clip():\n    norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()\n"
+        "    for p in net.parameters():\n        p.grad *= min(1.0, 0.1 / float(norm + 1e-6))\n"
+        "train(after=clip)",
+        "step_mean", PASS, "a clip of the script's own",
+    ),
+    "clipped by two parts of the public function": (
+        "def clip():\n    norm = nn.utils.get_total_norm([p.grad for p in net.parameters()])\n"
+        "    nn.utils.clip_grads_with_norm_(net.parameters(), 0.1, norm)\ntrain(after=clip)",
+        "step_mean", PASS, "1/N",
+    ),
+    "clipped layer by layer": (
+        "train(after=lambda: [nn.utils.clip_grad_norm_(m.parameters(), 0.05)"
+        " for m in (net.a, net.b)])",
+        "step_mean", PASS, "1/N",
+    ),
+    "a norm that is asked for, and two clips": (
+        "def clip():\n    for limit in (math.inf, 0.3, 0.1):\n"
+        "        nn.utils.clip_grad_norm_(net.parameters(), limit)\ntrain(after=clip)",
+        "step_mean", PASS, "1/N",
+    ),
+    "clipped by the largest element": (
+        "train(after=lambda: nn.utils.clip_grad_norm_(net.parameters(), 0.01, math.inf))",
+        "step_mean", PASS, "1/N",
+    ),
+    "each parameter scaled by its norm": (
+        "train(after=lambda: [p.grad.mul_(0.01 * p.detach().norm() / p.grad.norm())"
+        " for p in net.parameters()])",
+        "step_mean", OPEN, "every parameter has a factor of its own",
+    ),
+    "a hook that halves the largest parameter's gradient": (
+        "net.a.weight.register_hook(lambda g: g / 2)\ntrain()",
+        "step_mean", PASS, "a.weight: every item counts 0.5 times what it counts for the others",
+    ),
+    "LBFGS with a fresh batch at each step": (
+        "optimizer = torch.optim.LBFGS(net.parameters(), max_iter=3)\nfor _ in range(3):\n"
+        "    x, y = batch()\n    def closure():\n        optimizer.zero_grad()\n"
+        "        loss = F.cross_entropy(net(x), y)\n        loss.backward()\n        return loss\n"
+        "    optimizer.step(closure)",
+        "step_mean", PASS, "1/N",
+    ),
+    "scores of all places divided by the objects that there are": (
+        "def loss(x, y):\n    out, found = net(x), y == y[0]\n"
+        "    scores = F.binary_cross_entropy_with_logits(out[:, :3], torch.rand(len(x), 3),"
+        " reduction='sum')\n"
+        "    boxes = F.l1_loss(out[found, 3], torch.ones(int(found.sum())), reduction='sum')\n"
+        "    return (scores + boxes) / found.sum()\ntrain(loss)",
+        "step_mean", OPEN, "share the count of the fewer ones of l1_loss",
+    ),
+    "a mask over a loss that no function knows": (
+        "def loss(x, y):\n    out = net(x)\n    mask = (torch.arange(len(x)) < 4).float()\n"
+        "    each = out.logsumexp(-1) - out.gather(-1, y[:, None])[:, 0]\n"
+        "    return (each * mask).sum() / mask.sum()\ntrain(loss)",
+        "step_mean", PASS, "1/N",
+    ),
+    "returns of a policy": (
+        "def loss(x, y):\n    terms = []\n    for row in x:\n"
+        "        policy = torch.distributions.Categorical(logits=net(row[None]))\n"
+        "        terms.append(-policy.log_prob(policy.sample()) * torch.randn(()).item())\n"
+        "    return torch.cat(terms).sum()\ntrain(loss)",
+        "step_mean", OPEN, "weights of the script's own",
+    ),
+    "soft targets over the last dimension": (
+        "def loss(x, y):\n    targets = torch.rand(len(x), 4).softmax(-1)\n"
+        "    return -(targets * net(x).log_softmax(dim=-1)).sum(-1).mean()\ntrain(loss)",
+        "step_mean", PASS, "1/N",
+    ),
+    "real and made images in two backward passes": (
+        "score = nn.Sequential(net, nn.Linear(4, 1), nn.Sigmoid())\n"
+        "def loss(x, y):\n    F.binary_cross_entropy(score(x), torch.ones(len(x), 1)).backward()\n"
+        "    return F.binary_cross_entropy(score(x * 2), torch.zeros(len(x), 1))\ntrain(loss)",
+        "step_mean", PASS, "binary_cross_entropy of targets 0",
+    ),
+    "a critic's scores, added and taken away": (
+        "def loss(x, y):\n    (-net(x).mean()).backward()\n    return net(x * 2).mean()\n"
+        "train(loss)",
+        "step_mean", PASS, "",
+    ),
+    "a second head's loss in a backward pass of its own": (
+        "def loss(x, y):\n    out = net(x)\n"
+        "    F.cross_entropy(out, y).backward(retain_graph=True)\n"
+        "    return 0.4 * F.cross_entropy(out / 2, y)\ntrain(loss)",
+        "step_mean", PASS, "cross_entropy, again",
+    ),
+}  # fmt: skip
+TWO = {
+    "averaged in the parameters' hooks": (
+        "def hook(gradient):\n    gradient = gradient / world\n    dist.all_reduce(gradient)\n"
+        "    return gradient\n[p.register_hook(hook) for p in net.parameters()]\n"
+        "train(after=lambda: None)",
+        "rank_mean", PASS, "1/N",
+    ),
+    "parameters averaged after the step": (
+        "def share():\n    for p in net.parameters():\n        dist.all_reduce(p.data)\n"
+        "        p.data /= world\ntrain(before=share, after=lambda: None)",
+        "rank_mean", OPEN, "it is parameters that are averaged",
+    ),
+    "features gathered past autograd": (
+        "def loss(x, y):\n    own = net(x)\n"
+        "    rows = [torch.zeros_like(own) for _ in range(world)]\n"
+        "    dist.all_gather(rows, own)\n    rows[rank] = own\n    rows = torch.cat(rows)\n"
+        "    return F.cross_entropy(rows @ rows.T, torch.arange(len(rows)))\ntrain(loss)",
+        "rank_mean", OPEN, "couples the ranks (all_gather past autograd)",
+    ),
+    "features gathered by a function of the script's": (
+        "class Gather(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, own):\n"
+        "        rows = [torch.zeros_like(own) for _ in range(world)]\n"
+        "        dist.all_gather(rows, own)\n        return torch.cat(rows)\n"
+        "    @staticmethod\n    def backward(ctx, g):\n        return g.chunk(world)[rank]\n"
+        "def loss(x, y):\n    rows = Gather.apply(net(x))\n"
+        "    return F.cross_entropy(rows @ rows.T, torch.arange(len(rows)))\ntrain(loss)",
+        "rank_mean", OPEN, "couples the ranks (all_gather past autograd)",
+    ),
+    "logits gathered for a metric": (
+        "def loss(x, y):\n    out = net(x)\n    with torch.no_grad():\n"
+        "        rows = [torch.zeros_like(out) for _ in range(world)]\n"
+        "        dist.all_gather(rows, out)\n    return F.cross_entropy(out, y)\ntrain(loss)",
+        "rank_mean", PASS, "1/N",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("world", "loops"), [(1, ONE), (2, TWO)], ids=["1", "2"])
+def test_a_right_loop_is_never_accused(world, loops, tmp_path):
+    tasks = [task(tmp_path, name, HEAD + body, 3, {}) for name, (body, *_) in loops.items()]
+    run(tmp_path, world, tasks)
+    for name, (_, promise, wanted, words) in loops.items():
+        status = json.loads((tmp_path / name / "rank-0.json").read_text())
+        assert (status["status"], status["problems"]) == (0, []), name
+        verdicts = judge(read_steps(tmp_path / name), promise)
+        told = "\n".join(lines(verdicts, "train.py", promise))
+        assert verdicts, name
+        assert not any(verdict.is_fault for verdict in verdicts), told
+        assert all(verdict.is_weighed for verdict in verdicts) == (wanted == PASS), told
+        assert words in told, told
