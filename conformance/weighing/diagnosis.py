@@ -41,6 +41,7 @@ _AVERAGED = Finding(
     is_fault=False,
     is_unclear=True,
 )  # fmt: skip
+_MOST_PARTS = 8  # that are tried, the largest first
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
 
@@ -88,17 +89,16 @@ def _by_a_part(steps: Sequence[Step], promise: str | None) -> tuple[list[Step], 
     Returns:
         the steps, with the part first that is judged, and the terms.
     """
-    best: tuple[list[Step], list[TermWeights]] | None = None
-    for part in steps[0].parts:
+    tried = []
+    for part in steps[0].parts[:_MOST_PARTS]:
         turned = [_turned(step, part.parameters[0]) for step in steps]
         terms = _terms(turned, promise)
-        kept_promise = all(term.names is None for term in terms)
-        if best is None or kept_promise:
-            best = turned, terms
-        if kept_promise and not any(term.is_constant for term in terms):
+        off = any(t.names is not None for t in terms), any(t.is_constant for t in terms)
+        tried.append((off, turned, terms))
+        if not any(off):
             break
-    assert best is not None
-    return best
+    least = min(off for off, _, _ in tried)
+    return next((turned, terms) for off, turned, terms in tried if off == least)
 
 
 def _turned(step: Step, parameter: str) -> Step:
