@@ -1,5 +1,6 @@
 """Each item's own weight, from the gradients of all items' losses: one column an item."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -78,11 +79,18 @@ def weights(asked: Asked) -> Weights:
         ranks=asked.ranks.reshape(asked.shape),
         micro_batches=asked.micro_batches.reshape(asked.shape),
         is_item=is_item.reshape(asked.shape),
+        counts={} if is_item.all() else {"p": _places(asked)},
         residual=first.residual,
         condition=first.condition,
         faults=tuple(faults),
     )
     return replace(result, low=low.reshape(asked.shape), high=high.reshape(asked.shape))
+
+
+def _places(asked: Asked) -> dict[tuple[int, int, int], int]:
+    """Count the places of each rank's micro-batches, those of masked items included."""
+    pairs = zip(asked.ranks.tolist(), asked.micro_batches.tolist(), strict=True)
+    return dict(Counter((0, rank, micro_batch) for rank, micro_batch in pairs))
 
 
 def _apart(asked: Asked, solved: Sequence[Solution], is_item: np.ndarray) -> list[str]:

@@ -100,7 +100,8 @@ def _print_own(error: BaseException, script: str) -> None:
     ):
         own = own.tb_next
     del script
-    traceback.print_exception(type(error), error, own or frames)
+    # An error of syntax has no frame of the script's: Python tells the line by itself.
+    traceback.print_exception(type(error), error, own)
 
 
 def _had_children() -> bool:

@@ -174,6 +174,7 @@ CASES += [
     ("jit mean of means", jitted(mean_of_rows), UNEVEN, "step_mean", "mean-of-means"),
     ("jit sum", jitted(row_sums), UNEVEN, "step_mean", "sum-loss"),
     ("jit even", jitted(with_padding), EVEN, "step_mean", None),
+    ("jit padding", jitted(with_padding), UNEVEN, "step_mean", "padding-counted"),
     ("jit twice", jitted(lambda p, b: mean(p, b) / W), EVEN, "step_mean", "divided-twice"),
     ("jit world left in", jitted(lambda p, b: mean(p, b) * W), EVEN, "step_mean", "not-divided"),
 ]  # fmt: skip

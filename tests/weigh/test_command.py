@@ -40,6 +40,15 @@ SCRIPTS = {
     "exits": ("train(1); sys.exit(7)", 7, "ended by itself with exit status 7; 1 step was weighed"),
     "raises": ("train(1); raise RuntimeError('mine')", 1, "ended by itself with exit status 1"),
     "out of memory": ("raise MemoryError('too much')", 1, "nothing was weighed before"),
+    "out of a device's memory": (
+        "train(1); raise torch.OutOfMemoryError('tried to allocate 2 GiB')",
+        1, "exit status 1; 1 step was weighed before",
+    ),
+    "exits with words": ("sys.exit('no data')", 1, "exit status 1; nothing was weighed before"),
+    "is no Python": ("def f(:", 1, "ended by itself with exit status 1; nothing was weighed"),
+    "catches everything": (
+        "try:\n    train(9)\nexcept:\n    pass", 0, "step_mean: 1/N",
+    ),
     "frees its graph": ("x = loss(); x.backward(); x.backward()", 1, "exit status 1"),
     "gradient is NaN": ("(loss() * float('nan')).backward(); optimizer.step()", 0, "is not finite"),
     "outside autograd": (
@@ -183,13 +192,39 @@ def test_a_wrong_call_is_one_line(cli, tmp_path):
     assert cli("weigh", "--promise", "mean", script(tmp_path, "")).returncode == 2
 
 
-def test_a_script_that_hangs_is_ended_and_told_where(cli, tmp_path):
-    file = script(tmp_path, "train(1)\nimport time\ntime.sleep(600)")
-    done = cli("weigh", "--timeout", "15", file)
+def test_a_script_that_hangs_in_a_collective_is_ended_and_told_where(cli, tmp_path):
+    body = """
+import time
+torch.distributed.init_process_group("gloo")
+train(1)
+if torch.distributed.get_rank() == 0:
+    torch.distributed.barrier()
+time.sleep(600)
+"""
+    file = script(tmp_path, body)
+    at = 1 + file.read_text().splitlines().index("    torch.distributed.barrier()")
+    done = cli("weigh", "--ranks", "2", "--timeout", "15", file)
     assert done.returncode == 3
+    assert "1/N" in done.stdout
     assert "no optimizer step came in time" in done.stdout
-    assert 'rank 0 is at "' in done.stdout
-    assert "train.py" in done.stdout
+    assert f'rank 0 is at "{file}", line {at}' in done.stdout
+    assert f'rank 1 is at "{file}", line {at + 1}' in done.stdout
+
+
+def test_processes_that_the_script_spawns_are_told_and_not_weighed(cli, tmp_path):
+    (tmp_path / "train.py").write_text("""
+import torch
+def work(rank):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(work, nprocs=1)
+""")
+    done = cli("weigh", "train.py")
+    assert done.returncode == 3, done.stderr
+    assert "let torchrun start them, or use --ranks W" in done.stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -18,7 +18,7 @@ def test_every_mistake_has_its_name_and_no_right_step_is_accused():
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(done.stdout)
     wrong = [row for row in rows if row[2] is not None]
-    assert len({row[2] for row in wrong}) >= 8
+    assert len({row[2] for row in wrong}) >= 11
     assert len(wrong) >= 15
     assert [row for row in wrong if row[3] is None or row[2] not in row[3]] == []
     right = [row for row in rows if row[2] is None]

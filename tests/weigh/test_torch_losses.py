@@ -25,6 +25,12 @@ def masked():
     return (each * mask).sum() / mask.sum()
 
 
+def smoothed(part):
+    logits = MODEL(X).log_softmax(dim=-1)
+    of_labels = -logits.gather(dim=-1, index=Y.clamp(0)[:, None]).squeeze(1)
+    return ((1 - part) * of_labels - part * logits.mean(dim=-1)).mean()
+
+
 LOSSES = {
     "mean": (lambda: F.cross_entropy(MODEL(X), Y), "cross_entropy", 5, 1 / 5),
     "scaled mean": (lambda: F.cross_entropy(MODEL(X), Y) / 3 * 1024, "cross_entropy", 5, 1024 / 15),
@@ -34,6 +40,18 @@ LOSSES = {
                "cross_entropy", 6, 1 / 6),
     "soft labels": (lambda: F.cross_entropy(MODEL(X), torch.full((6, 5), 0.2)),
                     "cross_entropy", 6, 1 / 6),
+    "smoothed labels": (lambda: F.cross_entropy(MODEL(X), Y, label_smoothing=0.1),
+                        "cross_entropy", 5, 1 / 5),
+    "smoothed by hand": (lambda: smoothed(0.1), "cross_entropy", 6, 1 / 6),
+    "a mask over a loss of one's own": (
+        lambda: ((MODEL(X).logsumexp(-1) - MODEL(X)[:, 0]) * torch.tensor([1.0] * 4 + [0] * 2)
+                 ).sum() / 4, "Sub", 4, 1 / 4),
+    "a loop over samples": (
+        lambda: sum(F.cross_entropy(MODEL(x)[None], y[None])
+                    for x, y in zip(X, Y.clamp(0), strict=True)) / 6, "cross_entropy", 6, 1 / 6),
+    "an index that is spread out": (
+        lambda: -MODEL(X).log_softmax(-1).gather(-1, torch.tensor([[2]]).expand(6, 1)).mean(),
+        "cross_entropy", 6, 1 / 6),
     "mse": (lambda: F.mse_loss(MODEL(X), torch.zeros(6, 5)), "mse_loss", 30, 1 / 30),
     "squares by hand": (((MODEL(X) - 1) ** 2).sum, "squares", 30, 1),
     "binary": (lambda: F.binary_cross_entropy_with_logits(MODEL(X), torch.rand(6, 5)),
@@ -63,6 +81,31 @@ def test_terms_and_penalties_stand_apart():
     assert [(t.name, t.is_penalty) for t in terms] == [
         ("cross_entropy", False), ("l1_loss", False), ("squares", True), ("squares #2", True)
     ]  # fmt: skip
+
+
+def test_smoothed_labels_of_another_count_are_a_term_of_their_own():
+    logits = MODEL(X).log_softmax(-1)
+    loss = 0.9 * F.nll_loss(logits, Y) - 0.1 * logits.mean(-1).mean()
+    terms, _ = terms_of([loss], [None])
+    assert [(t.name, t.count) for t in terms] == [("cross_entropy", 5), ("cross_entropy #2", 6)]
+
+
+def test_items_that_a_loop_weighs_apart_are_not_alike():
+    loss = sum(k * F.mse_loss(MODEL(x), torch.zeros(5)) for k, x in enumerate(X[:3], 1))
+    terms, _ = terms_of([loss], [None])
+    assert [term.count for term in terms] == [5, 5, 5]
+    loss = sum(k * F.cross_entropy(MODEL(x), Y[0]) for k, x in enumerate(X[:3], 1))
+    ((term,), _) = terms_of([loss], [None])
+    assert (term.count, term.is_even, list(term.shares)) == (3, False, [1, 2, 3])
+
+
+def test_targets_that_are_one_number_are_told():
+    targets = torch.ones(6, 5), torch.rand(6, 5)
+    told = [
+        terms_of([F.binary_cross_entropy_with_logits(MODEL(X), y)], [None])[0][0].target
+        for y in targets
+    ]
+    assert told == [1.0, None]
 
 
 def test_a_function_of_a_mean_is_no_weighted_sum():
