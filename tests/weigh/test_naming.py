@@ -1,13 +1,17 @@
 """Weights have the names of all mistakes that give them, and no others."""
 
-from collections import namedtuple
 from dataclasses import replace
+from typing import NamedTuple
 
 from conformance.weighing.formula import Cell
 from conformance.weighing.naming import Origin, mistakes
 
 
-At = namedtuple("At", "n N K W")
+class At(NamedTuple):
+    n: int
+    N: int
+    K: int
+    W: int
 
 
 def cells(weight, counts=(((3, 4), (5, 6)),)):
