@@ -58,6 +58,8 @@ class Carry(TorchDispatchMode):
     def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         name = func._schema.name.partition("::")[2]
         tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
+        if name in ("view_as_real", "view_as_complex"):
+            return self._copied(func, name, args[0])
         if func.is_view or name in ("detach", "alias", "lift_fresh", "_unsafe_view", "lift"):
             out = func(*args, **kwargs)
             if name == "lift_fresh":
@@ -84,6 +86,14 @@ class Carry(TorchDispatchMode):
                 out = tree_map(lambda t: self._narrowed(t, narrow[0]), out)
             return out
         return self._computed(func, name, args, kwargs, tensors)
+
+    def _copied(self, func: Any, name: str, x: torch.Tensor) -> torch.Tensor:
+        """A view of other elements than its storage's, whose errors could not be a view."""
+        out: torch.Tensor = func(x).clone()
+        error = self.error(x)
+        error = error.sum(-1) if name == "view_as_complex" else torch.stack((error, error), -1)
+        self.note(out, error.numpy(), [x], name)
+        return out
 
     def _computed(
         self, func: Any, name: str, args: Any, kwargs: dict[str, Any], tensors: list[torch.Tensor]

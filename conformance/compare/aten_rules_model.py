@@ -130,6 +130,13 @@ def _pow(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 
 @rule(*_MONOTONE)
 def _monotone(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    if out.is_complex():
+        if func._schema.name != "aten::exp":
+            return carry.rules.unknown(values_of(out))
+        x = carry.at(args[0])
+        size = carry.rules.monotone(np.exp, Approximate(x.value.real, x.error))
+        return carry.rules.turned(size, Approximate(x.value.imag, x.error), values_of(out))
+
     def f(v: np.ndarray) -> np.ndarray:
         return values_of(func(tensor_of(np.asarray(v, dtype=np.float64))))
 
@@ -141,9 +148,19 @@ def _wave(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return carry.rules.wave(carry.at(args[0]), values_of(out))
 
 
+@rule("polar")
+def _polar(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    return carry.rules.turned(carry.at(args[0]), carry.at(args[1]), values_of(out))
+
+
+@rule("complex")
+def _complex(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    return carry.rules.closed(values_of(out), carry.at(args[0]).error + carry.at(args[1]).error)
+
+
 @rule("abs")
 def _abs(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    return carry.rules.lipschitz(carry.at(args[0]), values_of(out))
+    return carry.rules.size(carry.at(args[0]), values_of(out))
 
 
 @rule(*_CLIPPED)
@@ -247,6 +264,8 @@ def _moved(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
 @rule(*_SUMS)
 def _sums(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     source = max((x for x in args if isinstance(x, torch.Tensor)), key=lambda t: t.numel())
+    if out.is_complex():
+        return carry.rules.unknown(values_of(out))
     if not out.is_floating_point():
         return carry.rules.exactly(values_of(out))
     terms = source.numel()

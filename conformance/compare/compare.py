@@ -267,7 +267,7 @@ class _Judging:
             stopped = [h for h in gradients if not np.any(h.second.value)]
             cause = None
             if stopped and all(
-                not np.any(h.second.value) for h in gradients if h.name != "input 0"
+                not np.any(h.second.value) for h in gradients if not h.name.startswith("input ")
             ):
                 worst = stopped[0]
                 cause = Cause("gradient-stopped", f"the gradient of {worst.name} is zero")

@@ -107,6 +107,16 @@ def _mark(number: int) -> Callable[[Any], Any]:
     return identity
 
 
+def arguments(xs: Mapping[str, Any]) -> tuple[list[Any], Arrays]:
+    """The positional ones in order, and the others by name.
+
+    >>> arguments({"mask": 2, "10": 1, "9": 0})
+    ([0, 1], {'mask': 2})
+    """
+    places = sorted((name for name in xs if name.isdigit()), key=int)
+    return [xs[name] for name in places], {k: x for k, x in xs.items() if not k.isdigit()}
+
+
 def training_flags(function: Callable[..., Any], *, training: bool) -> dict[str, bool]:
     """The arguments by which a module's call is told that it trains, as the field names them."""
     known = {
@@ -130,12 +140,11 @@ class LinenModule:
     def settle(self, *, training: bool) -> None:
         """Nothing: a call says whether it trains."""
 
-    def initial(self, xs: Mapping[int | str, Any], held: Arrays, *, training: bool) -> Arrays:
+    def initial(self, xs: Mapping[str, Any], held: Arrays, *, training: bool) -> Arrays:
         """As `init` makes them, once."""
         if held:
             return held
-        places = [x for k, x in sorted(xs.items(), key=str) if isinstance(k, int)]
-        names = {str(k): x for k, x in xs.items() if not isinstance(k, int)}
+        places, names = arguments(xs)
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
         init = partial(
             self._module.init, **training_flags(self._module.__call__, training=training)
@@ -184,7 +193,7 @@ class NnxModule:
         (self._module.train if training else self._module.eval)()
         self._graph, _ = nnx.split(self._module)
 
-    def initial(self, xs: Mapping[int | str, Any], held: Arrays, *, training: bool) -> Arrays:
+    def initial(self, xs: Mapping[str, Any], held: Arrays, *, training: bool) -> Arrays:
         """As the module holds them."""
         del xs
         (self._module.train if training else self._module.eval)()

@@ -32,7 +32,7 @@ class FunctionModule:
     def settle(self, *, training: bool) -> None:
         """Nothing: a call says whether it trains."""
 
-    def initial(self, xs: Mapping[int | str, Any], held: Arrays, *, training: bool) -> Arrays:
+    def initial(self, xs: Mapping[str, Any], held: Arrays, *, training: bool) -> Arrays:
         """As they were handed over."""
         del xs, training
         return held or dict(self._held)

@@ -18,6 +18,7 @@ from conformance.arithmetic.running import Approximate
 from conformance.compare import jaxpr_reductions_model as _reductions  # noqa: F401  It registers
 from conformance.compare import jaxpr_rules_model as _rules  # noqa: F401  rules, as this does.
 from conformance.compare.flax_model import LinenModule, NnxModule, Watch
+from conformance.compare.flax_model import arguments as given_arguments
 from conformance.compare.function_model import FunctionModule, is_function
 from conformance.compare.jax_changes_model import Change
 from conformance.compare.jaxpr_model import At, Carry, Enough
@@ -53,7 +54,7 @@ class JaxModel:
     framework = "jax"
 
     def __init__(self, made: Any, *, channels_from: int, unit: float | None = None) -> None:
-        self.channels_from = channels_from
+        self.channels_from = self.outputs_from = channels_from
         self._rules = Rules() if unit is None else Rules(unit)
         self._order: list[str] = []
         self._held: Arrays = {}
@@ -71,10 +72,10 @@ class JaxModel:
                 "an Equinox module or (function, weights)"
             )
 
-    def laid(self, channels_from: int) -> "JaxModel":
-        """The same model, with its channels last from this rank on."""
+    def laid(self, channels_from: int, outputs_from: int) -> "JaxModel":
+        """The same model, with its channels last from these ranks on."""
         other = copy(self)
-        other.channels_from = channels_from
+        other.channels_from, other.outputs_from = channels_from, outputs_from
         other._kind, other._held, other._traced = copy(self._kind), {}, {}
         return other
 
@@ -105,7 +106,7 @@ class JaxModel:
             outputs, watch = self._shaped(inputs, training)
         self._order = [call["module"] for call in watch.seen]
         return {
-            path: channels_first(np.broadcast_to(np.float32(0), x.shape), self.channels_from).shape
+            path: channels_first(np.broadcast_to(np.float32(0), x.shape), self.outputs_from).shape
             for path, x in outputs.items()
         }
 
@@ -129,7 +130,7 @@ class JaxModel:
         floats = {k: x for k, x in xs.items() if jnp.issubdtype(x.dtype, jnp.floating)}
         others = {k: x for k, x in xs.items() if k not in floats}
         seeds = {} if asked.seeds is None else {
-            k: jnp.asarray(as_given(x, self.channels_from))
+            k: jnp.asarray(as_given(x, self.outputs_from))
             for k, x in asked.seeds.items()
         }  # fmt: skip
         arguments = parameters, floats, rest, others, seeds
@@ -164,10 +165,11 @@ class JaxModel:
         outputs, state, gradients, dxs = jax.tree.unflatten(tree, [at.x for at in outs])
         return Trace(
             calls=self._calls(carry, watch),
-            outputs={path: self._moved(x) for path, x in outputs.items()},
+            outputs={path: self._moved(x, self.outputs_from) for path, x in outputs.items()},
             gradients=gradients,
             input_gradients=tuple(
-                self._moved(dxs[k]) if dxs and k in floats else None for k in asked.inputs
+                self._moved(dxs[k], self.channels_from) if dxs and k in floats else None
+                for k in map(str, asked.inputs)
             ),
             state=state,
             values=tuple(carry.values),
@@ -203,11 +205,10 @@ class JaxModel:
         watch = Watch()
         self._kind.settle(training=training)
 
-        def forward(held: Arrays, xs: Mapping[int | str, Any]) -> Any:
+        def forward(held: Arrays, xs: Mapping[str, Any]) -> Any:
             watch.seen.clear()
             watch.silenced = 0
-            places = [x for k, x in sorted(xs.items(), key=str) if isinstance(k, int)]
-            names = {str(k): x for k, x in xs.items() if not isinstance(k, int)}
+            places, names = given_arguments(xs)
             output, state = self._kind.apply(watch, held, places, names, training)
             try:
                 return flattened(output, lambda x: isinstance(x, jax.Array)), state
@@ -238,11 +239,11 @@ class JaxModel:
             )
         return tuple(calls)
 
-    def _arrays(self, inputs: Mapping[int | str, np.ndarray]) -> dict[int | str, Any]:
-        return {k: jnp.asarray(as_given(x, self.channels_from)) for k, x in inputs.items()}
+    def _arrays(self, inputs: Mapping[int | str, np.ndarray]) -> dict[str, Any]:
+        """By names alone, `0` for the first: keys of one dict must have an order in JAX."""
+        return {str(k): jnp.asarray(as_given(x, self.channels_from)) for k, x in inputs.items()}
 
-    def _moved(self, x: Approximate) -> Approximate:
-        last = self.channels_from
+    def _moved(self, x: Approximate, last: int) -> Approximate:
         return Approximate(
             channels_first(np.asarray(x.value), last),
             channels_first(np.broadcast_to(x.error, np.shape(x.value)), last),

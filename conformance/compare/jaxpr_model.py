@@ -171,7 +171,7 @@ class Carry:
         values = [
             v
             if is_key(v)
-            else jnp.asarray(v, dtype=None if v.dtype.kind == "f" else var.aval.dtype)
+            else jnp.asarray(v, dtype=None if v.dtype.kind in "fc" else var.aval.dtype)
             for v, var in zip((x.value for x in xs), eqn.invars, strict=True)
         ]
         params = {

@@ -17,7 +17,7 @@ def _count(shape: Sequence[int], axes: Sequence[int]) -> int:
 @rule("reduce_sum")
 def _reduce_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     axes = tuple(eqn.params["axes"])
-    if xs[0].value.dtype.kind != "f":
+    if xs[0].value.dtype.kind not in "fc":
         return Approximate(xs[0].value.sum(axes), xs[0].error.sum(axes))
     return carry.rules.summed(lambda v: v.sum(axes), xs[0], _count(xs[0].value.shape, axes))
 
@@ -37,7 +37,7 @@ def _along(eqn: Any, f: Any) -> Any:
 @rule("cumsum")
 def _cumsum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     f = _along(eqn, np.cumsum)
-    if xs[0].value.dtype.kind != "f":
+    if xs[0].value.dtype.kind not in "fc":
         return Approximate(f(xs[0].value), f(xs[0].error))
     return carry.rules.summed(f, xs[0], xs[0].value.shape[eqn.params["axis"]])
 

@@ -27,8 +27,18 @@ RULES["rev"] = _move(lambda v, p: np.flip(v, tuple(p["dimensions"])))
 RULES["tile"] = _move(lambda v, p: np.tile(v, tuple(p["reps"])))
 RULES["neg"] = lambda carry, eqn, xs: Approximate(-xs[0].value, xs[0].error)
 for _name in ("copy", "copy_p", "stop_gradient", "device_put", "sharding_constraint", "pvary",
-              "optimization_barrier", "layout_constraint", "real"):  # fmt: skip
+              "optimization_barrier", "layout_constraint"):  # fmt: skip
     RULES[_name] = lambda carry, eqn, xs: list(xs)
+RULES["real"] = lambda carry, eqn, xs: Approximate(np.real(xs[0].value), xs[0].error)
+RULES["imag"] = lambda carry, eqn, xs: Approximate(np.imag(xs[0].value), xs[0].error)
+RULES["conj"] = lambda carry, eqn, xs: Approximate(np.conj(xs[0].value), xs[0].error)
+
+
+@rule("complex")
+def _complex(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    return carry.rules.closed(xs[0].value + 1j * xs[1].value, xs[0].error + xs[1].error)
+
+
 
 
 @rule("reduce_precision")
@@ -94,7 +104,7 @@ def _by_jax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     """Floats move; an index that is unsure leaves nothing known."""
     values = [x.value for x in xs]
     value = carry.through(eqn, *values)
-    is_index = [x.value.dtype.kind != "f" for x in xs]
+    is_index = [x.value.dtype.kind not in "fc" for x in xs]
     if values[0].dtype.kind != "f":
         sure = not any(x.error.any() for x in xs)
         return carry.rules.exactly(value) if sure else carry.rules.unknown(value)
@@ -126,13 +136,15 @@ def _convert(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
                 carry.unsure["a rounding to integers"] += 1
             return Approximate(value, off)
         return carry.rules.exactly(value)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        dtype = np.dtype(np.complex128)
     return Approximate(x.value.astype(np.float64 if floating else dtype), x.error)
 
 
 @rule("add", "add_any")
 def _add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     value = xs[0].value + xs[1].value
-    if value.dtype.kind != "f":
+    if value.dtype.kind not in "fc":
         return Approximate(value, xs[0].error + xs[1].error)
     return carry.rules.added(xs[0], xs[1], value)
 
@@ -140,7 +152,7 @@ def _add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 @rule("sub")
 def _sub(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     value = xs[0].value - xs[1].value
-    if value.dtype.kind != "f":
+    if value.dtype.kind not in "fc":
         return Approximate(value, xs[0].error + xs[1].error)
     return carry.rules.added(xs[0], xs[1], value)
 
@@ -148,7 +160,7 @@ def _sub(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 @rule("mul")
 def _mul(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     value = xs[0].value * xs[1].value
-    if value.dtype.kind != "f":
+    if value.dtype.kind not in "fc":
         sure = not (xs[0].error.any() or xs[1].error.any())
         return carry.rules.exactly(value) if sure else carry.rules.unknown(value)
     return carry.rules.multiplied(xs[0], xs[1], value)
@@ -156,7 +168,7 @@ def _mul(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 
 @rule("div")
 def _div(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    if xs[0].value.dtype.kind != "f":
+    if xs[0].value.dtype.kind not in "fc":
         return carry.rules.exactly(np.asarray(carry.plainly(eqn, xs)[0]))
     return carry.rules.divided(xs[0], xs[1], xs[0].value / xs[1].value)
 
@@ -201,6 +213,12 @@ _MONOTONE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @rule(*_MONOTONE)
 def _monotone(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    if xs[0].value.dtype.kind == "c":
+        if eqn.primitive.name != "exp":
+            return None
+        size = carry.rules.monotone(np.exp, Approximate(xs[0].value.real, xs[0].error))
+        angle = Approximate(xs[0].value.imag, xs[0].error)
+        return carry.rules.turned(size, angle, np.exp(xs[0].value))
     return carry.rules.monotone(_MONOTONE[eqn.primitive.name], xs[0])
 
 
@@ -244,7 +262,7 @@ def _atan2(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 
 RULES["sin"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.sin(xs[0].value))
 RULES["cos"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.cos(xs[0].value))
-RULES["abs"] = lambda carry, eqn, xs: carry.rules.lipschitz(xs[0], np.abs(xs[0].value))
+RULES["abs"] = lambda carry, eqn, xs: carry.rules.size(xs[0], np.abs(xs[0].value))
 
 
 @rule("sign", "floor", "ceil", "round")

@@ -93,7 +93,8 @@ def follow(
             break
     values = _values(traces[1], asked[1].inputs, backward=False)
     return Followed(
-        traces, forward, backward, tuple(_held(traces, pairs)), values, asked[0].weights
+        traces, forward, backward, tuple(_held(traces, pairs, asked[0].inputs)), values,
+        asked[0].weights,
     )
 
 
@@ -166,17 +167,22 @@ def _again(at: Approximate, match: Match, trace: Trace) -> Match:
     return replace(match, furthest=float(apart.max()), ratio=ratio(apart, limit))
 
 
-def _held(traces: tuple[Trace, Trace], pairs: Sequence[Pair]) -> Iterator[Held]:
+def _held(
+    traces: tuple[Trace, Trace], pairs: Sequence[Pair], inputs: Mapping[int | str, np.ndarray]
+) -> Iterator[Held]:
     first, second = traces
     outputs = [
         (path, at, second.outputs[path]) for path, at in first.outputs.items()
         if path in second.outputs and second.outputs[path].value.shape == at.value.shape
     ]  # fmt: skip
     gradients = list(gathered(pairs, first.gradients, second.gradients))
-    both = zip(first.input_gradients, second.input_gradients, strict=False)
-    for i, (own, other) in enumerate(both):
-        if own is not None and other is not None and own.value.shape == other.value.shape:
-            gradients.append((f"input {i}", own, other))
+    both = zip(first.input_gradients, second.input_gradients, inputs.items(), strict=False)
+    for own, other, (key, x) in both:
+        # By a mask a right port may choose where the original multiplies.
+        is_mask = len(np.unique(x)) <= 2 < x.size
+        alike = own is not None and other is not None and own.value.shape == other.value.shape
+        if own is not None and other is not None and alike and not is_mask:
+            gradients.append((f"input {key}", own, other))
     statistics = list(gathered(pairs, first.state, second.state))
     rows: tuple[tuple[Aspect, list[tuple[str, Approximate, Approximate]]], ...] = (
         ("forward", outputs), ("gradient", gradients), ("running statistics", statistics),

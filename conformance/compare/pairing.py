@@ -16,8 +16,9 @@ from conformance.compare.weights import Pair, by_name_and_shape, moved, turned
 from conformance.core.outcomes import UsageError
 
 Inputs = Mapping[int | str, np.ndarray]
-# From which rank on a JAX model may have its channels last; the first is what its layers have.
-_RANKS = (4, NEVER, 3)
+# From which rank on a JAX model's inputs and outputs may have their channels last; the first is
+# what its layers have.
+_RANKS = ((4, 4), (NEVER, NEVER), (3, 3), (4, NEVER), (3, NEVER), (NEVER, 4), (NEVER, 3))
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,25 @@ class Pairing:
             if layout is not self:
                 yield layout
             if other_pairs is not None:
-                words = "square weights that are no `kernel` are mapped turned"
+                words = "square weights are mapped the other way round"
                 note = "; ".join(filter(None, (layout.note, words)))
                 yield replace(layout, pairs=other_pairs, note=note)
 
+    def _moves(self, models: tuple[Model, Model]) -> list[list[bool]]:
+        """Of which inputs and outputs the axes are moved, in each model."""
+        return [
+            [x.ndim >= given for x in self.inputs.values()]
+            + [len(shape) >= returned for shape in self.shapes[0].values()]
+            for given, returned in _ranks(models)
+        ]
+
     def _layouts(self) -> Iterator["Pairing"]:
         training = self.settings.modes[0]
+        seen = [self._moves(self.models)]
         for models in _laid(self.models, self.settings):
-            if [m.channels_from for m in models] == [m.channels_from for m in self.models]:
+            if self._moves(models) in seen:
                 continue
+            seen.append(self._moves(models))
             try:
                 shapes = _both_shapes(self.sides, models, self.inputs, training)
             except UsageError:
@@ -124,9 +135,8 @@ def paired(sides: tuple[Side, Side], settings: Settings, map_file: Path | None) 
     if any(x.size == 0 for x in xs.values()):
         raise UsageError("an input has no elements: nothing would be compared")
     laid, xs, shapes, pairs = _running(sides, models, xs, settings, map_file, generator)
-    is_default = [m.channels_from for m in laid] == [m.channels_from for m in models]
     return Pairing(sides, laid, pairs, xs, settings, shapes, map_file is None,
-                   "" if is_default else _layout(laid))  # fmt: skip
+                   "" if _ranks(laid) == _ranks(models) else _layout(laid))  # fmt: skip
 
 
 _Run = tuple[tuple[Model, Model], Inputs, Sequence[Mapping[str, Shape]], tuple[Pair, ...]]
@@ -141,7 +151,8 @@ def _running(
     Where floats do not do, token numbers are tried.
     """
     shaped = {k for k, x in settings.inputs.items() if isinstance(x, tuple)}
-    refused: UsageError | None = None
+    unrun: UsageError | None = None
+    unmapped: UsageError | None = None
     runs: _Run | None = None
     for is_ids in (False, True) if shaped else (False,):
         if is_ids:
@@ -153,14 +164,19 @@ def _running(
         for laid in _laid(models, settings):
             try:
                 shapes = _both_shapes(sides, laid, xs, settings.modes[0])
+            except UsageError as error:
+                unrun = unrun or error
+                continue
+            try:
                 pairs = by_name_and_shape(*laid) if map_file is None else maps.read(map_file, *laid)
             except UsageError as error:
-                refused = refused or error
+                unmapped = unmapped or error
                 continue
             if dict(shapes[0]) == dict(shapes[1]):
                 return laid, xs, shapes, pairs
             runs = runs or (laid, xs, shapes, pairs)
     if runs is None:
+        refused = unmapped or unrun  # Whoever gets as far as the map ran on these inputs.
         assert refused is not None
         raise refused
     return runs
@@ -173,17 +189,25 @@ def _laid(models: tuple[Model, Model], settings: Settings) -> Iterator[tuple[Mod
     if kinds[0] == kinds[1] or settings.layouts != (None, None):
         return
     place = kinds.index("jax")
-    for rank in _RANKS[1:]:
-        other = models[place].laid(rank)
+    for ranks in _RANKS[1:]:
+        other = models[place].laid(*ranks)
         yield (other, models[1]) if place == 0 else (models[0], other)
 
 
+def _ranks(models: tuple[Model, Model]) -> list[tuple[int, int]]:
+    return [(m.channels_from, m.outputs_from) for m in models]
+
+
 def _layout(models: tuple[Model, Model]) -> str:
-    rank = next(m.channels_from for m in models if m.framework == "jax")
-    return (
-        "arrays go to both models as they lie" if rank == NEVER
-        else f"channels come last in JAX from rank {rank} on"
-    )  # fmt: skip
+    given, returned = next(r for r, m in zip(_ranks(models), models, strict=True)
+                           if m.framework == "jax")  # fmt: skip
+    if given == returned == NEVER:
+        return "arrays go to both models as they lie"
+    words = [
+        f"{what} {'lie as in torch' if rank == NEVER else f'come last from rank {rank} on'}"
+        for what, rank in (("channels of inputs", given), ("those of outputs", returned))
+    ]
+    return f"in JAX {', '.join(words)}"
 
 
 def _both_shapes(

@@ -34,7 +34,7 @@ class Rules:
     def closed(self, value: Array, error: Array) -> Approximate:
         """Settles infinities: an infinite value is exact, an error that is no number unknown."""
         value, error = np.asarray(value), np.asarray(error, dtype=np.float64)
-        if value.dtype.kind == "f":
+        if value.dtype.kind in "fc":
             error = np.where(np.isinf(value), 0.0, error)
         return Approximate(value, np.where(np.isnan(error), np.inf, error))
 
@@ -62,7 +62,7 @@ class Rules:
         with np.errstate(all="ignore"):
             x, y = np.abs(a.value), np.abs(b.value)
             carried = _product(x, b.error) + _product(y, a.error) + _product(a.error, b.error)
-            return self._rounded(value, carried, 2)
+            return self._rounded(value, carried, 8 if value.dtype.kind == "c" else 2)
 
     def divided(self, a: Approximate, b: Approximate, value: Array) -> Approximate:
         """A quotient: its denominator is what it may be at least."""
@@ -71,7 +71,7 @@ class Rules:
             carried = (a.error + np.abs(value) * b.error) / least
             carried = np.where((a.error == 0) & (b.error == 0), 0.0, carried)
             carried = np.where((least <= 0) & (b.error > 0), np.inf, carried)
-            return self._rounded(value, carried, 3)
+            return self._rounded(value, carried, 16 if value.dtype.kind == "c" else 3)
 
     def bilinear(
         self, f: Callable[[Array, Array], Array], a: Approximate, b: Approximate,
@@ -86,6 +86,7 @@ class Rules:
             if a.error.any() or b.error.any():
                 carried = f(x, b.error) + f(a.error, y + b.error)
             more = (terms + 4) * (self.unit * most + 2 * U64 * carried)
+            more *= 4 if value.dtype.kind == "c" else 1
             return self.closed(value, carried + more + _TINY * (most > 0))
 
     def summed(
@@ -134,9 +135,20 @@ class Rules:
                 carried = np.where(np.isinf(x.error), np.inf, carried)
             return self._rounded(value, carried, _FUNCTION)
 
+    def turned(self, size: Approximate, angle: Approximate, value: Array) -> Approximate:
+        """A complex number by its size and angle."""
+        carried = size.error + (np.abs(size.value) + size.error) * np.minimum(angle.error, 2.0)
+        return self._rounded(value, carried, 2 * _FUNCTION)
+
     def lipschitz(self, x: Approximate, value: Array, slope: float = 1.0) -> Approximate:
         """A function that rounds nothing and is nowhere steeper: abs, min, max and their like."""
         return self.closed(value, slope * x.error)
+
+    def size(self, x: Approximate, value: Array) -> Approximate:
+        """An absolute value, which a complex number's is rounded."""
+        if x.value.dtype.kind == "c":
+            return self._rounded(value, x.error, _FUNCTION)
+        return self.lipschitz(x, value)
 
     def wave(self, x: Approximate, value: Array) -> Approximate:
         """Sine and cosine: nowhere steeper than 1, never further apart than 2."""

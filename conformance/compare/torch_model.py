@@ -105,15 +105,16 @@ class TorchModel:
         if not isinstance(made, nn.Module):
             raise UsageError(f"the factory gave {type(made).__name__}, not torch.nn.Module")
         torch.set_num_threads(1)
-        self._module, self.channels_from = made.double(), channels_from
+        self._module = made.double()
+        self.channels_from = self.outputs_from = channels_from
         self._rules = Rules() if unit is None else Rules(unit)
         self._first_state = {n: t.detach().clone() for n, t in _tensors(made)}
         self._order: list[str] = []
 
-    def laid(self, channels_from: int) -> "TorchModel":
-        """The same model, with its channels last from this rank on."""
+    def laid(self, channels_from: int, outputs_from: int) -> "TorchModel":
+        """The same model, with its channels last from these ranks on."""
         other = copy(self)
-        other.channels_from = channels_from
+        other.channels_from, other.outputs_from = channels_from, outputs_from
         return other
 
     def change(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> Change:
@@ -155,7 +156,10 @@ class TorchModel:
             for handle in handles:
                 handle.remove()
         self._order = list(dict.fromkeys(order))
-        return {path: self._first(t.detach().numpy()).shape for path, t in _leaves(output).items()}
+        return {
+            path: channels_first(t.detach().numpy(), self.outputs_from).shape
+            for path, t in _leaves(output).items()
+        }
 
     def run(self, asked: Asked) -> Trace:
         """Under the mode that carries errors; the backward runs under it too."""
@@ -201,10 +205,11 @@ class TorchModel:
             }
         return Trace(
             calls=calls,
-            outputs={k: kept(self._moved(x)) for k, x in outputs.items()},
+            outputs={k: kept(self._moved(x, self.outputs_from)) for k, x in outputs.items()},
             gradients=gradients,
             input_gradients=tuple(
-                self._moved(found[f"input {k}"]) if f"input {k}" in found else None for k in tensors
+                self._moved(found[f"input {k}"], self.channels_from)
+                if f"input {k}" in found else None for k in tensors
             ),
             state=state,
             values=tuple(carry.values),
@@ -223,7 +228,7 @@ class TorchModel:
         ends, seeds = [], []
         for path, t in leaves.items():
             if t.requires_grad and path in asked.seeds:
-                seed = as_given(asked.seeds[path], self.channels_from)
+                seed = as_given(asked.seeds[path], self.outputs_from)
                 seed = torch.from_numpy(np.array(seed, order="C")).to(t.dtype)
                 carry.made_of(seed, SEED)
                 ends.append(t)
@@ -280,11 +285,8 @@ class TorchModel:
         names: dict[str, Any] = {str(k): t for k, t in tensors.items() if not isinstance(k, int)}
         return self._module(*places, **names)
 
-    def _first(self, x: np.ndarray) -> np.ndarray:
-        return channels_first(x, self.channels_from)
-
-    def _moved(self, x: Approximate) -> Approximate:
-        return Approximate(self._first(x.value), self._first(x.error))
+    def _moved(self, x: Approximate, last: int) -> Approximate:
+        return Approximate(channels_first(x.value, last), channels_first(x.error, last))
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

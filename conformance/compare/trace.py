@@ -122,11 +122,13 @@ class Model(Protocol):
     """A model that a factory made, and the weights that it can be given.
 
     Attributes:
-        channels_from: the rank from which on its arrays have their channels last.
+        channels_from, outputs_from: the rank from which on its inputs, and its outputs, have their
+            channels last.
     """
 
     framework: str
     channels_from: int
+    outputs_from: int
 
     def weights(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes of parameters and running statistics by name, in the order of their calls."""
@@ -139,8 +141,8 @@ class Model(Protocol):
     ) -> Mapping[str, tuple[int, ...]]:
         """Shapes of the outputs by path, channels at axis 1; runs the model once, plainly."""
 
-    def laid(self, channels_from: int) -> "Model":
-        """The same model with its channels last from this rank on."""
+    def laid(self, channels_from: int, outputs_from: int) -> "Model":
+        """The same model with its channels last from these ranks on."""
 
     def change(self, chosen: Mapping[int, tuple[str, str]], *, records: bool = False) -> Any:
         """What `Asked.change` may be: by number the functions to change, and how.

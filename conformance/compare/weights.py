@@ -158,11 +158,15 @@ def turned(pairs: Sequence[Pair], first: Model, second: Model) -> tuple[Pair, ..
     if first.framework == second.framework:
         return None
     shapes, out = first.weights(), []
-    for pair in pairs:
+    place = 1 if second.framework == "jax" else 0
+    names = [(pair.first, pair.second)[place] for pair in pairs]
+    # Where a kernel that is not square lies in torch as in JAX, the square ones may do so as well.
+    lies = any(name.endswith("kernel") and pair.transpose == (0, 1)
+               and len(set(shapes[pair.first])) == 2
+               for name, pair in zip(names, pairs, strict=True))  # fmt: skip
+    for name, pair in zip(names, pairs, strict=True):
         shape = shapes[pair.first]
-        own = (pair.second if second.framework == "jax" else pair.first).endswith(
-            ("kernel", "embedding")
-        )
+        own = name.endswith("embedding") or (name.endswith("kernel") and not lies)
         is_whole = pair.take is None and pair.place is None and pair.shape is None
         square = len(shape) == 2 and shape[0] == shape[1] and is_whole and not own
         out.append(replace(pair, transpose=pair.transpose[::-1]) if square else pair)
@@ -314,7 +318,9 @@ def _transposes(
         return (same,)
     from_torch = first.framework == "torch"
     hows = [_TO_FLAX.get(rank, same), *_TRANSPOSED.get(rank, ())]
-    if not (other if from_torch else name).endswith("kernel"):
+    if (other if from_torch else name).endswith("kernel"):
+        hows.append(same)  # As GPT-2 keeps its kernels in torch, too.
+    else:
         # A port's own `w` is (in, out), as it is multiplied; its `weight` is torch's.
         jax_name = other if from_torch else name
         hows = [*hows, same] if jax_name[-2:].lower() in (".w", "/w", "_w") else [same, *hows]
