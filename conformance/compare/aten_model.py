@@ -48,6 +48,11 @@ class Carry(TorchDispatchMode):
         self._alive: list[Any] = []  # A storage that is freed could come again with old errors.
         self.is_forward = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to import the compiler takes longer than most runs."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

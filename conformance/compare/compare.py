@@ -299,13 +299,11 @@ def _shapes_of(followed: Followed, side: int) -> dict[str, Shape]:
 
 
 def _only_padding(held: Held, followed: Followed) -> bool:
-    """Whether a table's gradients differ in one row alone, which the original keeps at zero."""
-    kinds = {call.type for call in followed.traces[0].calls if call.module == owner(held.name)}
-    if kinds != {"Embedding"}:
-        return False
+    """Whether a table's gradients differ in the one row that the original keeps for padding."""
+    calls = [c for c in followed.traces[0].calls if c.module == owner(held.name)]
+    kept = {c.settings["padding_idx"] for c in calls if "padding_idx" in c.settings}
     apart = np.abs(held.first.value - held.second.value) > held.first.error + held.second.error
-    rows = np.flatnonzero(apart.any(tuple(range(1, apart.ndim))))
-    return len(rows) == 1 and not held.first.value[rows].any()
+    return set(np.flatnonzero(apart.any(tuple(range(1, apart.ndim))))) == kept != set()
 
 
 def _off(held: Held) -> str:

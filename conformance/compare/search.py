@@ -10,7 +10,7 @@ import numpy as np
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.catalogue import Cause
-from conformance.compare.changes import Site
+from conformance.compare.changes import Option, Site
 from conformance.compare.distance import off
 from conformance.compare.judge import Followed, Place, follow, place_of_forward
 from conformance.compare.matching import Values
@@ -118,6 +118,7 @@ class _Search:
         near = [s for s in sites if place.since <= s.since <= place.call]
         far = [s for s in sites if s.since < place.since][:-13:-1] if with_far else []
         together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
+        heads: dict[int, tuple[Option, str]] = {}
         for group in (near, far):
             late: list[_Try] = []
             for site in group:
@@ -132,9 +133,17 @@ class _Search:
                     attempt = _Try(option.cause, layer, asked, chosen)
                     if option.cause.name in _LATE:
                         late.append(attempt)
+                        if option.cause.name == "heads-split" and group is near:
+                            heads.setdefault(site.number, (option, layer))
                     elif option.cause.name != "rotary-layout":
                         yield attempt
             yield from late
+            if len(heads) > 1:  # What is split so in a port is merged so as well.
+                chosen = {**self.chosen, **{n: option.key for n, (option, _) in heads.items()}}
+                asked = replace(self.asked[0], change=self.models[0].change(chosen))
+                option, layer = next(iter(heads.values()))
+                yield _Try(option.cause, layer, asked, chosen)
+            heads = {}
             for key, rows in together.items():
                 chosen = {**self.chosen, **{number: key for number, _, _ in rows}}
                 asked = replace(self.asked[0], change=self.models[0].change(chosen))

@@ -75,6 +75,15 @@ def attention(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator
                      lambda *a, o=other, **k: func(*a[:3], **{**k, **o}))  # fmt: skip
 
 
+    if not masked:
+        yield Option(Cause("softmax-axis", "its sum is over the queries"), _over_queries)
+
+
+def _over_queries(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> torch.Tensor:
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    return torch.softmax(scores, -2) @ v
+
+
 def whole_attention(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
     """The function of `nn.MultiheadAttention`, by its masks and by its kernels."""
     heads, batch_of = args[4], args[0]

@@ -41,6 +41,11 @@ _STATISTICS = ("running_mean", "running_var")
 class _Wide(TorchDispatchMode):
     """Makes float64 of every float32 that is asked for, so that tables are not rounded."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to import the compiler takes longer than most runs."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

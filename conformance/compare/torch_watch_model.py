@@ -90,6 +90,8 @@ class Watch:
         self, path: str, module: nn.Module, inputs: tuple[Approximate, ...], x: torch.Tensor
     ) -> torch.Tensor:
         number, settings = len(self.seen), {}
+        if getattr(module, "padding_idx", None) is not None:
+            settings = {"padding_idx": module.padding_idx}
         momentum = getattr(module, "momentum", None)
         if momentum is not None and inputs and inputs[0].value.ndim > 1:
             shape = inputs[0].value.shape

@@ -26,7 +26,8 @@ class Call:
         depends: the bits of the calls, and of the inputs, that the output was made of.
         bit: the call's own bit in the `depends` of what came later.
         ended: how many values had been made when the call ended.
-        settings: of a batch norm its momentum and the count of a batch; nothing else as yet.
+        settings: of a batch norm its momentum and the count of a batch, of an embedding the row
+            that torch keeps for padding.
     """
 
     module: str
