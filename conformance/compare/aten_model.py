@@ -238,7 +238,7 @@ class Carry(TorchDispatchMode):
     def at(self, x: Any) -> Approximate:
         """A tensor or number with its error."""
         if not isinstance(x, torch.Tensor):
-            return self.rules.exactly(np.asarray(x))
+            return self.rules.stored(self.rules.exactly(np.asarray(x)))
         plain = x.detach()
         plain = plain.double() if plain.is_floating_point() else plain
         return Approximate(plain.resolve_conj().numpy(), self.error(x).numpy())

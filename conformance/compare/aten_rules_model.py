@@ -249,7 +249,8 @@ def _moved(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     if name in ("_to_copy", "clone", "convert_element_type", "neg"):
         if args[0].is_floating_point() and not out.is_floating_point():
             return _stepped(carry, carry.at(args[0]), lambda v: _as(v, out.dtype), values_of(out))
-        return carry.error(args[0]).numpy().copy()
+        error = carry.error(args[0]).numpy().copy()
+        return carry.rules.stored(Approximate(values_of(args[0]), error)).error
     if not out.is_floating_point():
         return carry.rules.unknown(values_of(out))
     args, kwargs, unsure = _errors_instead(carry, args, kwargs)

@@ -14,6 +14,7 @@ from conformance.compare.catalogue import Cause
 from conformance.compare.distance import off
 from conformance.compare.judge import Aspect, Followed, Held, follow, place_of_gradient
 from conformance.compare.load_model import Side
+from conformance.compare.own_type import too_rough
 from conformance.compare.pairing import Pairing, paired
 from conformance.compare.running_statistics import cause_of_statistics, judged_statistics
 from conformance.compare.search import Finding, Known, search
@@ -181,6 +182,19 @@ class _Judging:
             raise UsageError(self.pairing.unequal() + at)
         explained = not followed.parting("forward")
         self._held(followed, mode, changed, explained=explained)
+        if not tally.partings and training == self.pairing.settings.modes[0]:
+            self._as_it_runs(asked[1], followed)
+
+    def _as_it_runs(self, asked: Asked, followed: Followed) -> None:
+        """What the port's own types do, where neither model rounds to a narrow one on purpose."""
+        if any(trace.narrows or trace.without_rule for trace in followed.traces):
+            return
+        self.progress("the port as it runs, in its own types")
+        pairing = self.pairing
+        rough = too_rough(pairing.sides[1], pairing.models[1], asked, followed.traces[0])
+        if rough is not None:
+            parting = Parting(rough.place, "forward", rough.cause, rough.words)
+            self.tally.partings.append(("as it runs", parting))
 
     def _followed(
         self, training: bool, mode: str, *, backward: bool

@@ -24,6 +24,8 @@ class Watch:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
         self.silenced = 0
+        self.keeps = False
+        self.kept: list[Any] = []
 
     def call(self, path: str, part: Any, function: Any, args: Any, kwargs: Any) -> Any:
         """The module's call, its inputs and its output marked; a dropout does nothing."""
@@ -51,6 +53,8 @@ class Watch:
                 if isinstance(momentum, float) else {},
             }
         )  # fmt: skip
+        if self.keeps:
+            self.kept.append(leaves[place])
         leaves[place] = _mark(number)(leaves[place])
         return jax.tree.unflatten(tree, leaves)
 

@@ -21,14 +21,16 @@ from conformance.compare.flax_model import LinenModule, NnxModule, Watch
 from conformance.compare.flax_model import arguments as given_arguments
 from conformance.compare.function_model import FunctionModule, is_function
 from conformance.compare.jax_changes_model import Change
+from conformance.compare.jaxpr_model import NARROW as _NARROW
 from conformance.compare.jaxpr_model import At, Carry, Enough
-from conformance.compare.rules import Rules
+from conformance.compare.rules import U32, U64, Rules
 from conformance.compare.trace import (
     FIRST_CALL,
     INPUT,
     SEED,
     Asked,
     Call,
+    Plain,
     Reached,
     Trace,
     as_given,
@@ -53,9 +55,12 @@ class JaxModel:
 
     framework = "jax"
 
-    def __init__(self, made: Any, *, channels_from: int, unit: float | None = None) -> None:
+    def __init__(
+        self, made: Any, channels_from: int, *, unit: float = U64, is_wide: bool = True
+    ) -> None:
+        del is_wide  # An array has the type of what it is made of.
         self.channels_from = self.outputs_from = channels_from
-        self._rules = Rules() if unit is None else Rules(unit)
+        self._made, self._rules = made, Rules(unit)
         self._order: list[str] = []
         self._held: Arrays = {}
         self._traced: dict[tuple[bool, bool], tuple[Any, Any, Watch]] = {}
@@ -121,6 +126,33 @@ class JaxModel:
         """Evaluates the trace of the forward, and of its `jax.vjp` where there are seeds."""
         with jax.enable_x64(True):
             return self._run(asked)
+
+    def plain(self, asked: Asked) -> Plain:
+        """Called as it is, without a trace, where 64 bits are off."""
+        with jax.enable_x64(False):
+            xs = self._arrays(asked.inputs)
+            held = self._kind.initial(xs, {}, training=asked.training)
+            held = {
+                name: jnp.asarray(asked.weights.get(name, value), dtype=value.dtype)
+                for name, value in held.items()
+            }
+            forward, watch = self._forward(asked.training)
+            watch.keeps = True
+            outputs, _ = forward(held, xs)
+            seen = [call["module"] for call in watch.seen]
+            calls = zip(seen, map(_wide, watch.kept), strict=True)
+            return Plain(
+                calls=tuple(calls),
+                outputs={
+                    k: channels_first(_wide(x), self.outputs_from) for k, x in outputs.items()
+                },
+                narrow=frozenset(str(v.dtype) for v in held.values()) & frozenset(_NARROW),
+            )
+
+    def in_float32(self) -> "JaxModel":
+        """Its own constants are kept, in float64."""
+        model = JaxModel(self._made, self.channels_from, unit=U32)
+        return model.laid(self.channels_from, self.outputs_from)
 
     def _run(self, asked: Asked) -> Trace:
         xs = self._arrays(asked.inputs)
@@ -248,6 +280,10 @@ class JaxModel:
             channels_first(np.asarray(x.value), last),
             channels_first(np.broadcast_to(x.error, np.shape(x.value)), last),
         )
+
+
+def _wide(x: Any) -> np.ndarray:
+    return np.asarray(x).astype(np.float64)
 
 
 def _given(leaf: Any) -> Approximate:

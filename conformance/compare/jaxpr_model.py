@@ -21,7 +21,7 @@ from conformance.core.outcomes import UsageError
 _KEYS = {"random_seed", "random_wrap", "random_unwrap", "random_fold_in", "random_split",
          "random_clone"}  # fmt: skip
 _DRAWS = dict.fromkeys(("random_bits", "threefry2x32", "random_gamma"), RANDOM)
-_NARROW = {"bfloat16": "bf16", "float16": "f16", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2"}
+NARROW = {"bfloat16": "bf16", "float16": "f16", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2"}
 
 
 class Enough(Exception):  # noqa: N818  It ends an evaluation that went well.
@@ -137,7 +137,7 @@ class Carry:
 
     def _typed(self, x: Approximate, aval: Any, name: str) -> Approximate:
         """Rounded, where the result is of a narrow type and not merely moved."""
-        narrow = _NARROW.get(str(getattr(aval, "dtype", "")))
+        narrow = NARROW.get(str(getattr(aval, "dtype", "")))
         if narrow is None or name in MOVES:
             return x
         self.narrows = True

@@ -138,7 +138,9 @@ def _convert(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
         return carry.rules.exactly(value)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         dtype = np.dtype(np.complex128)
-    return Approximate(x.value.astype(np.float64 if floating else dtype), x.error)
+    return carry.rules.stored(
+        Approximate(x.value.astype(np.float64 if floating else dtype), x.error)
+    )
 
 
 @rule("add", "add_any")

@@ -54,19 +54,10 @@ def model_of(one: Side, layout: str | None = None) -> Model:
         raise UsageError(f"{one.said}: flax is not installed: pip install flax")
     kind, wide_types = _framework(one)
     with wide_types():
-        factory = getattr(_imported(one), one.factory, None)
-        if not callable(factory):
-            raise UsageError(f"{one.said}: {one.module} has no function {one.factory}")
-        _takes_nothing(one, factory)
-        try:
-            made = factory()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
+        made = _made(one)
     last = (layout or LAYOUTS[one.framework == "jax"]) == "channels_last"
     try:
-        model: Model = kind(made, channels_from=4 if last else NEVER)
+        model: Model = kind(made, 4 if last else NEVER)
     except UsageError as error:
         raise UsageError(f"{one.said}: {error}") from error
     except Exception as error:
@@ -74,6 +65,26 @@ def model_of(one: Side, layout: str | None = None) -> Model:
             f"{one.said}: what the factory made is no model: {_words(error)}"
         ) from error
     return model
+
+
+def as_it_is(one: Side) -> Model:
+    """The model in the types that its factory gives it; it is the caller's to lay out."""
+    kind, _ = _framework(one)
+    model: Model = kind(_made(one), NEVER, is_wide=False)
+    return model
+
+
+def _made(one: Side) -> Any:
+    factory = getattr(_imported(one), one.factory, None)
+    if not callable(factory):
+        raise UsageError(f"{one.said}: {one.module} has no function {one.factory}")
+    _takes_nothing(one, factory)
+    try:
+        return factory()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UsageError(f"{one.said}: the factory raised {_words(error)}") from error
 
 
 def _framework(one: Side) -> tuple[Any, Any]:

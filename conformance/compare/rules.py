@@ -48,6 +48,15 @@ class Rules:
         value = np.asarray(value)
         return Approximate(value, np.full(value.shape, np.inf))
 
+    def stored(self, x: Approximate) -> Approximate:
+        """Kept in the type in which a model runs, where that is narrower than what it is now."""
+        value = np.asarray(x.value)
+        if self.unit == U64 or value.dtype.kind != "f":
+            return x
+        with np.errstate(over="ignore"):
+            fits = value == value.astype(np.float32)
+        return self.closed(value, x.error + np.where(fits, 0.0, self.unit * np.abs(value)))
+
     def moved(self, how: Callable[..., Array], *xs: Approximate) -> Approximate:
         """What only moves, repeats or leaves out elements does so to errors as well."""
         return Approximate(how(*(x.value for x in xs)), how(*(x.error for x in xs)))
@@ -246,7 +255,7 @@ class Rules:
             return self.exactly(exact)
         wide = exact.astype(np.float64)
         if exact.dtype == np.float64:
-            return self.exactly(wide)
+            return self.stored(self.exactly(wide))
         with np.errstate(all="ignore"):
             short = (wide * 4096 == np.round(wide * 4096)) | ~np.isfinite(wide)
         unit = float(ml_dtypes.finfo(exact.dtype).eps)

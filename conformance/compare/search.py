@@ -21,6 +21,7 @@ from conformance.compare.weights import Pair
 _PLACES = 12
 # What other changes give as well, in other words: they are tried after all others of a place.
 _LATE = ("heads-split", "axes-not-swapped", "term-left-out", "factor-left-out", "pooling")
+_WEAK = ("term-left-out", "factor-left-out")
 # Changes that are made at several functions of a place together.
 _TOGETHER = ("rotary-layout", "axes-not-swapped", "causal-mask")
 Chosen = dict[int, tuple[str, str]]
@@ -64,6 +65,10 @@ class _Search:
             words = _words(place, self.followed)
             explained = self._explained(place)
             if explained is None:
+                # What is left out here may be done later: then neither has a name.
+                weak = [i for i, f in enumerate(findings) if f.cause and f.cause.name in _WEAK]
+                if weak:
+                    return [*findings[: weak[0]], replace(findings[weak[0]], cause=None)]
                 if not any(finding.layer == place.name for finding in findings):
                     findings.append(Finding(place.name, narrowed(place, self.followed), words))
                 break

@@ -41,6 +41,28 @@ def halves(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Op
 def masks(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
     """Scores that are filled where a mask says so."""
     yield Option(Cause("causal-mask", "nothing is masked"), lambda x, *a, **k: x * 1.0)
+    for words, other in _shifted(args[1] if len(args) > 1 else kwargs["mask"]):
+        yield Option(Cause("causal-mask", words), lambda x, m, *a, o=other, **k: func(x, o, *a))
+
+
+def choices(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+    """Scores that are kept where a mask says so."""
+    if len(args) != 3 or not isinstance(args[1], torch.Tensor) or args[1].ndim < 2:
+        return
+    yield Option(Cause("causal-mask", "nothing is masked"), lambda m, x, *a: x * 1.0)
+    for words, other in _shifted(args[0]):
+        yield Option(Cause("causal-mask", words), lambda m, *a, o=other: func(o, *a))
+
+
+def _shifted(mask: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """A triangle that is shifted by one: what may be seen, or what may not."""
+    if not isinstance(mask, torch.Tensor) or mask.ndim < 2 or mask.shape[-1] != mask.shape[-2]:
+        return
+    ones = torch.ones_like(mask)
+    for side, of in ((torch.tril, 0), (torch.triu, 1)):
+        if torch.equal(side(ones, of), mask):
+            for shift in (-1, 1):
+                yield f"the mask is shifted by {shift}", side(ones, of + shift)
 
 
 def triangles(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:

@@ -151,6 +151,7 @@ _ATTENTION: tuple[tuple[set[str], Family], ...] = (
     ({"chunk", "split", "tensor_split"}, attention.rotary_splits),
     ({"__getitem__"}, attention.halves),
     ({"masked_fill", "masked_fill_"}, attention.masks),
+    ({"where"}, attention.choices),
     ({"triu", "tril"}, attention.triangles),
     ({"scaled_dot_product_attention"}, attention.attention),
     ({"multi_head_attention_forward"}, attention.whole_attention),

@@ -12,19 +12,20 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare import aten_reductions_model as _reductions  # noqa: F401  It registers
 from conformance.compare import aten_rules_model as _rules  # noqa: F401  rules, as this does.
-from conformance.compare.aten_model import Carry
-from conformance.compare.rules import Rules
+from conformance.compare.aten_model import NARROW, Carry
+from conformance.compare.rules import U32, U64, Rules
 from conformance.compare.torch_changes_model import Change
 from conformance.compare.torch_watch_model import Watch, aside, kept
 from conformance.compare.trace import (
     INPUT,
     SEED,
     Asked,
+    Plain,
     Trace,
     as_given,
     channels_first,
@@ -70,6 +71,28 @@ def wide_types() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+class _Types(TorchDispatchMode):
+    """Notes types narrower than float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow: set[str] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.narrow |= {
+            str(x.dtype).removeprefix("torch.") for x in tree_leaves((args, out))
+            if isinstance(x, torch.Tensor) and x.dtype in NARROW
+        }  # fmt: skip
+        return out
+
+
 class _Silent(TorchFunctionMode):
     """Leaves dropout out; makes a change where a cause is tried."""
 
@@ -106,13 +129,15 @@ class TorchModel:
 
     framework = "torch"
 
-    def __init__(self, made: Any, *, channels_from: int, unit: float | None = None) -> None:
+    def __init__(
+        self, made: Any, channels_from: int, *, unit: float = U64, is_wide: bool = True
+    ) -> None:
         if not isinstance(made, nn.Module):
             raise UsageError(f"the factory gave {type(made).__name__}, not torch.nn.Module")
         torch.set_num_threads(1)
-        self._module = made.double()
+        self._module = made.double() if is_wide else made
         self.channels_from = self.outputs_from = channels_from
-        self._rules = Rules() if unit is None else Rules(unit)
+        self._rules, self._is_wide = Rules(unit), is_wide
         self._first_state = {n: t.detach().clone() for n, t in _tensors(made)}
         self._order: list[str] = []
 
@@ -225,6 +250,40 @@ class TorchModel:
             silenced=silent.silenced + len(parts),
         )
 
+    def plain(self, asked: Asked) -> Plain:
+        """Hooks note what every module gave."""
+        calls: list[tuple[str, np.ndarray]] = []
+        types = _Types()
+
+        def note(path: str, output: Any) -> None:
+            with aside():
+                calls.extend((path, _values(x)) for x in tree_leaves(output)
+                             if isinstance(x, torch.Tensor) and x.is_floating_point())  # fmt: skip
+
+        parts = [(path, part) for path, part in self._module.named_modules() if path]
+        handles = [part.register_forward_hook(lambda _, __, output, path=path: note(path, output))
+                   for path, part in parts]  # fmt: skip
+        tensors = self._tensors(asked.inputs)
+        tensors = {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+        try:
+            with (
+                torch.no_grad(), self._settled(asked.training, asked.weights), _Silent(None), types
+            ):  # fmt: skip
+                leaves = _leaves(self._invoked(tensors))
+        finally:
+            for handle in handles:
+                handle.remove()
+        outputs = {
+            path: channels_first(_values(t), self.outputs_from) for path, t in leaves.items()
+        }
+        return Plain(tuple(calls), outputs, frozenset(types.narrow))
+
+    def in_float32(self) -> "TorchModel":
+        """Its own constants are kept, in float64."""
+        return TorchModel(self._module, self.channels_from, unit=U32).laid(
+            self.channels_from, self.outputs_from
+        )
+
     def _pulled(
         self, carry: Carry, leaves: Mapping[str, Any], asked: Asked, wanted: Mapping[str, Any]
     ) -> dict[str, Approximate]:
@@ -262,6 +321,9 @@ class TorchModel:
                 held[name].copy_(
                     first if values is None else torch.from_numpy(np.array(values, order="C"))
                 )
+        if not self._is_wide:
+            yield
+            return
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         fast = torch.backends.mha.get_fastpath_enabled()
@@ -297,6 +359,10 @@ class TorchModel:
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
+
+
+def _values(t: torch.Tensor) -> np.ndarray:
+    return np.array(t.detach().double().cpu().numpy())
 
 
 def _leaves(output: Any) -> dict[str, torch.Tensor]:

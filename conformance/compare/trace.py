@@ -119,6 +119,21 @@ class Asked:
     until: int | None = None
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A run as it is, with nothing carried.
+
+    Attributes:
+        calls: of each submodule's call, in the order in which they ended, its path and what came.
+        outputs: by their path in what the model returned.
+        narrow: names of types narrower than float32 that weights or numbers on the way have.
+    """
+
+    calls: tuple[tuple[str, np.ndarray], ...]
+    outputs: Mapping[str, np.ndarray]
+    narrow: frozenset[str]
+
+
 class Model(Protocol):
     """A model that a factory made, and the weights that it can be given.
 
@@ -153,6 +168,12 @@ class Model(Protocol):
 
     def run(self, asked: Asked) -> Trace:
         """One forward, and a backward where seeds are given, with errors carried."""
+
+    def plain(self, asked: Asked) -> Plain:
+        """One forward in the types that the model has; after it `in_float32` may be called."""
+
+    def in_float32(self) -> "Model":
+        """The same model, carried in float64 with the errors of a run in float32."""
 
 
 def owner(name: str) -> str:
