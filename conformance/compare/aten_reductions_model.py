@@ -43,6 +43,19 @@ def _addmm(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return _with_bias(carry, product, bias, a.value.shape[-1], out)
 
 
+@rule("scatter_reduce")
+def _scatter_reduce(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """A largest or a smallest; of a product or a mean nothing is known."""
+    target, axis, index, source, how = args[:5]
+    if how not in ("amax", "amin") or carry.error(index).any():
+        return carry.rules.unknown(values_of(out))
+
+    def f(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return values_of(func(tensor_of(a), axis, index, tensor_of(b), how, **kwargs))
+
+    return carry.rules.largest(f, carry.at(target), carry.at(source), value=values_of(out))
+
+
 @rule("convolution")
 def _convolution(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     x, weight, bias, *rest = args

@@ -30,7 +30,9 @@ class Enough(Exception):  # noqa: N818  It ends an evaluation that went well.
 
 _SCATTERS: dict[str, Callable[..., Any]] = {
     "scatter": jax.lax.scatter, "scatter-add": jax.lax.scatter_add,
-    "scatter_add": jax.lax.scatter_add,
+    "scatter_add": jax.lax.scatter_add, "scatter-max": jax.lax.scatter_max,
+    "scatter_max": jax.lax.scatter_max, "scatter-min": jax.lax.scatter_min,
+    "scatter_min": jax.lax.scatter_min,
 }  # fmt: skip
 
 

@@ -165,6 +165,18 @@ def _scatter_add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.closed(value, carried + (updates.value.size + 1) * carry.rules.unit * size)
 
 
+@rule("scatter-max", "scatter_max", "scatter-min", "scatter_min")
+def _scatter_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    operand, index, updates = xs
+
+    def f(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return carry.through(eqn, a, index.value, b)
+
+    if index.error.any():
+        return carry.rules.unknown(f(operand.value, updates.value))
+    return carry.rules.largest(f, operand, updates)
+
+
 @rule("reduce_window_sum")
 def _window_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     terms = prod(eqn.params["window_dimensions"])

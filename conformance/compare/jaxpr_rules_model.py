@@ -39,8 +39,6 @@ def _complex(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.closed(xs[0].value + 1j * xs[1].value, xs[0].error + xs[1].error)
 
 
-
-
 @rule("reduce_precision")
 def _reduce_precision(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     bits = eqn.params["exponent_bits"], eqn.params["mantissa_bits"]

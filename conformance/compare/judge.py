@@ -93,7 +93,11 @@ def follow(
             break
     values = _values(traces[1], asked[1].inputs, backward=False)
     return Followed(
-        traces, forward, backward, tuple(_held(traces, pairs, asked[0].inputs)), values,
+        traces,
+        forward,
+        backward,
+        tuple(_held(traces, pairs, asked[0].inputs)),
+        values,
         asked[0].weights,
     )
 

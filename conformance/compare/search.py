@@ -122,6 +122,7 @@ class _Search:
         calls = self.followed.traces[0].calls
         near = [s for s in sites if place.since <= s.since <= place.call]
         far = [s for s in sites if s.since < place.since][:-13:-1] if with_far else []
+        homes = {site.module for site in near}
         together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
         heads: dict[int, tuple[Option, str]] = {}
         for group in (near, far):
@@ -150,9 +151,15 @@ class _Search:
                 yield _Try(option.cause, layer, asked, chosen)
             heads = {}
             for key, rows in together.items():
-                chosen = {**self.chosen, **{number: key for number, _, _ in rows}}
-                asked = replace(self.asked[0], change=self.models[0].change(chosen))
-                yield _Try(rows[0][1], rows[0][2], asked, chosen)
+                numbers = {number for number, _, _ in rows}
+                before = {
+                    s.number for s in sites if s.since < place.since
+                    and s.module in homes and any(o.key == key for o in s.options)
+                }  # fmt: skip
+                for chosen_numbers in (numbers, numbers | before) if before else (numbers,):
+                    chosen = {**self.chosen, **dict.fromkeys(chosen_numbers, key)}
+                    asked = replace(self.asked[0], change=self.models[0].change(chosen))
+                    yield _Try(rows[0][1], rows[0][2], asked, chosen)
             together = {}
 
     def _everywhere(self, attempt: _Try) -> _Try | None:

@@ -96,7 +96,6 @@ def attention(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator
         yield Option(Cause("causal-mask", words),
                      lambda *a, o=other, **k: func(*a[:3], **{**k, **o}))  # fmt: skip
 
-
     if not masked:
         yield Option(Cause("softmax-axis", "its sum is over the queries"), _over_queries)
 

@@ -234,6 +234,14 @@ def paddings(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
     if other != sides:
         yield Option(Cause("padding", f"it pads {other} where {sides} is right"),
                      lambda x, p, *a, **k: func(x, other, *a, **k))  # fmt: skip
+    totals = [sum(sides[i : i + 2]) for i in range(0, len(sides), 2)]
+    for words, even in (
+        ("on both sides alike", [s for t in totals for s in (t // 2, t - t // 2)]),
+        ("not at all", [0] * len(sides)),
+    ):
+        if even not in (sides, other) and min(sides) >= 0:
+            yield Option(Cause("padding", f"it pads {words} where {sides} is right"),
+                         lambda x, p, *a, e=even, **k: func(x, e, *a, **k))  # fmt: skip
     own = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
     for mode in ("constant", "reflect", "replicate", "circular"):
         if mode != own:

@@ -239,7 +239,9 @@ class TorchModel:
             gradients=gradients,
             input_gradients=tuple(
                 self._moved(found[f"input {k}"], self.channels_from)
-                if f"input {k}" in found else None for k in tensors
+                if f"input {k}" in found
+                else None
+                for k in tensors
             ),
             state=state,
             values=tuple(carry.values),

@@ -207,6 +207,13 @@ def _fitting(
     for how in _transposes(first, second, name, other, len(shape)):
         if tuple(shape[axis] for axis in how) == wanted:
             return Pair(name, other, how)
+    long = [axis for axis in range(len(shape)) if shape[axis] > 1]
+    if 2 == len(long) == min(len(shape), len(wanted)) and 1 in (*shape, *wanted):
+        # A convolution whose window is one place is a dense layer.
+        ones = tuple(axis for axis in range(len(shape)) if shape[axis] == 1)
+        order = long if first.framework == second.framework else long[::-1]
+        if [size for size in wanted if size > 1] == [shape[axis] for axis in order]:
+            return Pair(name, other, (*order, *ones), shape=wanted)
     if len(shape) == 1 < len(wanted) and sorted(wanted)[-2:] == [1, *shape]:
         return Pair(name, other, (0,), shape=wanted)  # As (C, 1, 1), ready to be added.
     return None

@@ -29,6 +29,10 @@ def _pulled(f):
     )
 
 
+def _parts(z):
+    return jnp.stack((z.real, z.imag))
+
+
 _UNARY = {
     "neg": lambda x: -x, "exp": jnp.exp, "exp2": jnp.exp2, "expm1": jnp.expm1, "log": jnp.log,
     "log1p": jnp.log1p, "tanh": jnp.tanh, "sinh": jnp.sinh, "cosh": jnp.cosh,
@@ -61,6 +65,11 @@ _UNARY = {
     "reduce_and": lambda x: (x > 0.1).all(0), "reduce_or": lambda x: (x > 0.3).any(0),
     "iota": lambda x: x + jnp.arange(6.0), "stack": lambda x: jnp.stack([x, 2 * x]),
     "is_finite": jnp.isfinite, "real": jnp.real,
+    "complex": lambda x: _parts(lax.complex(x, x / 2) * jnp.conj(jnp.exp(lax.complex(x, 3 * x)))),
+    "complex quotient": lambda x: _parts(lax.complex(x, x / 2) / (lax.complex(x, x) + x) - x),
+    "complex sum": lambda x: (jnp.abs(lax.complex(x, x / 4).sum(0)), _parts(lax.complex(x, x) @ x.T)),
+    "scatter-max": lambda x: x.at[jnp.array([1, 1, 2])].max(1.5 * x[:3]),
+    "scatter-min": lambda x: x.at[jnp.array([1, 1, 2])].min(x[:3] / 2),
 }  # fmt: skip
 _BINARY = {
     "add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "div": jnp.divide, "pow": jnp.power,
@@ -91,6 +100,7 @@ JAX_CASES = {
 JAX_DISCRETE = {
     "and", "clz", "copy_p", "device_put", "empty", "empty2", "expand_dims", "layout_constraint",
     "nextafter", "not", "or", "population_count", "pvary", "real", "rem", "scatter_add",
+    "scatter_max", "scatter_min",
     "sharding_constraint", "shift_left", "shift_right_arithmetic", "shift_right_logical",
     "unstack", "xor",
 }  # fmt: skip
@@ -123,6 +133,9 @@ _T_UNARY = {
         x > 0.1001, torch.logical_not(x < 0.0001)))),
     "isfinite": torch.isfinite, "layer_norm": lambda x: F.layer_norm(x, (6,)),
     "embedding": lambda x: F.embedding(torch.tensor([2, 0, 2]), x),
+    "complex": lambda x: torch.view_as_real(torch.complex(x, x / 2) * torch.polar(x, 3 * x).conj()),
+    "complex exp": lambda x: torch.exp(torch.complex(x, 3 * x)).abs(),
+    "complex pairs": lambda x: torch.view_as_real(torch.view_as_complex(x.reshape(4, 3, 2)) / x[:, :3]),
     "cross_entropy": lambda x: F.cross_entropy(x, torch.tensor([1, 0, 5, 2])),
 }  # fmt: skip
 _T_BINARY = {
@@ -133,6 +146,7 @@ _T_BINARY = {
     "lt": lambda x, y: x < y + 0.001, "ge": lambda x, y: x >= y + 0.001, "le": lambda x, y: x <= y + 0.001,
     "eq": lambda x, y: x == y + 5, "ne": lambda x, y: x != y + 5, "clamp": lambda x, y: x.clamp(y, y + 0.1),
     "scatter_add": lambda x, y: x.scatter_add(0, torch.zeros(4, 6, dtype=torch.long), y),
+    "scatter_reduce": lambda x, y: x.scatter_reduce(0, torch.zeros(4, 6, dtype=torch.long), y, "amax"),
     "index_add": lambda x, y: x.index_add(0, torch.tensor([1, 1, 2, 0]), y),
     "index_put": lambda x, y: x.index_put((torch.tensor([1, 1]),), y[:2], accumulate=True),
 }  # fmt: skip

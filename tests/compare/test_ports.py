@@ -97,6 +97,26 @@ def test_a_port_of_a_table_is_what_it_says(folder, port, monkeypatch):
         assert (layer in port["at"], aspect, cause in port["cause"]) == (True, "forward", True)
 
 
+def kinds(first: str, second: str, *inputs: str) -> Compared:
+    sides = (
+        side(f"torch:{HERE}/kinds/torch_more.py:{first}"),
+        side(f"jax:{HERE}/kinds/jax_more.py:{second}"),
+    )
+    paths = [f"{HERE}/kinds/{x}" if x.endswith(".npy") else x for x in inputs]
+    return compare(sides, Settings(inputs=read_inputs(paths)))
+
+
+def test_the_row_of_padding_is_told_where_the_table_is_tied():
+    assert said(kinds("tied", "tied_padding", "ids.npy")) == [
+        ("word", "gradient", "padding-row-gradient"),
+    ]  # fmt: skip
+
+
+def test_what_is_done_later_is_not_told_as_left_out_and_nothing_behind_it_is_accused():
+    ((_, aspect, cause),) = said(kinds("post", "post_first", "4,6"))
+    assert (aspect, cause) == ("forward", None)
+
+
 def test_an_nnx_port_agrees_but_for_the_variance_that_flax_keeps():
     result = block("nnx_block.py:block", allowed=frozenset({"biased-running-variance"}))
     assert said(result) == []
