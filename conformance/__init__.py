@@ -16,8 +16,9 @@ from conformance.core.outcomes import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from conformance.weighing.function import weigh
+    from conformance.weighing.probe import probe
 
-__all__ = ["Implementation", "Unsupported", "UsageError", "implementation", "weigh"]
+__all__ = ["Implementation", "Unsupported", "UsageError", "implementation", "probe", "weigh"]
 __version__ = "0.1.0"
 
 
@@ -27,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from conformance.weighing.function import weigh
 
         return weigh
+    if name == "probe":
+        from conformance.weighing.probe import probe
+
+        return probe
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

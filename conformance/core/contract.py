@@ -213,6 +213,44 @@ class TorchSteps(Protocol):
     ) -> Iterator[None]: ...
 
 
+class TorchTrainer(Protocol):
+    """Trains a model for one epoch; W fresh processes that torchrun started call it at once.
+
+    What each item counts for in each optimizer step is the promise, a formula over n (items of the
+    micro-batch on its rank), N_rank (items of the rank in the step), N (items of the step), W and
+    K (micro-batches of a rank): "1/N", "1/(W*K*n)".
+
+    Args:
+        model: `torch.nn.Module` on the CPU. Of input_ids (b, L) it returns logits (b, L, 2); with
+            labels (b, L), too, a dict with "loss" and "logits": the mean over the places whose
+            next label is not -100. Its parameters are to move by SGD with a learning rate of 1.
+        dataset: a `torch.utils.data.Dataset` of dicts with input_ids, attention_mask and labels,
+            each (L,); labels of padding are -100, and the loss shifts labels by one place.
+        batch_size: samples of a micro-batch on each rank.
+        accumulate: K, micro-batches of a window, after which an optimizer steps. The last window
+            may have fewer.
+
+    The default group is there, on gloo, and RANK, WORLD_SIZE, LOCAL_RANK and MASTER_* are set; a
+    trainer that initialises the default group itself gets its own.
+
+    >>> def train(model, dataset, batch_size, accumulate):
+    ...     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    ...     loader = list(torch.utils.data.DataLoader(dataset, batch_size))
+    ...     for k, batch in enumerate(loader, 1):
+    ...         (model(batch["input_ids"], batch["labels"])["loss"] / accumulate).backward()
+    ...         if k % accumulate == 0 or k == len(loader):
+    ...             optimizer.step()
+    ...             optimizer.zero_grad()
+    >>> import conformance, torch
+    >>> probe = conformance.probe("torch", items=24, loss="next_token")
+    >>> train(probe.model, probe.dataset, 2, 2)
+    >>> probe.read(probe.model).formula
+    '1/(K·n_rk)'
+    """
+
+    def __call__(self, model: Any, dataset: Any, batch_size: int, accumulate: int) -> Any: ...
+
+
 class JaxSteps(Protocol):
     """Yields the averaged gradients of each window of micro-batches.
 
@@ -247,6 +285,7 @@ CONTRACTS: Mapping[tuple[str, str, str], type] = MappingProxyType(
         ("gradient_mean", "torch", "per_rank"): TorchPerRank,
         ("gradient_mean", "torch", "one_process"): TorchOneProcess,
         ("gradient_mean", "torch", "virtual"): TorchOneProcess,
+        ("gradient_mean", "torch", "trainer"): TorchTrainer,
         ("gradient_mean", "jax", "one_process"): JaxOneProcess,
         ("gradient_mean", "jax", "virtual"): JaxOneProcess,
         ("gradient_mean", "numpy", "virtual"): NumpyVirtual,

@@ -7,10 +7,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from conformance.core.dtypes import DTYPES
 from conformance.core.outcomes import UsageError
+from conformance.core.weight_formula import powers_of
 
 FRAMEWORKS = ("torch", "jax", "numpy")
 LAYOUTS = ("channels_last",)
-RUNS = ("one_process", "per_rank", "virtual")
+RUNS = ("one_process", "per_rank", "virtual", "trainer")
+TRAINER = "trainer"
 # The first of each is what holds where nothing is said.
 DEVICES = ("each", "one")
 BATCHES = ("shard", "whole")
@@ -111,8 +113,11 @@ def declared(
     place = f"{origin}:{line}: {name}"
     _one_of(place, "operation", operation, PROMISES)
     _one_of(place, "framework", framework, FRAMEWORKS)
-    promise = promise or PROMISES[operation][0]
-    _one_of(place, f"promise of {operation}", promise, PROMISES[operation])
+    if runs == TRAINER:
+        promise = _trainers_promise(place, operation, framework, promise)
+    else:
+        promise = promise or PROMISES[operation][0]
+        _one_of(place, f"promise of {operation}", promise, PROMISES[operation])
     runs, devices = runs or RUNS[0], devices or DEVICES[0]
     batch = batch or BATCHES[0]
     spans = spans or ("process" if devices == "one" else SPANS[0])  # one device is one process's
@@ -172,6 +177,19 @@ def declared(
         dtypes,
         ndim,
     )
+
+
+def _trainers_promise(place: str, operation: str, framework: str, promise: str | None) -> str:
+    """Returns what a trainer promises that an item counts for, a formula."""
+    if (operation, framework) != ("gradient_mean", "torch"):
+        raise UsageError(f"{place}: runs='trainer' is for gradient_mean and torch")
+    if promise is None:
+        raise UsageError(f"{place}: a trainer says what an item counts for: promise='1/N'")
+    try:
+        powers_of(promise)
+    except UsageError as error:
+        raise UsageError(f"{place}: promise: {error}") from None
+    return promise
 
 
 def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:

@@ -60,9 +60,10 @@ def implementation(
         promise: what it may be held to. For `channel_shuffle`: `copy` (the default: the bits of
             S1, in memory of their own), `native` (torch's operator to the letter, errors and
             strides too) or `arithmetic` (sums of products: exact on finite values). For
-            `gradient_mean`: `rank_mean`, `sample_mean`, `rank_sum` or `step_mean`.
-        runs: `one_process`, `per_rank`, or `virtual` (thousands of ranks in one process, on one
-            device), for `gradient_mean`.
+            `gradient_mean`: `rank_mean`, `sample_mean`, `rank_sum` or `step_mean`; of a trainer a
+            formula for what each item counts, as in `1/N` or `1/(W*K*n)`.
+        runs: `one_process`, `per_rank`, `virtual` (thousands of ranks in one process, on one
+            device), for `gradient_mean`; or `trainer`, which `conformance weigh --trainers` asks.
         layout: `channels_last` where x is to be (N, *spatial, C).
         needs: packages and their versions, as in `"torch>=2.12"`; with others its checks are
             `unsupported`.

@@ -132,16 +132,27 @@ class Reading:
         return self.same[0] if self.same else None
 
 
-def read(cells: Sequence[Cell], world: int) -> Reading:
+def read(cells: Sequence[Cell], world: int, among: Sequence[Cell] = ()) -> Reading:
     """Find the formulas that lie inside the intervals of all cells.
 
     Cells without items say nothing and are left out. A factor is looked for only where no product
     of powers fits, and must be the same in all cells of all steps.
+
+    Args:
+        cells: of whole steps.
+        world: W.
+        among: these cells and those of other steps, by which a short window is known.
     """
     cells = [cell for cell in cells if cell.count]
     if not cells:
         return Reading()
-    around = counts_around(cells, world)
+    every = [cell for cell in among if cell.count] or cells
+    kept = set(map(id, cells))
+    around = [
+        counts
+        for cell, counts in zip(every, counts_around(every, world), strict=True)
+        if id(cell) in kept
+    ]
     fitting: dict[tuple[Fraction, ...], list[tuple[int, Formula]]] = defaultdict(list)
     for formula, values in _that_fit(cells, around):
         fitting[values].append((_complexity(formula), formula))

@@ -61,7 +61,7 @@ def weights(asked: Asked) -> Weights:
         allowed = solution.rounding + more * (len(asked.columns) + asked.world + 4)
         if solution.residual > allowed:
             whose = f" of rank {rank}" if len(solved) > 1 else ""
-            faults += _fault(
+            faults += fault(
                 "no-weighted-sum",
                 f"{solution.residual:.2g} of the gradient{whose} is no weighted sum of the items' "
                 f"gradients; rounding can make {allowed:.2g}",
@@ -109,12 +109,13 @@ def _apart(asked: Asked, solved: Sequence[Solution], is_item: np.ndarray) -> lis
         share = solution.values[known & mine] * (known & mine).sum()
         times |= set(np.round(share, 3).tolist())
     if own and times == {float(asked.world)}:
-        return _fault("psum-loss-unsynchronised", "every rank's gradient is W times its own")
+        return fault("psum-loss-unsynchronised", "every rank's gradient is W times its own")
     if own:
-        return _fault("never-synchronised", "every rank's gradient is of its own items alone")
-    return _fault("ranks-disagree", "the ranks' gradients have different weights")
+        return fault("never-synchronised", "every rank's gradient is of its own items alone")
+    return fault("ranks-disagree", "the ranks' gradients have different weights")
 
 
-def _fault(name: str, sentence: str) -> list[str]:
+def fault(name: str, sentence: str) -> list[str]:
+    """Return a fault of weights: its name, what is so, and what to write instead."""
     advice = words(name).advice
     return [f"{name}: {sentence}" + (f"\n    write: {advice}" if advice else "")]

@@ -87,6 +87,14 @@ _OWN: dict[str, tuple[str, str]] = {
         "the norm that the clip goes by is not the gradient's",
         "Unscale before clipping; take the norm once over all shards, and not over replicas.",
     ),
+    "clipped-unasked": (
+        "gradients are clipped to a norm that is the trainer's own choice",
+        "Tell the trainer the norm to clip to, or that it must not clip.",
+    ),
+    "moved-between-steps": (
+        "parameters change outside of the optimizer's steps, as where ranks average them",
+        "Weigh without it: what an item counts for is known of gradients alone.",
+    ),
     "loss-scale-left-in": (
         "the optimizer's gradient still has the loss scale in it",
         "Call scaler.step(optimizer), or scaler.unscale_(optimizer) before the step.",

@@ -7,6 +7,8 @@ averaged, or be one long batch of the rank. Each way is a formula, and one of th
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from conformance.core.outcomes import UsageError
+from conformance.core.weight_formula import powers_of
 from conformance.weighing.formula import Cell, Formula
 
 MicroBatches = Literal["sum", "mean"]
@@ -34,7 +36,7 @@ def formulas(promise: str, micro_batches: MicroBatches | None = None) -> tuple[F
     """Return the formulas of which one must fit.
 
     Args:
-        promise: rank_mean, sample_mean, step_mean or rank_sum.
+        promise: rank_mean, sample_mean, step_mean or rank_sum; or a formula, as in "1/(W*K*n)".
         micro_batches: whether micro-batches add up or are averaged; either, where it is None.
 
     Raises:
@@ -43,7 +45,12 @@ def formulas(promise: str, micro_batches: MicroBatches | None = None) -> tuple[F
     if promise == "step_mean":
         return (STEP_MEAN,)
     if promise not in PROMISES:
-        raise ValueError(f"a promise is one of {', '.join(PROMISES)}: {promise!r} is none")
+        try:
+            return (Formula(*powers_of(promise)),)
+        except UsageError as error:
+            raise ValueError(
+                f"a promise is one of {', '.join(PROMISES)}, or a formula: {error}"
+            ) from None
     if micro_batches == "sum":
         return (_ADDED[promise],)
     if micro_batches == "mean":

@@ -4,13 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from math import inf
 from typing import Any, Literal
 
 import numpy as np
 
-from conformance.weighing.formula import Cell, Reading, read
+from conformance.weighing.formula import Cell, Reading, read, simplest_between
 from conformance.weighing.mistakes import words
 from conformance.weighing.naming import Origin, mistakes
 from conformance.weighing.promises import MicroBatches, formulas, kept
@@ -87,6 +88,21 @@ class Weights:
             whole(is_item, bool), world=world, **more,
         )  # fmt: skip
 
+    @property
+    def fractions(self) -> np.ndarray:
+        """Return each weight as the one simple fraction in its interval; None where none is.
+
+        A fraction is simple where an interval so narrow would hardly hold one by chance: its
+        squared denominator times the interval's width is below 1/64.
+        """
+        found = [
+            _simple(float(low), float(high))
+            for low, high in zip(self.low.reshape(-1), self.high.reshape(-1), strict=True)
+        ]
+        table = np.empty(len(found), object)
+        table[:] = found
+        return table.reshape(self.values.shape)
+
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Return the micro-batches of the ranks, each with the interval that all its items share.
@@ -144,7 +160,8 @@ class Weights:
         """Raise AssertionError, with what was done instead, unless the promise is kept.
 
         Args:
-            promise: rank_mean, sample_mean, step_mean or rank_sum.
+            promise: rank_mean, sample_mean, step_mean or rank_sum; or a formula over n, N_rank, N,
+                W and K, as in "1/(W*K*n)".
             micro_batches: "sum" or "mean", where only one of them is right.
 
         Raises:
@@ -250,6 +267,14 @@ def sentence(cell: Cell, unit: Literal["item", "token", "sample"] = "item") -> s
         return f"{_place(cell)}: {many}, each counts nothing"
     weight = (cell.low + cell.high) / 2
     return f"{_place(cell)}: {many}, each counts {weight:.4g} = 1/{1 / weight:.6g}"
+
+
+def _simple(low: float, high: float) -> Fraction | None:
+    if not -inf < low <= high < inf:
+        return None
+    simplest = simplest_between(Fraction(low), Fraction(high))
+    is_simple = simplest.denominator**2 * (Fraction(high) - Fraction(low)) < Fraction(1, 64)
+    return simplest if is_simple else None
 
 
 def _place(cell: Cell) -> str:

@@ -1,0 +1,364 @@
+"""What a probe's items counted for, from the logs of all ranks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import inf
+
+import numpy as np
+
+from conformance.weighing.formula import Reading, read, simplest_between
+from conformance.weighing.items import fault
+from conformance.weighing.probe_log import Fed, RankStep
+from conformance.weighing.weights import Place, Weights
+
+# Roundings on the way of one weight: two each of the loss's exponential, logarithm and count, then
+# K, W, a loss scale and its inverse, two products of counts, a clip's quotient and product, and lr.
+_ROUNDINGS = 15
+_NARROW = {"f16": 2.0**-11, "bf16": 2.0**-8}  # bits of a significand, as one over their last
+_SIMPLE_LIMIT = 100  # the largest denominator of a norm that somebody may have clipped to
+_CLIP_EPSILON = 1e-6  # what clip_grad_norm_ adds to the norm that it divides by
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which items a data set's samples have.
+
+    Attributes:
+        lengths: items of each sample.
+        length: places of a padded sample.
+        shifts: whether each sample has one label more than it has items.
+    """
+
+    lengths: tuple[int, ...]
+    length: int = 1
+    shifts: bool = False
+
+    @property
+    def items(self) -> int:
+        """Return how many there are."""
+        return sum(self.lengths)
+
+    def owners(self) -> list[int]:
+        """Return each item's sample."""
+        return [s for s, n in enumerate(self.lengths) for _ in range(n)]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a training run did with a probe.
+
+    Attributes:
+        weights: of all steps.
+        full: of the steps of whole windows; None where there is none.
+        last: of the windows with fewer micro-batches than the longest; None where there is none.
+        repeated: samples that were fed more often than most, with how often.
+        dropped: samples that were never fed.
+        unstepped: items that were backpropagated and came into no step.
+        micro_batches: K of the longest window.
+    """
+
+    weights: Weights
+    full: Weights | None
+    last: Weights | None
+    repeated: Mapping[int, int]
+    dropped: tuple[int, ...]
+    unstepped: tuple[int, ...]
+    micro_batches: int
+
+    def reading(self, part: Weights) -> Reading:
+        """Return the formulas of the full steps, or of the last ones, beside the others."""
+        steps = set(part.steps.reshape(-1).tolist())
+        every = self.weights.cells
+        return read([c for c in every if c.step in steps], self.weights.world, among=every)
+
+
+def trace(
+    logs: Sequence[tuple[Sequence[RankStep], Sequence[Fed]]],
+    layout: Layout,
+    gain: float,
+    lr: float,
+) -> Trace:
+    """Return what was done.
+
+    Args:
+        logs: each rank's steps, and the batches that none came after.
+        layout: of the data set.
+        gain: the gradient of an item's coordinate where it counts 1.
+        lr: where no optimizer was seen.
+
+    Raises:
+        ValueError: if the model was never fed, or no step was made.
+    """
+    if not any(steps or rest for steps, rest in logs):
+        raise ValueError(
+            "not-exercised: no copy of the probe's model was trained in this process, and its "
+            "parameters alone do not say which items shared a micro-batch"
+        )
+    if not any(steps for steps, _ in logs):
+        raise ValueError("not-exercised: the model was fed, and no step moved its parameters")
+    columns = _Columns(logs, layout, gain, lr)
+    weights = columns.weights()
+    longest = max(len(step.feds) for steps, _ in logs for step in steps)
+    short = {
+        s
+        for s in range(columns.count)
+        if any(len(step.feds) < longest for _, step in columns.of_step(s))
+    }
+    members = weights.steps.reshape(-1)
+    is_short = np.isin(members, sorted(short))
+    counter = Counter(columns.samples())
+    usual = Counter(counter.values()).most_common(1)[0][0] if counter else 1
+    return Trace(
+        weights,
+        _only(weights, ~is_short),
+        _only(weights, is_short),
+        {s: n for s, n in sorted(counter.items()) if n > usual},
+        tuple(s for s in range(len(layout.lengths)) if s not in counter),
+        tuple(sorted({item for _, rest in logs for fed in rest for item in fed.items})),
+        longest,
+    )
+
+
+def _only(weights: Weights, which: np.ndarray) -> Weights | None:
+    """Return the weights of some entries, in one row."""
+    if not (which & weights.is_item.reshape(-1)).any():
+        return None
+    parts = {
+        name: getattr(weights, name).reshape(-1)[which]
+        for name in ("values", "low", "high", "ranks", "micro_batches", "steps", "is_item")
+    }
+    return Weights(
+        **parts, world=weights.world, counts=weights.counts, faults=weights.faults,
+        condition=weights.condition,
+    )  # fmt: skip
+
+
+class _Columns:
+    """The logs of all ranks, step by step."""
+
+    def __init__(
+        self,
+        logs: Sequence[tuple[Sequence[RankStep], Sequence[Fed]]],
+        layout: Layout,
+        gain: float,
+        lr: float,
+    ) -> None:
+        self.logs, self.layout, self.gain, self.lr = logs, layout, gain, lr
+        self.world = len(logs)
+        self.count = max(len(steps) for steps, _ in logs)
+        self.unit = max(fed.unit for s in range(self.count) for *_, fed in self.feds(s))
+        self.faults: list[str] = []
+
+    def of_step(self, s: int) -> list[tuple[int, RankStep]]:
+        """Return the ranks that made a step, with what they saw of it."""
+        return [(r, steps[s]) for r, (steps, _) in enumerate(self.logs) if s < len(steps)]
+
+    def feds(self, s: int) -> Iterator[tuple[int, int, Fed]]:
+        """Yield the batches of a step with rank and micro-batch."""
+        for r, step in self.of_step(s):
+            for k, fed in enumerate(step.feds):
+                yield r, k, fed
+
+    def samples(self) -> Iterator[int]:
+        """Yield the sample of every row that was fed."""
+        owners = self.layout.owners()
+        every = [fed for s in range(self.count) for *_, fed in self.feds(s)]
+        for fed in [*every, *(fed for _, rest in self.logs for fed in rest)]:
+            for row in fed.rows:
+                yield from {owners[item - 1] for item in row if item > 0}
+
+    def weights(self) -> Weights:
+        """Return what every item counted for, widened to a narrower dtype where one explains it."""
+        weights = self._weights(self.unit)
+        simplest = weights.reading.simplest
+        if simplest is not None and simplest.factor == 1:
+            return weights
+        for bits in _NARROW.values():
+            if bits > self.unit and self._is_narrow(bits):
+                wider = self._weights(bits)
+                formula = wider.reading.simplest
+                if formula is not None and formula.factor == 1:
+                    return wider
+        clip = self._clip()
+        return weights if clip is None else self._weights(self.unit, clip)
+
+    def _weights(self, unit: float, clip: Fraction | None = None) -> Weights:
+        self.faults = []
+        entries: dict[int, list[tuple[int, int, int, float, float, float]]] = defaultdict(list)
+        for s in range(self.count):
+            self._enter(s, unit, entries)
+        if len({len(steps) for steps, _ in self.logs}) > 1:
+            told = ", ".join(str(len(steps)) for steps, _ in self.logs)
+            self.faults += fault("ranks-disagree", f"the ranks made {told} steps")
+        if clip is not None:
+            self.faults += fault(
+                "clipped-unasked", f"the gradient of every step has a norm of just {clip}"
+            )
+        nothing = (0, 0, 0, 0.0, 0.0, 0.0)
+        is_item, rows = [], []
+        for item in range(self.layout.items):
+            fed = entries.get(item)
+            is_item += [True] * len(fed) if fed else [False]
+            rows += fed or [nothing]
+        table = np.array(rows, float)
+        whole = table[:, :3].astype(int)
+        return Weights(
+            table[:, 3], table[:, 4], table[:, 5], whole[:, 1], whole[:, 2], whole[:, 0],
+            np.array(is_item), self.world, self._counts(), faults=tuple(dict.fromkeys(self.faults)),
+        )  # fmt: skip
+
+    def _vector(self, step: RankStep, unit: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items' weights in one rank's step, and how far they may be off."""
+        roundings = (_ROUNDINGS + self.world + len(step.feds)) * unit
+        lr = self.lr if step.lr is None else step.lr
+        size = np.zeros(self.layout.items)
+        if step.moved is not None and lr:
+            by_moving = -step.moved / (self.gain * lr)
+            reached = step.moved if step.reached is None else step.reached
+            size = 2 * self.unit * np.abs(reached) / (self.gain * lr)
+            if step.gradient is None:
+                return by_moving, roundings * np.abs(by_moving) + size
+            seen = step.gradient / self.gain
+            if step.is_plain and (
+                np.abs(by_moving - seen) > roundings * np.abs(seen) + size
+            ).any():  # fmt: skip
+                self.faults += fault(
+                    "moved-otherwise", "parameters moved by something else than lr times gradient"
+                )
+        if step.gradient is not None:
+            seen = step.gradient / self.gain
+            return seen, roundings * np.abs(seen)
+        return np.full(self.layout.items, np.nan), np.full(self.layout.items, inf)
+
+    def _enter(
+        self, s: int, unit: float, entries: dict[int, list[tuple[int, int, int, float, float, float]]]
+    ) -> None:
+        """Enter a step's items with the intervals of their weights."""
+        made = self.of_step(s)
+        vectors = [(r, *self._vector(step, unit)) for r, step in made]
+        if any(step.strays for _, step in made):
+            self.faults += fault(
+                "moved-between-steps", "parameters moved between a step and the next window"
+            )
+        _, value, half = vectors[0]
+        self._compare(s, vectors)
+        low, high = value - half, value + half
+        low, high = np.nextafter(low, -inf), np.nextafter(high, inf)
+        fed: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for r, k, batch in self.feds(s):
+            for item in batch.items:
+                fed[item].append((r, k))
+        self._look_for_others(s, fed, value, half)
+        alone: dict[tuple[int, int], tuple[float, float]] = defaultdict(lambda: (-inf, inf))
+        for item, places in fed.items():
+            if len(places) == 1:
+                before = alone[places[0]]
+                alone[places[0]] = (max(before[0], low[item]), min(before[1], high[item]))
+        for item, places in fed.items():
+            if len(places) == 1:
+                (r, k) = places[0]
+                entries[item].append((s, r, k, value[item], low[item], high[item]))
+            else:
+                for (r, k), ends in _shared(places, alone, low[item], high[item]):
+                    middle = (ends[0] + ends[1]) / 2 if ends[1] < inf else value[item] / len(places)
+                    entries[item].append((s, r, k, middle, *ends))
+
+    def _compare(self, s: int, vectors: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> None:
+        """Say whether the ranks' gradients have other weights, and how."""
+        low = np.max([value - half for _, value, half in vectors], axis=0)
+        high = np.min([value + half for _, value, half in vectors], axis=0)
+        if not (low > high).any():
+            return
+        own_items = {r: set[int]() for r, *_ in vectors}
+        for r, _, fed in self.feds(s):
+            own_items[r] |= set(fed.items)
+        own = all(
+            set(np.flatnonzero(np.abs(value) > half).tolist()) <= own_items[r]
+            for r, value, half in vectors
+        )
+        if own:
+            self.faults += fault(
+                "never-synchronised", "every rank's gradient is of its own items alone"
+            )
+        else:
+            self.faults += fault(
+                "ranks-disagree", "the ranks' gradients have different weights"
+            )  # fmt: skip
+
+    def _look_for_others(
+        self, s: int, fed: Mapping[int, object], value: np.ndarray, half: np.ndarray
+    ) -> None:
+        """Say which items count in a step whose batches do not have them."""
+        counting = set(np.flatnonzero(np.abs(value) > half).tolist()) - set(fed)
+        if not counting:
+            return
+        before = {item for t in range(s) for *_, batch in self.feds(t) for item in batch.items}
+        if counting <= before:
+            self.faults += fault(
+                "stale-gradient",
+                f"{len(counting)} items of an earlier step count again in step {s + 1}, as with "
+                "gradients that were not cleared, or an optimizer's momentum",
+            )
+        else:
+            self.faults += fault(
+                "fed-unseen", f"{len(counting - before)} items count that no batch had, as far as seen"
+            )
+
+    def _counts(self) -> dict[str, dict[Place, int]]:
+        """Return how many samples, places and labels every micro-batch has, where they differ."""
+        if not self.layout.shifts:
+            return {}
+        counts: dict[str, dict[Place, int]] = {kind: {} for kind in "spm"}
+        for s in range(self.count):
+            for r, k, fed in self.feds(s):
+                rows = [row for row in fed.rows if any(item > 0 for item in row)]
+                counts["s"][s, r, k] = len(rows)
+                counts["p"][s, r, k] = sum(map(len, fed.rows))
+                counts["m"][s, r, k] = len(fed.items) + len(rows)
+        return counts
+
+    def _is_narrow(self, bits: float) -> bool:
+        """Whether every gradient has no more bits than a narrower dtype."""
+        values = np.concatenate(
+            [np.asarray(step.gradient) for s in range(self.count) for _, step in self.of_step(s)
+             if step.gradient is not None] or [np.array([np.pi])]
+        )  # fmt: skip
+        fractions, _ = np.frexp(values)
+        scaled = fractions / bits
+        return bool((scaled == np.round(scaled)).all())
+
+    def _clip(self) -> Fraction | None:
+        """Return the norm that all steps' gradients have, where it is a number that people write."""
+        limits = set()
+        for s in range(self.count):
+            step = self.of_step(s)[0][1]
+            value, _ = self._vector(step, self.unit)
+            norm = self.gain * float(np.linalg.norm(value))
+            if not 0 < norm < inf:
+                return None
+            off = _CLIP_EPSILON / norm + (_ROUNDINGS + self.world) * self.unit
+            limits.add(
+                simplest_between(Fraction(norm * (1 - off)), Fraction(norm * (1 + off)))
+            )
+        (limit, *others) = limits
+        return limit if not others and limit.denominator <= _SIMPLE_LIMIT else None
+
+
+def _shared(
+    places: Sequence[tuple[int, int]],
+    alone: Mapping[tuple[int, int], tuple[float, float]],
+    low: float,
+    high: float,
+) -> Iterator[tuple[tuple[int, int], tuple[float, float]]]:
+    """Yield what each feeding of one item counted; only their sum is seen.
+
+    Where other items of the micro-batches say what one counts there, and the sum is theirs, each
+    feeding counts as these do. Otherwise nobody knows how the sum is shared.
+    """
+    ends = [alone.get(place, (-inf, inf)) for place in places]
+    total = sum(e[0] for e in ends), sum(e[1] for e in ends)
+    is_sum = total[0] <= high and low <= total[1] and total[1] - total[0] < inf
+    for place, own in zip(places, ends, strict=True):
+        yield place, own if is_sum else (-inf, inf)

@@ -1,0 +1,189 @@
+"""The probe for torch: a model, a data set and a loss that any trainer takes."""
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import Dataset
+
+from conformance.weighing.probe import LOUDNESS, TARGET, Probe
+from conformance.weighing.probe_log import Fed, Stepped, log_of, new_log
+from conformance.weighing.probe_trace import Layout
+
+_IGNORED = -100
+_TRAINED: "WeakSet[ItemRows]" = WeakSet()  # in this process; copies of a model are there as well
+_hooks: list[Any] = []
+
+
+class ItemRows(nn.Embedding):
+    """One coordinate for each item, which writes down what it is asked for in training.
+
+    This is a module of its own because engines that shard parameters gather them module by module.
+    """
+
+    def __init__(self, items: int, number: int) -> None:
+        super().__init__(items + 1, 1)
+        nn.init.zeros_(self.weight)
+        self.number = number
+
+    @torch.compiler.disable
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch has
+        """Return the coordinates (…, 1)."""
+        coordinates = super().forward(input)
+        # Inside a backward pass a forward pass is a second one, as of checkpointed activations.
+        is_again = torch._C._current_graph_task_id() != -1
+        if self.training and coordinates.requires_grad and not is_again:
+            _TRAINED.add(self)
+            rows = input.detach().cpu()
+            fed = Fed(
+                tuple(map(tuple, rows.reshape(rows.shape[0] if rows.ndim else 1, -1).tolist())),
+                _values(self.weight),
+                is_backpropagated=False,
+                unit=torch.finfo(self.weight.dtype).eps / 2,
+            )
+            log = log_of(self.number)
+            place = log.add(fed)
+            coordinates.register_hook(lambda _: log.backpropagated(place))
+        return coordinates
+
+
+class ProbeModel(nn.Module):
+    """Gives every item a coordinate of its own, whose value never shows in the output.
+
+    The output is 0 for every item, and its derivative by the item's coordinate is large. So an
+    item's gradient does not change in training, and shows above any limit of a clip.
+    """
+
+    def __init__(self, items: int, loss: str, number: int) -> None:
+        super().__init__()
+        self.rows = ItemRows(items, number)
+        self.loss = loss
+
+    def forward(
+        self, input_ids: Tensor, labels: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Any:
+        """Return logits (…, 2), of a regression (…, 1); with labels a dict with the loss, too."""
+        del attention_mask  # padding is known by its number
+        coordinates = self.rows(input_ids)
+        outputs = (coordinates - coordinates.detach()) * LOUDNESS
+        if self.loss != "mse":
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=-1)
+        if labels is None:
+            return outputs
+        return {"loss": LOSSES[self.loss](outputs, labels), "logits": outputs}
+
+
+def _next_token(outputs: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(
+        outputs[:, :-1].reshape(-1, 2), labels[:, 1:].reshape(-1), ignore_index=_IGNORED
+    )
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": F.cross_entropy,
+    "mse": F.mse_loss,
+    "next_token": _next_token,
+}
+
+
+class ProbeData(Dataset[Any]):
+    """The items: pairs of an item's number and its label; for next tokens, padded sequences."""
+
+    def __init__(self, layout: Layout, loss: str) -> None:
+        self.layout, self.loss = layout, loss
+        self._starts = np.cumsum([1, *layout.lengths]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.layout.lengths)
+
+    def __getitem__(self, index: int) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        start, length = self._starts[index % len(self)], self.layout.lengths[index]
+        if self.loss == "cross_entropy":
+            return torch.tensor(start), torch.tensor(0)
+        if self.loss == "mse":
+            return torch.tensor(start), torch.tensor([TARGET])
+        padding = self.layout.length - length - 1
+        # The last place of a sequence has a label and predicts none: it is no item.
+        ids = [*range(start, start + length), 0, *[0] * padding]
+        labels = [*[0] * (length + 1), *[_IGNORED] * padding]
+        mask = [*[1] * (length + 1), *[0] * padding]
+        return {
+            "input_ids": torch.tensor(ids),
+            "attention_mask": torch.tensor(mask),
+            "labels": torch.tensor(labels),
+        }
+
+
+class TorchProbe(Probe):
+    """The probe for torch."""
+
+    def __init__(self, layout: Layout, loss: str) -> None:
+        super().__init__(layout, loss, new_log())
+        self.model = ProbeModel(layout.items, loss, self.number)
+        self.dataset = ProbeData(layout, loss)
+        self.loss = LOSSES[loss]
+        if not _hooks:
+            _hooks.append(register_optimizer_step_post_hook(_after_step))
+
+    def standing(self, model: Any) -> np.ndarray | None:
+        """Return the parameters as they are now; None where a part of them is elsewhere."""
+        own = [m for m in model.modules() if isinstance(m, ItemRows)]
+        if not own:
+            raise ValueError("read(model) takes the probe's model, or what wraps it")
+        weight = own[0].weight
+        with _gathered(weight):
+            return _values(weight)
+
+    def gathered(self, own: Any) -> list[Any]:
+        """Return what every rank has, where ranks are processes of a default group."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return [own]
+        every = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(every, own)
+        return every
+
+
+def _after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+    """Write down an optimizer's step for the probes that were trained here."""
+    del args, kwargs
+    for rows in tuple(_TRAINED):
+        weight = rows.weight
+        groups = [g for g in optimizer.param_groups if any(p is weight for p in g["params"])]
+        group = (groups or optimizer.param_groups)[0]
+        keys = ("momentum", "weight_decay", "maximize")
+        log_of(rows.number).add(
+            Stepped(
+                float(group.get("lr", 1.0)),
+                bool(groups),
+                _values(weight.grad) if groups and weight.grad is not None else None,
+                _values(weight) if groups else None,
+                isinstance(optimizer, torch.optim.SGD) and not any(group.get(k) for k in keys),
+            )
+        )
+
+
+def _values(tensor: Any) -> np.ndarray | None:
+    """Return the items' values in float64; None where the tensor is a part of the whole."""
+    whole = tensor.detach()
+    if hasattr(whole, "full_tensor"):
+        whole = whole.full_tensor()
+    if whole.ndim != 2:
+        return None
+    return np.array(whole[1:, 0].double().cpu().numpy())
+
+
+def _gathered(weight: Any) -> Any:
+    """Return a context in which DeepSpeed's ZeRO-3 has a parameter whole."""
+    deepspeed = sys.modules.get("deepspeed")
+    if deepspeed is None or not hasattr(weight, "ds_id"):
+        return nullcontext()
+    return deepspeed.zero.GatheredParameters([weight])
