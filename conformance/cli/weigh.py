@@ -40,6 +40,9 @@ _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     "--timeout", type=Seconds(), default=600.0, show_default=True,
     metavar="SECONDS", help="Without a step, before the script is ended.",
 )  # fmt: skip
+@click.option(
+    "--trainers", is_flag=True, help='SCRIPT declares trainers (runs="trainer"): ask them all.'
+)
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS]...")
@@ -53,6 +56,7 @@ def weigh(
     script: str,
     arguments: tuple[str, ...],
     *,
+    trainers: bool,
     module: bool,
 ) -> None:
     """What each sample or token counted for in the first steps of a torch training script.
@@ -67,6 +71,7 @@ def weigh(
     conformance weigh --ranks 2 --promise step_mean train.py
     conformance weigh --ranks 2 -m package.train --config small.toml
     torchrun --nproc-per-node 2 -m conformance weigh train.py
+    conformance weigh --trainers my_trainer.py
 
     Without --promise only what is wrong under every promise counts against the script: ranks that
     disagree, items that count nothing, a gradient that is no weighted sum.
@@ -76,6 +81,8 @@ def weigh(
     """
     if not module and not Path(script).is_file():
         raise UsageError(f"no such script: {script}")
+    if trainers:
+        sys.exit(_ask_trainers(script, timeout))
     call = [*(["-m"] if module else []), script, *arguments]
     with tempfile.TemporaryDirectory(prefix="conformance-weigh-") as scratch:
         if ranks is None and "TORCHELASTIC_RUN_ID" in os.environ:
@@ -90,6 +97,23 @@ def weigh(
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _leave(status)
     sys.exit(status)
+
+
+def _ask_trainers(script: str, timeout: float) -> int:
+    """Ask the trainers that a file declares, print the verdicts, and return the exit status."""
+    from conformance.core.declarations import TRAINER
+    from conformance.run.adapters import declared_by
+    from conformance.weighing.trainer import ask
+    from conformance.weighing.trainer_text import lines, status_of
+
+    declared = [each for each in declared_by(script) if each.runs == TRAINER]
+    if not declared:
+        raise UsageError(f'{script}: declares no trainer; say runs="trainer", promise="1/N"')
+    verdicts = []
+    for trainer, verdict in ask(declared, seconds=timeout):
+        tell(lines(trainer.name, verdict))
+        verdicts.append(verdict)
+    return status_of(verdicts)
 
 
 def _as_rank(

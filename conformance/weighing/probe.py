@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from conformance.weighing.probe_log import as_plain, from_plain, log_of, rank_steps
+from conformance.weighing.probe_log import (
+    Fed,
+    Stepped,
+    as_plain,
+    from_plain,
+    log_of,
+    rank_steps,
+)
 from conformance.weighing.probe_trace import Layout, Trace, trace
 from conformance.weighing.weights import Weights
 
@@ -54,7 +61,7 @@ def probe(
     for word, known in ((framework, FRAMEWORKS), (loss, LOSSES)):
         if word not in known:
             raise ValueError(f"a probe is for one of {', '.join(known)}: {word!r} is none")
-    layout = _layout(items, loss, lengths)
+    layout = layout_of(loss, items, lengths)
     if framework == "torch":
         from conformance.weighing.torch_probe import TorchProbe
 
@@ -64,7 +71,8 @@ def probe(
     return FlaxProbe(layout, loss, framework)
 
 
-def _layout(items: int, loss: str, lengths: Sequence[int] | None) -> Layout:
+def layout_of(loss: str, items: int = 0, lengths: Sequence[int] | None = None) -> Layout:
+    """Return which items the samples of a probe have."""
     if lengths is None:
         pattern = _LENGTHS * (items // sum(_LENGTHS) + 1) if loss == "next_token" else (1,) * items
         ends = np.minimum(np.cumsum(pattern), items)
@@ -113,33 +121,30 @@ class Probe:
 
     def trace(self, model: Any = None, *, lr: float = 1.0) -> Trace:
         """Return the weights of full and of last windows, and the samples repeated or dropped."""
-        return self.traced(self.gathered(self.record(model)), lr)
+        records = self.records(self.model if model is None else model)
+        return traced(records, self.layout, lr)
 
-    def record(self, model: Any = None) -> dict[str, Any]:
-        """Return what this process saw, as plain data: a trainer's processes may write it down."""
-        end = self.standing(self.model if model is None else model)
-        events = as_plain(log_of(self.number).events)
-        return {"events": events, "end": None if end is None else end.tolist()}
+    def records(self, model: Any) -> list[dict[str, Any]]:
+        """Return what every rank saw."""
+        raise NotImplementedError
 
-    def traced(self, records: Sequence[dict[str, Any]], lr: float = 1.0) -> Trace:
-        """Return what was done, from the records of all ranks."""
-        logs = [
-            rank_steps(
-                from_plain(record["events"]),
-                None if record["end"] is None else np.array(record["end"], float),
-            )
-            for record in records
-        ]
-        return trace(logs, self.layout, GAIN, lr)
+    @staticmethod
+    def as_record(events: Sequence[Fed | Stepped], end: np.ndarray | None) -> dict[str, Any]:
+        """Return what a rank saw as plain data."""
+        return {"events": as_plain(events), "end": None if end is None else end.tolist()}
 
     def forget(self) -> None:
         """Forget what was trained so far, but for the parameters."""
         log_of(self.number).clear()
 
-    def standing(self, model: Any) -> np.ndarray | None:
-        """Return the parameters as they are now; None where a part of them is elsewhere."""
-        raise NotImplementedError
 
-    def gathered(self, own: Any) -> list[Any]:
-        """Return what every rank has."""
-        return [own]
+def traced(records: Sequence[dict[str, Any]], layout: Layout, lr: float = 1.0) -> Trace:
+    """Return what was done, from the records of all ranks."""
+    logs = [
+        rank_steps(
+            from_plain(record["events"]),
+            None if record["end"] is None else np.array(record["end"], float),
+        )
+        for record in records
+    ]
+    return trace(logs, layout, GAIN, lr)

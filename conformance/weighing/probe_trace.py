@@ -2,13 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import inf
 
 import numpy as np
 
-from conformance.weighing.formula import Reading, read, simplest_between
+from conformance.weighing.formula import Formula, Reading, read, simplest_between
 from conformance.weighing.items import fault
 from conformance.weighing.probe_log import Fed, RankStep
 from conformance.weighing.weights import Place, Weights
@@ -181,8 +181,11 @@ class _Columns:
                 formula = wider.reading.simplest
                 if formula is not None and formula.factor == 1:
                     return wider
-        clip = self._clip()
-        return weights if clip is None else self._weights(self.unit, clip)
+        is_simple = simplest is not None and simplest.factor.denominator <= _SIMPLE_LIMIT
+        clip = None if is_simple or weights.faults else self._clip()
+        if clip is None or _with_shares(weights) is None:
+            return weights
+        return self._weights(self.unit, clip)
 
     def _weights(self, unit: float, clip: Fraction | None = None) -> Weights:
         self.faults = []
@@ -233,7 +236,10 @@ class _Columns:
         return np.full(self.layout.items, np.nan), np.full(self.layout.items, inf)
 
     def _enter(
-        self, s: int, unit: float, entries: dict[int, list[tuple[int, int, int, float, float, float]]]
+        self,
+        s: int,
+        unit: float,
+        entries: dict[int, list[tuple[int, int, int, float, float, float]]],
     ) -> None:
         """Enter a step's items with the intervals of their weights."""
         made = self.of_step(s)
@@ -303,7 +309,8 @@ class _Columns:
             )
         else:
             self.faults += fault(
-                "fed-unseen", f"{len(counting - before)} items count that no batch had, as far as seen"
+                "fed-unseen",
+                f"{len(counting - before)} items count that no batch had, as far as seen",
             )
 
     def _counts(self) -> dict[str, dict[Place, int]]:
@@ -330,7 +337,7 @@ class _Columns:
         return bool((scaled == np.round(scaled)).all())
 
     def _clip(self) -> Fraction | None:
-        """Return the norm that all steps' gradients have, where it is a number that people write."""
+        """Return the norm of all steps' gradients, where it is one that people write."""
         limits = set()
         for s in range(self.count):
             step = self.of_step(s)[0][1]
@@ -339,11 +346,27 @@ class _Columns:
             if not 0 < norm < inf:
                 return None
             off = _CLIP_EPSILON / norm + (_ROUNDINGS + self.world) * self.unit
-            limits.add(
-                simplest_between(Fraction(norm * (1 - off)), Fraction(norm * (1 + off)))
-            )
+            limits.add(simplest_between(Fraction(norm * (1 - off)), Fraction(norm * (1 + off))))
         (limit, *others) = limits
         return limit if not others and limit.denominator <= _SIMPLE_LIMIT else None
+
+
+def _with_shares(weights: Weights) -> Formula | None:
+    """Return the formula of the items' shares of their step, which a clip leaves as they were."""
+    cells = weights.cells
+    least: dict[int, float] = defaultdict(float)
+    most: dict[int, float] = defaultdict(float)
+    for cell in cells:
+        least[cell.step] += cell.count * cell.low
+        most[cell.step] += cell.count * cell.high
+    if not all(total > 0 for total in least.values()) or inf in most.values():
+        return None
+    shares = [
+        replace(cell, low=cell.low / most[cell.step], high=cell.high / least[cell.step])
+        for cell in cells
+    ]
+    simplest = read(shares, weights.world).simplest
+    return simplest if simplest is not None and simplest.factor == 1 else None
 
 
 def _shared(

@@ -33,7 +33,7 @@ class ItemRows(nn.Embedding):
         nn.init.zeros_(self.weight)
         self.number = number
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch has
         """Return the coordinates (…, 1)."""
         coordinates = super().forward(input)
@@ -134,20 +134,24 @@ class TorchProbe(Probe):
         if not _hooks:
             _hooks.append(register_optimizer_step_post_hook(_after_step))
 
-    def standing(self, model: Any) -> np.ndarray | None:
-        """Return the parameters as they are now; None where a part of them is elsewhere."""
-        own = [m for m in model.modules() if isinstance(m, ItemRows)]
+    def record(self, model: Any = None) -> dict[str, Any]:
+        """Return what this process saw, as plain data: a trainer's processes may write it down."""
+        model = self.model if model is None else model
+        own = [m for m in model.modules() if isinstance(m, ItemRows) and m.number == self.number]
         if not own:
             raise ValueError("read(model) takes the probe's model, or what wraps it")
-        weight = own[0].weight
+        trained = [rows for rows in tuple(_TRAINED) if rows.number == self.number]
+        # A trainer that trains a copy leaves the model that it was given as it was.
+        weight = (own[0] if own[0] in trained or len(trained) != 1 else trained[0]).weight
         with _gathered(weight):
-            return _values(weight)
+            return self.as_record(log_of(self.number).events, _values(weight))
 
-    def gathered(self, own: Any) -> list[Any]:
-        """Return what every rank has, where ranks are processes of a default group."""
+    def records(self, model: Any) -> list[dict[str, Any]]:
+        """Return what every rank saw, where ranks are processes of a default group."""
+        own = self.record(model)
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return [own]
-        every = [None] * torch.distributed.get_world_size()
+        every: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(every, own)
         return every
 
@@ -175,6 +179,8 @@ def _values(tensor: Any) -> np.ndarray | None:
     """Return the items' values in float64; None where the tensor is a part of the whole."""
     whole = tensor.detach()
     if hasattr(whole, "full_tensor"):
+        if not torch.distributed.is_initialized():
+            return None
         whole = whole.full_tensor()
     if whole.ndim != 2:
         return None

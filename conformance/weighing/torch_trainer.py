@@ -1,12 +1,20 @@
-"""Ask a trainer in one rank's process, which torchrun started, and write down what it did.
+"""Ask trainers in one rank's process, which torchrun started, and write down what they did.
 
-`python -m conformance.weighing.torch_trainer FOLDER` reads FOLDER/ask.json.
+`python -m conformance.weighing.torch_trainer FOLDER` reads FOLDER/asks.json. The adapter is
+imported once; each question is asked in a process that is forked from there, with a group and a
+port of its own.
 """
 
+import faulthandler
+import importlib
 import json
 import os
+import signal
 import sys
+import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +22,17 @@ import torch
 import torch.distributed as dist
 
 from conformance.core.implementations import adapter, function_of
-from conformance.weighing.probe import probe
+from conformance.weighing.probe import layout_of
+from conformance.weighing.torch_probe import TorchProbe
+
+_POLL, _GRACE = 0.05, 10.0  # seconds; how long a rank may go on after another one failed
 
 
-def train(folder: Path) -> dict[str, Any]:
-    """Call the trainer, and return what this rank saw."""
-    ask = json.loads((folder / "ask.json").read_text(encoding="utf-8"))
-    (declared,) = [each for each in adapter(ask["adapter"]) if each.name == ask["name"]]
-    function = function_of(declared)
-    kit = probe("torch", loss="next_token", lengths=ask["lengths"])
+def train(function: Callable[..., Any], ask: dict[str, Any]) -> dict[str, Any]:
+    """Call a trainer, and return what this rank saw."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ask["port"])}
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # whose keys an earlier group has used
+    kit = TorchProbe(layout_of("next_token", lengths=ask["lengths"]), "next_token")
     torch.manual_seed(0)
     _own_default_group()
     function(kit.model, kit.dataset, ask["batch_size"], ask["accumulate"])
@@ -31,36 +41,84 @@ def train(folder: Path) -> dict[str, Any]:
 
 def _own_default_group() -> None:
     """Make the default group; a trainer that makes one itself gets its own instead."""
-    dist.init_process_group("gloo")
     initialise = dist.init_process_group
+    initialise("gloo")
+    dist.barrier()  # so that no rank ends while another one still connects
 
     def again(*arguments: Any, **words: Any) -> None:
-        dist.init_process_group = initialise
-        for module in (dist.distributed_c10d,):
-            module.init_process_group = initialise
+        dist.init_process_group = dist.distributed_c10d.init_process_group = initialise
         dist.destroy_process_group()
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
         initialise(*arguments, **words)
 
     dist.init_process_group = dist.distributed_c10d.init_process_group = again
 
 
-def main() -> None:
-    """Train, write the record, and leave without waiting for what the trainer left behind."""
-    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
-    status = 0
+def _answer(function: Callable[..., Any], ask: dict[str, Any], file: Path) -> int:
+    """Train, write the record, and return the exit status."""
+    status = 1
     try:
-        record = train(folder)
+        record = train(function, ask)
+        status = 0
     except ModuleNotFoundError as error:
-        record, status = {"missing": str(error.name)}, 1
-    except (Exception, SystemExit) as error:  # whatever the trainer's own code raises
+        record = {"missing": str(error.name)}
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the trainer raises
         traceback.print_exc()
         words = str(error).splitlines()
         record = {"error": f"{type(error).__name__}: {words[0] if words else ''}".rstrip(": ")}
-        status = 1
-    (folder / f"rank-{rank}.json").write_text(json.dumps(record), encoding="utf-8")
+    record["ended"] = time.time()
+    beside = file.with_suffix(".part")
+    beside.write_text(json.dumps(record), encoding="utf-8")
+    beside.rename(file)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    return status
+
+
+def _wait(child: int, number: int, folder: Path, seconds: float) -> None:
+    """Wait for a forked process; end it if it is late, or waits for a rank that failed."""
+    end = time.monotonic() + seconds
+    seen = False
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if not seen and any(_has_failed(file) for file in folder.glob(f"{number}-rank-*.json")):
+            seen, end = True, min(end, time.monotonic() + _GRACE)
+        if time.monotonic() > end:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return
+        time.sleep(_POLL)
+
+
+def _has_failed(file: Path) -> bool:
+    return "events" not in json.loads(file.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Answer every question, and leave without waiting for what the trainers left behind."""
+    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    words = json.loads((folder / "asks.json").read_text(encoding="utf-8"))
+    try:
+        functions = {each.name: function_of(each) for each in adapter(words["adapter"])}
+    except Exception as error:  # noqa: BLE001 - the adapter's own, in every rank
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    # An optimizer's first step imports it, which is then done once and not in every process.
+    importlib.import_module("torch._dynamo")
+    for number, ask in enumerate(words["asks"]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child == 0:
+            output = os.open(folder / f"{number}.output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            # A trainer that hangs says where, just before it is ended.
+            faulthandler.dump_traceback_later(0.9 * words["seconds"])
+            file = folder / f"{number}-rank-{rank}.json"
+            os._exit(_answer(functions[ask["name"]], ask, file))
+        _wait(child, number, folder, words["seconds"])
+    os._exit(0)
 
 
 if __name__ == "__main__":

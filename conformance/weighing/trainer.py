@@ -7,26 +7,30 @@ A trainer is a function `train(model, dataset, batch_size, accumulate)` that is 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import inf
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from conformance.core.implementations import Implementation
 from conformance.weighing.formula import Cell, Formula, counts_around
 from conformance.weighing.mistakes import words
 from conformance.weighing.naming import mistakes
-from conformance.weighing.probe import GAIN
-from conformance.weighing.probe_log import from_plain, rank_steps
-from conformance.weighing.probe_trace import Layout, Trace, trace
+from conformance.weighing.probe import traced
+from conformance.weighing.probe_trace import Layout, Trace
 from conformance.weighing.promises import formulas
 from conformance.weighing.weights import Weights, sentence
 
 _SHOWN = 4  # micro-batches that are told of a wrong formula
+_STARTING, _ENDING = 300.0, 15.0  # seconds for the imports, and beside each question
 _LAST_LINES = 4  # of what a trainer that failed printed
 
 
@@ -110,58 +114,49 @@ class TrainerVerdict:
         return next((s for s in ("fail", "not-exercised") if s in statuses), "conforms")
 
 
-def ask(declared: Implementation, question: TrainerQuestion, seconds: float) -> TrainerVerdict:
-    """Run a trainer in W processes that torchrun starts, and judge what it did."""
-    with tempfile.TemporaryDirectory(prefix="conformance-trainer-") as folder:
-        records, output = records_of(declared, question, Path(folder), seconds)
-    missing = [record["missing"] for record in records if "missing" in record]
-    if missing:
-        return TrainerVerdict(
-            question, declared.promise, problem=f"{missing[0]} is not installed"
-        )  # fmt: skip
-    errors = [record["error"] for record in records if "error" in record]
-    if errors or len(records) < question.world:
-        tail = " / ".join(output.strip().splitlines()[-_LAST_LINES:])
-        said = errors[0] if errors else f"it did not end within {seconds:g} s, or died: {tail}"
-        return TrainerVerdict(question, declared.promise, problem=said, is_error=True)
-    try:
-        done = traced(records, question.layout)
-    except ValueError as error:
-        return TrainerVerdict(question, declared.promise, problem=str(error))
-    return judge(done, question, declared.promise)
+def ask(
+    trainers: Sequence[Implementation],
+    questions: Sequence[TrainerQuestion] = QUESTIONS,
+    seconds: float = 120.0,
+) -> Iterator[tuple[Implementation, TrainerVerdict]]:
+    """Ask trainers of one file every question, in W processes that torchrun starts; judge them.
+
+    Args:
+        trainers: declared by one adapter.
+        questions: of one W.
+        seconds: that one question may take.
+    """
+    asked = [(trainer, question) for trainer in trainers for question in questions]
+    with tempfile.TemporaryDirectory(prefix="conformance-trainer-") as name:
+        folder = Path(name)
+        output = _run(asked, folder, seconds)
+        for number, (trainer, question) in enumerate(asked):
+            yield trainer, _verdict(trainer, question, number, folder, output)
 
 
-def traced(records: Sequence[dict[str, Any]], layout: Layout) -> Trace:
-    """Return what the ranks' records say."""
-    import numpy as np
-
-    logs = [
-        rank_steps(
-            from_plain(record["events"]),
-            None if record["end"] is None else np.array(record["end"], float),
-        )
-        for record in records
-    ]
-    return trace(logs, layout, GAIN, 1.0)
-
-
-def records_of(
-    declared: Implementation, question: TrainerQuestion, folder: Path, seconds: float
-) -> tuple[list[dict[str, Any]], str]:
-    """Return what every rank saw, and what all of them printed."""
-    origin = declared.origin
+def _run(
+    asked: Sequence[tuple[Implementation, TrainerQuestion]], folder: Path, seconds: float
+) -> str:
+    """Run every question, and return what the processes printed outside of them."""
+    origin, world = asked[0][0].origin, asked[0][1].world
     words_ = {
         "adapter": str(Path(origin).resolve()) if origin.endswith(".py") else origin,
-        "name": declared.name,
-        "lengths": list(question.lengths),
-        "batch_size": question.batch_size,
-        "accumulate": question.accumulate,
+        "seconds": seconds,
+        "asks": [
+            {
+                "name": trainer.name,
+                "lengths": list(question.lengths),
+                "batch_size": question.batch_size,
+                "accumulate": question.accumulate,
+                "port": port,
+            }
+            for (trainer, question), port in zip(asked, _free_ports(len(asked)), strict=True)
+        ],
     }
-    (folder / "ask.json").write_text(json.dumps(words_), encoding="utf-8")
+    (folder / "asks.json").write_text(json.dumps(words_), encoding="utf-8")
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(question.world), "-m", "conformance.weighing.torch_trainer",
-        str(folder),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+        str(world), "-m", "conformance.weighing.torch_trainer", str(folder),
     ]  # fmt: skip
     with (folder / "output").open("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
@@ -169,7 +164,7 @@ def records_of(
             env={"OMP_NUM_THREADS": "1", **os.environ},
         )  # fmt: skip
         try:
-            process.wait(seconds)
+            process.wait(_STARTING + (seconds + _ENDING) * len(asked))
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -177,45 +172,106 @@ def records_of(
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         output.seek(0)
-        text = output.read()
-    files = [folder / f"rank-{rank}.json" for rank in range(question.world)]
-    return [json.loads(f.read_text(encoding="utf-8")) for f in files if f.exists()], text
+        return output.read()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free now, each with a free one above it."""
+    ports: list[int] = []
+    with ExitStack() as stack:
+        while len(ports) < count:
+            with suppress(OSError, OverflowError):
+                own, above = (stack.enter_context(socket.socket()) for _ in range(2))
+                own.bind(("127.0.0.1", 0))
+                port = int(own.getsockname()[1])
+                above.bind(("127.0.0.1", port + 1))
+                ports.append(port)
+    return ports
+
+
+def _verdict(
+    trainer: Implementation, question: TrainerQuestion, number: int, folder: Path, output: str
+) -> TrainerVerdict:
+    files = [folder / f"{number}-rank-{rank}.json" for rank in range(question.world)]
+    records = [json.loads(f.read_text(encoding="utf-8")) for f in files if f.exists()]
+    missing = [record["missing"] for record in records if "missing" in record]
+    if missing:
+        problem = f"{missing[0]} is not installed"
+        return TrainerVerdict(question, trainer.promise, problem=problem)
+    # The first rank that failed says why; the others miss it.
+    records.sort(key=lambda record: bool("error" in record) and float(record["ended"]))
+    errors = [record["error"] for record in records if "error" in record]
+    if errors or len(records) < question.world:
+        own = folder / f"{number}.output"
+        text = own.read_text(encoding="utf-8", errors="replace") if own.exists() else output
+        tail = " / ".join(text.strip().splitlines()[-_LAST_LINES:])
+        said = errors[0] if errors else f"a rank did not end in time, or died: {tail}"
+        return TrainerVerdict(question, trainer.promise, problem=said, is_error=True)
+    try:
+        done = traced(records, question.layout)
+    except ValueError as error:
+        return TrainerVerdict(question, trainer.promise, problem=str(error))
+    return judge(done, question, trainer.promise)
 
 
 def judge(done: Trace, question: TrainerQuestion, promise: str) -> TrainerVerdict:
     """Return the verdict on what a trainer did."""
-    parts = [_part("full", done.full, done, promise), _part("last", done.last, done, promise)]
+    (wanted,) = formulas(promise)
+    done = _without(wanted.factor, done)
+    full = _part("full", done.full, done, wanted)
+    last = _part("last", done.last, done, wanted) if done.last is not None else None
     if done.micro_batches < question.accumulate and done.full is not None:
-        parts[0] = Part(
-            "full", "fail", parts[0].formula, (*parts[0].names, "accumulation-ignored"),
-            (f"a step came after {done.micro_batches} micro-batches where K is "
-             f"{question.accumulate}", *parts[0].lines),
+        said = f"a step came after {done.micro_batches} micro-batches where K is "
+        full = replace(
+            full, status="fail", names=(*full.names, "accumulation-ignored"),
+            lines=(f"{said}{question.accumulate}", *full.lines),
         )  # fmt: skip
-    return TrainerVerdict(
-        question, promise, tuple(part for part in parts if part), tuple(_samples(done))
-    )
+    parts = (full,) if last is None else (full, last)
+    return TrainerVerdict(question, promise, parts, tuple(_samples(done)))
 
 
-def _part(kind: str, weights: Weights | None, done: Trace, promise: str) -> Part | None:
+def _without(factor: Fraction, done: Trace) -> Trace:
+    """Return what was done with weights over the factor that is promised."""
+    if factor == 1:
+        return done
+
+    def over(weights: Weights | None) -> Weights | None:
+        if weights is None:
+            return None
+        low, high = weights.low / float(factor), weights.high / float(factor)
+        low, high = np.nextafter(low, -inf), np.nextafter(high, inf)
+        return replace(weights, values=weights.values / float(factor), low=low, high=high)
+
+    whole = over(done.weights)
+    assert whole is not None
+    return replace(done, weights=whole, full=over(done.full), last=over(done.last))
+
+
+def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) -> Part:
     if weights is None:
-        return None if kind == "last" else Part(kind, "not-exercised", lines=("no full window",))
+        return Part(kind, "not-exercised", lines=("no full window",))
     every = done.weights.cells
     steps = set(weights.steps.tolist())
     cells = [cell for cell in every if cell.step in steps and cell.count]
-    formula = str(done.reading(weights))
+    wanted = Formula(promised.powers)
+    reading = done.reading(weights)
+
+    def told(reading: object) -> str:
+        return str(reading) if promised.factor == 1 else f"{promised.factor} · {reading}"
+
+    formula = told(reading)
     if weights.faults:
         names = tuple(fault.partition(":")[0] for fault in weights.faults)
         return Part(kind, "fail", formula, names, weights.faults)
-    if any(not -float("inf") < cell.low or cell.high == float("inf") for cell in cells):
+    if any(cell.low == -inf or cell.high == inf for cell in cells):
         lines = ("every item of a micro-batch was fed twice in one step: only sums are known",)
         return Part(kind, "not-exercised", formula, lines=lines)
-    (wanted,) = formulas(promise)
     if wanted.fits(cells, done.weights.world):
         return Part(kind, "conforms", formula)
-    names = mistakes(cells, done.weights.world, promise) or ()
+    names = mistakes(cells, done.weights.world, str(wanted)) or ()
     by_full = _with_full_k(wanted)
     if kind == "last" and reads(by_full, cells, every, done.weights.world):
-        names, formula = ("short-window-divided-by-k",), str(by_full)
+        names, formula = ("short-window-divided-by-k",), told(by_full)
     return Part(kind, "fail", formula, names, tuple(_lines(cells, names)))
 
 

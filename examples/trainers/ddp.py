@@ -9,9 +9,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 import conformance
 
 
-@conformance.implementation(
-    "gradient_mean", framework="torch", runs="trainer", promise="1/(W*K*n)"
-)
+@conformance.implementation("gradient_mean", framework="torch", runs="trainer", promise="1/(W*K*n)")
 def ddp(model, dataset, batch_size, accumulate):
     model = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -1,0 +1,49 @@
+"""The verdicts on trainers on a terminal: the verdict first, and one fact a line."""
+
+from collections.abc import Iterator, Sequence
+
+from conformance.weighing.trainer import Part, TrainerVerdict
+
+_SIGNS = {"conforms": "✓", "fail": "✗", "error": "✗", "not-exercised": "–"}
+_WINDOWS = {"full": "full windows", "last": "last window"}
+
+
+def lines(trainer: str, verdict: TrainerVerdict) -> Iterator[str]:
+    """Yield what is told of one question to one trainer."""
+    question = verdict.question
+    asked = f"W = {question.world}, K = {question.accumulate}, {_counts(question.lengths)}"
+    names = [" or ".join(part.names) for part in verdict.parts if part.names]
+    title = "; ".join(dict.fromkeys(names)) or verdict.status
+    if verdict.status == "fail" and not names:
+        title = "another formula than promised"
+    yield f"{_SIGNS[verdict.status]} {trainer}, {question.name} ({asked}): {title}"
+    if verdict.problem:
+        yield f"    {verdict.problem}"
+    for part in verdict.parts:
+        yield from _part(part, verdict.promise)
+    for fact in verdict.samples:
+        yield f"    {fact}"
+
+
+def _counts(lengths: Sequence[int]) -> str:
+    low, high = min(lengths), max(lengths)
+    items = str(low) if low == high else f"{low} to {high}"
+    return f"{len(lengths)} samples of {items} items"
+
+
+def _part(part: Part, promise: str) -> Iterator[str]:
+    where = _WINDOWS[part.kind]
+    if part.status == "conforms":
+        yield f"    {where}: {part.formula}, as promised"
+        return
+    told = f"    {where}: {part.formula or part.status}"
+    yield f"{told} where {promise} is promised" if part.status == "fail" else told
+    yield from (f"      {row}" for line in part.lines for row in line.splitlines())
+
+
+def status_of(verdicts: Sequence[TrainerVerdict]) -> int:
+    """Return the exit status: 0 all as promised, 1 not, 3 nothing known of some."""
+    statuses = {verdict.status for verdict in verdicts}
+    if statuses & {"fail", "error"}:
+        return 1
+    return 3 if "not-exercised" in statuses or not verdicts else 0

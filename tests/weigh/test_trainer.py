@@ -1,0 +1,104 @@
+"""A trainer is asked in processes that torchrun starts, and judged window by window."""
+
+from pathlib import Path
+
+import pytest
+
+from conformance.core.implementations import adapter
+from conformance.core.outcomes import UsageError
+from conformance.weighing.trainer import QUESTIONS, ask
+from conformance.weighing.trainer_text import lines, status_of
+
+TRAINERS = Path(__file__).with_name("trainers.py")
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    (question,) = [q for q in QUESTIONS if q.name == "unequal-k3"]
+    found = ask(adapter(str(TRAINERS)), [question], seconds=60)
+    return {trainer.name: verdict for trainer, verdict in found}
+
+
+@pytest.mark.parametrize("name", ["right", "right_by_items", "own_group", "drops_the_rest"])
+def test_right_trainers_are_not_accused(verdicts, name):
+    assert [(part.status, part.lines) for part in verdicts[name].parts] in (
+        [("conforms", ())],
+        [("conforms", ())] * 2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "last"),
+    [
+        ("short_window", (), ("short-window-divided-by-k",)),
+        ("mean_of_means", ("mean-of-means", "mean-of-micro-means"), None),
+        ("not_divided_by_k", ("accumulation-unscaled",), None),
+        ("divided_by_w_again", ("divided-twice",), ("divided-twice",)),
+        ("labels_before_the_shift", ("shifted-labels-counted",), ("shifted-labels-counted",)),
+        ("past_the_wrapper", ("never-synchronised",), ("never-synchronised",)),
+        ("ignores_accumulation", ("accumulation-ignored",), None),
+    ],
+)  # fmt: skip
+def test_mistakes_have_the_names_of_the_suite(verdicts, name, full, last):
+    parts = {part.kind: part.names for part in verdicts[name].parts}
+    assert verdicts[name].status == "fail"
+    assert parts["full"] == full
+    if last is not None:
+        assert parts["last"] == last
+
+
+def test_samples_that_a_sampler_repeats_or_drops_are_told_apart_from_the_average(verdicts):
+    assert verdicts["right"].samples == ("samples fed more than once: 0 (2 times)",)
+    assert verdicts["drops_the_rest"].samples[0].startswith("samples never fed: ")
+    assert verdicts["drops_the_rest"].status == "conforms"
+
+
+def test_a_trainer_that_fails_on_one_rank_is_an_error_and_ends(verdicts):
+    assert verdicts["raises_on_one_rank"].status == "error"
+    assert "RuntimeError: no such luck" in verdicts["raises_on_one_rank"].problem
+
+
+def test_a_trainer_that_trains_nothing_is_never_a_pass(verdicts):
+    assert verdicts["trains_nothing"].status == "not-exercised"
+    assert status_of([verdicts["right"], verdicts["trains_nothing"]]) == 3
+    assert status_of([verdicts["right"]]) == 0
+
+
+def test_the_verdict_comes_first(verdicts):
+    told = list(lines("short_window", verdicts["short_window"]))
+    assert told[0].startswith(
+        "✗ short_window, unequal-k3 (W = 2, K = 3, 19 samples of 1 to 7 items)"
+    )
+    assert told[0].endswith(": short-window-divided-by-k")
+    assert "    full windows: 1/(W·K·n_rk), as promised" in told
+    assert "    last window: 1/(W·K_full·n_rk) where 1/(W*K*n) is promised" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ('promise="1/(W*K*m)"', "m is none of n,"),
+        ('promise="mean"', "no weight formula"),
+        ("", "promise='1/N'"),
+    ],
+)
+def test_a_trainer_without_a_formula_is_refused(adapter_file, words, said):
+    file = adapter_file(words)
+    with pytest.raises(UsageError, match=r"trainer|formula") as raised:
+        adapter(str(file))
+    assert said in str(raised.value)
+
+
+@pytest.fixture
+def adapter_file(tmp_path):
+    def written(words):
+        file = tmp_path / "mine.py"
+        file.write_text(
+            "import conformance\n"
+            '@conformance.implementation("gradient_mean", framework="torch", runs="trainer", '
+            f"{words})\n"
+            "def mine(model, dataset, batch_size, accumulate): ...\n"
+        )
+        return file
+
+    return written
