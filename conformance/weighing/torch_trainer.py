@@ -61,7 +61,9 @@ def _answer(function: Callable[..., Any], ask: dict[str, Any], file: Path) -> in
         record = train(function, ask)
         status = 0
     except ModuleNotFoundError as error:
-        record = {"missing": str(error.name)}
+        record = {"unsupported": f"{error.name} is not installed"}
+    except NotImplementedError as error:
+        record = {"unsupported": f"not implemented: {error}"}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the trainer raises
         traceback.print_exc()
         words = str(error).splitlines()

@@ -95,7 +95,7 @@ class TrainerVerdict:
         parts: the full windows, and the last ones.
         samples: what was repeated or dropped; no fault of an average, and told apart.
         problem: why there is no verdict.
-        is_error: whether the trainer failed.
+        kind: of the problem: unsupported, error or not-exercised.
     """
 
     question: TrainerQuestion
@@ -103,13 +103,13 @@ class TrainerVerdict:
     parts: tuple[Part, ...] = ()
     samples: tuple[str, ...] = ()
     problem: str = ""
-    is_error: bool = False
+    kind: str = "not-exercised"
 
     @property
     def status(self) -> str:
-        """Return conforms, fail, error or not-exercised."""
+        """Return conforms, fail, error, unsupported or not-exercised."""
         if self.problem:
-            return "error" if self.is_error else "not-exercised"
+            return self.kind
         statuses = {part.status for part in self.parts}
         return next((s for s in ("fail", "not-exercised") if s in statuses), "conforms")
 
@@ -194,10 +194,9 @@ def _verdict(
 ) -> TrainerVerdict:
     files = [folder / f"{number}-rank-{rank}.json" for rank in range(question.world)]
     records = [json.loads(f.read_text(encoding="utf-8")) for f in files if f.exists()]
-    missing = [record["missing"] for record in records if "missing" in record]
-    if missing:
-        problem = f"{missing[0]} is not installed"
-        return TrainerVerdict(question, trainer.promise, problem=problem)
+    declined = [record["unsupported"] for record in records if "unsupported" in record]
+    if declined:
+        return TrainerVerdict(question, trainer.promise, problem=declined[0], kind="unsupported")
     # The first rank that failed says why; the others miss it.
     records.sort(key=lambda record: bool("error" in record) and float(record["ended"]))
     errors = [record["error"] for record in records if "error" in record]
@@ -206,7 +205,7 @@ def _verdict(
         text = own.read_text(encoding="utf-8", errors="replace") if own.exists() else output
         tail = " / ".join(text.strip().splitlines()[-_LAST_LINES:])
         said = errors[0] if errors else f"a rank did not end in time, or died: {tail}"
-        return TrainerVerdict(question, trainer.promise, problem=said, is_error=True)
+        return TrainerVerdict(question, trainer.promise, problem=said, kind="error")
     try:
         done = traced(records, question.layout)
     except ValueError as error:

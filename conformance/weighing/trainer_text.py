@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from conformance.weighing.trainer import Part, TrainerVerdict
 
-_SIGNS = {"conforms": "✓", "fail": "✗", "error": "✗", "not-exercised": "–"}
+_SIGNS = {"conforms": "✓", "fail": "✗", "error": "✗", "not-exercised": "–", "unsupported": "–"}
 _WINDOWS = {"full": "full windows", "last": "last window"}
 
 
@@ -46,4 +46,4 @@ def status_of(verdicts: Sequence[TrainerVerdict]) -> int:
     statuses = {verdict.status for verdict in verdicts}
     if statuses & {"fail", "error"}:
         return 1
-    return 3 if "not-exercised" in statuses or not verdicts else 0
+    return 0 if "conforms" in statuses and "not-exercised" not in statuses else 3

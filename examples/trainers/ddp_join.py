@@ -25,9 +25,13 @@ def loop(model, dataset, batch_size, **options):
 
 @conformance.implementation("gradient_mean", framework="torch", runs="trainer", promise="1/(W*n)")
 def ddp_join(model, dataset, batch_size, accumulate):
+    if accumulate > 1:
+        raise NotImplementedError("no accumulation here")
     loop(model, dataset, batch_size)
 
 
 @conformance.implementation("gradient_mean", framework="torch", runs="trainer", promise="1/(W*n)")
 def ddp_join_by_present_ranks(model, dataset, batch_size, accumulate):
+    if accumulate > 1:
+        raise NotImplementedError("no accumulation here")
     loop(model, dataset, batch_size, divide_by_initial_world_size=False)

@@ -47,9 +47,13 @@ def loop(model, dataset, batch_size, **options):
 
 @conformance.implementation("gradient_mean", framework="torch", runs="trainer", promise="1/(W*n)")
 def torchft_ddp(model, dataset, batch_size, accumulate):
+    if accumulate > 1:
+        raise NotImplementedError("no accumulation here")
     loop(model, dataset, batch_size, init_sync=False)
 
 
 @conformance.implementation("gradient_mean", framework="torch", runs="trainer", promise="1/(W*n)")
 def torchft_ddp_synchronised_first(model, dataset, batch_size, accumulate):
+    if accumulate > 1:
+        raise NotImplementedError("no accumulation here")
     loop(model, dataset, batch_size)

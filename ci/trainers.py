@@ -1,0 +1,156 @@
+"""Weigh other people's trainers, examples/trainers, and write docs/trainers.md.
+
+`bash ci/run trainers [NAME…]` makes build/trainers-venv first, which alone has their packages. A
+NAME is a file's, without .py; what the others showed before is kept in build/trainers.
+"""
+
+import ast
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from conformance.core.implementations import adapter
+from conformance.weighing.trainer import QUESTIONS, TrainerVerdict, ask, judge
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS, KEPT, PAGE = ROOT / "examples/trainers", ROOT / "build/trainers", ROOT / "docs/trainers.md"
+JAX = "jax_steps"
+PACKAGES = ("torch", "transformers", "accelerate", "lightning", "deepspeed", "trl",
+            "torchft-nightly", "jax", "flax", "optax", "equinox", "dm-haiku")  # fmt: skip
+SECONDS = 240.0  # for one question, on a machine that others use as well
+_HEADER = """# What trainers make of their batches
+
+What an item (a predicted token) counts for in a step of other people's trainers, read off with the
+[probe](how-to/weigh-a-trainer.md) and written by `bash ci/run trainers` from
+[`examples/trainers/`](../examples/trainers). On two ranks, in micro-batches of two samples, for one epoch of
+nineteen samples, which is no whole number of windows or of ranks. *Equal* samples have three items each,
+*unequal* ones one to seven.
+
+`n_rk` are the items of the micro-batch on its rank, `n_r` those of the rank in the step, `N` of the step, `M` the labels
+before a shift, `W` ranks, `K` micro-batches of the window, `K_full` of a full one. Where counts are equal, several formulas
+are one. ✓ is what was promised, ✗ is not; a *last* window has fewer micro-batches than K.
+
+"""
+
+
+def main() -> None:
+    """Ask what is named, or everything; write the page from all that was shown."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    names = sys.argv[1:] or [path.stem for path in sorted(SCRIPTS.glob("*.py"))]
+    for name in names:
+        print(f"{name}…", flush=True)
+        rows = _jax_rows() if name == JAX else _torch_rows(SCRIPTS / f"{name}.py")
+        (KEPT / f"{name}.json").write_text(json.dumps(list(rows)), encoding="utf-8")
+    PAGE.write_text(_HEADER + "\n".join(_page()), encoding="utf-8")
+    print(PAGE)
+
+
+def _torch_rows(script: Path) -> Iterator[dict[str, Any]]:
+    for trainer, verdict in ask(adapter(str(script)), QUESTIONS, SECONDS):
+        yield _row(trainer.name, trainer.promise, verdict)
+
+
+def _jax_rows() -> Iterator[dict[str, Any]]:
+    sys.path.insert(0, str(SCRIPTS))
+    import jax_steps
+
+    for function in jax_steps.PROBED:
+        for question in QUESTIONS:
+            try:
+                done = function(question.lengths, question.batch_size, question.accumulate)
+            except NotImplementedError as error:
+                verdict = TrainerVerdict(
+                    question, function.__doc__, problem=str(error), kind="unsupported"
+                )
+            else:
+                verdict = judge(done, question, function.__doc__)
+            yield _row(function.__name__, function.__doc__, verdict)
+    for function in jax_steps.WEIGHED:
+        weights = function()
+        weights.verify(function.__doc__)
+        part = {"kind": "full", "status": "conforms", "formula": weights.formula, "names": []}
+        yield {"trainer": function.__name__, "promise": function.__doc__, "question": "unequal-k1",
+               "parts": [part], "samples": [], "problem": ""}  # fmt: skip
+
+
+def _row(trainer: str, promise: str, verdict: TrainerVerdict) -> dict[str, Any]:
+    return {
+        "trainer": trainer,
+        "promise": promise,
+        "question": verdict.question.name,
+        "parts": [asdict(part) for part in verdict.parts],
+        "samples": list(verdict.samples),
+        "problem": verdict.problem,
+    }
+
+
+def _page() -> Iterator[str]:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if _has(name)]
+    yield f"With {', '.join(versions)}, on CPUs.\n"
+    for script in sorted(SCRIPTS.glob("*.py")):
+        kept = KEPT / f"{script.stem}.json"
+        if not kept.exists():
+            continue
+        rows = json.loads(kept.read_text(encoding="utf-8"))
+        title, _, rest = (ast.get_docstring(ast.parse(script.read_text("utf-8"))) or "").partition(
+            "\n"
+        )
+        yield f"## {title.rstrip('.')}\n"
+        yield f"[`{script.name}`](../examples/trainers/{script.name}). {_linked(rest.strip())}\n"
+        yield from _table(rows)
+        yield ""
+
+
+def _linked(text: str) -> str:
+    """Return a docstring's text with its addresses as links."""
+    return " ".join(f"<{word}>" if word.startswith("https://") else word for word in text.split())
+
+
+def _has(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    names = list(dict.fromkeys(row["trainer"] for row in rows))
+    questions = [q.name for q in QUESTIONS if any(row["question"] == q.name for row in rows)]
+    heads = [f"{name.partition('-k')[0]}, K = {name.partition('-k')[2]}" for name in questions]
+    yield f"| trainer | promised | {' | '.join(heads)} | samples |"
+    yield "|---" * (len(heads) + 3) + "|"
+    for name in names:
+        own = {row["question"]: row for row in rows if row["trainer"] == name}
+        cells = [_cell(own.get(question)) for question in questions]
+        facts = list(dict.fromkeys(_short(f) for row in own.values() for f in row["samples"]))
+        promise = next(iter(own.values()))["promise"]
+        yield f"| `{name}` | `{promise}` | {' | '.join(cells)} | {'; '.join(facts)} |"
+
+
+def _short(fact: str) -> str:
+    """Return a fact of samples without their numbers, which a shuffle draws."""
+    head, colon, rest = fact.partition(": ")
+    return f"{len(rest.split(', '))} {head}" if colon else fact.partition(" ")[2]
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if row["problem"]:
+        return row["problem"].replace("|", "\\|")[:200]
+    told = []
+    for part in row["parts"]:
+        sign = "✓" if part["status"] == "conforms" else "✗" if part["status"] == "fail" else "–"
+        where = "last: " if part["kind"] == "last" else ""
+        names = f" ({' or '.join(part['names'])})" if part["names"] else ""
+        told.append(f"{where}{sign} {part['formula'].split(' = ')[0]}{names}")
+    return "<br>".join(told)
+
+
+if __name__ == "__main__":
+    main()
