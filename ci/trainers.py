@@ -25,14 +25,15 @@ SECONDS = 240.0  # for one question, on a machine that others use as well
 _HEADER = """# What trainers make of their batches
 
 What an item (a predicted token) counts for in a step of other people's trainers, read off with the
-[probe](how-to/weigh-a-trainer.md) and written by `bash ci/run trainers` from
-[`examples/trainers/`](../examples/trainers). On two ranks, in micro-batches of two samples, for one epoch of
-nineteen samples, which is no whole number of windows or of ranks. *Equal* samples have three items each,
-*unequal* ones one to seven.
+[probe](how-to/weigh-a-trainer.md). `bash ci/run trainers` writes this page from
+[`examples/trainers/`](../examples/trainers): on two ranks, in micro-batches of two samples, for one
+epoch of nineteen samples, which is no whole number of windows or of ranks. *Equal* samples have
+three items each, *unequal* ones one to seven.
 
-`n_rk` are the items of the micro-batch on its rank, `n_r` those of the rank in the step, `N` of the step, `M` the labels
-before a shift, `W` ranks, `K` micro-batches of the window, `K_full` of a full one. Where counts are equal, several formulas
-are one. ✓ is what was promised, ✗ is not; a *last* window has fewer micro-batches than K.
+`n_rk` are the items of the micro-batch on its rank, `n_r` those of the rank in the step, `N` those
+of the step, `M` the step's labels before a shift, `W` ranks, `K` micro-batches of the window,
+`K_full` of a full one. Where counts are equal, several formulas are one; the simplest is shown. ✓
+is what was promised, ✗ is not. A *last* window has fewer micro-batches than K.
 
 """
 

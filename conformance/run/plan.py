@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformance.core.checks import Check, Pattern, all_checks, select
+from conformance.core.declarations import TRAINER
 from conformance.core.implementations import Implementation, own_folder
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import read_text
@@ -141,8 +142,17 @@ def _selected(
 ) -> list[Check]:
     """Returns the checks of the patterns; without any, those of the adapters, or else all."""
     implementations = gather(adapters)
-    of_adapters = [declared.id for declared in implementations if declared.origin in adapters]
-    return select(all_checks(implementations, cases, devices), patterns or of_adapters)
+    trainers = [declared for declared in implementations if declared.runs == TRAINER]
+    asked = [declared for declared in implementations if declared.runs != TRAINER]
+    of_adapters = [declared.id for declared in asked if declared.origin in adapters]
+    for trainer in trainers:
+        named = (Pattern.parse(text).implementation for text in patterns)
+        if trainer.name in named or (not patterns and not of_adapters):
+            raise UsageError(
+                f"{trainer.name} is a trainer, which no case is for: "
+                f"conformance weigh --trainers {trainer.origin} asks it"
+            )
+    return select(all_checks(asked, cases, devices), patterns or of_adapters)
 
 
 def known_differences(more: Path | None = None) -> tuple[Known, ...]:

@@ -166,7 +166,9 @@ def _haiku(gradient):
     network = haiku.without_apply_rng(haiku.transform(lambda x: haiku.Linear(1)(x)[..., 0]))
     params = network.init(jax.random.key(0), BATCH[0])
     return weighed(
-        gradient, lambda params, batch: jnp.square(network.apply(params, batch[0])) * batch[1], params
+        gradient,
+        lambda params, batch: jnp.square(network.apply(params, batch[0])) * batch[1],
+        params,
     )
 
 
