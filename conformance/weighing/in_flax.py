@@ -38,7 +38,7 @@ _outputs.defvjp(_forward, _backward)
 
 def _rank() -> Any:
     """Return the index along the mapped axes around here; -1 outside of any."""
-    names = tuple(jax.core.unsafe_get_axis_names_DO_NOT_USE())
+    names = tuple(jax.sharding.get_abstract_mesh().manual_axes)
     return jax.lax.axis_index(names) if names else jnp.int32(-1)
 
 

@@ -1,4 +1,4 @@
-"""JAX: optax.MultiSteps over a Flax model, and plain steps of NNX, Equinox and Haiku, on two devices.
+"""JAX on two devices: optax.MultiSteps over Flax, and plain steps of NNX, Equinox and Haiku.
 
 Flax's models are the probe's. Equinox and Haiku have models of their own, whose gradient is weighed
 (`conformance.weigh`); a batch has as many items on each device, or is masked.
@@ -27,7 +27,7 @@ MESH = jax.sharding.Mesh(np.array(jax.devices()), ("ranks",))
 
 
 def over_ranks(function):
-    """Call a function of (params, one batch) on each device, with the batch's first axis divided."""
+    """Call a function of (params, batch) on each device, with its part of the batch."""
     specs = (P(), P("ranks"), P("ranks"))
     return jax.jit(
         jax.shard_map(function, mesh=MESH, in_specs=specs, out_specs=P(), check_vma=False)
@@ -87,8 +87,8 @@ def flax_nnx(lengths, batch_size, accumulate):
 
     @over_ranks
     def step(state, ids, labels):
-        loss = lambda state: nnx.merge(graph, state)(ids, labels)["loss"]
-        gradient = lax.pmean(jax.grad(loss)(state), "ranks")
+        mean = jax.grad(lambda state: nnx.merge(graph, state)(ids, labels)["loss"])
+        gradient = lax.pmean(mean(state), "ranks")
         return jax.tree.map(lambda p, g: p - g, state, gradient)
 
     for ids, labels in epochs(probe, batch_size):
@@ -107,8 +107,8 @@ def own_mean(losses):
     """Return the gradient of each device's own mean over tokens, averaged."""
 
     def of_rank(params, x, mask):
-        mean = lambda params: losses(params, (x, mask)).sum() / mask.sum()
-        return lax.pmean(jax.grad(mean)(params), "ranks")
+        mean = jax.grad(lambda params: losses(params, (x, mask)).sum() / mask.sum())
+        return lax.pmean(mean(params), "ranks")
 
     function = over_ranks(of_rank)
     return lambda params, batch: function(params, *batch)
