@@ -324,6 +324,8 @@ class _Columns:
                 counts["s"][s, r, k] = len(rows)
                 counts["p"][s, r, k] = sum(map(len, fed.rows))
                 counts["m"][s, r, k] = len(fed.items) + len(rows)
+        if counts["p"] == counts["m"]:
+            del counts["p"]  # nothing is padded: places are labels
         return counts
 
     def _is_narrow(self, bits: float) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from conformance.core.implementations import adapter
 from conformance.core.outcomes import UsageError
+from conformance.run.plan import make_plan
 from conformance.weighing.trainer import QUESTIONS, ask
 from conformance.weighing.trainer_text import lines, status_of
 
@@ -102,3 +103,21 @@ def adapter_file(tmp_path):
         return file
 
     return written
+
+
+def test_examples_that_need_torch_alone_do_as_their_page_says():
+    (question,) = [q for q in QUESTIONS if q.name == "unequal-k3"]
+    examples = Path(__file__).parents[2] / "examples" / "trainers" / "torch_shards.py"
+    found = {trainer.name: verdict for trainer, verdict in ask(adapter(str(examples)), [question])}
+    assert {name: verdict.parts[0].formula for name, verdict in found.items()} == {
+        "fsdp2": "1/(W·n_rk)",
+        "fsdp2_divided_by_k": "1/(W·K·n_rk)",
+        "hsdp": "1/(W·n_rk)",
+    }
+    assert found["fsdp2"].status == found["hsdp"].status == "conforms"
+    assert found["fsdp2_divided_by_k"].parts[1].names == ("short-window-divided-by-k",)
+
+
+def test_a_run_says_who_asks_trainers():
+    with pytest.raises(UsageError, match="conformance weigh --trainers"):
+        make_plan(adapters=[str(TRAINERS)])
