@@ -99,6 +99,12 @@ class Log:
             if isinstance(event, Fed):
                 self.events[place] = replace(event, is_backpropagated=True)
 
+    def awaits(self, rows: Rows) -> bool:
+        """Whether a batch of these rows was fed, and its backward pass has not come by."""
+        with self.lock:
+            fed = [e for e in self.events if isinstance(e, Fed) and e.rows == rows]
+            return bool(fed) and not fed[-1].is_backpropagated
+
     def clear(self) -> None:
         """Forget everything."""
         with self.lock:
@@ -176,9 +182,16 @@ class _Reader:
             self.steps[-1] = replace(self.steps[-1], strays=True)
 
     def fed(self, event: Fed) -> None:
-        if event.table is not None:
+        if event.table is not None and not self._is_rounded(event):
             self.standing(event.table)
         self.window.append(event)
+
+    def _is_rounded(self, event: Fed) -> bool:
+        """Whether a batch saw the parameters as they stand, rounded to a narrower dtype."""
+        if self.table is None or self.waits or event.table is None:
+            return False
+        off = np.abs(event.table - self.table)
+        return bool((off <= event.unit * np.abs(self.table)).all())
 
     def stepped(self, event: Stepped) -> None:
         if not self.window:

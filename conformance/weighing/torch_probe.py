@@ -37,18 +37,22 @@ class ItemRows(nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch has
         """Return the coordinates (…, 1)."""
         coordinates = super().forward(input)
-        # Inside a backward pass a forward pass is a second one, as of checkpointed activations.
-        is_again = torch._C._current_graph_task_id() != -1
-        if self.training and coordinates.requires_grad and not is_again:
+        if not (self.training and coordinates.requires_grad):
+            return coordinates
+        array = input.detach().cpu()
+        length = array.shape[0] if array.ndim else 1
+        rows = tuple(map(tuple, array.reshape(length, -1).tolist()))
+        log = log_of(self.number)
+        # Checkpointed activations are computed again inside of the backward pass.
+        is_again = torch._C._current_graph_task_id() != -1 and log.awaits(rows)
+        if not is_again:
             _TRAINED.add(self)
-            rows = input.detach().cpu()
             fed = Fed(
-                tuple(map(tuple, rows.reshape(rows.shape[0] if rows.ndim else 1, -1).tolist())),
+                rows,
                 _values(self.weight),
                 is_backpropagated=False,
                 unit=torch.finfo(self.weight.dtype).eps / 2,
             )
-            log = log_of(self.number)
             place = log.add(fed)
             coordinates.register_hook(lambda _: log.backpropagated(place))
         return coordinates

@@ -1,5 +1,6 @@
 """The parameters of a probe after a step are the weights, and its log says whose they are."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import conformance
+from conformance.weighing.probe_log import Fed, Stepped, rank_steps
 
 LOSSES = ("cross_entropy", "mse", "next_token")
 torch.manual_seed(0)
@@ -117,11 +119,15 @@ def test_forward_passes_without_a_backward_pass_are_no_micro_batches():
     assert not probe.trace().repeated
 
 
-def test_recomputed_activations_are_fed_once():
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_activations_are_fed_once(reentrant):
     probe = conformance.probe("torch", items=8)
+    enter = torch.zeros((), requires_grad=True)  # without it a reentrant checkpoint has no gradient
     optimizer = torch.optim.SGD(probe.model.parameters(), lr=1.0)
     for x, y in batches(probe, 4):
-        again = torch.utils.checkpoint.checkpoint(probe.model, x, use_reentrant=False)
+        again = torch.utils.checkpoint.checkpoint(
+            lambda enter, x=x: probe.model(x) + 0 * enter, enter, use_reentrant=reentrant
+        )
         probe.loss(again, y).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -200,3 +206,31 @@ def test_a_compiled_model_is_seen_as_well():
     probe = conformance.probe("torch", items=24, loss="next_token")
     train(probe, size=3, model=torch.compile(probe.model, backend="eager"))
     probe.read().verify("1/n")
+
+
+def test_parameters_that_a_forward_pass_sees_rounded_did_not_move():
+    table = np.array([1 / 3, 1 / 7])
+    seen = torch.tensor(table).bfloat16().double().numpy()
+    fed = Fed(((1,),), np.zeros(2), unit=2.0**-8)
+    events = [
+        fed,
+        Stepped(1.0, holds=True, gradient=-table, table=table, is_plain=True),
+        replace(fed, table=seen),
+        Stepped(1.0, holds=True, gradient=-table, table=2 * table, is_plain=True),
+    ]
+    steps, rest = rank_steps(events, None)
+    assert [step.strays for step in steps] == [False, False]
+    assert not rest
+
+
+def test_parameters_that_move_between_steps_are_told():
+    probe = conformance.probe("torch", items=8)
+    optimizer = torch.optim.SGD(probe.model.parameters(), lr=1.0)
+    for x, y in batches(probe, 4):
+        probe.loss(probe.model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            probe.model.rows.weight *= 0.5
+    with pytest.raises(AssertionError, match="moved-between-steps"):
+        probe.read().verify("1/n")
