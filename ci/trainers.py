@@ -33,7 +33,8 @@ three items each, *unequal* ones one to seven.
 `n_rk` are the items of the micro-batch on its rank, `n_r` those of the rank in the step, `N` those
 of the step, `M` the step's labels before a shift, `W` ranks, `K` micro-batches of the window,
 `K_full` of a full one. Where counts are equal, several formulas are one; the simplest is shown. ✓
-is what was promised, ✗ is not. A *last* window has fewer micro-batches than K.
+is what was promised, ✗ is not. A *last* window has fewer micro-batches than K; *uneven* are steps
+that not all ranks took, where `W_present` are those that did.
 
 """
 
@@ -145,7 +146,7 @@ def _cell(row: dict[str, Any] | None) -> str:
     told = []
     for part in row["parts"]:
         sign = "✓" if part["status"] == "conforms" else "✗" if part["status"] == "fail" else "–"
-        where = "last: " if part["kind"] == "last" else ""
+        where = "" if part["kind"] == "full" else f"{part['kind']}: "
         names = f" ({' or '.join(part['names'])})" if part["names"] else ""
         told.append(f"{where}{sign} {part['formula'].split(' = ')[0]}{names}")
     return "<br>".join(told)

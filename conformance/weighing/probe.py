@@ -140,11 +140,9 @@ class Probe:
 
 def traced(records: Sequence[dict[str, Any]], layout: Layout, lr: float = 1.0) -> Trace:
     """Return what was done, from the records of all ranks."""
+    ends = [None if record["end"] is None else np.array(record["end"], float) for record in records]
     logs = [
-        rank_steps(
-            from_plain(record["events"]),
-            None if record["end"] is None else np.array(record["end"], float),
-        )
-        for record in records
+        rank_steps(from_plain(record["events"]), end)
+        for record, end in zip(records, ends, strict=True)
     ]
-    return trace(logs, layout, GAIN, lr)
+    return trace(logs, layout, GAIN, lr, ends)

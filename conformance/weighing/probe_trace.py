@@ -53,6 +53,7 @@ class Trace:
         weights: of all steps.
         full: of the steps of whole windows; None where there is none.
         last: of the windows with fewer micro-batches than the longest; None where there is none.
+        uneven: of the steps that not all ranks took; None where there is none.
         repeated: samples that were fed more often than most, with how often.
         dropped: samples that were never fed.
         unstepped: items that were backpropagated and came into no step.
@@ -62,6 +63,7 @@ class Trace:
     weights: Weights
     full: Weights | None
     last: Weights | None
+    uneven: Weights | None
     repeated: Mapping[int, int]
     dropped: tuple[int, ...]
     unstepped: tuple[int, ...]
@@ -79,6 +81,7 @@ def trace(
     layout: Layout,
     gain: float,
     lr: float,
+    ends: Sequence[np.ndarray | None] = (),
 ) -> Trace:
     """Return what was done.
 
@@ -87,6 +90,7 @@ def trace(
         layout: of the data set.
         gain: the gradient of an item's coordinate where it counts 1.
         lr: where no optimizer was seen.
+        ends: each rank's parameters in the end.
 
     Raises:
         ValueError: if the model was never fed, or no step was made.
@@ -98,7 +102,7 @@ def trace(
         )
     if not any(steps for steps, _ in logs):
         raise ValueError("not-exercised: the model was fed, and no step moved its parameters")
-    columns = _Columns(logs, layout, gain, lr)
+    columns = _Columns(logs, layout, gain, lr, ends)
     weights = columns.weights()
     longest = max(len(step.feds) for steps, _ in logs for step in steps)
     short = {
@@ -107,13 +111,16 @@ def trace(
         if any(len(step.feds) < longest for _, step in columns.of_step(s))
     }
     members = weights.steps.reshape(-1)
-    is_short = np.isin(members, sorted(short))
+    uneven = {s for s in range(columns.count) if len(columns.of_step(s)) < columns.world}
+    is_uneven = np.isin(members, sorted(uneven))
+    is_short = np.isin(members, sorted(short)) & ~is_uneven
     counter = Counter(columns.samples())
     usual = Counter(counter.values()).most_common(1)[0][0] if counter else 1
     return Trace(
         weights,
-        _only(weights, ~is_short),
+        _only(weights, ~is_short & ~is_uneven),
         _only(weights, is_short),
+        _only(weights, is_uneven),
         {s: n for s, n in sorted(counter.items()) if n > usual},
         tuple(s for s in range(len(layout.lengths)) if s not in counter),
         tuple(sorted({item for _, rest in logs for fed in rest for item in fed.items})),
@@ -144,8 +151,9 @@ class _Columns:
         layout: Layout,
         gain: float,
         lr: float,
+        ends: Sequence[np.ndarray | None],
     ) -> None:
-        self.logs, self.layout, self.gain, self.lr = logs, layout, gain, lr
+        self.logs, self.layout, self.gain, self.lr, self.ends = logs, layout, gain, lr, ends
         self.world = len(logs)
         self.count = max(len(steps) for steps, _ in logs)
         self.unit = max(fed.unit for s in range(self.count) for *_, fed in self.feds(s))
@@ -192,9 +200,8 @@ class _Columns:
         entries: dict[int, list[tuple[int, int, int, float, float, float]]] = defaultdict(list)
         for s in range(self.count):
             self._enter(s, unit, entries)
-        if len({len(steps) for steps, _ in self.logs}) > 1:
-            told = ", ".join(str(len(steps)) for steps, _ in self.logs)
-            self.faults += fault("ranks-disagree", f"the ranks made {told} steps")
+        if not self.faults and self._ends_apart():
+            self.faults += fault("ranks-disagree", "the ranks' parameters differ in the end")
         if clip is not None:
             self.faults += fault(
                 "clipped-unasked", f"the gradient of every step has a norm of just {clip}"
@@ -244,7 +251,10 @@ class _Columns:
         """Enter a step's items with the intervals of their weights."""
         made = self.of_step(s)
         vectors = [(r, *self._vector(step, unit)) for r, step in made]
-        if any(step.strays for _, step in made):
+        # A rank that has no more data is handed the others' parameters in the end.
+        if any(
+            step.strays and not (s + 1 == len(self.logs[r][0]) < self.count) for r, step in made
+        ):
             self.faults += fault(
                 "moved-between-steps", "parameters moved between a step and the next window"
             )
@@ -270,6 +280,15 @@ class _Columns:
                 for (r, k), ends in _shared(places, alone, low[item], high[item]):
                     middle = (ends[0] + ends[1]) / 2 if ends[1] < inf else value[item] / len(places)
                     entries[item].append((s, r, k, middle, *ends))
+
+    def _ends_apart(self) -> bool:
+        """Whether ranks ended with parameters that differ by more than rounding."""
+        ends = [end for end in self.ends if end is not None]
+        if len(ends) < 2:
+            return False
+        low, high = np.min(ends, axis=0), np.max(ends, axis=0)
+        size = np.maximum(np.abs(low), np.abs(high))
+        return bool((high - low > 2 * self.count * self.unit * size).any())
 
     def _compare(self, s: int, vectors: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> None:
         """Say whether the ranks' gradients have other weights, and how."""

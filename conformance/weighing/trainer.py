@@ -73,7 +73,7 @@ class Part:
     """The verdict on the steps of full windows, or of last ones.
 
     Attributes:
-        kind: full or last.
+        kind: full, last, or uneven: of steps that not all ranks took.
         status: conforms, fail or not-exercised.
         formula: that the weights have.
         names: of mistakes.
@@ -92,7 +92,7 @@ class TrainerVerdict:
     """On one question to one trainer.
 
     Attributes:
-        parts: the full windows, and the last ones.
+        parts: the full windows; the last ones; the steps that not all ranks took.
         samples: what was repeated or dropped; no fault of an average, and told apart.
         problem: why there is no verdict.
         kind: of the problem: unsupported, error or not-exercised.
@@ -225,7 +225,8 @@ def judge(done: Trace, question: TrainerQuestion, promise: str) -> TrainerVerdic
             full, status="fail", names=(*full.names, "accumulation-ignored"),
             lines=(f"{said}{question.accumulate}", *full.lines),
         )  # fmt: skip
-    parts = (full,) if last is None else (full, last)
+    uneven = _part("uneven", done.uneven, done, wanted) if done.uneven is not None else None
+    parts = tuple(part for part in (full, last, uneven) if part is not None)
     return TrainerVerdict(question, promise, parts, tuple(_samples(done)))
 
 
@@ -243,7 +244,9 @@ def _without(factor: Fraction, done: Trace) -> Trace:
 
     whole = over(done.weights)
     assert whole is not None
-    return replace(done, weights=whole, full=over(done.full), last=over(done.last))
+    return replace(
+        done, weights=whole, full=over(done.full), last=over(done.last), uneven=over(done.uneven)
+    )  # fmt: skip
 
 
 def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) -> Part:
@@ -265,6 +268,10 @@ def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) ->
     if any(cell.low == -inf or cell.high == inf for cell in cells):
         lines = ("every item of a micro-batch was fed twice in one step: only sums are known",)
         return Part(kind, "not-exercised", formula, lines=lines)
+    present = len({cell.rank for cell in cells})
+    if kind == "uneven" and wanted.fits(cells, present):
+        powers = {"W_present" if s == "W" else s: e for s, e in wanted.powers.items()}
+        return Part(kind, "conforms", told(Formula(powers)))
     if wanted.fits(cells, done.weights.world):
         return Part(kind, "conforms", formula)
     names = mistakes(cells, done.weights.world, str(wanted)) or ()

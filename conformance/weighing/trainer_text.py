@@ -5,7 +5,11 @@ from collections.abc import Iterator, Sequence
 from conformance.weighing.trainer import Part, TrainerVerdict
 
 _SIGNS = {"conforms": "✓", "fail": "✗", "error": "✗", "not-exercised": "–", "unsupported": "–"}
-_WINDOWS = {"full": "full windows", "last": "last window"}
+_WINDOWS = {
+    "full": "full windows",
+    "last": "last window",
+    "uneven": "steps that not all ranks took",
+}
 
 
 def lines(trainer: str, verdict: TrainerVerdict) -> Iterator[str]:

@@ -7,7 +7,9 @@ import tempfile
 
 import torch
 from datasets import Dataset
-from transformers import PretrainedConfig, PreTrainedModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutput
 from trl import SFTConfig, SFTTrainer
@@ -54,6 +56,11 @@ def trl_sft(model, dataset, batch_size, accumulate):
         ProbeForCausalLM(model),
         arguments,
         train_dataset=rows,
+        processing_class=PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(WordLevel({"a": 0, "b": 1}, "a")),
+            pad_token="a",
+            eos_token="b",
+        ),
         optimizers=(torch.optim.SGD(model.parameters(), lr=1.0), None),
         data_collator=lambda samples: {
             key: torch.tensor([sample[key] for sample in samples]) for key in samples[0]
