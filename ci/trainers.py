@@ -7,6 +7,7 @@ NAME is a file's, without .py; what the others showed before is kept in build/tr
 import ast
 import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -106,8 +107,9 @@ def _page() -> Iterator[str]:
 
 
 def _linked(text: str) -> str:
-    """Return a docstring's text with its addresses as links."""
-    return " ".join(f"<{word}>" if word.startswith("https://") else word for word in text.split())
+    """Return a docstring's text with its addresses, and the scripts that it names, as links."""
+    text = " ".join(f"<{w}>" if w.startswith("https://") else w for w in text.split())
+    return re.sub(r"`(reports/\w+\.py)`", r"[`\1`](../examples/trainers/\1)", text)
 
 
 def _has(name: str) -> bool:

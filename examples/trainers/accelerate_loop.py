@@ -1,7 +1,15 @@
-"""accelerate: its loop as the documentation writes it, plain and by its accumulation.
+"""accelerate: the loops of its guide to accumulation.
+
+The last window of an epoch is divided by the K of a full one, so that with one micro-batch of two
+its items count half (`reports/short_window.py`). With `sync_with_dataloader=False` it is not
+stepped at all, and counts in the next epoch. The guide's loop for samples of variable size takes
+one mean over all tokens, in the last window too, if it counts the labels that a model does not
+shift away. Its loader repeats samples until every rank has as many.
 
 https://huggingface.co/docs/accelerate/usage_guides/gradient_accumulation
 """
+
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -53,9 +61,7 @@ def accelerate_variable_size(model, dataset, batch_size, accumulate):
         items = sum((batch["labels"][:, 1:] != -100).sum() for batch in batches)
         items = accelerator.gather(items).sum().item()
         for number, batch in enumerate(batches):
-            accelerator.gradient_state._set_sync_gradients(number == size - 1)
-            context = accelerator.no_sync(model) if number < size - 1 else torch.enable_grad()
-            with context:
+            with accelerator.no_sync(model) if number < size - 1 else nullcontext():
                 logits = model(batch["input_ids"])[:, :-1].reshape(-1, 2)
                 total = cross_entropy(
                     logits, batch["labels"][:, 1:].reshape(-1), ignore_index=-100, reduction="sum"

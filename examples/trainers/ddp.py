@@ -1,4 +1,9 @@
-"""DDP in a loop of one's own, with no_sync and every micro-batch's loss divided by K."""
+"""DDP in a loop of one's own, with no_sync and every micro-batch's loss divided by K.
+
+Written as most people write it: the last window is divided by the K of a full one.
+
+https://pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
+"""
 
 from contextlib import nullcontext
 

@@ -1,5 +1,9 @@
 """DDP's join, for ranks with uneven inputs: none is repeated, and some ranks run out of theirs.
 
+While all ranks have data, it is their mean. Later an item counts 1/W of its rank's mean, as if
+those without data counted nothing; with `divide_by_initial_world_size=False`, a share of the
+ranks that are left.
+
 https://pytorch.org/tutorials/advanced/generic_join.html
 """
 

@@ -1,5 +1,9 @@
 """DeepSpeed's engine, ZeRO stages 0 to 3, on the CPU, with its own accumulation.
 
+As it comes it clips the gradient's norm at 1, which is the default of `gradient_clipping`; 0
+turns that off. All four stages then take the mean of means. A last window that is not whole is
+not stepped; its gradients count in the first window of the next epoch.
+
 https://www.deepspeed.ai/docs/config-json/
 """
 

@@ -1,7 +1,10 @@
 """JAX on two devices: optax.MultiSteps over Flax, and plain steps of NNX, Equinox and Haiku.
 
-Flax's models are the probe's. Equinox and Haiku have models of their own, whose gradient is weighed
-(`conformance.weigh`); a batch has as many items on each device, or is masked.
+`optax.MultiSteps` averages micro-batches, `optax.apply_every` adds them up; neither steps after a
+last window that is not whole. Without accumulation each step is what its own code says.
+
+Flax's models are the probe's. Equinox and Haiku have models of their own, whose gradient is
+weighed (`conformance.weigh`); a batch has as many items on each device, or is masked.
 
 https://optax.readthedocs.io/en/latest/api/optimizer_wrappers.html
 """

@@ -1,5 +1,9 @@
 """Lightning: its Trainer with accumulate_grad_batches, and Fabric with a loop of one's own.
 
+The Trainer steps after the last window of an epoch, however short, and divides it by the K of a
+full one: with one micro-batch of two its items count half (`reports/short_window.py`). Fabric
+leaves that to the loop, and this one, which divides by K as its guide does, does the same.
+
 https://lightning.ai/docs/pytorch/stable/advanced/training_tricks.html
 https://lightning.ai/docs/fabric/stable/advanced/gradient_accumulation.html
 """

@@ -1,5 +1,8 @@
 """FSDP2 and HSDP in a loop of one's own: `fully_shard` over one axis of ranks, and over two.
 
+Both average over ranks, and micro-batches add up: divide the loss by K. By the loop's own K, the
+last window is divided by too much.
+
 https://pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
 

@@ -1,5 +1,8 @@
 """torchft: fault-tolerant DDP, each rank a replica group of its own.
 
+As it comes (`init_sync=True`) all replicas but one fetch the first one's parameters during the
+first step, and their batches of that step count nothing: it is divided by W all the same.
+
 https://pytorch.org/torchft/
 """
 

@@ -1,5 +1,13 @@
 """transformers' Trainer: as it comes, without its averaging, and with models that it misjudges.
 
+One mean over all tokens, also in the last window, if the model's class is called …ForCausalLM and
+hands the count to its loss. GPT-2's class has another name: there labels are counted before the
+model shifts them, one too many for each sequence (`reports/transformers_gpt2_count.py`; by
+`conformance weigh`, `reports/transformers_gpt2_training.py`). A model that takes `**kwargs` and
+ignores them trains with W·K times the gradient (`reports/transformers_ignored_keywords.py`); one
+that names `num_items_in_batch` and takes no `**kwargs` is never handed it, and gets the mean of
+means. Label smoothing divides by the same counts.
+
 https://huggingface.co/docs/transformers/main_classes/trainer
 """
 

@@ -1,7 +1,7 @@
 """accelerate and Lightning: the last window of an epoch is divided by K, however short it is.
 
-Three batches with K = 2: the third is a window by itself, and counts half of what it should. Prints
-by how much one weight moves in each step; both should be 1.
+Three batches with K = 2: the third is a window by itself, and counts half of what it should.
+Prints by how much one weight moves in each step; both should be 1.
 """
 
 from itertools import pairwise

@@ -1,8 +1,8 @@
 """transformers: the Trainer counts GPT-2's labels before the model shifts them.
 
-It takes one label too many for each sequence, where a model's class is not called …ForCausalLM: the
-loss, and its gradient, are too small by N / (N + sequences). Prints the loss of one batch as the
-Trainer and as the model have it; they should be equal.
+It takes one label too many for each sequence, where a model's class is not called …ForCausalLM:
+the loss, and its gradient, are too small by N / (N + sequences). Prints the loss of one batch as
+the Trainer and as the model have it; they should be equal.
 """
 
 import tempfile

@@ -1,8 +1,8 @@
-"""transformers: a model that takes **kwargs and ignores them trains with K times the gradient.
+"""transformers: a model that takes `**kwargs` and ignores them trains with K times the gradient.
 
-The Trainer takes **kwargs for a promise to divide by the count that it hands over, and so divides
-neither by K nor by W itself. Prints by how much one weight moves, with and without **kwargs, where
-K is 4.
+The Trainer takes `**kwargs` for a promise to divide by the count that it hands over, and so
+divides neither by K nor by W itself. Prints by how much one weight moves, with and without
+`**kwargs`, where K is 4.
 """
 
 import tempfile
