@@ -26,7 +26,7 @@ HEAD = """\
 | adapter | packages | checks | conform | not tested | do not conform |
 |---|---|---:|---:|---:|---|
 """
-_SHOWN = 3  # Kinds of differences of a row.
+_SHOWN = 4  # Kinds of differences of a row.
 
 
 def packages_of(adapter: Path) -> list[str]:
@@ -56,11 +56,10 @@ def ask(adapter: Path) -> str:
 
 def rows(adapter: Path, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yields a row of the table for each function of an adapter."""
-    header, *records = lines
-    versions = header["environment"]["packages"]
+    versions = lines[0]["environment"]["packages"]
     names = [re.split(r"[=\[]", package)[0].lower() for package in packages_of(adapter)]
     packages = ", ".join(f"{name} {versions.get(name, '?')}" for name in names)
-    checks = [record for record in records if record["kind"] == "check"]
+    checks = [record for record in lines if record["kind"] == "check"]
     for name in dict.fromkeys(record["implementation"] for record in checks):
         own = [record for record in checks if record["implementation"] == name]
         counts = Counter(record["status"] for record in own)
@@ -88,8 +87,8 @@ def kind_of(record: dict[str, Any]) -> str:
     if record["mistake"] or record["status"] == "fail":
         return f"`{record['mistake']}`" if record["mistake"] else "values, by no known mistake"
     raised = re.sub(r"^raised (\w+) at \S+:\d+: ", r"\1: ", record["reason"])
-    plain = re.sub(r"[^\w .,:'()-]+", " ", re.sub(r"\d+", "…", raised))
-    return f"{record['status']} {plain[:70].strip()}"
+    plain = re.sub(r"\b\d+\b", "…", raised).replace("`", "'").replace("|", "/")
+    return f"{record['status']}, `{plain[:64].strip()}`"
 
 
 def table() -> str:
@@ -98,8 +97,9 @@ def table() -> str:
     for adapter in sorted(ADAPTERS.glob("*.py")):
         results = FOLDER / "results" / adapter.stem / "results.jsonl"
         if results.is_file():
-            lines = results.read_text(encoding="utf-8").splitlines()
-            text += "".join(rows(adapter, [json.loads(line) for line in lines]))
+            lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
+            if lines[-1]["kind"] == "footer":  # A run that was cut short says too little.
+                text += "".join(rows(adapter, lines))
     return text
 
 
