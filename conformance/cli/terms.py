@@ -24,14 +24,18 @@ def meanings() -> dict[str, str]:
 
 
 def meaning(word: str) -> str:
-    """Explains a word, also in the plural; empty where it has no meaning of its own here.
+    """Explains a word, also in the plural, or with other capitals; empty where it has no meaning.
 
     >>> meaning("worlds")[:32]
     'world: processes that run a task'
     """
-    for singular in (word, word.removesuffix("s"), re.sub("ies$", "y", word)):
-        if singular in meanings():
-            return f"{singular}: {meanings()[singular]}"
+    by_lower = {known.lower(): known for known in meanings()}
+    spaced = word.lower().replace("-", " ")
+    for form in (word, word.lower(), spaced):
+        for singular in (form, form.removesuffix("s"), re.sub("ies$", "y", form)):
+            known = singular if singular in meanings() else by_lower.get(singular, "")
+            if known:
+                return f"{known}: {meanings()[known]}"
     return ""
 
 
