@@ -12,7 +12,7 @@ import numpy as np
 from conformance.weighing.clips import clipping, is_clipped_by_hand
 from conformance.weighing.findings import Finding, listed
 from conformance.weighing.formula import Cell, Reading, read
-from conformance.weighing.gradients import findings
+from conformance.weighing.gradients import agree, findings
 from conformance.weighing.kinds import apart
 from conformance.weighing.mistakes import words
 from conformance.weighing.naming import Origin, constant_factor, mistakes
@@ -218,6 +218,8 @@ def _unclipped(term: TermWeights, steps: Sequence[Step], promise: str | None) ->
 def _why_not(term: Term, one: Pass) -> str:
     if term.is_penalty:
         return "depends on parameters alone; it has no items"
+    if term.count is None and "Compiled" in term.name:
+        return "compiled into one function; weigh with TORCH_COMPILE_DISABLE=1 to see its items"
     if term.count is None:
         return "a function of its own, whose items nobody can know"
     if not term.is_linear:
@@ -376,6 +378,8 @@ def _other_parts(step: Step) -> list[Finding]:
     clip = clipping(step)
     for part in step.parts[1:]:
         own = part.by_rank[0]
+        if not agree(part.by_rank):
+            continue  # experts, of which more is told elsewhere
         names = listed(part.parameters)
         known = [
             (v / clip.of(part), w / clip.of(step.parts[0]))

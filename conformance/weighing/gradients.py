@@ -1,11 +1,13 @@
 """What a step's solved gradients show by themselves, before any promise is asked about."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from conformance.weighing.clips import of_clips
 from conformance.weighing.findings import Finding, listed
 from conformance.weighing.records import Part, Solved, Step
 
+_TO_OTHERS = re.compile("all_?to_?all", re.IGNORECASE)
 _SHOWN = 4  # ranks that a finding shows the weights of
 
 
@@ -24,7 +26,7 @@ def findings(step: Step) -> list[Finding]:
 
 def _of_part(step: Step, part: Part) -> Iterator[Finding]:
     whole = len(step.parts) == 1
-    if len(part.by_rank) > 1 and not _agree(part.by_rank):
+    if len(part.by_rank) > 1 and not agree(part.by_rank):
         yield _of_disagreement(step, part, whole=whole)
         return
     solved = part.by_rank[0]
@@ -56,7 +58,7 @@ def _of_part(step: Step, part: Part) -> Iterator[Finding]:
         yield Finding((), (line,), is_fault=False)
 
 
-def _agree(by_rank: Sequence[Solved]) -> bool:
+def agree(by_rank: Sequence[Solved]) -> bool:
     """Whether ranks that differ in bits may have the same weights."""
     for values in zip(*(_ends(solved) for solved in by_rank), strict=True):
         if max(low for low, _ in values) > min(high for _, high in values):
@@ -89,6 +91,10 @@ def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
             everywhere.append(one)
     where = _of(part, whole=whole)
     columns = len(step.passes)
+    sent = [p.couples for p in step.passes if _TO_OTHERS.search(p.couples)]
+    if sent and not whole:
+        line = f"{where}: own gradients on each rank, to which {sent[0]} sends items, as to experts"
+        return Finding((), (line,), is_fault=False)
     if (
         own_alone
         and not everywhere

@@ -19,7 +19,7 @@ class Term:
         samples: sequences; None where not known or the same as the items.
         places: items and padding; None where not known.
         labels: items before a shift of the labels; None where nothing is shifted.
-        is_mean: whether the loss function divides by its items itself.
+        is_mean: whether it is a mean, and not a sum that the script divides.
         is_even: whether all items have this share; else it is their mean.
         is_linear: whether the scalar is a weighted sum of its items' losses.
         is_penalty: whether it depends on parameters alone.

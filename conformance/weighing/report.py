@@ -24,10 +24,11 @@ body { margin: 0 auto; max-width: 1100px; padding: 16px 24px 48px; background: v
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 header { border-top: 6px solid var(--tone); padding-top: 12px; }
 h1 { font-size: clamp(22px, 4vw, 34px); line-height: 1.2; } h1 span { color: var(--tone); }
-pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 12px;
-  white-space: pre-wrap; }
-figure { display: inline-block; margin: 0 16px 16px 0; } svg { max-width: 100%; height: auto;
-  border-radius: 8px; border: 1px solid var(--line); }
+section { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
+  padding: 12px; margin-bottom: 16px; font-family: ui-monospace, monospace; }
+section p { margin: 0; padding-left: 3ch; text-indent: -3ch; } .in { margin-left: 2ch; }
+figure { display: inline-block; max-width: 100%; overflow-x: auto; margin: 0 16px 16px 0; }
+svg { display: block; border-radius: 8px; border: 1px solid var(--line); }
 """
 
 
@@ -96,6 +97,12 @@ def _term(term: TermWeights) -> dict[str, Any]:
     }
 
 
+def _line(line: str) -> str:
+    """Return a line as a paragraph, whose second row stands further in than its first."""
+    kind = ' class="in"' if line.startswith("      ") else ""
+    return f"<p{kind}>{escape(line.strip())}</p>"
+
+
 def html(verdicts: Sequence[Verdict], script: str, promise: str | None) -> str:
     """Return the page, whole; it has no script and asks nothing of a network."""
     told = [one_line(line) for line in lines(verdicts, Path(script).name, promise)]
@@ -118,7 +125,9 @@ def html(verdicts: Sequence[Verdict], script: str, promise: str | None) -> str:
 <header><p>conformance weigh</p>
 <h1><span>{escape(title[:1])}</span>{escape(title[1:])}</h1></header>
 <main>
-<pre>{escape(chr(10).join(rest))}</pre>
+<section>
+{chr(10).join(map(_line, rest))}
+</section>
 {figures}
 </main>
 </body>

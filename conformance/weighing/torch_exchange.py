@@ -74,7 +74,11 @@ class Exchange:
 
     def _gathered(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         outputs = [torch.empty_like(tensor) for _ in range(self.world)]
-        self._group.allgather([outputs], [tensor.contiguous()]).wait()
+        try:
+            self._group.allgather([outputs], [tensor.contiguous()]).wait()
+        except RuntimeError as error:
+            text = "another rank did not come to this step: does every rank take the same steps?"
+            raise RuntimeError(text) from error
         return outputs
 
 

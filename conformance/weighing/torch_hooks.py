@@ -21,7 +21,8 @@ from torch.optim.optimizer import (
 
 from conformance.weighing import torch_collectives
 from conformance.weighing.records import Clip, Term
-from conformance.weighing.torch_losses import graph_of, terms_of
+from conformance.weighing.torch_graph import graph_of
+from conformance.weighing.torch_losses import terms_of
 from conformance.weighing.torch_parameters import held, local, owners, parameter_names, state_of
 
 

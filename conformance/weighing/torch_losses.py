@@ -7,7 +7,6 @@ losses. What the derivative is there is each item's share.
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from conformance.weighing.records import Term
+from conformance.weighing.torch_graph import Node, below, edges, is_scalar, kind_of
 
 _LINEAR = frozenset(
     {"Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Sum", "Mean", "View", "ReshapeAlias", "UnsafeView",
@@ -37,65 +37,14 @@ _WEIGHING = frozenset(
      "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "ToCopy", "Clone"}
 )  # fmt: skip
 _IDENTITIES = frozenset({"_DDPSink", "BackwardHookFunction", "RegisterPostBackwardFunction"})
-_MOVES = frozenset(
-    {"LogSoftmax", "View", "ReshapeAlias", "UnsafeView", "ToCopy", "Slice", "Transpose", "Clone",
-     "Permute", "Alias", "Squeeze", "Unsqueeze", "ConstantPadNd", "Div", "Mul"}
-)  # fmt: skip
 _PENALTIES = frozenset(
     {"Pow", "Abs", "Norm", "LinalgVectorNorm", "Sum", "Stack", "Cat", "Add", "View", "Mul",
      "torch::autograd::AccumulateGrad", "AccumulateGrad"}
 )  # fmt: skip
-_COUPLING = re.compile(
-    r"AllGather|AllReduce|ReduceScatter|AllToAll|SyncBatchNorm|all_gather", re.IGNORECASE
-)
 _LOGARITHMS = frozenset({"Gather", "LogSoftmax", "LogSigmoid", "LogSigmoidForward"})  # of p; −log p
 _MOST_SHARES = 4096
 _FEW = 3  # terms of one name and one item each are a loop over samples, and fewer are heads
 _MEAN, _SUM = 1, 2  # torch's own numbers of reductions
-Node = Any
-
-
-def kind_of(node: Node) -> str:
-    """Return a node's kind: `MulBackward0` is `Mul`."""
-    return re.sub(r"Backward\d*$", "", node.name())
-
-
-@dataclass(frozen=True)
-class Graph:
-    """What a backward pass would run through.
-
-    Attributes:
-        leaves: that it would reach.
-        couples: what joins the ranks, or empty.
-        numbers: autograd's own of its nodes, by which passes over one forward pass are known.
-    """
-
-    leaves: list[torch.Tensor]
-    couples: str
-    numbers: frozenset[int]
-
-
-def graph_of(roots: Iterable[torch.Tensor]) -> Graph:
-    """Return the graph of what is backpropagated."""
-    stack = [root.grad_fn for root in roots if root.grad_fn is not None]
-    leaves: list[torch.Tensor] = []
-    seen: set[Node] = set(stack)
-    couples = ""
-    numbers: set[int] = set()
-    while stack:
-        node = stack.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.append(variable)
-        else:
-            numbers.add(node._sequence_nr())
-            if not couples and _COUPLING.search(node.name()):
-                couples = kind_of(node)
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                stack.append(following)
-    return Graph(leaves, couples, frozenset(numbers))
 
 
 @dataclass
@@ -105,6 +54,7 @@ class _Arriving:
     gradients: dict[int, torch.Tensor]
     rounding: float = 0.0
     is_linear: bool = True
+    is_mean: bool = False
 
 
 def terms_of(
@@ -142,6 +92,7 @@ def _arrive(
     unit = torch.finfo(gradient.dtype).eps / 2 if gradient.is_floating_point() else 0.0
     state.rounding = max(state.rounding, from_.rounding + 2 * unit)
     state.is_linear &= from_.is_linear
+    state.is_mean |= from_.is_mean
 
 
 def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> None:
@@ -156,8 +107,9 @@ def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> N
         given = result if isinstance(result, tuple) else (result,)
     if kind not in _LINEAR and kind not in _IDENTITIES:
         state.is_linear = False
-    if kind in ("Mul", "Div") and _edges(node) > 1:
+    if kind in ("Mul", "Div") and edges(node) > 1:
         state.is_linear = False
+    state.is_mean |= kind == "Mean"
     for (following, at), gradient in zip(node.next_functions, given, strict=False):
         if following is not None and gradient is not None:
             _arrive(arriving, following, at, gradient, state)
@@ -189,7 +141,7 @@ def _passes(node: Node) -> bool:
         return False
     if kind in _IDENTITIES:
         return True
-    if _is_scalar(node):
+    if is_scalar(node):
         if kind in _LINEAR:
             return True
         # A function of one scalar, as the root of a mean; a loss has an input that is none.
@@ -197,7 +149,7 @@ def _passes(node: Node) -> bool:
         return (
             bool(inputs)
             and kind not in _LOSSES
-            and all(map(_is_scalar, inputs))
+            and all(map(is_scalar, inputs))
             and not hasattr(node, "_forward_cls")
         )
     return _leads_to_losses(node)
@@ -207,7 +159,7 @@ def _leads_to_losses(node: Node) -> bool:
     """Whether a node without items of its own rearranges and weighs those of known losses."""
     if kind_of(node) not in _LINEAR:
         return False
-    if kind_of(node) in ("Mul", "Div") and _edges(node) > 1:
+    if kind_of(node) in ("Mul", "Div") and edges(node) > 1:
         return False
     inputs = [following for following, _ in node.next_functions if following]
     if kind_of(node) in _WEIGHING and len(inputs) == 1 and not hasattr(inputs[0], "variable"):
@@ -215,22 +167,6 @@ def _leads_to_losses(node: Node) -> bool:
     return bool(inputs) and all(
         kind_of(following) in _LOSSES or _leads_to_losses(following) for following in inputs
     )
-
-
-def _edges(node: Node) -> int:
-    return sum(following is not None for following, _ in node.next_functions)
-
-
-def _shape(node: Node) -> tuple[int, ...]:
-    metadata = node._input_metadata
-    return tuple(metadata[0].shape) if metadata else ()
-
-
-def _is_scalar(node: Node) -> bool:
-    size = 1
-    for length in _shape(node):
-        size *= length
-    return size == 1
 
 
 def _term(node: Node, state: _Arriving) -> Term:
@@ -249,6 +185,7 @@ def _term(node: Node, state: _Arriving) -> Term:
         term,
         rounding=max(term.rounding, state.rounding + 2 * unit),
         is_linear=state.is_linear,
+        is_mean=term.is_mean or state.is_mean,
         is_penalty=_is_penalty(node),
         target=_constant(node),
     )
@@ -306,11 +243,11 @@ def _named(node: Node, kind: str, count: int, share: float, items: torch.Tensor)
     """Return a term with its name and the counts that its graph tells."""
     name = _LOSSES.get(kind, kind)
     if name in ("nll_loss", "gather") and any(
-        kind_of(following) == "LogSoftmax" for following in _below(node)
+        kind_of(following) == "LogSoftmax" for following in below(node)
     ):
         name = "cross_entropy"
     shape = tuple(length for length in items.shape if length != 1)
-    for following in _below(node):
+    for following in below(node):
         sizes = tuple(map(int, getattr(following, "_saved_self_sym_sizes", None) or ()))
         if len(shape) == 1 and len(sizes) > 2 and sizes[0] * sizes[1] == items.numel():
             shape = sizes[:2]  # the loss function was given sequences one after another
@@ -325,18 +262,6 @@ def _named(node: Node, kind: str, count: int, share: float, items: torch.Tensor)
         labels=count + samples if is_text and samples else None,
         places=items.numel(),
     )
-
-
-def _below(node: Node) -> Iterator[Node]:
-    """Yield what the loss function's input was made of, as far as it was only rearranged."""
-    for _ in range(12):
-        following = next((f for f, _ in node.next_functions if f is not None), None)
-        if following is None:
-            return
-        yield following
-        if kind_of(following) not in _MOVES:
-            return
-        node = following
 
 
 def _targets(node: Node) -> Iterator[torch.Tensor]:
@@ -362,7 +287,7 @@ def _is_penalty(node: Node) -> bool:
         current = stack.pop()
         if kind_of(current) not in _PENALTIES:
             return False
-        if kind_of(current) == "Mul" and _edges(current) < 2:
+        if kind_of(current) == "Mul" and edges(current) < 2:
             return False
         for following, _ in current.next_functions:
             if following is not None and following not in seen:
@@ -382,7 +307,7 @@ def _logits_of(node: Node) -> Node:
         return node
     if kind_of(node) not in ("NllLoss", "NllLoss2D", "Gather"):
         return None
-    return next((below for below in _below(node) if kind_of(below) == "LogSoftmax"), None)
+    return next((below for below in below(node) if kind_of(below) == "LogSoftmax"), None)
 
 
 def _joined(terms: Iterable[tuple[Term, Node]]) -> list[Term]:

@@ -53,6 +53,26 @@ def test_ranks_that_hold_different_gradients_are_named():
     assert verdict.names == ("never-synchronised",)
 
 
+def test_experts_of_their_own_on_each_rank_are_told_and_no_mistake():
+    one = step()
+    own = [replace(one.parts[0].by_rank[0], values=v) for v in ([1.0, 0.0], [0.0, 1.0])]
+    apart = replace(one, parts=[*one.parts, Part(["expert.weight"], 4, own)])
+    (verdict,) = judge([apart], "step_mean")
+    assert verdict.names == ("partly-synchronised",)
+    sent = [replace(each, couples="_AllToAllSingle") for each in one.passes]
+    (verdict,) = judge([replace(apart, passes=sent)], "step_mean")
+    assert not verdict.is_fault
+    assert "as to experts" in "\n".join(lines([verdict], "train.py", "step_mean"))
+
+
+def test_a_loss_inside_a_compiled_function_is_not_judged_and_says_what_to_do():
+    (first, second) = step().passes
+    passes = [replace(p, terms=[Term("CompiledFunction", None, 1.0)]) for p in (first, second)]
+    (verdict,) = judge([replace(step(), passes=passes)], "step_mean")
+    assert not verdict.is_weighed
+    assert "TORCH_COMPILE_DISABLE=1" in "\n".join(lines([verdict], "train.py", "step_mean"))
+
+
 def test_parameters_are_one_part_also_where_columns_depend_on_each_other():
     random = np.random.default_rng(0)
     grams = []

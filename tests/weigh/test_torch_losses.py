@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conformance.weighing.torch_losses import graph_of, terms_of
+from conformance.weighing.torch_graph import graph_of
+from conformance.weighing.torch_losses import terms_of
 
 MODEL = torch.nn.Linear(4, 5)
 X, Y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, -100])
@@ -97,6 +98,12 @@ def test_items_that_a_loop_weighs_apart_are_not_alike():
     loss = sum(k * F.cross_entropy(MODEL(x), Y[0]) for k, x in enumerate(X[:3], 1))
     ((term,), _) = terms_of([loss], [None])
     assert (term.count, term.is_even, list(term.shares)) == (3, False, [1, 2, 3])
+
+
+def test_a_mean_is_told_from_a_sum_that_is_divided():
+    each = F.cross_entropy(MODEL(X), Y.clamp(0), reduction="none")
+    told = [terms_of([loss], [None])[0][0].is_mean for loss in (each.mean(), each.sum() / 6)]
+    assert told == [True, False]
 
 
 def test_targets_that_are_one_number_are_told():
