@@ -85,7 +85,7 @@ def of_clips(step: Step) -> Iterator[Finding]:
         norm = sqrt(sum(each**2 for each in norms))
         said = active[0]
         ratio = said.norm / norm if norm else 1.0
-        if said.is_of_all and isfinite(ratio) and abs(ratio - 1) > _off(step, said):
+        if said.is_of_all and isfinite(ratio) and _is_wrong(ratio, _off(step, said), said, step):
             line = (
                 f"the clip went by a norm of {said.norm:.4g}, {ratio:.4g} times that of the "
                 f"gradient, {norm:.4g}"
@@ -94,6 +94,14 @@ def of_clips(step: Step) -> Iterator[Finding]:
         else:
             line = f"clipped: norm {said.norm:.4g} to {said.limit:g}; weights are those before it"
             yield Finding((), (line,), is_fault=False)
+
+
+def _is_wrong(ratio: float, off: float, clip: Clip, step: Step) -> bool:
+    """Whether a clip's norm is wrong; of a norm of no known kind, whether replicas are in it."""
+    if clip.is_two_norm:
+        return abs(ratio - 1) > off
+    copies = round(ratio**2)
+    return 2 <= copies <= step.world and abs(ratio**2 / copies - 1) <= 2 * off
 
 
 def _off(step: Step, clip: Clip) -> float:

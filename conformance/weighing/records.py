@@ -101,7 +101,8 @@ class Clip:
         limit: the norm that it clips to.
         norm: the norm that it found.
         after: how many of the window's passes came before it.
-        is_of_all: whether the norm is the 2-norm over the optimizer's parameters, and no others.
+        is_of_all: whether it was given the optimizer's parameters, and no others.
+        is_two_norm: whether the norm is the 2-norm; False where it is another, or not known.
         parameters: which of the optimizer's it was given, where not all.
     """
 
@@ -111,6 +112,7 @@ class Clip:
     after: int
     is_of_all: bool = True
     parameters: Sequence[str] | None = None
+    is_two_norm: bool = True
 
 
 @dataclass(frozen=True)

@@ -351,7 +351,8 @@ def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]
             clip.limit,
             clip.norm,
             sum(p.number <= clip.number for p in window.passes),
-            is_of_all=clip.is_two_norm and clip.parameters == mine,
+            is_of_all=clip.parameters == mine,
+            is_two_norm=clip.is_two_norm,
             parameters=None
             if mine <= clip.parameters
             else sorted(names.get(key, "") for key in clip.parameters & mine),

@@ -1,5 +1,7 @@
 """Clips are no mistakes where they come once the gradient is whole, in whatever parts."""
 
+from dataclasses import replace
+
 import pytest
 
 from conformance.weighing.clips import clipping, is_clipped_by_hand, of_clips
@@ -35,6 +37,17 @@ def test_a_norm_that_is_not_the_gradients_is_named_unless_it_is_no_two_norm():
     assert names(step(Clip(0, 1.0, 3.0, 1))) == []
     assert names(step(Clip(0, 1.0, 3.0, 1), norms=(0.6, 0.7))) == ["clipped-by-another-norm"]
     assert names(step(Clip(0, 1.0, 3.0, 1, is_of_all=False), norms=(0.6, 0.7))) == []
+    largest = Clip(0, 1.0, 3.0, 1, is_two_norm=False)
+    assert names(step(largest, norms=(0.6, 0.7))) == []
+
+
+def test_a_norm_that_has_each_replica_in_it_is_named_whatever_kind_it_is():
+    clips = [Clip(rank, 1.0, 8**0.5, 1, is_two_norm=False) for rank in (0, 1)]
+    passes = [Pass(rank, 0, []) for rank in (0, 1)]
+    half, most = (replace(step(*clips, norms=n), world=2, passes=passes)
+                  for n in ((0.5, 0.5), (0.6, 0.7)))  # fmt: skip
+    assert names(half) == ["clipped-by-another-norm"]
+    assert names(most) == []
 
 
 def test_a_clip_before_the_last_micro_batch_is_named():

@@ -55,6 +55,14 @@ def test_a_weight_that_cannot_be_told_is_never_a_pass():
         Weights.of([0.0], world=1, is_item=False).verify("step_mean")
 
 
+def test_weights_that_are_too_uncertain_for_a_promise_keep_none():
+    known = Weights.of([[1 / 6] * 3, [1 / 6] * 3], half=1e-7, world=2, ranks=[[0], [1]])
+    known.verify("step_mean")
+    vague = Weights.of([[1 / 2] * 3, [1 / 2] * 3], half=0.45, world=2, ranks=[[0], [1]])
+    with pytest.raises(AssertionError, match=r"not-exercised: weights are .*too uncertain"):
+        vague.verify("step_mean")
+
+
 def test_a_fault_counts_under_every_promise():
     one = weights([[1 / 4] * 3, [1 / 4, 0, 0]], is_item=MASK, faults=("never-synchronised: …",))
     assert one.promises == ()
