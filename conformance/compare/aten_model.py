@@ -22,6 +22,7 @@ from conformance.compare.trace import INPUT, RANDOM, Value
 from conformance.core.outcomes import UsageError
 
 NARROW = {torch.bfloat16: "bf16", torch.float16: "f16"}
+_TURNS = {"transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_", "as_strided_"}
 _RANDOM = {"rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "bernoulli",
            "native_dropout", "normal", "uniform", "multinomial", "randperm", "poisson",
            "exponential", "log_normal", "random"}  # fmt: skip
@@ -77,6 +78,8 @@ class Carry(TorchDispatchMode):
                     "it decides in Python by a value of a tensor (`if`, `item()`, `int()`): what "
                     "it does then is no function that errors can be carried through"
                 )
+            return func(*args, **kwargs)
+        if name in _TURNS:  # Errors lie in storages: however a tensor sees its own, it sees these.
             return func(*args, **kwargs)
         if func._schema.is_mutable and not name.startswith(
             ("_native_batch_norm_legit", "native_batch_norm")
@@ -311,7 +314,7 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
 
 def values_of(t: Any) -> np.ndarray:
     """A tensor's values, floats in float64."""
-    plain = t.detach()
+    plain = t.detach().resolve_conj()
     return np.asarray((plain.double() if plain.is_floating_point() else plain).numpy())
 
 

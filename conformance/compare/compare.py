@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from conformance.core.outcomes import UsageError
 _DRAWS = 8
 # Where a bound, such as ReLU6's, is reached by nothing, inputs and scales are drawn so much larger.
 _SPREADS = (4.0, 16.0)
+AS_IT_RUNS = "as it runs"  # In the place of a mode.
 _BOUNDED = ("relu6", "hardswish", "hardsigmoid")
 
 
@@ -38,7 +39,8 @@ class Parting:
         aspect: of what.
         cause: the change that makes the original do what the port does; None where none is known.
         words: how far it is off.
-        mode: training or evaluation, where it is in one of them alone.
+        mode: training or evaluation, where it is in one of them alone; or `as it runs`, where
+            only the port's own types do it.
     """
 
     layer: str
@@ -117,11 +119,10 @@ def _merged(partings: Sequence[tuple[str, Parting]], modes: int) -> list[Parting
         rows.setdefault(key, (parting, []))[1].append(mode)
     order = {"forward": 0, "gradient": 1, "running statistics": 2}
     of_buffers = "running statistics"  # They are kept in training alone.
-    merged = [
-        Parting(p.layer, p.aspect, p.cause, p.words,
-                where[0] if len(set(where)) == 1 < modes and p.aspect != of_buffers else "")
-        for p, where in rows.values()
-    ]  # fmt: skip
+    merged = []
+    for p, where in rows.values():
+        is_one = len(set(where)) == 1 < modes and p.aspect != of_buffers
+        merged.append(replace(p, mode=where[0] if is_one or AS_IT_RUNS in where else ""))
     return sorted(merged, key=lambda p: order[p.aspect])
 
 
@@ -183,18 +184,18 @@ class _Judging:
         explained = not followed.parting("forward")
         self._held(followed, mode, changed, explained=explained)
         if not tally.partings and training == self.pairing.settings.modes[0]:
-            self._as_it_runs(asked[1], followed)
+            self._as_it_runs(asked, followed)
 
-    def _as_it_runs(self, asked: Asked, followed: Followed) -> None:
+    def _as_it_runs(self, asked: tuple[Asked, Asked], followed: Followed) -> None:
         """What the port's own types do, where neither model rounds to a narrow one on purpose."""
         if any(trace.narrows or trace.without_rule for trace in followed.traces):
             return
         self.progress("the port as it runs, in its own types")
         pairing = self.pairing
-        rough = too_rough(pairing.sides[1], pairing.models[1], asked, followed.traces[0])
+        rough = too_rough(pairing.sides, pairing.models, asked, followed.traces[0])
         if rough is not None:
             parting = Parting(rough.place, "forward", rough.cause, rough.words)
-            self.tally.partings.append(("as it runs", parting))
+            self.tally.partings.append((AS_IT_RUNS, parting))
 
     def _followed(
         self, training: bool, mode: str, *, backward: bool

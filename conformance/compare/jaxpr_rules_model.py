@@ -125,6 +125,8 @@ def _convert(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     if dtype is None:
         return None
     floating = jnp.issubdtype(dtype, jnp.floating)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return Approximate(x.value.astype(np.complex128), x.error)
     if x.value.dtype.kind == "f" and not floating:
         value = x.value.astype(dtype)
         if x.error.any():
@@ -134,8 +136,6 @@ def _convert(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
                 carry.unsure["a rounding to integers"] += 1
             return Approximate(value, off)
         return carry.rules.exactly(value)
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        dtype = np.dtype(np.complex128)
     return carry.rules.stored(
         Approximate(x.value.astype(np.float64 if floating else dtype), x.error)
     )

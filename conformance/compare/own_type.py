@@ -13,7 +13,6 @@ from conformance.compare.catalogue import Cause
 from conformance.compare.load_model import Side, as_it_is
 from conformance.compare.matching import Values
 from conformance.compare.trace import Asked, Call, Model, Plain, Trace
-from conformance.core.outcomes import UsageError
 
 _PRODUCTS = ("Linear", "Conv", "Dense", "Einsum", "Attention")
 
@@ -31,8 +30,21 @@ class TooRough:
     words: str
 
 
-def too_rough(side: Side, laid: Model, asked: Asked, original: Trace) -> TooRough | None:
-    """The first place whose value float32 cannot explain; None too where nothing can be said."""
+def too_rough(
+    sides: tuple[Side, Side], models: tuple[Model, Model], asked: tuple[Asked, Asked],
+    original: Trace,
+) -> TooRough | None:  # fmt: skip
+    """The first place whose value float32 cannot explain; None where nothing can be said.
+
+    Nothing is said either where the original itself rounds more: then that is what is meant.
+    """
+    found = _rough(sides[1], models[1], asked[1], original)
+    if found is not None and _rough(sides[0], models[0], asked[0], original) is not None:
+        return None
+    return found
+
+
+def _rough(side: Side, laid: Model, asked: Asked, original: Trace) -> TooRough | None:
     inputs = {k: x.astype(np.float32).astype(float) if x.dtype.kind == "f" else x
               for k, x in asked.inputs.items()}  # fmt: skip
     asked = replace(asked, inputs=inputs, seeds=None, keeps_values=False, charged=False)
@@ -40,8 +52,6 @@ def too_rough(side: Side, laid: Model, asked: Asked, original: Trace) -> TooRoug
         own = as_it_is(side).laid(laid.channels_from, laid.outputs_from)
         plain = own.plain(asked)
         return _first(own.in_float32(), asked, plain, original)
-    except UsageError:
-        return None
     except Exception:  # noqa: BLE001  A model that runs in float64 alone has no types of its own.
         return None
 

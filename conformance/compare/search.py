@@ -150,17 +150,35 @@ class _Search:
                 option, layer = next(iter(heads.values()))
                 yield _Try(option.cause, layer, asked, chosen)
             heads = {}
-            for key, rows in together.items():
-                numbers = {number for number, _, _ in rows}
-                before = {
-                    s.number for s in sites if s.since < place.since
-                    and s.module in homes and any(o.key == key for o in s.options)
-                }  # fmt: skip
-                for chosen_numbers in (numbers, numbers | before) if before else (numbers,):
-                    chosen = {**self.chosen, **dict.fromkeys(chosen_numbers, key)}
-                    asked = replace(self.asked[0], change=self.models[0].change(chosen))
-                    yield _Try(rows[0][1], rows[0][2], asked, chosen)
+            yield from self._together(together)
+            if group is near:
+                early = [s for s in sites if s.since < place.since and s.module in homes]
+                yield from self._rotated(together, early, place)
             together = {}
+
+    def _together(
+        self, together: dict[tuple[str, str], list[tuple[int, Cause, str]]]
+    ) -> Iterator[_Try]:
+        """One change at several functions of a place."""
+        for key, rows in together.items():
+            yield self._changed(key, {number for number, _, _ in rows}, rows[0][1], rows[0][2])
+
+    def _rotated(
+        self, together: dict[tuple[str, str], list[tuple[int, Cause, str]]],
+        early: Sequence[Site], place: Place,
+    ) -> Iterator[_Try]:  # fmt: skip
+        """What is rotated as soon as it is there, before the next projection is called."""
+        found = [(s, o) for s in early for o in s.options if o.cause.name == "rotary-layout"]
+        if found:
+            key = found[0][1].key
+            numbers = {site.number for site, _ in found}
+            numbers |= {number for number, _, _ in together.get(key, [])}
+            yield self._changed(key, numbers, found[0][1].cause, place.name)
+
+    def _changed(self, key: tuple[str, str], numbers: set[int], cause: Cause, layer: str) -> _Try:
+        chosen = {**self.chosen, **dict.fromkeys(numbers, key)}
+        asked = replace(self.asked[0], change=self.models[0].change(chosen))
+        return _Try(cause, layer, asked, chosen)
 
     def _everywhere(self, attempt: _Try) -> _Try | None:
         """The same change at every function that it can be made at."""

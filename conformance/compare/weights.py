@@ -147,7 +147,19 @@ def by_name_and_shape(first: Model, second: Model) -> tuple[Pair, ...]:
     # Statistics that the port alone keeps are left as its own code makes them.
     unfilled = [name for name in other_left if not _role(name).startswith("running")]
     _all_placed(ours, theirs, homeless, unfilled)
-    return tuple(pairs)
+    return _as_the_others(pairs, ours, theirs) if first.framework != second.framework else (*pairs,)
+
+
+def _as_the_others(pairs: Sequence[Pair], ours: Shapes, theirs: Shapes) -> tuple[Pair, ...]:
+    """Square kernels as those lie that are not square, where all of these lie in one way."""
+    kernels = [
+        p for p in pairs if len(p.transpose) == len(theirs[p.second]) == 2 and p.take is None
+        and p.place is None and (p.second.endswith("kernel") or p.first.endswith("kernel"))
+    ]  # fmt: skip
+    ways = {p.transpose for p in kernels if len(set(ours[p.first])) == 2}
+    if ways != {(0, 1)}:
+        return tuple(pairs)
+    return tuple(replace(p, transpose=(0, 1)) if p in kernels else p for p in pairs)
 
 
 def turned(pairs: Sequence[Pair], first: Model, second: Model) -> tuple[Pair, ...] | None:
@@ -158,15 +170,11 @@ def turned(pairs: Sequence[Pair], first: Model, second: Model) -> tuple[Pair, ..
     if first.framework == second.framework:
         return None
     shapes, out = first.weights(), []
-    place = 1 if second.framework == "jax" else 0
-    names = [(pair.first, pair.second)[place] for pair in pairs]
-    # Where a kernel that is not square lies in torch as in JAX, the square ones may do so as well.
-    lies = any(name.endswith("kernel") and pair.transpose == (0, 1)
-               and len(set(shapes[pair.first])) == 2
-               for name, pair in zip(names, pairs, strict=True))  # fmt: skip
-    for name, pair in zip(names, pairs, strict=True):
+    for pair in pairs:
         shape = shapes[pair.first]
-        own = name.endswith("embedding") or (name.endswith("kernel") and not lies)
+        own = (pair.second if second.framework == "jax" else pair.first).endswith(
+            ("kernel", "embedding")
+        )
         is_whole = pair.take is None and pair.place is None and pair.shape is None
         square = len(shape) == 2 and shape[0] == shape[1] and is_whole and not own
         out.append(replace(pair, transpose=pair.transpose[::-1]) if square else pair)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from conformance.compare.compare import Compared, Parting
+from conformance.compare.compare import AS_IT_RUNS, Compared, Parting
 from conformance.compare.load_model import Side
 from conformance.compare.settings import Settings
 from conformance.compare.trace import owner
@@ -31,6 +31,7 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
         for parting in others:
             yield f"parts also at {_headline(parting)}"
             yield from _details(parting)
+        yield from _agreed(compared)
     else:
         agreed = _listed([aspect for aspect in _WHERE if aspect in compared.compared])
         yield f"agree: {agreed}" + ", but for what is not judged" * bool(compared.unjudged)
@@ -49,9 +50,19 @@ def _listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def _agreed(compared: Compared) -> Iterator[str]:
+    """What agrees all the same, where the forward does."""
+    parted = {p.aspect for p in compared.partings if p.mode != AS_IT_RUNS}
+    agreed = [aspect for aspect in _WHERE if aspect in compared.compared and aspect not in parted]
+    if "forward" in agreed:
+        in_wide = any(p.mode == AS_IT_RUNS for p in compared.partings)
+        yield f"agree: {_listed(agreed)}" + " in float64" * in_wide
+
+
 def _headline(parting: Parting) -> str:
     cause = "no cause that is known fits" if parting.cause is None else parting.cause.name
     mode = f" in {parting.mode}" if parting.mode else ""
+    mode = f", {AS_IT_RUNS}" if parting.mode == AS_IT_RUNS else mode
     return f"{parting.layer}, {_WHERE[parting.aspect]}{mode}: {cause}"
 
 
