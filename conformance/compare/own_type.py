@@ -38,22 +38,22 @@ def too_rough(
 
     Nothing is said either where the original itself rounds more: then that is what is meant.
     """
-    found = _rough(sides[1], models[1], asked[1], original)
-    if found is not None and _rough(sides[0], models[0], asked[0], original) is not None:
+    try:
+        found = _rough(sides[1], models[1], asked[1], original)
+        if found is None or _rough(sides[0], models[0], asked[0], original) is not None:
+            return None
+        return found
+    except Exception:  # noqa: BLE001  A model that runs in float64 alone has no types of its own.
         return None
-    return found
 
 
 def _rough(side: Side, laid: Model, asked: Asked, original: Trace) -> TooRough | None:
     inputs = {k: x.astype(np.float32).astype(float) if x.dtype.kind == "f" else x
               for k, x in asked.inputs.items()}  # fmt: skip
     asked = replace(asked, inputs=inputs, seeds=None, keeps_values=False, charged=False)
-    try:
-        own = as_it_is(side).laid(laid.channels_from, laid.outputs_from)
-        plain = own.plain(asked)
-        return _first(own.in_float32(), asked, plain, original)
-    except Exception:  # noqa: BLE001  A model that runs in float64 alone has no types of its own.
-        return None
+    own = as_it_is(side).laid(laid.channels_from, laid.outputs_from)
+    plain = own.plain(asked)
+    return _first(own.in_float32(), asked, plain, original)
 
 
 def _first(model: Model, asked: Asked, plain: Plain, original: Trace) -> TooRough | None:

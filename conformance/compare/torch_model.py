@@ -266,7 +266,8 @@ class TorchModel:
         handles = [part.register_forward_hook(lambda _, __, output, path=path: note(path, output))
                    for path, part in parts]  # fmt: skip
         tensors = self._tensors(asked.inputs)
-        tensors = {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+        own = next((p.dtype for p in self._module.parameters() if p.dtype in NARROW), torch.float32)
+        tensors = {k: t.to(own) if t.is_floating_point() else t for k, t in tensors.items()}
         try:
             with (
                 torch.no_grad(), self._settled(asked.training, asked.weights), _Silent(None), types
