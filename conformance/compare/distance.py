@@ -13,18 +13,6 @@ def ratios(given: np.ndarray, expected: Approximate) -> np.ndarray:
     return np.where(np.isnan(found), np.inf, found)
 
 
-def ratio(given: np.ndarray, expected: Approximate) -> float:
-    """The largest error ÷ bound; infinite where the shape is another."""
-    if given.shape != expected.value.shape:
-        return np.inf
-    return float(np.max(ratios(given, expected), initial=0.0))
-
-
-def fits(given: np.ndarray, expected: Approximate) -> bool:
-    """Whether every element is inside its error."""
-    return ratio(given, expected) <= 1
-
-
 def off(given: np.ndarray, expected: Approximate) -> str:
     """How far it is outside its bound.
 
@@ -46,21 +34,3 @@ def off(given: np.ndarray, expected: Approximate) -> str:
         f"{times}"
     )
     return words + ("; all that came is zero" if not given.any() else "")
-
-
-def apart(ours: np.ndarray, given: np.ndarray) -> str:
-    """How two arrays differ for which no bound is known.
-
-    >>> apart(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
-    '1 of 2 elements differs, most at [1]: 2.5 against 2'
-    """
-    if ours.shape != given.shape:
-        return f"shape {list(given.shape)} where the first has {list(ours.shape)}"
-    error = np.abs(given.astype(np.float64) - ours.astype(np.float64))
-    error = np.where(np.isnan(error), np.inf, error)
-    count = int((error != 0).sum())
-    worst = tuple(int(i) for i in np.unravel_index(int(error.argmax()), ours.shape))
-    return (
-        f"{count} of {ours.size} elements differ{'s' * (count == 1)}, most at {list(worst)}: "
-        f"{float(given[worst]):.9g} against {float(ours[worst]):.9g}"
-    )
