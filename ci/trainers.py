@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from conformance.core.implementations import adapter
+from conformance.core.implementations import declared_in
 from conformance.weighing.trainer import QUESTIONS, TrainerVerdict, ask, judge
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _torch_rows(script: Path) -> Iterator[dict[str, Any]]:
-    for trainer, verdict in ask(adapter(str(script)), QUESTIONS, SECONDS):
+    for trainer, verdict in ask(declared_in(script), QUESTIONS, SECONDS):
         yield _row(trainer.name, trainer.promise, verdict)
 
 

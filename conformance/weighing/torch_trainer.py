@@ -68,13 +68,17 @@ def _answer(function: Callable[..., Any], ask: dict[str, Any], file: Path) -> in
         traceback.print_exc()
         words = str(error).splitlines()
         record = {"error": f"{type(error).__name__}: {words[0] if words else ''}".rstrip(": ")}
-    record["ended"] = time.time()
-    beside = file.with_suffix(".part")
-    beside.write_text(json.dumps(record), encoding="utf-8")
-    beside.rename(file)
+    _write(file, record)
     sys.stdout.flush()
     sys.stderr.flush()
     return status
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    """Write what a rank saw, so that a file that is there is whole."""
+    beside = file.with_suffix(".part")
+    beside.write_text(json.dumps({**record, "ended": time.time()}), encoding="utf-8")
+    beside.rename(file)
 
 
 def _wait(child: int, number: int, folder: Path, seconds: float) -> None:
@@ -103,8 +107,9 @@ def main() -> None:
     try:
         functions = {each.name: function_of(each) for each in adapter(words["adapter"])}
     except Exception as error:  # noqa: BLE001 - the adapter's own, in every rank
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
+        for number, _ in enumerate(words["asks"]):
+            _write(folder / f"{number}-rank-{rank}.json", {"error": str(error)})
+        os._exit(0)
     # An optimizer's first step imports it, which is then done once and not in every process.
     importlib.import_module("torch._dynamo")
     for number, ask in enumerate(words["asks"]):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.core.implementations import adapter
+from conformance.core.implementations import adapter, declared_in
 from conformance.core.outcomes import UsageError
 from conformance.run.plan import make_plan
 from conformance.weighing.trainer import QUESTIONS, ask
@@ -116,6 +116,20 @@ def test_examples_that_need_torch_alone_do_as_their_page_says():
     }
     assert found["fsdp2"].status == found["hsdp"].status == "conforms"
     assert found["fsdp2_divided_by_k"].parts[1].names == ("short-window-divided-by-k",)
+
+
+def test_an_adapter_that_does_not_import_is_an_error_with_its_words(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import conformance\n"
+        '@conformance.implementation("gradient_mean", framework="torch", runs="trainer", '
+        'promise="1/N")\n'
+        "def mine(model, dataset, batch_size, accumulate): ...\n"
+        "import no_such_trainer\n"
+    )
+    [(_, verdict)] = ask(declared_in(file), QUESTIONS[:1])
+    assert verdict.status == "error"
+    assert "No module named 'no_such_trainer'" in verdict.problem
 
 
 def test_a_run_says_who_asks_trainers():
