@@ -245,7 +245,7 @@ class TorchTrainer(Protocol):
     >>> probe = conformance.probe("torch", items=24, loss="next_token")
     >>> train(probe.model, probe.dataset, 2, 2)
     >>> probe.read(probe.model).formula
-    '1/(K·n_rk)'
+    '1/(K·n_k)'
     """
 
     def __call__(self, model: Any, dataset: Any, batch_size: int, accumulate: int) -> Any: ...
