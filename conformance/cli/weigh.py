@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,9 @@ def weigh(
     if not module and not Path(script).is_file():
         raise UsageError(f"no such script: {script}")
     if trainers:
-        sys.exit(_ask_trainers(script, timeout))
+        if module or arguments or promise or folder or picture:
+            raise UsageError("--trainers takes a file, --ranks and --timeout, and nothing else")
+        sys.exit(_ask_trainers(script, ranks or 2, timeout))
     call = [*(["-m"] if module else []), script, *arguments]
     with tempfile.TemporaryDirectory(prefix="conformance-weigh-") as scratch:
         if ranks is None and "TORCHELASTIC_RUN_ID" in os.environ:
@@ -99,18 +102,19 @@ def weigh(
     sys.exit(status)
 
 
-def _ask_trainers(script: str, timeout: float) -> int:
+def _ask_trainers(script: str, ranks: int, timeout: float) -> int:
     """Ask the trainers that a file declares, print the verdicts, and return the exit status."""
     from conformance.core.declarations import TRAINER
     from conformance.run.adapters import declared_by
-    from conformance.weighing.trainer import ask
+    from conformance.weighing.trainer import QUESTIONS, ask
     from conformance.weighing.trainer_text import lines, status_of
 
     declared = [each for each in declared_by(script) if each.runs == TRAINER]
     if not declared:
         raise UsageError(f'{script}: declares no trainer; say runs="trainer", promise="1/N"')
     verdicts = []
-    for trainer, verdict in ask(declared, seconds=timeout):
+    questions = [replace(question, world=ranks) for question in QUESTIONS]
+    for trainer, verdict in ask(declared, questions, timeout):
         tell(lines(trainer.name, verdict))
         verdicts.append(verdict)
     return status_of(verdicts)
