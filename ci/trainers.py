@@ -1,7 +1,8 @@
 """Weigh other people's trainers, examples/trainers, and write docs/trainers.md.
 
 `bash ci/run trainers [NAME…]` makes build/trainers-venv first, which alone has their packages. A
-NAME is a file's, without .py; what the others showed before is kept in build/trainers.
+NAME is a file's, without .py; what the others showed before is kept in build/trainers. With --page
+it is only written anew.
 """
 
 import ast
@@ -35,7 +36,7 @@ three items each, *unequal* ones one to seven.
 of the step, `M` the step's labels before a shift, `W` ranks, `K` micro-batches of the window,
 `K_full` of a full one. Where counts are equal, several formulas are one; the simplest is shown. ✓
 is what was promised, ✗ is not. A *last* window has fewer micro-batches than K; *uneven* are steps
-that not all ranks took, where `W_present` are those that did.
+that not all ranks took, where `W_present` are those that did; – has no accumulation.
 
 """
 
@@ -44,6 +45,7 @@ def main() -> None:
     """Ask what is named, or everything; write the page from all that was shown."""
     KEPT.mkdir(parents=True, exist_ok=True)
     names = sys.argv[1:] or [path.stem for path in sorted(SCRIPTS.glob("*.py"))]
+    names = [] if names == ["--page"] else names
     for name in names:
         print(f"{name}…", flush=True)
         rows = _jax_rows() if name == JAX else _torch_rows(SCRIPTS / f"{name}.py")
@@ -137,19 +139,23 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
 def _short(fact: str) -> str:
     """Return a fact of samples without their numbers, which a shuffle draws."""
     head, colon, rest = fact.partition(": ")
-    return f"{len(rest.split(', '))} {head}" if colon else fact.partition(" ")[2]
+    many = len(rest.split(", "))
+    head = head.removeprefix("samples")
+    return f"{many} sample{'s' * (many != 1)}{head}" if colon else fact.partition(" ")[2]
 
 
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
+    if "no accumulation" in row["problem"]:
+        return "–"
     if row["problem"]:
         return row["problem"].replace("|", "\\|")[:200]
     told = []
     for part in row["parts"]:
         sign = "✓" if part["status"] == "conforms" else "✗" if part["status"] == "fail" else "–"
         where = "" if part["kind"] == "full" else f"{part['kind']}: "
-        names = f" ({' or '.join(part['names'])})" if part["names"] else ""
+        names = f" ({', '.join(part['names'])})" if part["names"] else ""
         told.append(f"{where}{sign} {part['formula'].split(' = ')[0]}{names}")
     return "<br>".join(told)
 

@@ -28,7 +28,7 @@ def test_a_row_has_every_verdict_and_every_problem():
     assert head == "| trainer | promised | equal, K = 1 | unequal, K = 2 | samples |"
     assert row == (
         "| `mine` | `1/(W*K*n)` | ValueError: a \\| b | ✓ 1/(W·K·n_rk)<br>last: "
-        "✗ 1/(W·K_full·n_rk) (short-window-divided-by-k) | 1 samples fed more than once |"
+        "✗ 1/(W·K_full·n_rk) (short-window-divided-by-k) | 1 sample fed more than once |"
     )
 
 
