@@ -25,7 +25,10 @@ GAIN = LOUDNESS / 2  # an item's gradient where it counts 1: its loss has the de
 TARGET = -0.25  # of a squared error whose derivative at 0 is 1/2
 LOSSES = ("cross_entropy", "mse", "next_token")
 FRAMEWORKS = ("torch", "linen", "nnx")
-_SYNONYMS = {"classification": "cross_entropy", "regression": "mse", "flax": "linen"}
+_SYNONYMS = {
+    "classification": "cross_entropy", "regression": "mse", "jax": "linen", "flax": "linen",
+    "flax.linen": "linen", "flax.nnx": "nnx",
+}  # fmt: skip
 _LENGTHS = (2, 5, 1, 4, 3, 6, 1, 2)  # of sequences; unequal, so that counts can be told apart
 
 
