@@ -29,9 +29,9 @@ from conformance.core.verdict import Verdict
 from conformance.frameworks import bridge
 from conformance.gradient_mean import ask as gradient_ask
 from conformance.gradient_mean import cases as gradient_cases
+from conformance.gradient_mean import group_cases, step_cases, virtual_cases
 from conformance.gradient_mean import mistakes as gradient_mistakes
 from conformance.gradient_mean import solve as gradient_solve
-from conformance.gradient_mean import step_cases, virtual_cases
 from conformance.gradient_mean import verdict as gradient_verdict
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ class _Average:
     """Gradients averaged over ranks that are processes or devices."""
 
     def cases(self) -> Sequence[AnyCase]:
-        return (*gradient_cases.families(), *step_cases.families())
+        return (
+            *gradient_cases.families(),
+            *step_cases.families(),
+            *group_cases.families(),
+        )
 
     def solve(self, case: AnyCase) -> Golden:
         return gradient_solve.solve(case)

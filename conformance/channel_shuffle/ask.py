@@ -8,6 +8,7 @@ import numpy as np
 
 from conformance.core.ask import Ask, loaded
 from conformance.core.dtypes import DTYPES
+from conformance.core.implementations import gradient_of
 from conformance.core.outcomes import Answer, Unsupported
 from conformance.core.questions import Layout, ShuffleQuestion
 from conformance.frameworks import Bridge, Refused, bridge
@@ -86,6 +87,11 @@ def _observe(
     x = tensor("input")
     run = _composed(framework, function, question, x)
     match question.derivative:
+        case "vjp" if (own := gradient_of(ask.implementation)) is not None:
+            if question.then or question.transform not in ("plain", "eager"):
+                raise Unsupported("a gradient of one's own is of one plain shuffle")
+            pulled = own(x, question.groups, tensor("cotangent"))
+            return {"output": in_numpy(run(x)), "input_cotangent": in_numpy(pulled)}
         case "vjp":
             y, pulled = framework.vjp(run, x, tensor("cotangent"))
             return {"output": in_numpy(y), "input_cotangent": in_numpy(pulled)}

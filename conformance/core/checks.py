@@ -12,6 +12,8 @@ from conformance.core.questions import AnyCase
 
 # A case that is asked of these names is asked of whatever is declared `batch="whole"`, too.
 WHOLE_BATCH = "*_whole_batch"
+# Of several processes these alone gather what a loss over all samples needs.
+GATHERED = "*_gathered"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
         and (case.kind == "virtual") == (implementation.runs == "virtual")
         and implementation.held_to in promises_of(case)
         and (implementation.steps == "several" or not getattr(case.question, "windows", ()))
+        and (getattr(case.question, "observe", "") == "clipped") == (implementation.clip == "norm")
         and (not case.frameworks or implementation.framework in case.frameworks)
         and (not case.asked_of or _is_named(implementation, case.asked_of))
     )
@@ -140,7 +143,8 @@ def promises_of(case: AnyCase) -> tuple[str, ...]:
 
 
 def _is_named(implementation: Implementation, globs: Sequence[str]) -> bool:
-    if implementation.batch == "whole" and WHOLE_BATCH in globs:
+    is_split = implementation.runs == "per_rank" and GATHERED in globs
+    if implementation.batch == "whole" and WHOLE_BATCH in globs and not is_split:
         return True
     return any(fnmatchcase(implementation.name, glob) for glob in globs)
 

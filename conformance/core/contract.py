@@ -66,7 +66,9 @@ class TorchPerRank(Protocol):
             is given; where all weights are 0 it is 0, and so is its gradient.
         batches: K of (inputs (n, …), targets (n, …)), this rank's own; of several heads targets
             are a tuple. n may differ from rank to rank and from micro-batch to micro-batch. Under
-            `step_mean` weights (n,) of samples or (n, T) of tokens follow: 0, 1, or a fraction.
+            `step_mean` weights (n,) of samples or (n, T) of tokens follow: 0, 1, or a fraction. Of
+            what is named `*_terms` they may be a tuple, each head's own, and each head's loss is
+            divided by its own count (M7).
         group: `torch.distributed.ProcessGroup` of the W ranks. It is the default group, and
             RANK, WORLD_SIZE, LOCAL_RANK and MASTER_* are set as torchrun sets them.
 
@@ -132,7 +134,8 @@ class JaxOneProcess(Protocol):
         batches: K of (inputs (W, n, …), targets (W, n, …), weights (W, n)), committed to no device;
             of several heads targets are a tuple. A weight is 1 for a sample and 0 for padding,
             with which shorter shards end; under `step_mean` it is the item's own, and of tokens
-            weights are (W, n, T). n may differ between micro-batches.
+            weights are (W, n, T); of what is named `*_terms` they may be a tuple, each head's own.
+            n may differ between micro-batches.
         devices: W of `jax.Device`, one a rank; under `devices="one"` at least one, and under
             `runs="virtual"` the same W times.
 

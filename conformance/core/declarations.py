@@ -19,6 +19,7 @@ BATCHES = ("shard", "whole")
 SPANS = ("processes", "process")
 MICRO_BATCHES = ("sum", "mean")
 STEPS = ("one", "several")
+CLIPS = ("none", "norm")
 # The promises of an average under which micro-batches either add up or are averaged.
 BY_MICRO_BATCH = ("rank_mean", "sample_mean", "rank_sum")
 STEP_MEAN = "step_mean"
@@ -56,6 +57,7 @@ class Implementation:
     steps: str = STEPS[0]
     dtypes: tuple[str, ...] = ()
     ndim: tuple[int, ...] = ()
+    clip: str = CLIPS[0]
 
     @property
     def held_to(self) -> str:
@@ -102,6 +104,7 @@ def declared(
     steps: str | None = None,
     dtypes: str | Sequence[str] = (),
     ndim: int | Sequence[int] = (),
+    clip: str | None = None,
     origin: str,
     line: int,
 ) -> Implementation:
@@ -147,6 +150,10 @@ def declared(
         raise UsageError(f"{place}: steps='several' is for torch per_rank and jax one_process")
     if runs == "virtual" and (promise == STEP_MEAN or micro_batches == "mean"):
         raise UsageError(f"{place}: no case asks virtual ranks for a mean over micro-batches")
+    if clip is not None:
+        _one_of(place, "clip", clip, CLIPS)
+    if clip == "norm" and (promise != BY_MICRO_BATCH[0] or micro_batches == "mean"):
+        raise UsageError(f"{place}: clip='norm' is asked of {BY_MICRO_BATCH[0]} alone")
     if layout is not None:
         _one_of(place, "layout", layout, LAYOUTS)
     if not name.isidentifier():
@@ -176,6 +183,7 @@ def declared(
         steps or STEPS[0],
         dtypes,
         ndim,
+        clip or CLIPS[0],
     )
 
 

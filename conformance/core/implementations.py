@@ -29,9 +29,9 @@ __all__ = ["FRAMEWORKS", "PROMISES", "RUNS", "Implementation", "implementation"]
 ENTRY_POINTS = "conformance.implementations"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_collecting: ContextVar[list[tuple[Implementation, Callable[..., Any]]] | None] = ContextVar(
-    "_collecting", default=None
-)
+# A declaration, its function, and the gradient that it brings along, if it does.
+_Collected = tuple[Implementation, Callable[..., Any], Callable[..., Any] | None]
+_collecting: ContextVar[list[_Collected] | None] = ContextVar("_collecting", default=None)
 
 
 def implementation(
@@ -50,6 +50,8 @@ def implementation(
     steps: str | None = None,
     dtypes: str | Sequence[str] = (),
     ndim: int | Sequence[int] = (),
+    clip: str | None = None,
+    vjp: Callable[..., Any] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a function to be an implementation of an operation; it is returned unchanged.
 
@@ -79,6 +81,10 @@ def implementation(
         dtypes: those that it takes, as in `("f32", "f16")`; with others its checks are
             `unsupported`. All where none is named.
         ndim: of `channel_shuffle`, how many dimensions its input may have: 4, or `(3, 4)`.
+        clip: of `rank_mean`, `norm` where the average is clipped to a norm of 1, and is asked for
+            nothing else; `none` otherwise.
+        vjp: of `channel_shuffle`, a function of (x, groups, cotangent) that gives the input's
+            cotangent, where the framework that the code wraps differentiates it itself.
 
     Raises:
         UsageError: if any of these is not one of the words above, or the function's parameters are
@@ -108,18 +114,38 @@ def implementation(
             steps=steps,
             dtypes=dtypes,
             ndim=ndim,
+            clip=clip,
             origin=code.co_filename if code else "",
             line=code.co_firstlineno if code else 0,
         )
+        _verify_gradient(declared, vjp)
         signature = contract.signature_of(function)
         if signature is not None:
             _verify(declared, getattr(function, "__name__", declared.name), signature)
         collected = _collecting.get()
         if collected is not None:
-            collected.append((declared, function))
+            collected.append((declared, function, vjp))
         return function
 
     return declare
+
+
+def _verify_gradient(declared: Implementation, vjp: Callable[..., Any] | None) -> None:
+    if vjp is None:
+        return
+    if declared.operation != "channel_shuffle":
+        raise UsageError(
+            f"{declared.origin}:{declared.line}: {declared.name}: vjp is of channel_shuffle"
+        )
+    signature = contract.signature_of(vjp)
+    try:
+        if signature is not None:
+            signature.bind("x", "groups", "cotangent")
+    except TypeError as error:
+        raise UsageError(
+            f"{declared.origin}:{declared.line}: {declared.name}: vjp cannot be called with "
+            f"(x, groups, cotangent): {error}"
+        ) from error
 
 
 def _contract_of(declared: Implementation) -> type | None:
@@ -171,7 +197,11 @@ def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
                 operation, *rest = (ast.literal_eval(argument) for argument in decorator.args)
                 assert isinstance(node, ast.FunctionDef)
                 assert not rest, f"{path}: the decorator takes one positional argument"
-                words = {str(key.arg): ast.literal_eval(key.value) for key in decorator.keywords}
+                words = {
+                    str(key.arg): ast.literal_eval(key.value)
+                    for key in decorator.keywords
+                    if key.arg != "vjp"  # a function, which says nothing of the declaration
+                }
                 name = words.pop("name", None) or node.name
                 declared = declarations.declared(
                     operation, name, **words, origin=str(path), line=decorator.lineno
@@ -196,7 +226,7 @@ def adapter(name: str) -> tuple[Implementation, ...]:
         UsageError: if it is missing, does not import, or declares nothing or one name twice.
     """
     try:
-        collected = [declared for declared, _ in _load(name)]
+        collected = [declared for declared, _, _ in _load(name)]
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # whatever the adapter's own code raises
@@ -223,23 +253,30 @@ def function_of(declared: Implementation) -> Callable[..., Any]:
     Raises:
         ImportError: if a package that the file imports is not installed.
     """
-    for found, function in _load(declared.origin):
+    for found, function, _ in _load(declared.origin):
         if found.id == declared.id:
             wanted = _contract_of(declared)
             return contract.called_by_position(wanted, function) if wanted else function
     raise UsageError(f"{declared.origin}: {declared.name} is not there any more")
 
 
+def gradient_of(declared: Implementation) -> Callable[..., Any] | None:
+    """The function of (x, groups, cotangent) that an implementation brings along, or None."""
+    return next((vjp for found, _, vjp in _load(declared.origin) if found.id == declared.id), None)
+
+
 @cache
-def _load(origin: str) -> tuple[tuple[Implementation, Callable[..., Any]], ...]:
-    collected: list[tuple[Implementation, Callable[..., Any]]] = []
+def _load(origin: str) -> tuple[_Collected, ...]:
+    collected: list[_Collected] = []
     token = _collecting.set(collected)
     try:
         module = _module(origin)
     finally:
         _collecting.reset(token)
     del module
-    return tuple((replace(declared, origin=origin), function) for declared, function in collected)
+    return tuple(
+        (replace(declared, origin=origin), function, vjp) for declared, function, vjp in collected
+    )
 
 
 def _module(origin: str) -> ModuleType:

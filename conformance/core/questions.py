@@ -90,7 +90,8 @@ class GradientQuestion:
     are named `parameter/NAME` and `buffer/NAME` (rank 0's), `inputs/k` (N_k, …) and `targets/k`
     (N_k, …) for micro-batch k from 0, and `targets/k/h` for head h of several. An answer is named
     `gradient/NAME`, or `parameter/NAME` after a step, or `noise/…`; a golden has the name of a
-    promise before it. Where items are counted, `weights/k` are (N_k,) or (N_k, T).
+    promise before it. Where items are counted, `weights/k` are (N_k,) or (N_k, T), and where the
+    heads' items are counted apart, `weights/k/h`.
 
     Attributes:
         model: a name of `conformance.gradient_mean.models`.
@@ -102,10 +103,13 @@ class GradientQuestion:
         dtype: a name of `conformance.core.dtypes`.
         starts: whether torch's ranks start from equal parameters; those of rank 0 are averaged at.
         tier: exact where no order of summation rounds, or bounded.
-        observe: the averaged gradients, the parameters after a step of SGD with rate 1/2, or the
-            noise that a dropout put on every sample, read off the gradients.
+        observe: the averaged gradients, the parameters after a step of SGD with rate 1/2, the
+            noise that a dropout put on every sample, read off the gradients, or the gradients
+            clipped to a norm of 1.
         counts: of a mean over the items of a whole step, for each micro-batch the sum of the
             weights that each rank's items have; empty where a loss has no weights.
+        terms: of a loss with a term for each head, the counts of the second head and of those
+            after it, whose items have weights of their own; `counts` are the first one's.
         items: whether a weight is a sample's or a token's.
         fractions: whether weights are 0, 1/4, 1/2, 3/4 and 1, or 0 and 1 alone.
         windows: where there are several steps, how many micro-batches each has; the answer is that
@@ -120,9 +124,10 @@ class GradientQuestion:
     dtype: str = "f32"
     starts: Literal["equal", "different"] = "equal"
     tier: Literal["exact", "bounded"] = "exact"
-    observe: Literal["gradients", "step", "noise"] = "gradients"
+    observe: Literal["gradients", "step", "noise", "clipped"] = "gradients"
     # Inputs are drawn by what a question prints; so that older inputs stay, these are not printed.
     counts: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    terms: tuple[tuple[tuple[float, ...], ...], ...] = field(default=(), repr=False)
     items: Literal["samples", "tokens"] = field(default="samples", repr=False)
     fractions: bool = field(default=False, repr=False)
     windows: tuple[int, ...] = field(default=(), repr=False)
@@ -143,8 +148,13 @@ class GradientQuestion:
 
     @property
     def all_items(self) -> Fraction:
-        """Returns N, the sum of all weights of the step."""
-        return sum((Fraction(count) for counts in self.counts for count in counts), Fraction(0))
+        """Returns N, the sum of all weights of the step; of several terms the first one's."""
+        return self.items_of(0)
+
+    def items_of(self, term: int) -> Fraction:
+        """Returns the sum of all weights of the step that a term of the loss has."""
+        rows = (self.counts, *self.terms)[term]
+        return sum((Fraction(count) for counts in rows for count in counts), Fraction(0))
 
     def window(self, number: int) -> tuple["GradientQuestion", range]:
         """Returns a window as a question of its own, and its micro-batches; -1 is the last.
@@ -158,7 +168,8 @@ class GradientQuestion:
         first = sum(self.windows[:number])
         ks = range(first, first + self.windows[number])
         shards, counts = self.shards[ks.start : ks.stop], self.counts[ks.start : ks.stop]
-        return replace(self, shards=shards, counts=counts, windows=()), ks
+        terms = tuple(rows[ks.start : ks.stop] for rows in self.terms)
+        return replace(self, shards=shards, counts=counts, terms=terms, windows=()), ks
 
 
 @dataclass(frozen=True)

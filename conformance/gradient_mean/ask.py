@@ -15,6 +15,7 @@ from conformance.core.rank import Rank
 from conformance.frameworks import bridge
 from conformance.gradient_mean import noise
 from conformance.gradient_mean.call import Batch, Call, Framework
+from conformance.gradient_mean.definition import target_names
 from conformance.gradient_mean.models import model_of
 
 Targets = np.ndarray | tuple[np.ndarray, ...]
@@ -142,14 +143,16 @@ def _check_chunks(question: GradientQuestion) -> None:
 def batch_of(question: GradientQuestion, inputs: Mapping[str, np.ndarray], k: int) -> Batch:
     """Returns micro-batch k as (inputs (N, …), targets (N, …)); of several heads a tuple.
 
-    Where items are counted, weights (N,) or (N, T) follow.
+    Where items are counted, weights (N,) or (N, T) follow; where each head's are, a tuple of them.
     """
-    heads = len(model_of(question).heads)
-    weights = (inputs[f"weights/{k}"],) if question.counts else ()
-    if heads > 1:
-        targets = tuple(inputs[f"targets/{k}/{head}"] for head in range(heads))
-        return inputs[f"inputs/{k}"], targets, *weights
-    return inputs[f"inputs/{k}"], inputs[f"targets/{k}"], *weights
+    model = model_of(question)
+    weights: tuple[Targets, ...] = ()
+    if question.terms:
+        weights = (tuple(inputs[f"weights/{k}/{head}"] for head, _ in enumerate(model.heads)),)
+    elif question.counts:
+        weights = (inputs[f"weights/{k}"],)
+    targets = tuple(inputs[name] for name in target_names(model, k))
+    return inputs[f"inputs/{k}"], targets if len(targets) > 1 else targets[0], *weights
 
 
 def _each(change: Callable[[np.ndarray], np.ndarray], targets: Targets) -> Targets:
@@ -192,4 +195,4 @@ def padded_shards(batch: Batch, counts: tuple[int, ...], dtype: np.dtype) -> Bat
 
     x, targets, *own = batch
     (weights,) = own or (np.ones(len(x), dtype),)
-    return stacked(x), _each(stacked, targets), stacked(weights)
+    return stacked(x), _each(stacked, targets), _each(stacked, weights)

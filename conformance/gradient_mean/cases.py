@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from conformance.core.checks import WHOLE_BATCH
+from conformance.core.checks import GATHERED, WHOLE_BATCH
 from conformance.core.implementations import FRAMEWORKS, Implementation, own
 from conformance.core.questions import Case, GradientQuestion
 from conformance.gradient_mean.models import SPECTROMETER
@@ -300,13 +300,22 @@ def _bounded() -> Iterator[GradientCase]:
     yield from _batch_norms()
 
 
-def whole_batch() -> tuple[str, ...]:
-    """Names the implementations that a whole batch's norm is asked of, least demanding first."""
+def gathering() -> tuple[str, ...]:
+    """Names the implementations that a loss over all samples is asked of."""
+    return (*whole_batch("one_process"), GATHERED)
+
+
+def whole_batch(*runs: str) -> tuple[str, ...]:
+    """Names the implementations that a whole batch's norm is asked of, least demanding first.
+
+    Args:
+        runs: how they run; every way where none is named.
+    """
 
     def demands(declared: Implementation) -> tuple[int, bool, int]:
         return FRAMEWORKS.index(declared.framework), declared.devices != "one", len(declared.needs)
 
-    whole = [declared for declared in own() if declared.batch == "whole"]
+    whole = [d for d in own() if d.batch == "whole" and (not runs or d.runs in runs)]
     return (*(declared.name for declared in sorted(whole, key=demands)), WHOLE_BATCH)
 
 

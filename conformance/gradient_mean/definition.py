@@ -8,9 +8,9 @@ under averaged micro-batches are divided by K.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,15 @@ from conformance.core.declarations import BY_MICRO_BATCH, without_averaging
 from conformance.core.formats import Bits
 from conformance.core.questions import GradientQuestion
 from conformance.gradient_mean.layers import Pullback, Tensors, forward
-from conformance.gradient_mean.models import Model, model_of
+from conformance.gradient_mean.models import Layer, Model, model_of
 from conformance.gradient_mean.noise import NOISY_PARAMETER, drawn
 
 # What a case that names no promise is answered under.
 PROMISES = BY_MICRO_BATCH
 # The learning rate of the step of SGD.
 STEP = Fraction(1, 2)
+# What torch adds to a norm before it divides by it.
+CLIP_EPSILON = 1e-6
 _MICRO_BATCH = re.compile(r"(inputs|targets|weights)/(\d+)(.*)")
 # The number of a micro-batch, and the range of its samples.
 Part = tuple[int, slice]
@@ -55,22 +57,48 @@ def outputs_of(
         value, pull = forward(numbers, layer, state, value, training=model.training)
         pulls.append(pull)
     heads = [forward(numbers, head, state, value, training=False) for head in model.heads]
+    rare = [_rare(numbers, layer, state, x) for layer in model.rare]
 
     def pulled(cotangents: tuple[Any, ...]) -> tuple[Any, Tensors]:
         gradients: Tensors = {}
         if heads:
-            pulled_heads = [pull(dy) for (_, pull), dy in zip(heads, cotangents, strict=True)]
+            own = cotangents * len(heads) if model.summed else cotangents
+            pulled_heads = [pull(dy) for (_, pull), dy in zip(heads, own, strict=True)]
             for _, parameters in pulled_heads:
                 _accumulate(numbers, gradients, parameters)
             dy = _sum(numbers, [dx for dx, _ in pulled_heads])
         else:
             (dy,) = cotangents
+        for _, pull_rare in rare:
+            _accumulate(numbers, gradients, pull_rare(dy))
         for pull in reversed(pulls):
             dy, parameters = pull(dy)
             _accumulate(numbers, gradients, parameters)
         return dy, gradients
 
-    return tuple(y for y, _ in heads) or (value,), pulled
+    outputs = tuple(y for y, _ in heads) or (value,)
+    if model.summed:
+        outputs = (_sum(numbers, list(outputs)),)
+    if rare:
+        outputs = (_sum(numbers, [*outputs, *(y for y, _ in rare)]),)
+    return outputs, pulled
+
+
+def _rare(
+    numbers: Numbers, layer: Layer, state: Mapping[str, Any], x: np.ndarray
+) -> tuple[Any, Callable[[Any], Tensors]]:
+    """Returns a layer's output where a sample opens it, and its pullback to parameters.
+
+    A layer that no sample opens is not called, and has no gradient.
+    """
+    is_open = np.broadcast_to(x[:, :1] > 0, (len(x), layer.weight[0]))
+    y, pull = forward(numbers, layer, state, numbers.exactly(x), training=False)
+
+    def pulled(dy: Any) -> Tensors:
+        gradients: Tensors = pull(numbers.keep(dy, is_open))[1]
+        return gradients if is_open.any() else {}
+
+    return numbers.keep(y, is_open), pulled
 
 
 def gradient(
@@ -89,17 +117,46 @@ def gradient(
     outputs, pull = outputs_of(numbers, model, state, inputs[f"inputs/{k}"][chosen])
     samples = chosen.stop - chosen.start
     share = Fraction(1, samples if question.reduction == "mean" else 1)
-    weights = None
-    if question.counts:
-        share, weights = 1 / question.all_items, inputs[f"weights/{k}"][chosen]
     cotangents = tuple(
-        loss_cotangent(numbers, question, y, inputs[name][chosen], shape, share, weights)
-        for y, name, shape in zip(outputs, target_names(model, k), model.outputs(), strict=True)
+        loss_cotangent(
+            numbers,
+            question,
+            y,
+            inputs[name][chosen],
+            shape,
+            1 / question.items_of(head if question.terms else 0) if question.counts else share,
+            inputs[weights_name(question, k, head)][chosen] if question.counts else None,
+        )
+        for head, (y, name, shape) in enumerate(
+            zip(outputs, target_names(model, k), model.outputs(), strict=True)
+        )
     )
-    _, gradients = pull(cotangents)
+    gradients = (
+        _of_terms(numbers, question, cotangents, pull) if question.terms else pull(cotangents)[1]
+    )
     if question.observe == "noise":
         gradients[NOISY_PARAMETER] = numbers.keep(gradients[NOISY_PARAMETER], drawn(question))
     return {name: g for name, g in gradients.items() if name not in model.frozen}
+
+
+def _of_terms(
+    numbers: Numbers, question: GradientQuestion, cotangents: tuple[Any, ...], pull: Pullback
+) -> Tensors:
+    """Returns the sum of the gradients of a loss's terms, each of which is scaled by itself.
+
+    Code may differentiate them together, or one by one: the terms may cancel, their errors do not.
+    """
+    gradients: Tensors = {}
+    for head in range(len(cotangents)):
+        # The one rounding more is that of the sum, where the heads meet.
+        alone = tuple(
+            numbers.with_roundings(c, _cancelled(question) + 1)
+            if place == head
+            else numbers.moved(c, np.zeros_like)
+            for place, c in enumerate(cotangents)
+        )
+        _accumulate(numbers, gradients, pull(alone)[1])
+    return gradients
 
 
 def window_of(
@@ -118,10 +175,16 @@ def window_of(
 
 def target_names(model: Model, k: int) -> Iterator[str]:
     """Yields the names of micro-batch k's targets, one for each output."""
-    if not model.heads:
+    if not model.heads or model.summed:
         yield f"targets/{k}"
+        return
     for head, _ in enumerate(model.heads):
         yield f"targets/{k}/{head}"
+
+
+def weights_name(question: GradientQuestion, k: int, head: int) -> str:
+    """Returns the name of the weights of micro-batch k that a head's loss has."""
+    return f"weights/{k}/{head}" if question.terms else f"weights/{k}"
 
 
 def loss_cotangent(
@@ -239,18 +302,49 @@ def answer(
 ) -> dict[str, Any]:
     """Returns `PROMISE/gradient/NAME` of each promise, or after a step `PROMISE/parameter/NAME`.
 
-    Where a case observes noise, these are the gradients that show it.
+    Where a case observes noise, these are the gradients that show it; where it clips them, their
+    norm is above the limit by far.
     """
     named: dict[str, Any] = {}
     state = state_of(numbers, inputs)
     for promise in promises:
-        for name, g in averaged(numbers, question, inputs, promise).items():
+        gradients = averaged(numbers, question, inputs, promise)
+        if question.observe == "clipped":
+            gradients = _clipped(numbers, question, gradients)
+        for name, g in gradients.items():
             if question.observe == "step":
                 moved = numbers.add(state[name], numbers.scale(numbers.stored(g), -STEP))
                 named[f"{promise}/parameter/{name}"] = moved
             else:
                 named[f"{promise}/gradient/{name}"] = g
     return named
+
+
+def squared_norm(numbers: Numbers, gradients: Tensors) -> Any:
+    """Returns the sum of the squares of all gradients, a tensor of one element.
+
+    A framework may take the root of each parameter's sum, and square it again.
+    """
+    squares = []
+    for gradient in gradients.values():
+        flat = numbers.moved(numbers.stored(gradient), np.ravel)
+        squares.append(numbers.total(numbers.multiply(flat, flat), (0,)))
+    return numbers.stored(numbers.with_roundings(_sum(numbers, squares), 4))
+
+
+def _clipped(numbers: Numbers, question: GradientQuestion, gradients: Tensors) -> Tensors:
+    """Returns the gradients over their norm, which is above 1.
+
+    A quotient, a comparison and two products round. torch divides by the norm plus 1e-6, which
+    takes less than 1e-6 of what a norm above 1 gives.
+    """
+    factor = numbers.rsqrt(squared_norm(numbers, gradients))
+    roundings = 6 + ceil(CLIP_EPSILON / UNIT_ROUNDOFF[question.dtype])
+    factor = numbers.moved(factor, lambda v: v.reshape(()))
+    return {
+        name: numbers.with_roundings(numbers.multiply(numbers.stored(g), factor), roundings)
+        for name, g in gradients.items()
+    }
 
 
 def running(question: GradientQuestion, kept: Bits | None = None) -> Running:

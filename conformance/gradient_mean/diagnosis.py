@@ -17,7 +17,7 @@ from conformance.core.verdict import Diagnosis
 from conformance.gradient_mean import noise
 from conformance.gradient_mean.mistakes import MISTAKES
 from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS
-from conformance.gradient_mean.parts import ByRank, Gradients, Parts
+from conformance.gradient_mean.parts import ByRank, Gradients, Parts, norm_of, scaled, total
 from conformance.gradient_mean.rounding import alike_but_for_rounding, went_through_fewer_bits
 from conformance.gradient_mean.virtual_definition import NAME
 from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks, fits
@@ -26,6 +26,10 @@ _EXPONENTS = range(-2, 3)
 # A sentence names at most so many samples.
 _SHOWN = 8
 _COMPRESSED = "compressed"
+# A single process shows rank 0's gradient alone, which is right, or another mistake's answer.
+_SEEN_IN_RANKS = ("never-synchronised", "moved-after-wrapping", "step-skipped-by-one-rank")
+# Of other mistakes each term of a loss has its own answer, and they add up.
+_OF_ALL_TERMS = "one-count-for-all-terms"
 
 
 def diagnose(
@@ -43,6 +47,15 @@ def diagnose(
     """
     if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
+    names = names_of(parts, expected, bounds, answers)
+    observed, factor = observations(parts.question, expected, answers)
+    return Diagnosis(names, observed, factor=factor)
+
+
+def names_of(
+    parts: Parts, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]
+) -> tuple[str, ...]:
+    """Returns the mistakes that give these answers, which are wrong and have the right form."""
     candidates = answers_of_mistakes(parts, len(answers))
     names = [m.name for m, wrongs in candidates if _fits(m, wrongs, answers, expected, bounds)]
     if not names and not bounds:
@@ -51,8 +64,7 @@ def diagnose(
         ]
     if not names and went_through_fewer_bits(parts, answers, expected, bounds):
         names = [_COMPRESSED]
-    observed, factor = observations(parts.question, expected, answers)
-    return Diagnosis(tuple(names), observed, factor=factor)
+    return tuple(names)
 
 
 def diagnose_virtual(
@@ -88,11 +100,21 @@ def answers_of_mistakes(parts: Parts, ranks: int) -> list[tuple[Mistake[Any], li
     """
     with np.errstate(all="ignore"):
         return [
-            (mistake, [_as_answers(parts, by_rank[:ranks]) for by_rank in mistake.answers(parts)])
+            (mistake, [_as_answers(parts, by_rank[:ranks]) for by_rank in _ways(mistake, parts)])
             for mistake in MISTAKES
-            # A single process shows rank 0's gradient alone, which is another mistake's answer.
-            if mistake.name != "never-synchronised" or ranks > 1
+            if mistake.name not in _SEEN_IN_RANKS or ranks > 1
         ]
+
+
+def _ways(mistake: Mistake[Any], parts: Parts) -> Iterator[ByRank]:
+    """Yields a mistake's answers, of a loss with several terms the sums of each term's."""
+    if not parts.question.terms or mistake.name == _OF_ALL_TERMS:
+        yield from mistake.answers(parts)
+        return
+    by_term = [list(mistake.answers(term)) for term in parts.by_term]
+    is_alike = len(set(map(len, by_term))) == 1
+    for ways in zip(*by_term, strict=True) if is_alike else product(*by_term):
+        yield [total(by_rank) for by_rank in zip(*ways, strict=True)]
 
 
 def _as_answers(parts: Parts, by_rank: ByRank) -> ByRank:
@@ -116,6 +138,8 @@ def as_answer(parts: Parts, gradients: Gradients) -> dict[str, np.ndarray]:
             f"parameter/{name}": (parts.inputs[f"parameter/{name}"] - values / 2).astype(carrier)
             for name, values in gradients.items()
         }
+    if parts.question.observe == "clipped":
+        gradients = scaled(gradients, 1 / max(norm_of(gradients), 1.0))
     answer = {f"gradient/{name}": values.astype(carrier) for name, values in gradients.items()}
     return noise.read(parts.question, answer) if parts.question.observe == "noise" else answer
 

@@ -116,7 +116,7 @@ def _observed(model: nn.Module, question: GradientQuestion, device: torch.device
     # Gradients are read first, so that an error in them is reported.
     gradients = _gradients(model, plan, device)
     match question.observe:
-        case "gradients" | "noise":
+        case "gradients" | "noise" | "clipped":
             return Answer({f"gradient/{name}": array for name, array in gradients.items()})
         case "step":
             torch.optim.SGD(model.parameters(), lr=0.5).step()

@@ -29,6 +29,8 @@ from conformance.gradient_mean.models import (
 DRAWS = 200
 # At least this share of every gradient is nonzero.
 NONZERO = 0.1
+# A gradient that is clipped to a norm of 1 has at least this norm before.
+_FAR_ABOVE_LIMIT = 2.0
 _SMALL = (-2, -1, 1, 2)
 # Sums in narrow dtypes have room for no more than these.
 _SIGNS = (-1, 0, 1)
@@ -100,10 +102,14 @@ def _drawn(question: GradientQuestion, label: str) -> dict[str, np.ndarray]:
     for k, shards in enumerate(question.shards):
         samples = sum(shards)
         x = _samples(question, model, samples, first, f"{label}/inputs/{k}")
+        if model.rare:
+            # Only the first micro-batch opens what is rarely used.
+            x[:, 0] = np.abs(x[:, 0]) * (1 if k == 0 else -1)
         named[f"inputs/{k}"] = x
         named |= _targets(question, model, named, k, f"{label}/targets/{k}")
-        if question.counts:
-            named[f"weights/{k}"] = _weights(question, model, k, f"{label}/weights/{k}")
+        for head, rows in enumerate((question.counts, *question.terms) if question.counts else ()):
+            name = gradient_mean.weights_name(question, k, head)
+            named[name] = _weights(question, model, k, rows[k], f"{label}/{name}")
         first += samples
     return named
 
@@ -114,19 +120,20 @@ def _weighing(question: GradientQuestion) -> str:
         return f"/{question.windows}/{_weighing(replace(question, windows=()))}"
     if not question.counts:
         return ""
-    return f"/{question.counts}/{question.items}/{question.fractions}"
+    terms = f"/{question.terms}" if question.terms else ""
+    return f"/{question.counts}/{question.items}/{question.fractions}{terms}"
 
 
-def _weights(question: GradientQuestion, model: Model, k: int, label: str) -> np.ndarray:
+def _weights(
+    question: GradientQuestion, model: Model, k: int, counts: tuple[float, ...], label: str
+) -> np.ndarray:
     """Draws weights (N_k,) or (N_k, T) whose sum over each rank's items is the count.
 
     Ones stand at random places. Of fractions each takes another place's part, so that sums stay.
     """
     tokens = model.sample[:1] if question.items == "tokens" else ()
     rows = []
-    for rank, (samples, count) in enumerate(
-        zip(question.shards[k], question.counts[k], strict=True)
-    ):
+    for rank, (samples, count) in enumerate(zip(question.shards[k], counts, strict=True)):
         own = np.zeros((samples, *tokens)).reshape(-1)
         order = np.argsort(_fractions(own.shape, f"{label}/{rank}"), kind="stable")
         whole = int(count)
@@ -149,7 +156,8 @@ def _parameter(
     if question.model in NOISY:
         return np.ones(shape)
     if question.tier == "bounded":
-        return _fractions(shape, place)
+        # Exponentials of large scores would lose most of their digits.
+        return _fractions(shape, place) / (4 if question.model == "attention" else 1)
     if name == "norm.bias":
         return _choice(_QUARTERS, shape, place)
     if name.endswith(".bias"):
@@ -189,9 +197,14 @@ def _targets(
     samples, carrier = sum(question.shards[k]), DTYPES[question.dtype].carrier
     names = list(gradient_mean.target_names(model, k))
     if question.loss == "cross_entropy":
-        *tokens, classes = model.outputs()[0]
-        shape = (samples, *tokens)
-        return {names[0]: _choice(tuple(range(classes)), shape, label).astype(np.int64)}
+        drawn = {}
+        for number, (name, (*tokens, classes)) in enumerate(
+            zip(names, model.outputs(), strict=True)
+        ):
+            own = f"{label}/{name}" if number else label
+            shape = (samples, *tokens)
+            drawn[name] = _choice(tuple(range(classes)), shape, own).astype(np.int64)
+        return drawn
     shapes = [(samples, *shape) for shape in model.outputs()]
     if question.loss in ("output", "coupled"):
         return {n: np.zeros(shape, carrier) for n, shape in zip(names, shapes, strict=True)}
@@ -236,9 +249,21 @@ def _objection(
     plain = gradient_mean.answer(Plain(), question, drawn, usual)
     if min(_nonzero_shares(question, plain), default=1.0) < NONZERO:
         return "a gradient is nearly all zero"
+    if question.observe == "clipped" and _least_norm(question, drawn, promises) < _FAR_ABOVE_LIMIT:
+        return "a gradient that a clip leaves nearly as it is"
     if _is_uneven(question) and not _promises_part(plain):
         return "unequal shards, and yet the mean of ranks is that of samples"
     return None
+
+
+def _least_norm(
+    question: GradientQuestion, drawn: Mapping[str, np.ndarray], promises: Sequence[str]
+) -> float:
+    return min(
+        float(gradient_mean.squared_norm(Plain(), averaged).item()) ** 0.5
+        for promise in promises
+        for averaged in [gradient_mean.averaged(Plain(), question, drawn, promise)]
+    )
 
 
 def _nonzero_shares(question: GradientQuestion, answers: Mapping[str, Any]) -> list[float]:

@@ -12,7 +12,14 @@ import numpy as np
 from jax import lax
 
 from conformance.core.questions import GradientQuestion
-from conformance.gradient_mean.models import EPSILON, Layer, Model, model_of
+from conformance.gradient_mean.models import (
+    ATTENDING,
+    EPSILON,
+    Layer,
+    Model,
+    attention_scale,
+    model_of,
+)
 
 Params: TypeAlias = Mapping[str, jax.Array]
 Outputs: TypeAlias = "jax.Array | tuple[jax.Array, ...]"
@@ -24,7 +31,8 @@ def loss_of(
     """Makes the loss of a question: `loss(params, inputs, targets, weights)`, a scalar.
 
     The loss takes the model's parameters by name, inputs (n, *sample), targets (n, …) or a tuple of
-    targets for several heads, and weights (n,), or (n, T) of tokens. It is Σ w·l / Σ w over what
+    targets for several heads, and weights (n,), or (n, T) of tokens; weights of several heads may
+    be a tuple too, each head's own, and the heads' losses add up. It is Σ w·l / Σ w over what
     has a weight, or Σ w·l where the question reduces by a sum. A sample of weight 0 has no effect,
     not even on batch statistics; where all weights are 0 the loss is 0, and so is its gradient.
 
@@ -34,21 +42,28 @@ def loss_of(
     """
     model = model_of(question)
 
-    def loss(params: Params, inputs: jax.Array, targets: Outputs, weights: jax.Array) -> jax.Array:
+    def loss(params: Params, inputs: jax.Array, targets: Outputs, weights: Outputs) -> jax.Array:
         params = {
             name: lax.stop_gradient(array) if name in model.frozen else array
             for name, array in params.items()
         }
-        weights = weights.astype(jnp.result_type(*params.values()))
+        own = [each.astype(jnp.result_type(*params.values())) for each in _several(weights)]
+        weights = own[0]
         outputs = forward(model, params, buffers, inputs, weights)
         heads = zip(_several(outputs), _several(targets), strict=True)
         if question.loss == "coupled":
             return _coupled(_several(outputs)[0], weights)
         axes = weights.ndim
-        losses = reduce(add, (_per_item(question, y, target, axes) for y, target in heads))
+        losses = [_per_item(question, y, target, axes) for y, target in heads]
+        if len(own) == 1:
+            losses = [reduce(add, losses)]
         if question.reduction == "sum":
-            return jnp.sum(weights * losses)
-        return _weighted_mean(losses.ravel(), weights.ravel(), (0,)).squeeze()
+            return reduce(add, (jnp.sum(w * each) for w, each in zip(own, losses, strict=True)))
+        means = (
+            _weighted_mean(each.ravel(), w.ravel(), (0,)).squeeze()
+            for w, each in zip(own, losses, strict=True)
+        )
+        return reduce(add, means)
 
     return loss
 
@@ -85,6 +100,10 @@ def forward(
         else:
             x = _after(layer, params, x)
     outputs = tuple(_after(head, params, x) for head in model.heads) or (x,)
+    if model.summed:
+        outputs = (reduce(add, outputs),)
+    past = (jnp.where(inputs[:, :1] > 0, _after(layer, params, inputs), 0) for layer in model.rare)
+    outputs = (reduce(add, past, outputs[0]), *outputs[1:])
     return outputs if len(outputs) > 1 else outputs[0]
 
 
@@ -119,6 +138,11 @@ def _after(layer: Layer, params: Params, x: jax.Array) -> jax.Array:
             variance = jnp.square(x - mean).mean(axis=-1, keepdims=True)
             scale, shift = params[f"{layer.name}.weight"], params[f"{layer.name}.bias"]
             return _normalised(x, mean, variance) * scale + shift
+        case "attention":
+            query, key, value = (x @ params[f"{layer.name}.{name}.weight"].T for name in ATTENDING)
+            scores = query @ key.swapaxes(1, 2) * float(attention_scale(layer))
+            is_past = np.tri(x.shape[1], dtype=bool)
+            return jax.nn.softmax(jnp.where(is_past, scores, -jnp.inf), axis=-1) @ value
         case "flatten":
             # Without samples, the size of an axis of -1 would be ambiguous.
             return x.reshape(len(x), prod(x.shape[1:]))

@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.arithmetic.system import Numbers, negative
 from conformance.channel_shuffle.definition import permutation
+from conformance.gradient_mean.attention import attention
 from conformance.gradient_mean.models import EPSILON, Layer
 
 Tensors = dict[str, Any]
@@ -63,6 +64,8 @@ def _forward(
             return _norm(numbers, layer, state, x, over=0)
         case "layer_norm":
             return _norm(numbers, layer, state, x, over=-1)
+        case "attention":
+            return attention(numbers, layer, state, x)
         case "flatten":
             return _flatten(numbers, x)
         case "dropout" | "channel_dropout":
@@ -244,12 +247,17 @@ def _norm(
     axes = (over % 2,)
     share = Fraction(1, shape_of(numbers, x)[over])
     weight = state[f"{layer.name}.weight"]
+    # Only a wrong way gives samples shares of their own in the statistics.
+    shares = state.get(f"{layer.name}.shares")
 
     def mean(v: Any) -> Any:
         return numbers.scale(numbers.total(v, axes), share)
 
-    centred = numbers.add(x, negative(numbers, numbers.stored(mean(x))))
-    variance = mean(numbers.multiply(centred, centred))
+    def statistic(v: Any) -> Any:
+        return mean(v) if shares is None else numbers.total(numbers.multiply(v, shares), axes)
+
+    centred = numbers.add(x, negative(numbers, numbers.stored(statistic(x))))
+    variance = statistic(numbers.multiply(centred, centred))
     root = numbers.rsqrt(numbers.add(variance, numbers.exactly(np.array(EPSILON))))
     normal = numbers.multiply(centred, root)
     y = numbers.add(numbers.multiply(normal, weight), state[f"{layer.name}.bias"])
@@ -258,6 +266,8 @@ def _norm(
         inner = numbers.multiply(dy, weight)
         slope = numbers.stored(mean(numbers.multiply(inner, normal)))
         along = numbers.add(numbers.stored(mean(inner)), numbers.multiply(normal, slope))
+        if shares is not None:
+            along = numbers.scale(numbers.multiply(along, shares), 1 / share)
         rest = numbers.add(inner, negative(numbers, along))
         # The derivative of the variance by the mean is zero, but a framework may compute it.
         idle = numbers.multiply(numbers.stored(mean(numbers.stored(normal))), slope)

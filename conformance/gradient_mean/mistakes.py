@@ -2,6 +2,7 @@
 
 from conformance.core.mistake import Mistake
 from conformance.gradient_mean import wrong_averages as ways
+from conformance.gradient_mean import wrong_groups as groups
 from conformance.gradient_mean import wrong_steps as steps
 from conformance.gradient_mean.wrong_averages import Wrong
 
@@ -117,6 +118,14 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         steps.local_count,
     ),
     _mistake(
+        "one-count-for-all-terms",
+        "a loss has several terms and one count: another term is divided by that too, or by what "
+        "each rank or micro-batch has itself",
+        "Count every term's own items over all ranks and micro-batches of the step, and divide "
+        "each term's sum by its own count: Σ over terms of W/N_term · sum_term under DDP.",
+        steps.one_count_for_all_terms,
+    ),
+    _mistake(
         "sample-share-for-token-share",
         "means over tokens are weighed by their share of the samples",
         "Weigh a mean by the number of items that it is over, which are tokens and not sequences.",
@@ -144,6 +153,50 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         "Gather with torch.distributed.nn.functional.all_gather, whose backward brings what other "
         "ranks' losses owe to this one's outputs; dist.all_gather and all_reduce have none.",
         steps.gathered_without_gradient,
+    ),
+    _mistake(
+        "averaged-over-one-axis",
+        "of two data axes one is left out, is not divided by, or is divided by twice",
+        "Average over all ranks of both axes. With HSDP a divide factor of fully_shard is that of "
+        "its own axis in some versions, and replicas are averaged all the same: measure it. In JAX "
+        'name both axes: lax.pmean(g, ("replicate", "shard")).',
+        groups.averaged_over_one_axis,
+    ),
+    _mistake(
+        "experts-scaled-by-the-group",
+        "experts' gradients have a factor of a group's size that the others' have not",
+        "An expert's gradient holds the tokens of all ranks that sent it some: reduce it over the "
+        "ranks that share the expert, and divide by W as everywhere, not by their number.",
+        groups.experts_scaled_by_the_group,
+    ),
+    _mistake(
+        "moved-after-wrapping",
+        "each rank holds its own gradient of some layers, and the mean of the others",
+        "Move, cast, replace and unfreeze parameters before DDP wraps the model: it averages what "
+        "it knew then. Wrap the whole model, and call nothing past the wrapper.",
+        groups.moved_after_wrapping,
+    ),
+    _mistake(
+        "used-in-an-earlier-micro-batch",
+        "each rank holds its own gradient of what the last micro-batch did not use",
+        "Reduce every parameter that any micro-batch of the step has reached, not what the last "
+        "backward reaches: give DDP find_unused_parameters=True in a version that counts what "
+        "no_sync() accumulated, or sum the losses and call backward once.",
+        groups.used_in_an_earlier_micro_batch,
+    ),
+    _mistake(
+        "loss-scale-of-its-own",
+        "gradients are averaged under another scale on each rank, which divides by its own",
+        "Ranks must have one loss scale: reduce the flag of an overflow over all ranks before any "
+        "of them changes its scale, or unscale before the all-reduce.",
+        groups.loss_scale_of_its_own,
+    ),
+    _mistake(
+        "step-skipped-by-one-rank",
+        "one rank has no gradient, where the others have the right one",
+        "Whether a step is skipped is decided by all ranks together: wait for the reduction of the "
+        "flag before you read it.",
+        groups.step_skipped_by_one_rank,
     ),
     _mistake(
         "world-left-in",
@@ -198,6 +251,19 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         ways.clipped_before_averaging,
     ),
     _mistake(
+        "clipped-in-every-micro-batch",
+        "what is accumulated is clipped to norm 1 after every micro-batch",
+        "Clip once, before the optimizer's step, what all micro-batches have added up to.",
+        groups.clipped_in_every_micro_batch,
+    ),
+    _mistake(
+        "norm-summed-over-replicas",
+        "the norm that a gradient is clipped by counts each replica's copy: √R too large",
+        "Sum squares over the ranks that have different shards, and over no replicas; what every "
+        "rank holds whole needs no reduction.",
+        groups.norm_summed_over_replicas,
+    ),
+    _mistake(
         "compressed",
         "gradients went through float16 or bfloat16 on their way between ranks",
         "Leave out the compression hook, or accept what it does to small and large gradients.",
@@ -215,6 +281,13 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
         "batch norms use their rank's statistics where those of the whole batch are promised",
         "Use SyncBatchNorm, or reduce mean and variance over the ranks.",
         ways.local_batch_statistics,
+    ),
+    _mistake(
+        "statistics-of-ranks-averaged",
+        "a synchronised batch norm averages the ranks' statistics, which are of unequal numbers "
+        "of samples",
+        "Reduce sums, sums of squares and counts over the ranks, and divide by the sum of counts.",
+        groups.statistics_of_ranks_averaged,
     ),
     _mistake(
         "ranks-counted-in-dtype",

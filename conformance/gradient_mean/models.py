@@ -4,8 +4,9 @@ Names and shapes of parameters are torch's: a layer `first` has `first.weight` a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import isqrt, prod
 from typing import Literal
 
 from conformance.core.questions import GradientQuestion
@@ -20,10 +21,13 @@ Kind = Literal[
     "max_pool",
     "batch_norm",
     "layer_norm",
+    "attention",
     "flatten",
     "dropout",
     "channel_dropout",
 ]
+# The three projections of an attention with one head.
+ATTENDING = ("query", "key", "value")
 # The epsilon of both norms is a power of two, so that some variances give roots that are also.
 EPSILON = 0.25
 
@@ -36,7 +40,7 @@ class Layer:
         kind: the kind of the layer.
         name: the first part of its parameters' names; empty where it has none.
         weight: the shape of its weight: linear (out, in), conv2d (out, in / groups, h, w),
-            embedding (words, features), norms (features,).
+            embedding (words, features), norms (features,); of attention each of its projections'.
         bias: whether it has a bias of the weight's first extent; norms always have one.
         groups: the groups of a conv2d, or of a channel_shuffle.
         padding: zeros on each side of both axes of a conv2d, whose stride is 1.
@@ -55,7 +59,10 @@ class Layer:
 
     def parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yields names and shapes of the parameters that the layer owns."""
-        if self.weight and not self.tied_to:
+        if self.kind == "attention":
+            for projection in ATTENDING:
+                yield f"{self.name}.{projection}.weight", self.weight
+        elif self.weight and not self.tied_to:
             yield f"{self.name}.weight", self.weight
         if self.bias:
             yield f"{self.name}.bias", self.weight[:1]
@@ -76,6 +83,9 @@ class Model:
         layers: the layers that all heads share.
         heads: linear layers, side by side; with several heads the output is a tuple, and so is the
             target. Without a head the output is the last layer's.
+        summed: whether the heads' outputs add up to one: experts, which each see every sample.
+        rare: linear layers of the sample itself, whose outputs are added where its first feature is
+            positive; a batch without such a sample does not use them.
         unused: parameters that no output depends on, as layers.
         frozen: names of parameters that need no gradient; their right answer is zero.
         training: the mode of the batch norms: batch statistics, or running statistics.
@@ -86,6 +96,8 @@ class Model:
     sample: tuple[int, ...]
     layers: tuple[Layer, ...]
     heads: tuple[Layer, ...] = ()
+    summed: bool = False
+    rare: tuple[Layer, ...] = ()
     unused: tuple[Layer, ...] = ()
     frozen: tuple[str, ...] = ()
     training: bool = True
@@ -93,7 +105,7 @@ class Model:
 
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Returns names and shapes, in the order of the layers, the heads and the unused."""
-        everything = (*self.layers, *self.heads, *self.unused)
+        everything = (*self.layers, *self.heads, *self.rare, *self.unused)
         return {name: shape for layer in everything for name, shape in layer.parameters()}
 
     def buffers(self) -> dict[str, tuple[int, ...]]:
@@ -105,7 +117,8 @@ class Model:
         shape = self.sample
         for layer in self.layers:
             shape = _after(layer, shape)
-        return tuple((*shape[:-1], head.weight[0]) for head in self.heads) or (shape,)
+        shapes = tuple((*shape[:-1], head.weight[0]) for head in self.heads) or (shape,)
+        return shapes[:1] if self.summed else shapes
 
 
 def _after(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -125,9 +138,20 @@ def _after(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
         case "flatten":
             return (prod(shape),)
         case (
-            "relu" | "channel_shuffle" | "batch_norm" | "layer_norm" | "dropout" | "channel_dropout"
+            "attention"
+            | "relu"
+            | "channel_shuffle"
+            | "batch_norm"
+            | "layer_norm"
+            | "dropout"
+            | "channel_dropout"
         ):
             return shape
+
+
+def attention_scale(layer: Layer) -> Fraction:
+    """Returns what scores are multiplied by: 1 / √d, where d is a power of four."""
+    return Fraction(1, isqrt(layer.weight[0]))
 
 
 def _linear(name: str, features_in: int, features_out: int, *, bias: bool = True) -> Layer:
@@ -235,6 +259,37 @@ MODELS = {
         _HIDDEN,
         heads=(_linear("left", 8, 2), _linear("right", 8, 4)),
     ),
+    "attention": Model(
+        "an embedding of four tokens, causal attention with one head, and a logit for each of four "
+        "classes of every token",
+        (4,),
+        (
+            Layer("embedding", "words", (8, 4)),
+            Layer("attention", "attend", (4, 4)),
+            _linear("last", 4, 4),
+        ),
+        tokens=True,
+    ),
+    "two_next": Model(
+        "an embedding of four tokens, and two heads over each, for the next token and a later one",
+        (4,),
+        (Layer("embedding", "words", (8, 4)), *_HIDDEN),
+        heads=(_linear("next", 8, 4), _linear("after_next", 8, 4)),
+        tokens=True,
+    ),
+    "experts": Model(
+        "a hidden layer, and two experts that each see every sample: their outputs add up",
+        (4,),
+        _HIDDEN,
+        heads=(_linear("expert_0", 8, 2), _linear("expert_1", 8, 2)),
+        summed=True,
+    ),
+    "gated": Model(
+        "two linear layers, and a way past them that only some samples open",
+        (4,),
+        (*_HIDDEN, _linear("last", 8, 2)),
+        rare=(_linear("past", 4, 2), _linear("beside", 4, 2, bias=False)),
+    ),
 }
 
 
@@ -264,9 +319,20 @@ def model_of(question: GradientQuestion) -> Model:
 
     >>> model_of(GradientQuestion("dropout", ((1, 1),), "output")).parameters()
     {'words.weight': (64, 2), 'only.weight': (1, 2)}
+
+    A name with a number behind it has one head of the model alone, and the others' parameters.
+
+    >>> model_of(GradientQuestion("two_heads/1", ((1, 1),))).outputs()
+    ((4,),)
     """
     if question.model in MODELS:
         return MODELS[question.model]
+    whole, is_part, head = question.model.rpartition("/")
+    if is_part:
+        model = MODELS[whole]
+        one = model.heads[int(head)]
+        others = tuple(layer for layer in model.heads if layer is not one)
+        return replace(model, heads=(one,), unused=(*model.unused, *others))
     if question.model == LINEAR_FORM:
         return Model("w·x", (FEATURES,), (_linear("only", FEATURES, 1, bias=False),))
     samples = sum(sum(shards) for shards in question.shards)

@@ -1,5 +1,6 @@
 """The parts of a right average, which a wrong average combines otherwise."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,8 @@ from conformance.core.questions import GradientQuestion
 from conformance.gradient_mean import definition as oracle
 from conformance.gradient_mean.models import model_of
 
+# The name of an array that a head has of a micro-batch.
+_OF_HEAD = re.compile(r"(targets|weights)/(\d+)/(\d+)")
 Gradients: TypeAlias = dict[str, np.ndarray]
 ByRank: TypeAlias = Sequence[Gradients]
 
@@ -73,6 +76,21 @@ class Parts:
         return np.array(self.question.counts, float)
 
     @cached_property
+    def by_term(self) -> tuple["Parts", ...]:
+        """Returns the parts of each term of the loss alone, as of a model with one head."""
+        terms = []
+        for head, counts in enumerate((self.asked.counts, *self.asked.terms)):
+            asked = replace(self.asked, model=f"{self.asked.model}/{head}", counts=counts, terms=())
+            tensors = {
+                _OF_HEAD.sub(r"\1/\2", name) + "/0" * name.startswith("targets/")
+                if (of := _OF_HEAD.fullmatch(name)) and int(of[3]) == head
+                else name: array
+                for name, array in self.tensors.items()
+            }
+            terms.append(Parts(asked, tensors, self.promise, self.number))
+        return tuple(terms)
+
+    @cached_property
     def right(self) -> Gradients:
         """Returns the right gradients."""
         return dict(oracle.averaged(Plain(), self.question, self.inputs, self.promise))
@@ -98,6 +116,22 @@ class Parts:
                 )
                 self._parts[key] |= scaled(gradients, self._often)
         return self._parts[key]
+
+    def with_shares(self, k: int, statistics: np.ndarray, losses: np.ndarray) -> Gradients:
+        """Returns the gradient of micro-batch k, whose samples have shares of their own.
+
+        Args:
+            k: the micro-batch.
+            statistics: the share of each sample in the mean and the variance of batch norms.
+            losses: the share of each sample in the loss.
+        """
+        norms = [layer for layer in model_of(self.question).layers if layer.kind == "batch_norm"]
+        shares = {f"{norm.name}.shares": statistics.reshape(-1, 1) for norm in norms}
+        question = replace(self.question, counts=((1.0,),))
+        inputs = {**self.inputs, f"weights/{k}": losses}
+        whole = (k, slice(0, len(losses)))
+        gradients = oracle.gradient(Plain(), question, inputs, {**self._state, **shares}, whole)
+        return scaled(gradients, self._often)
 
     def filled(self, rank: int, k: int) -> Gradients:
         """Returns the rank's gradient of micro-batch k, padded with zeros to the longest shard."""
@@ -165,6 +199,11 @@ class Parts:
 def has_items(weights: np.ndarray) -> np.ndarray:
     """Says of each sample whether it has an item: (n,)."""
     return np.any(weights, axis=tuple(range(1, weights.ndim)))
+
+
+def norm_of(gradients: Gradients) -> float:
+    """Returns the Euclidean norm of all gradients together."""
+    return float(np.sqrt(sum(np.sum(values**2) for values in gradients.values())))
 
 
 def total(terms: Sequence[Gradients]) -> Gradients:

@@ -43,7 +43,7 @@ def went_through_fewer_bits(
     the test is that every element has no more bits than that, except for a division by W, and is
     no farther from the right element than W + 2 roundings of the ranks' shares take it.
     """
-    if parts.adding == "sample_mean" or parts.question.observe == "noise":
+    if parts.adding == "sample_mean" or parts.question.observe in ("noise", "clipped"):
         return False
     first, *others = answers
     if any(

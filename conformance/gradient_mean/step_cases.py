@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.core.declarations import BY_MICRO_BATCH, STEP_MEAN, averaged
 from conformance.core.questions import Case, GradientQuestion
-from conformance.gradient_mean.cases import GradientCase, promises_of, whole_batch
+from conformance.gradient_mean.cases import GradientCase, gathering, promises_of
 from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS, model_of
 
 Counts = tuple[tuple[float, ...], ...]
@@ -109,14 +109,14 @@ def _case(
         if is_so
     ]
     model = question.model.replace("_", "-")
-    items = "tokens" if question.items == "tokens" else "samples"
     return Case(
         operation="gradient_mean",
         name=head + "-".join([model, f"w{w}", name, f"k{ks}", question.dtype, *marks]),
         family=family,
         about=(
-            f"{model.replace('-', ' ')}, one mean over {float(question.all_items):g} {items} of "
-            f"{w} rank{'s' * (w > 1)} and {k} micro-batch{'es' * (k > 1)}: {name.replace('-', ' ')}"
+            f"{model.replace('-', ' ')}, one mean over {float(question.all_items):g} "
+            f"{question.items} of {w} rank{'s' * (w > 1)} and {k} micro-batch"
+            f"{'es' * (k > 1)}: {name.replace('-', ' ')}"
         ),
         clauses=tuple(_clauses(question)),
         question=question,
@@ -396,5 +396,5 @@ def _coupled() -> Iterator[GradientCase]:
             f"{question.world_size} ranks, {question.micro_batches} micro-batches",
             clauses=("M6",),
             promises=("sample_mean",),
-            asked_of=(*whole_batch(), "*_gathered"),
+            asked_of=gathering(),
         )

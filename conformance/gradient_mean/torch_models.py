@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conformance.core.dtypes import of_numpy
 from conformance.frameworks.torch import bridge as torch_bridge
-from conformance.gradient_mean.models import EPSILON, Layer, Model
+from conformance.gradient_mean.models import ATTENDING, EPSILON, Layer, Model, attention_scale
 
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
@@ -33,10 +33,12 @@ class Stack(nn.Module):
             self.add_module(name, _module(layer, is_image=is_image))
             self._order.append(name)
             is_image = is_image and layer.kind != "flatten"
-        for layer in (*model.heads, *model.unused):
+        for layer in (*model.heads, *model.rare, *model.unused):
             # `forward` never calls the unused layers.
             self.add_module(layer.name, _module(layer, is_image=False))
         self._heads = [layer.name for layer in model.heads]
+        self._rare = [layer.name for layer in model.rare]
+        self._summed = model.summed
         for layer in (*model.layers, *model.heads):
             if layer.tied_to:
                 self.get_submodule(layer.name).weight = self.get_submodule(layer.tied_to).weight
@@ -46,10 +48,34 @@ class Stack(nn.Module):
 
     def forward(self, x: Tensor) -> Outputs:
         """Computes outputs (n, …) of inputs (n, *sample); several heads give a tuple of outputs."""
+        sample, is_open = x, x[:, :1] > 0 if self._rare else None
         for name in self._order:
             x = self.get_submodule(name)(x)
         outputs = tuple(self.get_submodule(name)(x) for name in self._heads) or (x,)
+        if self._summed:
+            outputs = (reduce(torch.add, outputs),)
+        if is_open is not None and is_open.any():  # else the layers take no part in the graph
+            past = (self.get_submodule(name)(sample) for name in self._rare)
+            outputs = (reduce(torch.add, (*outputs, *(torch.where(is_open, y, 0) for y in past))),)
         return outputs if len(outputs) > 1 else outputs[0]
+
+
+class Attention(nn.Module):
+    """Causal attention with one head, in the steps of its definition."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        features_out, features_in = layer.weight
+        for name in ATTENDING:
+            self.add_module(name, nn.Linear(features_in, features_out, bias=False))
+        self._scale = float(attention_scale(layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes x (n, T, C) to (n, T, d); no token sees a later one."""
+        query, key, value = (self.get_submodule(name)(x) for name in ATTENDING)
+        is_later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        scores = (query @ key.mT * self._scale).masked_fill(is_later, -torch.inf)
+        return scores.softmax(-1) @ value
 
 
 def _module(layer: Layer, *, is_image: bool) -> nn.Module:
@@ -82,6 +108,8 @@ def _module(layer: Layer, *, is_image: bool) -> nn.Module:
             return norm(layer.weight[0], eps=EPSILON)
         case "layer_norm":
             return nn.LayerNorm(layer.weight, eps=EPSILON)
+        case "attention":
+            return Attention(layer)
         case "flatten":
             return nn.Flatten()
         case "dropout":
@@ -121,7 +149,8 @@ class Loss:
     """A loss of (outputs, targets): a scalar, the mean or the sum over samples.
 
     With several heads, outputs and targets are tuples, and the heads' losses add up. With weights
-    it is Σ w·ℓ / Σ w over samples (n,) or tokens (n, T); where all weights are 0 it is 0.
+    it is Σ w·ℓ / Σ w over samples (n,) or tokens (n, T); where all weights are 0 it is 0. Weights
+    of several heads may be a tuple too: each head's own.
 
     Attributes:
         kind: mean squared error, softmax cross entropy of integer targets, the output itself, or
@@ -132,12 +161,14 @@ class Loss:
     kind: Literal["mse", "cross_entropy", "output", "coupled"]
     reduction: Literal["mean", "sum"]
 
-    def __call__(self, outputs: Outputs, targets: Outputs, weights: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, outputs: Outputs, targets: Outputs, weights: "Outputs | None" = None
+    ) -> Tensor:
         """Takes outputs (n, …) and targets (n, …), for cross entropy (n, …, classes) and (n, …)."""
         if isinstance(outputs, Tensor):
             return self._of_head(outputs, targets, weights)
-        losses = (self._of_head(y, t, weights) for y, t in zip(outputs, targets, strict=True))
-        return reduce(torch.add, losses)
+        own = weights if isinstance(weights, tuple) else (weights,) * len(outputs)
+        return reduce(torch.add, map(self._of_head, outputs, targets, own))
 
     def _of_head(self, output: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
         if weights is None:

@@ -120,7 +120,7 @@ def wrong_answers(case: Case[GradientQuestion], golden: Golden) -> Iterator[Wron
                 # Answers that differ in the order of a sum are all wrong: the first stands for all.
                 for by_rank in alternatives[:1] if mistake.is_by_element else alternatives:
                     if not is_right(by_rank, expected, bounds):
-                        names = diagnosis.diagnose(parts, expected, bounds, by_rank).names
+                        names = diagnosis.names_of(parts, expected, bounds, by_rank)
                         yield Wrong(mistake.name, names)
 
 

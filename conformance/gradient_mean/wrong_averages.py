@@ -14,7 +14,7 @@ from conformance.core.dtypes import DTYPES
 from conformance.gradient_mean import wrong_steps
 from conformance.gradient_mean.definition import STEP
 from conformance.gradient_mean.noise import NOISY_PARAMETER, rows_of, samples_of
-from conformance.gradient_mean.parts import ByRank, Gradients, Parts, scaled, total
+from conformance.gradient_mean.parts import ByRank, Gradients, Parts, norm_of, scaled, total
 
 Wrong = Callable[[Parts], Iterator[ByRank]]
 
@@ -316,8 +316,7 @@ def clipped_before_averaging(parts: Parts) -> Iterator[ByRank]:
         clipped = []
         for rank in range(parts.world):
             own = parts.own(rank)
-            norm = float(np.sqrt(sum(np.sum(values**2) for values in own.values())))
-            clipped.append(scaled(own, 1 / max(norm + epsilon, 1.0)))
+            clipped.append(scaled(own, 1 / max(norm_of(own) + epsilon, 1.0)))
         yield parts.everywhere(parts.reduced(clipped))
 
 

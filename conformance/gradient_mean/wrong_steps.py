@@ -30,6 +30,19 @@ def local_count(parts: Parts) -> Iterator[ByRank]:
         yield parts.everywhere(_weighed(parts, parts.items.sum(0, keepdims=True) * parts.world))
 
 
+def one_count_for_all_terms(parts: Parts) -> Iterator[ByRank]:
+    """Divides each term of a loss by one count, or one term by what its ranks have themselves."""
+    terms = parts.by_term if parts.question.terms else ()
+    counts = [float(term.items.sum()) for term in terms]
+    for count in sorted({*counts, sum(counts)} - {0.0}):
+        own = [scaled(t.right, n / count) for t, n in zip(terms, counts, strict=True)]
+        yield parts.everywhere(total(own))
+    for term in terms:
+        others = [other.right for other in terms if other is not term]
+        for way in (local_count, mean_of_micro_means):
+            yield from (parts.everywhere(total([*others, own[0]])) for own in way(term))
+
+
 def sample_share_for_token_share(parts: Parts) -> Iterator[ByRank]:
     """Weighs the means of ranks and micro-batches by their samples."""
     if parts.promise != STEP_MEAN:

@@ -6,7 +6,7 @@
 import hashlib
 import json
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
@@ -161,7 +161,14 @@ def _nonsense_of_gradients(question: GradientQuestion) -> str:
         return f"shards are {shards}; every micro-batch has a sample, and none a negative number"
     if question.windows and (min(question.windows) < 1 or sum(question.windows) != len(shards)):
         return f"windows are {question.windows}; they share out {len(shards)} micro-batches"
-    return _nonsense_of_counts(question) if question.counts else ""
+    model = model_of(question)
+    if question.terms and len(question.terms) + 1 != len(() if model.summed else model.heads):
+        return f"terms are {question.terms}; one for each head of {question.model} after the first"
+    if question.observe == "clipped" and question.tier == "exact":
+        return "observe is 'clipped', whose tier is bounded: a norm is a root"
+    term_by_term = (replace(question, counts=rows, terms=()) for rows in question.terms)
+    each_term = (question, *term_by_term) if question.counts else ()
+    return next(filter(None, map(_nonsense_of_counts, each_term)), "")
 
 
 def _nonsense_of_counts(question: GradientQuestion) -> str:

@@ -65,6 +65,14 @@ def test_a_name_may_be_given(adapter):
         (GOOD.replace('"numpy"', '"numpy", devices="two"'), "unknown devices 'two'; known: each"),
         (GOOD.replace('"numpy"', '"numpy", batch="all"'), "unknown batch 'all'; known: shard"),
         (GOOD.replace('"numpy"', '"numpy", spans="hosts"'), "unknown spans 'hosts'"),
+        (
+            GOOD.replace('"numpy"', '"numpy", clip="value"'),
+            "unknown clip 'value'; known: none, norm",
+        ),
+        (
+            GOOD.replace('"numpy"', '"numpy", clip="norm"'),
+            "clip='norm' is asked of rank_mean alone",
+        ),
         (GOOD.replace('"numpy"', '"numpy", needs="numpy 2"'), "is no requirement, as in 'torch>="),
         (GOOD.replace("x, groups", "groups, x"), "parameter 1 is 'groups' and must be 'x'"),
     ],

@@ -27,6 +27,11 @@ def test_counts_are_read():
     assert read(case()).question.counts == ((3, 1.25),)
 
 
+def test_counts_of_a_second_term_are_read():
+    text = case(model="two_next", terms=[[[1, 2]]])
+    assert read(text).question.terms == (((1, 2),),)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -39,6 +44,10 @@ def test_counts_are_read():
         (case(counts=[[-1, 1]]), "each is a number of quarters, at most of all items"),
         (case(counts=[[0, 0]]), "the mean over a step has an item"),
         (case(model="mlp"), "items are tokens, which mlp has none of"),
+        (case(terms=[[[1, 1]]]), "one for each head of tokens after the first"),
+        (case(model="two_next", terms=[[[1]]]), "they have the form of shards"),
+        (case(model="two_next", terms=[[[0, 0]]]), "the mean over a step has an item"),
+        (case(observe="clipped"), "whose tier is bounded: a norm is a root"),
         (case(windows=[2]), "they share out 1 micro-batches"),
         (case(windows=[0, 1]), "they share out 1 micro-batches"),
     ],
