@@ -33,6 +33,15 @@ WITHOUT_FORM = {
         "a loss of parameters and a batch has no outputs to gather, and lax.all_gather has a "
         "gradient"
     ),
+    ("moved-after-wrapping", "jax"): (
+        "nothing wraps a model: a gradient is of all parameters that the function is handed"
+    ),
+    ("used-in-an-earlier-micro-batch", "jax"): (
+        "a gradient has an array for every parameter, used or not, and all of them are reduced"
+    ),
+    ("step-skipped-by-one-rank", "jax"): (
+        "a function returns one array for all devices: none can be without a gradient"
+    ),
     ("shared-dropout-key", "jax"): (
         "the loss that is handed over takes no key, and no case asks JAX for noise"
     ),

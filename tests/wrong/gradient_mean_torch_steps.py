@@ -54,6 +54,19 @@ def torch_never_synchronised__shards_of_size_one(model, loss, batches, group):
     _backward(ddp, lambda x, y: loss(ddp(x), y), batches)
 
 
+@conformance.implementation("gradient_mean", framework="torch", runs="per_rank", steps="several")
+def torch_never_synchronised__from_the_second_step_on(model, loss, windows, group):
+    # What static_graph with no_sync() does where it does not raise: after the first step nothing is
+    # all-reduced any more (pytorch/pytorch#187732).
+    ddp = _ddp(model, group)
+    for step, batches in enumerate(windows):
+        ddp.zero_grad()
+        ddp.require_backward_grad_sync = step == 0
+        for x, y in batches:
+            loss(ddp(x), y).backward()
+        yield
+
+
 @conformance.implementation(
     "gradient_mean", framework="torch", runs="per_rank", promise="step_mean"
 )

@@ -1,6 +1,6 @@
 """Wrong code of public reports whose answers no mistake of the catalogue gives, or that has none.
 
-conformance run --adapter tests/wrong/unnamed.py 'gradient_mean/torch_loss_scale_*'
+conformance run --adapter tests/wrong/unnamed.py 'gradient_mean/torch_static_*'
 
 It is caught all the same: tests/wrong/test_public_bugs.py says how.
 """
@@ -9,28 +9,6 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import conformance
-
-
-@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
-def torch_loss_scale_of_its_own(model, loss, batches, group):
-    # DDP averages scaled gradients; each rank divides by its own scale (pytorch/pytorch#136009).
-    ddp = DistributedDataParallel(model, process_group=group, find_unused_parameters=True)
-    scale = 2.0 ** group.rank()
-    for x, y in batches:
-        (loss(ddp(x), y) * scale).backward()
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad /= scale
-
-
-@conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
-def torch_step_skipped_by_one_rank(model, loss, batches, group):
-    # One rank reads its overflow flag before the flags are reduced (pytorch/pytorch#115710).
-    ddp = DistributedDataParallel(model, process_group=group, find_unused_parameters=True)
-    for x, y in batches:
-        loss(ddp(x), y).backward()
-    if group.rank() == group.size() - 1:
-        model.zero_grad()
 
 
 @conformance.implementation("gradient_mean", framework="torch", runs="per_rank", steps="several")
