@@ -14,7 +14,6 @@ NEEDS = {
     "mlx_shuffle": "mlx",
     "ncnn_shuffle_channel": "ncnn",
     "onnxruntime_shuffle": "onnx",
-    "opencv_shuffle": "cv2",
     "openvino_shuffle_channels": "openvino",
     "paddle_channel_shuffle": "paddle",
     "tensorflow_shuffle": "tensorflow",
