@@ -14,7 +14,7 @@ import conformance
 @conformance.implementation("gradient_mean", framework="torch", runs="per_rank")
 def fabric_ddp(model, loss, batches, group):
     strategy = DDPStrategy(
-        parallel_devices=[torch.device("cpu")],
+        parallel_devices=[torch.device("cpu")] * group.size(),
         cluster_environment=LightningEnvironment(),
         process_group=group,
         find_unused_parameters=True,
