@@ -35,8 +35,11 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
     else:
         agreed = _listed([aspect for aspect in _WHERE if aspect in compared.compared])
         yield f"agree: {agreed}" + ", but for what is not judged" * bool(compared.unjudged)
-    for parting in compared.allowed:
-        yield f"allowed: {_headline(parting)}"
+    causes = [p.cause.name if p.cause else "" for p in compared.allowed]
+    for name in dict.fromkeys(causes):
+        more = causes.count(name) - 1
+        first = _headline(compared.allowed[causes.index(name)])
+        yield f"allowed: {first}" + f", and at {more} more" * bool(more)
     yield _counts(compared)
     for words in compared.unjudged[:_SHOWN]:
         yield f"not judged: {words}"
