@@ -38,8 +38,8 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
     causes = [p.cause.name if p.cause else "" for p in compared.allowed]
     for name in dict.fromkeys(causes):
         more = causes.count(name) - 1
-        first = _headline(compared.allowed[causes.index(name)])
-        yield f"allowed: {first}" + f", and at {more} more" * bool(more)
+        headline = _headline(compared.allowed[causes.index(name)])
+        yield f"allowed: {headline}" + f", and at {more} more" * bool(more)
     yield _counts(compared)
     for words in compared.unjudged[:_SHOWN]:
         yield f"not judged: {words}"
