@@ -219,6 +219,8 @@ def judge(done: Trace, question: TrainerQuestion, promise: str) -> TrainerVerdic
     done = _without(wanted.factor, done)
     full = _part("full", done.full, done, wanted)
     last = _part("last", done.last, done, wanted) if done.last is not None else None
+    if last is not None and full.status == last.status == "fail":
+        last = _as_full(last, full, done)
     if done.micro_batches < question.accumulate and done.full is not None:
         said = f"a step came after {done.micro_batches} micro-batches where K is "
         full = replace(
@@ -279,6 +281,26 @@ def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) ->
     if kind == "last" and reads(by_full, cells, every, done.weights.world):
         names, formula = ("short-window-divided-by-k",), told(by_full)
     return Part(kind, "fail", formula, names, tuple(_lines(cells, names)))
+
+
+def _as_full(last: Part, full: Part, done: Trace) -> Part:
+    """Return the last windows' verdict with the names of the full ones, if one formula is both's.
+
+    A last window has fewer micro-batches, maybe as many as there are ranks, so that what is W there
+    may as well be K.
+    """
+    assert done.full is not None
+    assert done.last is not None
+    simplest, every = done.reading(done.full).simplest, done.weights.cells
+    steps = set(done.last.steps.tolist())
+    cells = [cell for cell in every if cell.step in steps and cell.count]
+    if done.weights.faults or simplest is None or not full.names:
+        return last
+    if not reads(simplest, cells, every, done.weights.world):
+        return last
+    return replace(
+        last, names=full.names, formula=full.formula, lines=tuple(_lines(cells, full.names))
+    )  # fmt: skip
 
 
 def _with_full_k(formula: Formula) -> Formula:
