@@ -85,4 +85,4 @@ def test_the_suite_s_own_of_the_whole_batch_say_so_in_their_files():
         if case.name.startswith("batch-norm-whole-batch") and asks(case, declared)
     }
     assert sorted(names) == [declared.name for declared in own() if declared.batch == "whole"]
-    assert len(names) == 4
+    assert len(names) == 6
