@@ -5,7 +5,7 @@ python ci/costs.py RESULTS.jsonl…
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -14,10 +14,13 @@ from conformance.run.costs import FILE
 from conformance.run.results import Record, read
 
 HEAD = """\
-# Mean seconds of a check of each implementation, by which a run is divided into shards.
+# Mean seconds of a check of each implementation, by which a run is divided into shards; and how
+# many times that mean a check of a case takes, for each average that takes a thousandth of all.
 # Made by `python ci/costs.py RESULTS.jsonl…`, from a run on {packages}.
 """
 ASKED = ("exact", "within-bound", "known", "fail")
+# A case that takes less of all averages than this has no weight: its seconds are mostly noise.
+LEAST = 0.001
 
 
 def text(files: Sequence[Path]) -> str:
@@ -41,7 +44,29 @@ def text(files: Sequence[Path]) -> str:
             lines.append(f"[seconds.{operation}]")
         mean = fmean(record.seconds for record in records)
         lines.append(f"{declared.name} = {float(f'{max(mean, 1e-5):.2g}')}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_weights(by_owner)]) + "\n"
+
+
+def _weights(by_owner: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Returns the lines of what cases take, as multiples of their implementations' means.
+
+    Averages alone have them: JAX compiles each for itself. Shuffles share what `torch.compile`
+    made, and whichever is asked first takes the seconds of all.
+    """
+    taken: dict[str, float] = defaultdict(float)
+    usual: dict[str, float] = defaultdict(float)
+    for records in by_owner.values():
+        mean = fmean(record.seconds for record in records)
+        for record in records:
+            if record.operation == "gradient_mean":
+                taken[record.case] += record.seconds
+                usual[record.case] += mean
+    least = LEAST * sum(taken.values())
+    return ["[weights.gradient_mean]"] + [
+        f"{case} = {float(f'{seconds / usual[case]:.2g}')}"
+        for case, seconds in sorted(taken.items())
+        if seconds >= least
+    ]
 
 
 def main() -> None:

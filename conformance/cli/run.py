@@ -37,7 +37,7 @@ from conformance.core.report_folder import ReportFolder
 @everything_option
 @click.option(
     "--quick", is_flag=True,
-    help="Where no PATTERN names cases, ask few: every known mistake fails two of them.",
+    help="Where no PATTERN names cases, ask few, which no known mistake passes.",
 )  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first check that does not conform.")
 @click.option(

@@ -1,27 +1,29 @@
 """The cases of a quick run: few and cheap, and no known mistake passes them.
 
-Of every kind of implementation (framework, promise, way to run) they kill every known mistake
-twice, in one of them by name, where all cases together do; and they cite every clause that any case
-cites. The cover is greedy: the smallest one is hard to find, and would change with every new case.
+Together they kill every known mistake twice, and those that any one kind of implementation
+(framework, promise, way to run) is asked kill it once, and once by name, where all cases together
+do; and they cite every clause that any case cites. The cover is greedy, and then leaves out what
+later choices made superfluous: the smallest one is hard to find, and little smaller.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from conformance.core.checks import asks
 from conformance.core.implementations import Implementation, own
 from conformance.core.questions import AnyCase
 from conformance.proofs.kill_matrix import Kill
-from conformance.run.costs import seconds_of
+from conformance.run.costs import seconds_of_case
 from conformance.subjects import all_cases
 
-# Kills of each mistake among the cases.
+# Kills of each mistake among all the cases.
 TIMES = 2
 # Seconds of a case beside those of its checks.
 _OVERHEAD = 0.05
 
-_Aim = tuple[str, Hashable]
+# What a case is good for: of a kind of implementation or of all (None), a mistake; or a clause.
+_Aim = tuple[str, tuple[Implementation | None, str]]
 
 
 def small_cases() -> list[AnyCase]:
@@ -36,10 +38,8 @@ def quick_cover(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> list[str]:
         cases: the cases to choose among.
         kills: which case kills which mistake.
     """
-    aims = _aims(cases, kills)
-    left: dict[_Aim, int] = {}
-    for reached in aims.values():
-        left |= {aim: TIMES if aim[0] == "killed" else 1 for aim in reached}
+    aims = aims_of(cases, kills)
+    left = _counts(aims)
     costs = {case.id: _seconds(case) for case in cases}
     chosen: set[str] = set()
     while any(left.values()):
@@ -47,15 +47,35 @@ def quick_cover(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> list[str]:
             (name for name in costs if name not in chosen),
             key=lambda name: _gain(aims[name], left) / costs[name],
         )
-        if not _gain(aims[best], left):
-            break  # A mistake that one case alone kills cannot be killed twice.
         chosen.add(best)
         for aim in aims[best]:
             left[aim] = max(0, left[aim] - 1)
-    return [case.id for case in cases if case.id in chosen]
+    in_order = [name for name in costs if name in chosen]
+    idle = _superfluous(sorted(in_order, key=costs.__getitem__, reverse=True), aims)
+    return [name for name in in_order if name not in idle]
 
 
-def _aims(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> Mapping[str, Collection[_Aim]]:
+def _counts(aims: Mapping[str, Collection[_Aim]]) -> dict[_Aim, int]:
+    """Returns how many cases must have each aim: as often as is wanted, or as all cases do."""
+    return {
+        aim: min(count, TIMES if aim[0] == "killed" and aim[1][0] is None else 1)
+        for aim, count in Counter(aim for reached in aims.values() for aim in reached).items()
+    }
+
+
+def _superfluous(chosen: Sequence[str], aims: Mapping[str, Collection[_Aim]]) -> set[str]:
+    """Returns the cases without which the others do all that is wanted; dear ones come first."""
+    wanted = _counts(aims)
+    reached = Counter(aim for name in chosen for aim in aims[name])
+    idle = set()
+    for name in chosen:
+        if all(reached[aim] > wanted[aim] for aim in aims[name]):
+            idle.add(name)
+            reached.subtract(aims[name])
+    return idle
+
+
+def aims_of(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> Mapping[str, Collection[_Aim]]:
     """Returns what each case is good for: mistakes killed, mistakes named, clauses cited."""
     every_kind = _kinds()
     kinds = {case.id: [kind for kind in every_kind if asks(case, kind)] for case in cases}
@@ -67,7 +87,7 @@ def _aims(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> Mapping[str, Colle
             if kill.is_named:
                 aims[kill.case].add(("named", (kind, kill.mistake)))
     for case in cases:
-        aims[case.id] |= {("cited", clause) for clause in case.clauses}
+        aims[case.id] |= {("cited", (None, clause)) for clause in case.clauses}
     return aims
 
 
@@ -96,4 +116,6 @@ def _gain(aims: Collection[_Aim], left: Mapping[_Aim, int]) -> int:
 
 
 def _seconds(case: AnyCase) -> float:
-    return _OVERHEAD + sum(seconds_of(declared) for declared in own() if asks(case, declared))
+    return _OVERHEAD + sum(
+        seconds_of_case(declared, case) for declared in own() if asks(case, declared)
+    )

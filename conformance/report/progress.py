@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from conformance.core.checks import Check
 from conformance.core.outside_words import one_line
 from conformance.core.questions import AnyCase
-from conformance.run.costs import seconds_of
+from conformance.run.costs import seconds_of_case
 from conformance.run.results import Record
 
 EVERY = 5.0  # Seconds between the lines in a pipe, and before the first estimate.
@@ -30,7 +30,9 @@ class Watch:
     ) -> None:
         """Prepares to follow these checks; their recorded costs are what an estimate rests on."""
         self._console, self._clock, self._jobs = console, clock, jobs
-        self._costs = {check.id: seconds_of(check.implementation) for check in checks}
+        self._costs = {
+            check.id: seconds_of_case(check.implementation, check.case) for check in checks
+        }
         self._cost = sum(self._costs.values())
         self._done = self._failed = self._all = 0
         self._done_cost = 0.0

@@ -1,7 +1,8 @@
 """Costs of checks, from the seconds of a recorded run, and the division of a run into shards.
 
-`costs.toml` holds the mean seconds of a check of each implementation; `python ci/costs.py` makes it
-from a results file. An implementation that it lacks is taken to cost as much as its siblings.
+`costs.toml` holds the mean seconds of a check of each implementation, and of the cases that take
+most of a run how many times the mean their checks take; `python ci/costs.py` makes it from a
+results file. An implementation that it lacks is taken to cost as much as its siblings.
 """
 
 import re
@@ -15,6 +16,7 @@ from statistics import median
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import UsageError
+from conformance.core.questions import AnyCase
 from conformance.run.results_form import SHARD
 
 FILE = Path(__file__).parent / "costs.toml"
@@ -25,12 +27,26 @@ LONGEST = 0.6
 @cache
 def recorded() -> Mapping[str, float]:
     """Returns the mean seconds of a check, by `operation/implementation`."""
-    tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["seconds"]
     return {
         f"{operation}/{name}": float(seconds)
-        for operation, table in tables.items()
+        for operation, table in _file()["seconds"].items()
         for name, seconds in table.items()
     }
+
+
+@cache
+def weights() -> Mapping[str, float]:
+    """Returns how many times its implementations' mean a case takes, by `operation:case`."""
+    return {
+        f"{operation}:{name}": float(weight)
+        for operation, table in _file()["weights"].items()
+        for name, weight in table.items()
+    }
+
+
+@cache
+def _file() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
 @cache
@@ -48,9 +64,14 @@ def seconds_of(declared: Implementation) -> float:
     return median(siblings or costs.values())
 
 
+def seconds_of_case(declared: Implementation, case: AnyCase) -> float:
+    """Estimates the seconds of a check from what its implementation and its case take."""
+    return seconds_of(declared) * weights().get(case.id, 1.0)
+
+
 def seconds(checks: Iterable[Check]) -> float:
     """Estimates the seconds of these checks, one after another."""
-    return sum(seconds_of(check.implementation) for check in checks)
+    return sum(seconds_of_case(check.implementation, check.case) for check in checks)
 
 
 def groups_of(checks: Sequence[Check]) -> list[list[Check]]:

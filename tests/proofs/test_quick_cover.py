@@ -6,7 +6,7 @@ from ci.quick_cases import text_of
 from conformance.core.checks import asks
 from conformance.core.clauses import all_clauses
 from conformance.core.implementations import own
-from conformance.proofs.quick_cover import TIMES, quick_cover, small_cases
+from conformance.proofs.quick_cover import TIMES, aims_of, quick_cover, small_cases
 from conformance.run.quick import FILE, quick_cases
 from conformance.subjects import all_cases, catalogue
 from tests.proofs.kills import kills_of_all
@@ -26,6 +26,13 @@ def test_every_mistake_is_killed_twice_and_every_clause_that_a_case_cites_is_cit
     cited = {clause for case in all_cases() for clause in case.clauses}
     assert {clause for case in QUICK for clause in case.clauses} == cited
     assert cited <= {clause.id for clause in all_clauses()}
+
+
+def test_of_every_kind_of_implementation_each_mistake_is_killed_and_named_where_any_case_does():
+    cases = small_cases()
+    aims = aims_of(cases, kills_of_all(cases))
+    reached = {aim for case in QUICK for aim in aims[case.id]}
+    assert reached == {aim for own_aims in aims.values() for aim in own_aims}
 
 
 def test_every_implementation_is_asked_some_case():
