@@ -16,6 +16,16 @@ SCRIPT = Path(sys.executable).with_name("conformance")
 WRONG = ROOT / "examples" / "wrong_shuffle.py"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _shared_kills(tmp_path_factory):
+    """The processes of one run of the tests ask once what each case kills."""
+    from tests.proofs import kills
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        kills.shared = tmp_path_factory.getbasetemp().parent / "kills"
+        kills.shared.mkdir(exist_ok=True)
+
+
 @pytest.fixture
 def cli(tmp_path):
     """The console script as a user has it: a process of its own, in an empty folder."""
