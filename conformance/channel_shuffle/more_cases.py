@@ -134,11 +134,7 @@ def _refusals() -> Iterator[ShuffleCase]:
             "g ≤ 0 has no answer.",
             "S6",
             ShuffleQuestion((2, channels, 3), groups),
-            refusal=Refusal(
-                "RuntimeError",
-                "Number of groups to divide channels in must be positive. "
-                f"Value of groups:{groups}",
-            ),
+            refusal=_not_positive(groups),
         )
     for shape in ((2, 4), (4,)):
         sizes = "[" + ", ".join(map(str, shape)) + "]"
@@ -164,6 +160,48 @@ def _refusals() -> Iterator[ShuffleCase]:
             promises=("native",),
             refusal=Refusal("TypeError"),
         )
+
+
+def _images() -> Iterator[ShuffleCase]:
+    """Asks of (N, C, H, W) what other families ask of three dimensions.
+
+    A shuffle of images takes no other, and would else be green for half of the mistakes.
+    """
+    kinds = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
+    for kind in (*kinds, "arbitrary-bits"):
+        yield make_case(
+            "images",
+            f"image-bits-{kind}-f32",
+            f"{kind.replace('-', ' ')} survive bit for bit, in an image.",
+            "S11",
+            ShuffleQuestion((2, 12, 2, 3), 3, "f32", kind),
+            promises=COPIES,
+        )
+    for channels, groups in ((6, 4), (2, 4)):
+        yield make_case(
+            "images",
+            f"image-indivisible-c{channels}-g{groups}",
+            "C mod g ≠ 0 has no answer, in an image.",
+            "S7",
+            ShuffleQuestion((2, channels, 3, 2), groups),
+            refusal=indivisible(channels, groups),
+        )
+    for groups in (0, -3):
+        yield make_case(
+            "images",
+            f"image-groups-{'minus-' * (groups < 0)}{abs(groups)}",
+            "g ≤ 0 has no answer, in an image.",
+            "S6",
+            ShuffleQuestion((2, 6, 3, 2), groups),
+            refusal=_not_positive(groups),
+        )
+
+
+def _not_positive(groups: int) -> Refusal:
+    return Refusal(
+        "RuntimeError",
+        f"Number of groups to divide channels in must be positive. Value of groups:{groups}",
+    )
 
 
 def _effects() -> Iterator[ShuffleCase]:
@@ -211,6 +249,7 @@ FAMILIES = (
     _transforms,
     _transformed_copies,
     _refusals,
+    _images,
     _effects,
     _modules,
     _convolutions,

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from conformance.core.checks import asks
+from conformance.core.checks import Check, asks, undeclared
 from conformance.core.implementations import Implementation, own
 from conformance.core.questions import AnyCase
 from conformance.proofs.kill_matrix import Kill
@@ -77,12 +77,12 @@ def _superfluous(chosen: Sequence[str], aims: Mapping[str, Collection[_Aim]]) ->
 
 def aims_of(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> Mapping[str, Collection[_Aim]]:
     """Returns what each case is good for: mistakes killed, mistakes named, clauses cited."""
-    every_kind = _kinds()
-    kinds = {case.id: [kind for kind in every_kind if asks(case, kind)] for case in cases}
+    every_kind = kinds()
+    asked = {case.id: [kind for kind in every_kind if takes(kind, case)] for case in cases}
     aims: dict[str, set[_Aim]] = defaultdict(set)
     for kill in kills:
         # Some cases are asked of implementations by name: nobody else's kind has them.
-        for kind in (None, *kinds[kill.case]):
+        for kind in (None, *asked[kill.case]):
             aims[kill.case].add(("killed", (kind, kill.mistake)))
             if kill.is_named:
                 aims[kill.case].add(("named", (kind, kill.mistake)))
@@ -91,24 +91,34 @@ def aims_of(cases: Sequence[AnyCase], kills: Iterable[Kill]) -> Mapping[str, Col
     return aims
 
 
-def _kinds() -> list[Implementation]:
-    """Returns one implementation of each kind, under a name that no case asks for."""
-    return list(
-        {
-            replace(
-                declared,
-                name="any",
-                layout=None,
-                origin="",
-                line=0,
-                needs=(),
-                devices="each",
-                batch="shard",
-                spans="processes",
-            )
-            for declared in own()
-        }
-    )
+def takes(kind: Implementation, case: AnyCase) -> bool:
+    """Says whether a case is asked of a kind of implementation, and gets an answer."""
+    return asks(case, kind) and not undeclared(Check(kind, case, "cpu"))
+
+
+def kinds() -> list[Implementation]:
+    """Returns one implementation of each kind, under a name that no case asks for.
+
+    Shuffles that take images alone, which most are that people bring, are kinds of their own.
+    """
+    as_shards = {
+        replace(
+            declared,
+            name="any",
+            layout=None,
+            origin="",
+            line=0,
+            needs=(),
+            devices="each",
+            batch="shard",
+            spans="processes",
+        )
+        for declared in own()
+    }
+    of_images = {
+        replace(kind, ndim=(4,)) for kind in as_shards if kind.operation == "channel_shuffle"
+    }
+    return [*as_shards, *of_images]
 
 
 def _gain(aims: Collection[_Aim], left: Mapping[_Aim, int]) -> int:

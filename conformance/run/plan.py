@@ -31,7 +31,7 @@ class Plan:
     In a shard I/N, `checks` are its own checks, and `whole` are the checks of all N shards. Those
     `devices` that are `required` must be here; checks on other missing devices are unsupported.
     `cases` are those from outside: how each was given on the command line, by its name. `quick` is
-    how many of how many cases a quick run asks.
+    how many cases a quick run asks, of how many that a whole one would.
     """
 
     checks: tuple[Check, ...]
@@ -93,6 +93,7 @@ def make_plan(
     quick_ones = [case for case in cases if case.id in quick_cases()] if quick else []
     cases_to_ask = outside_cases or quick_ones or cases
     checks = _selected(patterns, device_names, adapters, cases_to_ask)
+    whole = _selected(patterns, device_names, adapters, cases) if quick else []
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
@@ -104,7 +105,7 @@ def make_plan(
         shard,
         tuple(checks),
         {case.name: text for case, text in zip(outside_cases, outside, strict=True)},
-        (len(quick_ones), len(cases)) if quick else None,
+        (_number_of_cases(checks), _number_of_cases(whole)) if quick else None,
     )
 
 
@@ -153,6 +154,10 @@ def _selected(
                 f"conformance weigh --trainers {trainer.origin} asks it"
             )
     return select(all_checks(asked, cases, devices), patterns or of_adapters)
+
+
+def _number_of_cases(checks: Sequence[Check]) -> int:
+    return len({check.case.id for check in checks})
 
 
 def known_differences(more: Path | None = None) -> tuple[Known, ...]:

@@ -2,6 +2,9 @@
 
 import json
 
+from conformance.core.checks import asks
+from conformance.core.implementations import own
+from conformance.proofs.quick_cover import kinds, takes
 from conformance.run.quick import quick_cases
 from conformance.subjects import all_cases
 
@@ -9,13 +12,27 @@ from conformance.subjects import all_cases
 def test_a_quick_run_says_how_many_of_how_many_cases_it_asked(cli, tmp_path):
     done = cli("run", "--quick", "channel_shuffle/numpy_reshape")
     assert done.returncode == 0, done.stderr
-    of = f"{len(quick_cases())} of {len(all_cases())} cases"
+    (reshape,) = (declared for declared in own() if declared.name == "numpy_reshape")
+    whole = [case.id for case in all_cases() if asks(case, reshape)]
+    asked = quick_cases() & set(whole)
+    of = f"{len(asked)} of {len(whole)} cases"
     assert f"Conforms, quick: {of}: " in done.stdout
     report = tmp_path / "conformance-report"
     for form in ("summary.md", "index.html", "badge.svg", "junit.xml"):
         assert "quick" in (report / form).read_text(encoding="utf-8"), form
     header = json.loads((report / "results.jsonl").read_text().splitlines()[0])
-    assert header["quick"] == {"asked": len(quick_cases()), "of": len(all_cases())}
+    assert header["quick"] == {"asked": len(asked), "of": len(whole)}
+
+
+def test_of_a_shuffle_of_images_a_quick_run_kills_each_mistake_that_a_case_of_images_kills():
+    images = [kind for kind in kinds() if kind.ndim == (4,)]
+    assert {kind.framework for kind in images} == {"numpy", "torch", "jax"}
+    quick = [case for case in all_cases() if case.id in quick_cases()]
+    for kind in images:
+        clauses = {clause for case in quick if takes(kind, case) for clause in case.clauses}
+        assert clauses >= {"S1", "S7"}, kind
+        if kind.promise == "copy":
+            assert clauses >= {"S11", "S13"}, kind
 
 
 def test_the_example_of_a_mistake_fails_a_quick_run_by_name(cli, adapter):
