@@ -24,8 +24,11 @@ class Clock:
 def watched(names, seconds, **console):
     """What is printed while a check of each of these ends, some seconds after the one before."""
     declared = {one.name: one for one in own() if one.operation == "channel_shuffle"}
+    unweighted = SimpleNamespace(id="channel_shuffle:none")
     checks = [
-        SimpleNamespace(id=f"channel_shuffle/{name}@cpu:{n}", implementation=declared[name])
+        SimpleNamespace(
+            id=f"channel_shuffle/{name}@cpu:{n}", implementation=declared[name], case=unweighted
+        )
         for n, name in enumerate(names)
     ]
     stream, clock = io.StringIO(), Clock()

@@ -41,10 +41,12 @@ def pmap(reduce):
     return probe.read(function(params, rows["input_ids"], rows["labels"]))
 
 
-for weights in (
-    shard_map(lambda g: lax.pmean(g, "ranks")),
-    pmap(lambda g: lax.pmean(g, "ranks")),
-    pmap(lambda g: lax.psum(g, "ranks")),
-    pmap(lambda g: g),
-):
-    print(weights.world, weights.formula, [fault.partition(":")[0] for fault in weights.faults])
+# What collects modules for their doctests imports this one, with devices of its own.
+if __name__ == "__main__":
+    for weights in (
+        shard_map(lambda g: lax.pmean(g, "ranks")),
+        pmap(lambda g: lax.pmean(g, "ranks")),
+        pmap(lambda g: lax.psum(g, "ranks")),
+        pmap(lambda g: g),
+    ):
+        print(weights.world, weights.formula, [fault.partition(":")[0] for fault in weights.faults])

@@ -107,7 +107,9 @@ def test_a_form_is_found_out_and_given_its_own_name(examiner, form):
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
 def test_the_command_line_says_so(cli, tmp_path, path):
     form = read(path)[0]
-    check = next(checks_for(form))
+    # One rank of several that are meant to average has no other's count to get wrong.
+    is_alone = form.implementation.runs != "per_rank"
+    check = next(check for check in checks_for(form) if is_alone or check.ranks > 1)
     done = cli("run", "--adapter", path, check.id)
     assert done.returncode == 1
     assert f"consistent with {form.mistake}" in done.stdout
