@@ -32,8 +32,8 @@ def report(files: tuple[Path, ...], folder: str, *, opens: bool, everything: boo
     """
     from conformance.report import merging
 
-    merged = merging.merge(files)
     with ReportFolder(Path(folder), say) as report_folder:
+        merged = merging.merge(files)
         merging.write(merged, report_folder)
         page = shown(merged, report_folder, everything=everything)
     if opens and page is not None:

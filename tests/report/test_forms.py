@@ -3,7 +3,6 @@ from click.testing import CliRunner
 
 from conformance.cli import commands
 from conformance.core import report_folder
-from conformance.core.outcomes import UsageError
 from conformance.core.report_folder import IGNORED, LOCK, ReportFolder
 from conformance.report import forms, page
 from conformance.report.summary import summarize
@@ -72,13 +71,6 @@ def test_the_last_line_of_a_report_is_where_the_page_is_and_open_opens_it(tmp_pa
     assert opened == []
     report(tmp_path, "--open")
     assert opened == [str(tmp_path / "to" / page.NAME)]
-
-
-def test_a_report_of_nothing_makes_no_folder(tmp_path):
-    call = ["report", str(tmp_path / "none"), "--to", str(tmp_path / "to")]
-    with pytest.raises(UsageError):
-        CliRunner().invoke(commands, call, catch_exceptions=False)
-    assert not (tmp_path / "to").exists()
 
 
 def test_without_jinja2_the_last_line_says_what_to_install(tmp_path, monkeypatch):
