@@ -90,10 +90,8 @@ def make_plan(
     cases = all_cases()
     outside_cases = [outside_case(text) for text in outside]
     quick = quick and not outside and all(Pattern.parse(text).case == "*" for text in patterns)
-    quick_ones = [case for case in cases if case.id in quick_cases()] if quick else []
-    cases_to_ask = outside_cases or quick_ones or cases
-    checks = _selected(patterns, device_names, adapters, cases_to_ask)
-    whole = _selected(patterns, device_names, adapters, cases) if quick else []
+    whole = _selected(patterns, device_names, adapters, outside_cases or cases)
+    checks = [check for check in whole if check.case.id in quick_cases()] if quick else whole
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
