@@ -118,7 +118,7 @@ class ReportFolder:
                 raise OSError(0, _REPLACED)
             self.remove(_draft_of(name))  # That of a process that was killed.
             descriptor = os.open(draft, _NEW, 0o666)
-            write_all(descriptor, text)
+            write_all(descriptor, as_bytes(text))
             draft.replace(self.path / name)
         except OSError as error:
             self.fail(name, error)
@@ -135,7 +135,7 @@ class ReportFolder:
         try:
             descriptor = os.open(self.path / name, _NEW & ~os.O_EXCL, 0o666)
             try:
-                write_all(descriptor, as_line(content))
+                write_all(descriptor, as_bytes(as_line(content)))
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -228,13 +228,13 @@ class Lines:
         """Appends a line, unless one before could not be written."""
         if self._descriptor is None:
             return
-        line = as_line(content)
+        line = as_bytes(as_line(content))
         try:
             write_all(self._descriptor, line)
         except OSError as error:
             self._folder.fail(self._name, error)
             self.close()
-        self._written.update(as_bytes(line))
+        self._written.update(line)
 
     def end(self) -> None:
         """Ends the file, and looks whether it is where it was begun, and holds what was written."""
@@ -270,9 +270,9 @@ def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def write_all(descriptor: int, text: str) -> None:
-    """Writes a text past any buffer: no interruption leaves a part of it for later."""
-    rest = memoryview(as_bytes(text))
+def write_all(descriptor: int, content: bytes) -> None:
+    """Writes bytes past any buffer: no interruption leaves a part of them for later."""
+    rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
