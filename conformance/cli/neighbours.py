@@ -19,7 +19,7 @@ def neighbours(folder: Path | None = None) -> str:
         UsageError: if one of them was installed over the suite, so that it cannot run.
     """
     folder = folder or Path(__file__).parents[1]
-    own = _entries(metadata.distribution(_OURS)) if _is_installed(folder) else set()
+    own = _own_entries(folder)
     strange = {entry.name for entry in folder.iterdir()} - own - {"__pycache__"}
     is_whole = hasattr(conformance, "implementation")
     if is_whole and not (own and strange):
@@ -38,13 +38,14 @@ def neighbours(folder: Path | None = None) -> str:
     return f"{named}: if anything is odd, {advice}"
 
 
-def _is_installed(folder: Path) -> bool:
-    """Says whether this package was installed by a list of its files, unlike a checkout."""
+def _own_entries(folder: Path) -> set[str]:
+    """Returns what this package was installed with; of a checkout there is no such list."""
     try:
         distribution = metadata.distribution(_OURS)
     except metadata.PackageNotFoundError:
-        return False
-    return Path(str(distribution.locate_file(_PACKAGE))) == folder and bool(_entries(distribution))
+        return set()
+    is_here = Path(str(distribution.locate_file(_PACKAGE))) == folder
+    return _entries(distribution) if is_here else set()
 
 
 def _entries(distribution: metadata.Distribution) -> set[str]:
