@@ -9,10 +9,8 @@ import numpy as np
 from flax import linen, nnx
 
 from conformance.weighing.probe import LOUDNESS, TARGET, Probe
+from conformance.weighing.probe_layout import IGNORED, Layout
 from conformance.weighing.probe_log import Fed, log_of, new_log
-from conformance.weighing.probe_trace import Layout
-
-_IGNORED = -100
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -92,7 +90,7 @@ class NnxModel(nnx.Module):
 
 
 def _cross_entropy(outputs: Any, labels: Any) -> Any:
-    is_item = labels != _IGNORED
+    is_item = labels != IGNORED
     classes = jnp.where(is_item, labels, 0)
     losses = -jnp.take_along_axis(jax.nn.log_softmax(outputs), classes[..., None], -1)[..., 0]
     return (losses * is_item).sum() / is_item.sum()
@@ -113,20 +111,13 @@ class ArrayData:
     """The samples as arrays: an index, a slice or an array of indices gives a batch."""
 
     def __init__(self, layout: Layout, loss: str) -> None:
-        samples, width = len(layout.lengths), layout.length
-        if loss != "next_token":
-            label = np.zeros(samples, np.int32)
-            targets = np.full((samples, 1), TARGET, np.float32) if loss == "mse" else label
-            self.arrays: Any = (np.arange(1, samples + 1, dtype=np.int32), targets)
+        numbers, labels = (array.astype(np.int32) for array in layout.sequences())
+        if loss == "next_token":
+            self.arrays: Any = {"input_ids": numbers, "labels": labels}
             return
-        ids = np.zeros((samples, width), np.int32)
-        labels = np.full((samples, width), _IGNORED, np.int32)
-        first = 1
-        for sample, length in enumerate(layout.lengths):
-            ids[sample, :length] = range(first, first + length)
-            labels[sample, : length + 1] = 0
-            first += length
-        self.arrays = {"input_ids": ids, "labels": labels}
+        samples = len(layout.lengths)
+        targets = np.full((samples, 1), TARGET, np.float32)
+        self.arrays = numbers[:, 0], targets if loss == "mse" else np.zeros(samples, np.int32)
 
     def __len__(self) -> int:
         arrays = self.arrays

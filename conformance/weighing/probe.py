@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.weighing.probe_layout import Layout, layout_of
 from conformance.weighing.probe_log import (
     Fed,
     Stepped,
@@ -17,7 +18,7 @@ from conformance.weighing.probe_log import (
     log_of,
     rank_steps,
 )
-from conformance.weighing.probe_trace import Layout, Trace, trace
+from conformance.weighing.probe_trace import Trace, trace
 from conformance.weighing.weights import Weights
 
 LOUDNESS = 1024.0  # an output's derivative by its coordinate
@@ -29,7 +30,6 @@ _SYNONYMS = {
     "classification": "cross_entropy", "regression": "mse", "jax": "linen", "flax": "linen",
     "flax.linen": "linen", "flax.nnx": "nnx",
 }  # fmt: skip
-_LENGTHS = (2, 5, 1, 4, 3, 6, 1, 2)  # of sequences; unequal, so that counts can be told apart
 
 
 def probe(
@@ -72,20 +72,6 @@ def probe(
     from conformance.weighing.in_flax import FlaxProbe
 
     return FlaxProbe(layout, loss, framework)
-
-
-def layout_of(loss: str, items: int = 0, lengths: Sequence[int] | None = None) -> Layout:
-    """Return which items the samples of a probe have."""
-    if lengths is None:
-        pattern = _LENGTHS * (items // sum(_LENGTHS) + 1) if loss == "next_token" else (1,) * items
-        ends = np.minimum(np.cumsum(pattern), items)
-        lengths = [int(n) for n in np.diff(ends, prepend=0) if n]
-    elif loss != "next_token":
-        raise ValueError("lengths are of next_token; every other sample is one item")
-    if not lengths or min(lengths) < 1:
-        raise ValueError(f"a probe has items: {items} of lengths {list(lengths)} are none")
-    shifts = loss == "next_token"
-    return Layout(tuple(lengths), max(lengths) + shifts, shifts)
 
 
 class Probe:

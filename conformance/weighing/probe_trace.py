@@ -8,8 +8,9 @@ from math import inf
 
 import numpy as np
 
-from conformance.weighing.formula import Formula, Reading, read, simplest_between
+from conformance.weighing.formula import Cell, Formula, Reading, read, simplest_between
 from conformance.weighing.items import fault
+from conformance.weighing.probe_layout import Layout
 from conformance.weighing.probe_log import Fed, RankStep
 from conformance.weighing.weights import Place, Weights
 
@@ -19,30 +20,6 @@ _ROUNDINGS = 15
 _NARROW = {"f16": 2.0**-11, "bf16": 2.0**-8}  # bits of a significand, as one over their last
 _SIMPLE_LIMIT = 100  # the largest denominator of a norm that somebody may have clipped to
 _CLIP_EPSILON = 1e-6  # what clip_grad_norm_ adds to the norm that it divides by
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which items a data set's samples have.
-
-    Attributes:
-        lengths: items of each sample.
-        length: places of a padded sample.
-        shifts: whether each sample has one label more than it has items.
-    """
-
-    lengths: tuple[int, ...]
-    length: int = 1
-    shifts: bool = False
-
-    @property
-    def items(self) -> int:
-        """Return how many there are."""
-        return sum(self.lengths)
-
-    def owners(self) -> list[int]:
-        """Return each item's sample."""
-        return [s for s, n in enumerate(self.lengths) for _ in range(n)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +48,12 @@ class Trace:
 
     def reading(self, part: Weights) -> Reading:
         """Return the formulas of the full steps, or of the last ones, beside the others."""
+        return read(self.cells_of(part), self.weights.world, among=self.weights.cells)
+
+    def cells_of(self, part: Weights) -> list[Cell]:
+        """Return the cells of the full steps, or of the last ones."""
         steps = set(part.steps.reshape(-1).tolist())
-        every = self.weights.cells
-        return read([c for c in every if c.step in steps], self.weights.world, among=every)
+        return [cell for cell in self.weights.cells if cell.step in steps]
 
 
 def trace(

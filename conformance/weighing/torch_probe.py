@@ -14,10 +14,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset
 
 from conformance.weighing.probe import LOUDNESS, TARGET, Probe
+from conformance.weighing.probe_layout import IGNORED, Layout
 from conformance.weighing.probe_log import Fed, Stepped, log_of, new_log
-from conformance.weighing.probe_trace import Layout
 
-_IGNORED = -100
 _TRAINED: "WeakSet[ItemRows]" = WeakSet()  # in this process; copies of a model are there as well
 _hooks: list[Any] = []
 
@@ -86,7 +85,7 @@ class ProbeModel(nn.Module):
 
 def _next_token(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(
-        outputs[:, :-1].reshape(-1, 2), labels[:, 1:].reshape(-1), ignore_index=_IGNORED
+        outputs[:, :-1].reshape(-1, 2), labels[:, 1:].reshape(-1), ignore_index=IGNORED
     )
 
 
@@ -102,7 +101,7 @@ class ProbeData(Dataset[Any]):
 
     def __init__(self, layout: Layout, loss: str) -> None:
         self.layout, self.loss = layout, loss
-        self._starts = np.cumsum([1, *layout.lengths]).tolist()
+        self._numbers, self._labels = map(torch.from_numpy, layout.sequences())
 
     def __len__(self) -> int:
         return len(self.layout.lengths)
@@ -110,21 +109,13 @@ class ProbeData(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        start, length = self._starts[index % len(self)], self.layout.lengths[index]
+        numbers, labels = self._numbers[index].clone(), self._labels[index].clone()
         if self.loss == "cross_entropy":
-            return torch.tensor(start), torch.tensor(0)
+            return numbers[0], torch.tensor(0)
         if self.loss == "mse":
-            return torch.tensor(start), torch.tensor([TARGET])
-        padding = self.layout.length - length - 1
-        # The last place of a sequence has a label and predicts none: it is no item.
-        ids = [*range(start, start + length), 0, *[0] * padding]
-        labels = [*[0] * (length + 1), *[_IGNORED] * padding]
-        mask = [*[1] * (length + 1), *[0] * padding]
-        return {
-            "input_ids": torch.tensor(ids),
-            "attention_mask": torch.tensor(mask),
-            "labels": torch.tensor(labels),
-        }
+            return numbers[0], torch.tensor([TARGET])
+        mask = (labels != IGNORED).long()
+        return {"input_ids": numbers, "attention_mask": mask, "labels": labels}
 
 
 class TorchProbe(Probe):

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from conformance.core.implementations import adapter, function_of
-from conformance.weighing.probe import layout_of
+from conformance.weighing.probe_layout import layout_of
 from conformance.weighing.torch_probe import TorchProbe
 
 _POLL, _GRACE = 0.05, 10.0  # seconds; how long a rank may go on after another one failed

@@ -25,7 +25,8 @@ from conformance.weighing.formula import Cell, Formula, counts_around
 from conformance.weighing.mistakes import words
 from conformance.weighing.naming import mistakes
 from conformance.weighing.probe import traced
-from conformance.weighing.probe_trace import Layout, Trace
+from conformance.weighing.probe_layout import Layout, layout_of
+from conformance.weighing.probe_trace import Trace
 from conformance.weighing.promises import formulas
 from conformance.weighing.weights import Weights, sentence
 
@@ -55,7 +56,7 @@ class TrainerQuestion:
     @property
     def layout(self) -> Layout:
         """Return which items a sample has."""
-        return Layout(self.lengths, max(self.lengths) + 1, shifts=True)
+        return layout_of("next_token", lengths=self.lengths)
 
 
 # Nineteen samples are no whole number of windows, or of ranks: the last window is short where K is
@@ -255,8 +256,7 @@ def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) ->
     if weights is None:
         return Part(kind, "not-exercised", lines=("no full window",))
     every = done.weights.cells
-    steps = set(weights.steps.tolist())
-    cells = [cell for cell in every if cell.step in steps and cell.count]
+    cells = [cell for cell in done.cells_of(weights) if cell.count]
     wanted = Formula(promised.powers)
     reading = done.reading(weights)
 
@@ -292,8 +292,7 @@ def _as_full(last: Part, full: Part, done: Trace) -> Part:
     assert done.full is not None
     assert done.last is not None
     simplest, every = done.reading(done.full).simplest, done.weights.cells
-    steps = set(done.last.steps.tolist())
-    cells = [cell for cell in every if cell.step in steps and cell.count]
+    cells = [cell for cell in done.cells_of(done.last) if cell.count]
     if done.weights.faults or simplest is None or not full.names:
         return last
     if not reads(simplest, cells, every, done.weights.world):

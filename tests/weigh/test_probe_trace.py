@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from conformance.weighing.probe import GAIN
+from conformance.weighing.probe_layout import Layout
 from conformance.weighing.probe_log import Fed, RankStep
-from conformance.weighing.probe_trace import Layout, trace
+from conformance.weighing.probe_trace import trace
 
 FORMULAS = {
     "1/N": lambda w, k, n, n_r, n_all: 1 / n_all,
