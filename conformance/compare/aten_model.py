@@ -28,7 +28,15 @@ _RANDOM = {"rand", "randn", "randint", "rand_like", "randn_like", "randint_like"
            "exponential", "log_normal", "random"}  # fmt: skip
 
 
-class Carry(TorchDispatchMode):
+class Uncompiled(TorchDispatchMode):
+    """A mode that compiles nothing: to import the compiler takes longer than most runs."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class Carry(Uncompiled):
     """While it is entered, every tensor has an error, and knows which module calls made it."""
 
     def __init__(
@@ -48,11 +56,6 @@ class Carry(TorchDispatchMode):
         self._wide: dict[int, torch.Tensor] = {}
         self._alive: list[Any] = []  # A storage that is freed could come again with old errors.
         self.is_forward = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here; to import the compiler takes longer than most runs."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None

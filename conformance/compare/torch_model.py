@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare import aten_reductions_model as _reductions  # noqa: F401  It registers
 from conformance.compare import aten_rules_model as _rules  # noqa: F401  rules, as this does.
-from conformance.compare.aten_model import NARROW, Carry
+from conformance.compare.aten_model import NARROW, Carry, Uncompiled
 from conformance.compare.rules import U32, U64, Rules
 from conformance.compare.torch_changes_model import Change
 from conformance.compare.torch_watch_model import Watch, aside, kept
@@ -39,13 +38,8 @@ _LEAVES = {"numpy", "__array__", "tolist"}
 _STATISTICS = ("running_mean", "running_var")
 
 
-class _Wide(TorchDispatchMode):
+class _Wide(Uncompiled):
     """Makes float64 of every float32 that is asked for, so that tables are not rounded."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here; to import the compiler takes longer than most runs."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -71,16 +65,12 @@ def wide_types() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-class _Types(TorchDispatchMode):
+class _Types(Uncompiled):
     """Notes types narrower than float32."""
 
     def __init__(self) -> None:
         super().__init__()
         self.narrow: set[str] = set()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
