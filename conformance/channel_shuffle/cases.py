@@ -30,6 +30,10 @@ def indivisible(channels: int, groups: int) -> Refusal:
     )
 
 
+# What a copy must bring through bit for bit, and arithmetic need not.
+BIT_PATTERNS = (
+    "zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans", "arbitrary-bits",
+)  # fmt: skip
 # (C, g) with 1 < g < C and g² ≠ C: a shuffle with these differs from its inverse.
 PROBES = (
     (6, 2),
@@ -184,10 +188,7 @@ def _dtypes() -> Iterator[ShuffleCase]:
 
 def _bit_patterns() -> Iterator[ShuffleCase]:
     """Asks for a copy of bits, as S11 promises; arithmetic formulations promise none."""
-    kinds = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
-    for dtype, kind in product(
-        ("f64", "f32", "f16", "bf16", "c64", "c128"), (*kinds, "arbitrary-bits")
-    ):
+    for dtype, kind in product(("f64", "f32", "f16", "bf16", "c64", "c128"), BIT_PATTERNS):
         yield make_case(
             "bit-patterns",
             f"bits-{kind}-{dtype}",

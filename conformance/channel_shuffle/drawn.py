@@ -4,14 +4,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conformance.channel_shuffle.cases import ACCEPTED, COPIES, indivisible, make_case
+from conformance.channel_shuffle.cases import ACCEPTED, BIT_PATTERNS, COPIES, indivisible, make_case
 from conformance.core.dtypes import DTYPES
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion
 
 _MOST_FACTOR = 8
 # A value that is to be drawn often stands more than once; the shrinker prefers the first values.
 _SAMPLES, _SIDES = (1, 2, 3, 4, 2, 3, 0), (1, 2, 3, 4, 5, 2, 3, 4, 0)
-_SPECIAL = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans", "arbitrary-bits")
 # quint8 stands last, because torch shuffles it in four dimensions alone.
 _DTYPES = ("f32", *(name for name in ACCEPTED if name not in ("f32", "quint8")), "quint8")
 _ANYWHERE: tuple[Layout, ...] = ("contiguous", "transposed", "sliced", "expanded", "negative")
@@ -29,7 +28,7 @@ def cases(draw: st.DrawFn) -> ShuffleCase:
     fields |= draw(_contents(fields["shape"]))
     fields |= draw(_ways(fields))
     question = ShuffleQuestion(**fields)
-    is_copy = question.fill in _SPECIAL or question.observe == "effects"
+    is_copy = question.fill in BIT_PATTERNS or question.observe == "effects"
     return _named(question, "fuzz", promises=COPIES if is_copy else ())
 
 
@@ -63,7 +62,7 @@ def _contents(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
     dtype = draw(st.sampled_from(_DTYPES if len(shape) == 4 else _DTYPES[:-1]))
     fills: tuple[str, ...] = ("identity", "full-width")
     if DTYPES[dtype].kind in ("float", "complex"):
-        fills = (*3 * fills, *_SPECIAL)
+        fills = (*3 * fills, *BIT_PATTERNS)
     return {"dtype": dtype, "fill": draw(st.sampled_from(fills))}
 
 
@@ -71,7 +70,7 @@ def _contents(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
 def _ways(draw: st.DrawFn, fields: dict[str, Any]) -> dict[str, Any]:
     """Draws how the case asks: with one thing out of the ordinary, or few that go together."""
     differentiable = DTYPES[fields["dtype"]].kind in ("float", "complex")
-    plain = fields["fill"] not in _SPECIAL
+    plain = fields["fill"] not in BIT_PATTERNS
     ways = ["values", "then"]
     if differentiable and plain:
         ways += ["derivative", "derivative"]
@@ -106,7 +105,7 @@ def _named(question: ShuffleQuestion, family: str, **more: Any) -> ShuffleCase:
     """Names a case after all that it asks, in the words of the suite's own cases."""
     heads = [
         "no-alias" if question.observe == "effects" else "",
-        f"bits-{question.fill}" if question.fill in _SPECIAL else "",
+        f"bits-{question.fill}" if question.fill in BIT_PATTERNS else "",
         question.layout.replace("_", "-") if question.layout != "contiguous" else "",
         question.transform if question.transform != "plain" else "",
         question.derivative if question.derivative != "none" else "",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import product
 
-from conformance.channel_shuffle.cases import COPIES, indivisible, make_case
+from conformance.channel_shuffle.cases import BIT_PATTERNS, COPIES, indivisible, make_case
 from conformance.core.questions import Layout, Refusal, ShuffleCase, ShuffleQuestion, Transform
 
 
@@ -167,8 +167,7 @@ def _images() -> Iterator[ShuffleCase]:
 
     A shuffle of images takes no other, and would else be green for half of the mistakes.
     """
-    kinds = ("zeros", "infinities", "subnormals", "quiet-nans", "signalling-nans")
-    for kind in (*kinds, "arbitrary-bits"):
+    for kind in BIT_PATTERNS:
         yield make_case(
             "images",
             f"image-bits-{kind}-f32",

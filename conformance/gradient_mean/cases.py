@@ -207,6 +207,16 @@ def _case(
     )
 
 
+def marks_of(question: GradientQuestion) -> list[str]:
+    """Returns the words at the end of a case's name: how it starts, what it asks, its tier."""
+    marks = {
+        "apart": question.starts == "different",
+        "step": question.observe == "step",
+        "rounding": question.tier == "bounded",
+    }
+    return [mark for mark, is_so in marks.items() if is_so]
+
+
 def promises_of(question: GradientQuestion) -> tuple[str, ...]:
     """Returns the promises whose implementations are asked an average; all where it is empty.
 

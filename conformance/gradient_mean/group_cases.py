@@ -12,7 +12,13 @@ from typing import Any
 
 from conformance.core.declarations import STEP_MEAN
 from conformance.core.questions import Case, GradientQuestion
-from conformance.gradient_mean.cases import GradientCase, promises_of, rotated, whole_batch
+from conformance.gradient_mean.cases import (
+    GradientCase,
+    marks_of,
+    promises_of,
+    rotated,
+    whole_batch,
+)
 
 Counts = tuple[tuple[float, ...], ...]
 Shards = tuple[tuple[int, ...], ...]
@@ -50,17 +56,12 @@ def _case(
     family: str, head: str, question: GradientQuestion, about: str, frameworks: Frameworks
 ) -> GradientCase:
     w, k = question.world_size, question.micro_batches
-    marks = {
-        "apart": question.starts == "different",
-        "step": question.observe == "step",
-        "rounding": question.tier == "bounded",
-    }
     first = "-".join(f"{n:g}" for n in (question.counts or question.shards)[0])
-    words = [head, f"w{w}", f"n{first}", f"k{k}", question.dtype]
+    words = [head, f"w{w}", f"n{first}", f"k{k}", question.dtype, *marks_of(question)]
     ranks, parts = "s" * (w > 1), "es" * (k > 1)
     return Case(
         operation="gradient_mean",
-        name="-".join([*words, *(mark for mark, is_so in marks.items() if is_so)]),
+        name="-".join(words),
         family=family,
         about=f"{about}, {w} rank{ranks}, {k} micro-batch{parts}",
         clauses=(),

@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.core.declarations import BY_MICRO_BATCH, STEP_MEAN, averaged
 from conformance.core.questions import Case, GradientQuestion
-from conformance.gradient_mean.cases import GradientCase, gathering, promises_of
+from conformance.gradient_mean.cases import GradientCase, gathering, marks_of, promises_of
 from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS, model_of
 
 Counts = tuple[tuple[float, ...], ...]
@@ -99,19 +99,10 @@ def _case(
 ) -> GradientCase:
     w, k = question.world_size, question.micro_batches
     ks = "-".join(map(str, question.windows or (k,)))
-    marks = [
-        mark
-        for mark, is_so in (
-            ("apart", question.starts == "different"),
-            ("step", question.observe == "step"),
-            ("rounding", question.tier == "bounded"),
-        )
-        if is_so
-    ]
     model = question.model.replace("_", "-")
     return Case(
         operation="gradient_mean",
-        name=head + "-".join([model, f"w{w}", name, f"k{ks}", question.dtype, *marks]),
+        name=head + "-".join([model, f"w{w}", name, f"k{ks}", question.dtype, *marks_of(question)]),
         family=family,
         about=(
             f"{model.replace('-', ' ')}, one mean over {float(question.all_items):g} "
