@@ -45,11 +45,10 @@ def epochs(probe, batch_size):
         yield rows["input_ids"][part], rows["labels"][part]
 
 
-def optax_multi_steps(lengths, batch_size, accumulate):
-    """1/(W*K*n)"""
+def with_optax(optimizer, lengths, batch_size):
+    """Train a model of Linen for an epoch, with the ranks' mean of means in each micro-batch."""
     probe = conformance.probe("linen", loss="next_token", lengths=lengths)
     params = probe.model.init(jax.random.key(0), probe.dataset[:1]["input_ids"])
-    optimizer = optax.MultiSteps(optax.sgd(1.0), accumulate)
     state = optimizer.init(params)
 
     @over_ranks
@@ -61,24 +60,17 @@ def optax_multi_steps(lengths, batch_size, accumulate):
         updates, state = optimizer.update(gradient(params, ids, labels), state, params)
         params = optax.apply_updates(params, updates)
     return probe.trace(params)
+
+
+def optax_multi_steps(lengths, batch_size, accumulate):
+    """1/(W*K*n)"""
+    return with_optax(optax.MultiSteps(optax.sgd(1.0), accumulate), lengths, batch_size)
 
 
 def optax_apply_every(lengths, batch_size, accumulate):
     """1/(W*n)"""
-    probe = conformance.probe("linen", loss="next_token", lengths=lengths)
-    params = probe.model.init(jax.random.key(0), probe.dataset[:1]["input_ids"])
     optimizer = optax.chain(optax.sgd(1.0), optax.apply_every(accumulate))
-    state = optimizer.init(params)
-
-    @over_ranks
-    def gradient(params, ids, labels):
-        mean = jax.grad(lambda params: probe.model.apply(params, ids, labels)["loss"])
-        return lax.pmean(mean(params), "ranks")
-
-    for ids, labels in epochs(probe, batch_size):
-        updates, state = optimizer.update(gradient(params, ids, labels), state, params)
-        params = optax.apply_updates(params, updates)
-    return probe.trace(params)
+    return with_optax(optimizer, lengths, batch_size)
 
 
 def flax_nnx(lengths, batch_size, accumulate):
