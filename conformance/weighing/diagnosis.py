@@ -14,7 +14,6 @@ from conformance.weighing.findings import Finding, listed
 from conformance.weighing.formula import Cell, Reading, read
 from conformance.weighing.gradients import agree, findings
 from conformance.weighing.kinds import apart
-from conformance.weighing.mistakes import words
 from conformance.weighing.naming import Origin, constant_factor, mistakes
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import Part, Pass, Step, Term
@@ -400,8 +399,3 @@ def _other_parts(step: Step) -> list[Finding]:
             line = f"{names}: other weights than the rest, {low:.4g} to {high:.4g} times"
             seen.append(Finding(("parameters-weighed-apart",), (line,)))
     return seen
-
-
-def advice(names: Sequence[str]) -> list[str]:
-    """Return what to write instead, for each name that says so."""
-    return [words(name).advice for name in names if words(name).advice]

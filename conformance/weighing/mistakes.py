@@ -3,6 +3,7 @@
 A name that the suite's catalogue has, too, has the catalogue's words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -130,3 +131,8 @@ def words(name: str) -> Words:
         if mistake.name == name and name not in _OWN:
             return Words(mistake.done, mistake.advice)
     return Words(*_OWN.get(name, ("", "")))
+
+
+def advice(names: Sequence[str]) -> list[str]:
+    """Return what to write instead, for each name that says so."""
+    return [words(name).advice for name in names if words(name).advice]

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from conformance.weighing.diagnosis import advice
 from conformance.weighing.formula import Cell
 from conformance.weighing.launch import Ending
-from conformance.weighing.mistakes import words
+from conformance.weighing.mistakes import advice, words
 from conformance.weighing.promises import PROMISES
 from conformance.weighing.verdict import TermWeights, Verdict
 
