@@ -113,6 +113,7 @@ def main():
     folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for seed in range(first, last):
         one(seed, folder)
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
