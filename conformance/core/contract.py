@@ -77,6 +77,8 @@ class TorchPerRank(Protocol):
             counts as zero; a model whose parameters are gone or sharded is a wrong answer.
 
     >>> def all_reduced(model, loss, batches, group):
+    ...     for parameter in model.parameters():
+    ...         torch.distributed.broadcast(parameter.data, group=group, group_src=0)
     ...     for x, y in batches:
     ...         loss(model(x), y).backward()
     ...     for parameter in model.parameters():

@@ -21,6 +21,7 @@ from conformance.gradient_mean.parts import ByRank, Gradients, Parts, norm_of, s
 from conformance.gradient_mean.rounding import alike_but_for_rounding, went_through_fewer_bits
 from conformance.gradient_mean.virtual_definition import NAME
 from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks, fits
+from conformance.gradient_mean.wrong_averages import seen_from_own
 
 _EXPONENTS = range(-2, 3)
 # A sentence names at most so many samples.
@@ -28,6 +29,11 @@ _SHOWN = 8
 _COMPRESSED = "compressed"
 # A single process shows rank 0's gradient alone, which is right, or another mistake's answer.
 _SEEN_IN_RANKS = ("never-synchronised", "moved-after-wrapping", "step-skipped-by-one-rank")
+_NO_BROADCAST = "initial-broadcast-missing"
+# What code does parameter by parameter, it can do to some and leave out for others.
+_OF_A_PARAMETER = {
+    "not-divided", "divided-twice", "squared-world", "never-synchronised", "shard-0-returned"
+}  # fmt: skip
 # Of other mistakes each term of a loss has its own answer, and they add up.
 _OF_ALL_TERMS = "one-count-for-all-terms"
 
@@ -47,9 +53,11 @@ def diagnose(
     """
     if not all(_has_the_form(answer, expected) for answer in answers):
         return Diagnosis(())
-    names = names_of(parts, expected, bounds, answers)
     observed, factor = observations(parts.question, expected, answers)
-    return Diagnosis(names, observed, factor=factor)
+    if names := names_of(parts, expected, bounds, answers):
+        return Diagnosis(names, observed, factor=factor)
+    names, where = _names_in_part(parts, expected, bounds, answers)
+    return Diagnosis(names, (*observed, *where), factor=factor)
 
 
 def names_of(
@@ -65,6 +73,46 @@ def names_of(
     if not names and went_through_fewer_bits(parts, answers, expected, bounds):
         names = [_COMPRESSED]
     return tuple(names)
+
+
+def _names_in_part(
+    parts: Parts, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns mistakes that are not all that is wrong, or not everywhere; and words that say so."""
+    if (apart := parts.without_broadcast) is not None:
+        right = as_answer(apart, apart.right)
+        if names := names_of(apart, right, bounds, answers):
+            return names, (f"and ranks keep parameters of their own: {_NO_BROADCAST}",)
+    right_on = [_matches(answer, expected, expected, bounds) for answer in answers]
+    if parts.world > 1 and right_on[0] and not any(right_on[1:]):
+        return (), ("rank 0 alone holds the right gradients: a reduce is no all-reduce",)
+    wrong = [
+        name
+        for name, right in expected.items()
+        if not all(_matches(answer, {name: right}, expected, bounds) for answer in answers)
+    ]
+    names = _names_of_some(wrong, parts, expected, bounds, answers)
+    if len(wrong) < len(expected) and _OF_A_PARAMETER & set(names):
+        return names, (f"{_listed(wrong)} alone; the others are right",)
+    return (), ()
+
+
+def _names_of_some(
+    wrong: Sequence[str], parts: Parts, expected: Arrays, bounds: Arrays, answers: Sequence[Arrays]
+) -> tuple[str, ...]:
+    """Returns the mistakes that give these answers as far as some of their arrays go."""
+
+    def some(arrays: Arrays) -> Arrays:
+        return {name: arrays[name] for name in wrong}
+
+    return tuple(
+        mistake.name
+        for mistake, ways in answers_of_mistakes(parts, len(answers))
+        if any(
+            _is_answer_of(list(map(some, way)), list(map(some, answers)), some(expected), bounds)
+            for way in ways
+        )
+    )
 
 
 def diagnose_virtual(
@@ -100,13 +148,19 @@ def answers_of_mistakes(parts: Parts, ranks: int) -> list[tuple[Mistake[Any], li
     """
     with np.errstate(all="ignore"):
         return [
-            (mistake, [_as_answers(parts, by_rank[:ranks]) for by_rank in _ways(mistake, parts)])
+            (mistake, [_as_answers(parts, way[:ranks]) for way in _ways(mistake, parts)])
             for mistake in MISTAKES
             if mistake.name not in _SEEN_IN_RANKS or ranks > 1
         ]
 
 
 def _ways(mistake: Mistake[Any], parts: Parts) -> Iterator[ByRank]:
+    """Yields a mistake's answers as ranks show them that start from rank 0's parameters."""
+    ways = _sums_of_terms(mistake, parts)
+    yield from (seen_from_own(parts, way) for way in ways) if parts.apart else ways
+
+
+def _sums_of_terms(mistake: Mistake[Any], parts: Parts) -> Iterator[ByRank]:
     """Yields a mistake's answers, of a loss with several terms the sums of each term's."""
     if not parts.question.terms or mistake.name == _OF_ALL_TERMS:
         yield from mistake.answers(parts)

@@ -29,13 +29,16 @@ class Parts:
         tensors: the tensors of the case.
         promise: the promise under which the answer is right.
         number: of the window that the answer is of; -1 is the last.
+        apart: whether each rank differentiates at the parameters that it starts from, as code does
+            that broadcasts none. What a shard is padded or masked with stays at rank 0's.
     """
 
     asked: GradientQuestion
     tensors: Mapping[str, np.ndarray]
     promise: str
     number: int = -1
-    _parts: dict[tuple[int, int, int, float], Gradients] = field(default_factory=dict, repr=False)
+    apart: bool = False
+    _parts: dict[tuple[int, int, int], Gradients] = field(default_factory=dict, repr=False)
 
     @cached_property
     def question(self) -> GradientQuestion:
@@ -53,7 +56,18 @@ class Parts:
         if len(self.asked.windows) < 2 or self.number == 0:
             return None
         number = self.number % len(self.asked.windows) - 1
-        return Parts(self.asked, self.tensors, self.promise, number)
+        return replace(self, number=number, _parts={})
+
+    @cached_property
+    def without_broadcast(self) -> "Parts | None":
+        """Returns the parts of ranks that keep the parameters they start from, where these differ.
+
+        Where samples are coupled, a rank's samples have no gradient of their own.
+        """
+        is_coupled = self.question.loss == "coupled" or self.question.model == "batch_norm"
+        if self.apart or self.question.starts != "different" or is_coupled:
+            return None
+        return replace(self, apart=True, _parts={})
 
     @property
     def world(self) -> int:
@@ -87,12 +101,17 @@ class Parts:
                 else name: array
                 for name, array in self.tensors.items()
             }
-            terms.append(Parts(asked, tensors, self.promise, self.number))
+            terms.append(replace(self, asked=asked, tensors=tensors, _parts={}))
         return tuple(terms)
 
     @cached_property
     def right(self) -> Gradients:
         """Returns the right gradients."""
+        if self.apart and self.adding == "sample_mean":
+            counts = map(sum, self.question.shards)
+            return total([self.part(k, slice(0, samples)) for k, samples in enumerate(counts)])
+        if self.apart:
+            return self.reduced([self.own(rank) for rank in range(self.world)])
         return dict(oracle.averaged(Plain(), self.question, self.inputs, self.promise))
 
     def span(self, rank: int, k: int) -> slice:
@@ -100,22 +119,38 @@ class Parts:
         ends = np.cumsum((0, *self.question.shards[k])).tolist()
         return slice(ends[rank], ends[rank + 1])
 
-    def part(self, k: int, samples: slice, raised: float = 0.0) -> Gradients:
-        """Returns the gradient of the loss on these samples, with parameters raised so much.
+    def part(self, k: int, samples: slice) -> Gradients:
+        """Returns the gradient of the loss on these samples, at the parameters of their ranks.
 
         It is taken so often that `reduced` gives the promised sum of them: under averaged
         micro-batches 1/K of it, and in the mean over a step's items W times.
         """
-        key = (k, samples.start, samples.stop, raised)
+        key = (k, samples.start, samples.stop)
         if key not in self._parts:
             self._parts[key] = {name: np.zeros(shape) for name, shape in self._shapes.items()}
             if samples.start < samples.stop:
-                state = {name: values + raised for name, values in self._state.items()}
-                gradients = oracle.gradient(
-                    Plain(), self.question, self.inputs, state, (k, samples)
+                self._parts[key] |= total(
+                    self._of_ranks(k, samples) if self.apart else [self._taken(k, samples)]
                 )
-                self._parts[key] |= scaled(gradients, self._often)
         return self._parts[key]
+
+    def _of_ranks(self, k: int, samples: slice) -> list[Gradients]:
+        """Returns each rank's share in the gradient on these samples, at its own parameters."""
+        is_mean = self.question.reduction == "mean" and not self.question.counts
+        shares = []
+        for rank in range(self.world):
+            span = self.span(rank, k)
+            own = slice(max(span.start, samples.start), min(span.stop, samples.stop))
+            if own.start < own.stop:
+                share = (own.stop - own.start) / (samples.stop - samples.start) if is_mean else 1
+                shares.append(scaled(self._taken(k, own, float(rank)), share))
+        return shares
+
+    def _taken(self, k: int, samples: slice, raised: float = 0.0) -> Gradients:
+        """Returns the gradient of the loss on these samples, with parameters raised so much."""
+        state = {name: values + raised for name, values in self._state.items()}
+        gradients = oracle.gradient(Plain(), self.question, self.inputs, state, (k, samples))
+        return scaled(gradients, self._often)
 
     def with_shares(self, k: int, statistics: np.ndarray, losses: np.ndarray) -> Gradients:
         """Returns the gradient of micro-batch k, whose samples have shares of their own.
@@ -182,10 +217,10 @@ class Parts:
     def _state(self) -> dict[str, np.ndarray]:
         return oracle.state_of(Plain(), self.inputs)
 
-    def own(self, rank: int, ks: Sequence[int] | None = None, raised: float = 0.0) -> Gradients:
+    def own(self, rank: int, ks: Sequence[int] | None = None) -> Gradients:
         """Returns the rank's own gradient, of all micro-batches or of some."""
         chosen = range(self.question.micro_batches) if ks is None else ks
-        return total([self.part(k, self.span(rank, k), raised) for k in chosen])
+        return total([self.part(k, self.span(rank, k)) for k in chosen])
 
     def reduced(self, by_rank: ByRank) -> Gradients:
         """Sums the ranks' gradients, and divides by W where the promise does."""

@@ -293,19 +293,21 @@ def _samples_of_others(parts: Parts, missing: int) -> Gradients:
 
 def initial_broadcast_missing(parts: Parts) -> Iterator[ByRank]:
     """Averages gradients of ranks that each have other parameters."""
-    if parts.question.starts == "different" and parts.adding != "sample_mean":
-        apart = [parts.own(rank, raised=float(rank)) for rank in range(parts.world)]
-        mean = parts.reduced(apart)
-        if parts.question.observe == "step":
-            # Each rank takes the step from its own parameters.
-            yield [_seen_from(mean, float(rank)) for rank in range(parts.world)]
-        else:
-            yield parts.everywhere(mean)
+    if (apart := parts.without_broadcast) is not None:
+        yield seen_from_own(apart, apart.everywhere(apart.right))
 
 
-def _seen_from(gradients: Gradients, raised: float) -> Gradients:
-    """Returns gradients that lead to the same parameters in a step from rank 0's parameters."""
-    return {name: values - raised / float(STEP) for name, values in gradients.items()}
+def seen_from_own(parts: Parts, by_rank: ByRank) -> ByRank:
+    """Returns gradients that lead from rank 0's parameters to where a step leads from a rank's own.
+
+    Where ranks show gradients, and not what a step makes of their parameters, these are the same.
+    """
+    if parts.question.observe != "step":
+        return by_rank
+    return [
+        {name: values - rank / float(STEP) for name, values in gradients.items()}
+        for rank, gradients in enumerate(by_rank)
+    ]
 
 
 def clipped_before_averaging(parts: Parts) -> Iterator[ByRank]:

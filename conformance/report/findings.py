@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from conformance.run.results import Record
 from conformance.subjects import catalogue
 
 _SHOWN = 3  # Mistakes that are counted where none explains everything.
+# Two names for fewer answers explain little: code with two mistakes shows each of them again.
+_LEAST = 5
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Finding:
         wrong: how many of these gave an answer; the others raised, died or were late.
         fitting: the mistakes that fit every one of these answers.
         counts: of each mistake, how many of these answers it fits, the most frequent first.
+        pair: two mistakes of which one or the other fits each answer, where no single one does.
         run: the label of the run, of several.
     """
 
@@ -30,6 +34,7 @@ class Finding:
     wrong: int
     fitting: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]
+    pair: tuple[str, ...] = ()
     run: str = ""
 
     @property
@@ -73,6 +78,10 @@ class Finding:
             return f"; {all_} consistent with {' and with '.join(self.fitting)}"
         if not self.counts:
             return "; no known mistake fits any of their answers"
+        if self.pair:
+            often = dict(self.counts)
+            either = " or with ".join(f"{name} ({often[name]})" for name in self.pair)
+            return f"; each of {self.wrong} answers is consistent with {either}"
         counts = ", ".join(f"{name} {count}" for name, count in self.counts[:_SHOWN])
         return f"; no one mistake fits all of their {self.wrong} answers: {counts}"
 
@@ -97,12 +106,23 @@ def _finding(owner: str, asked: int, failures: Sequence[Record], run: str) -> Fi
         return order.get(name, len(order)), name
 
     common = set.intersection(*fits) if fits else set()
+    often = sorted(counts.items(), key=lambda item: (-item[1], place(item[0])))
+    pair = _pair([name for name, _ in often], fits) if not common else ()
     return Finding(
         owner,
         asked,
         tuple(failures),
         len(fits),
         tuple(sorted(common, key=place)),
-        tuple(sorted(counts.items(), key=lambda item: (-item[1], place(item[0])))),
+        tuple(often),
+        pair,
         run,
     )
+
+
+def _pair(names: Sequence[str], fits: Sequence[set[str]]) -> tuple[str, ...]:
+    """Returns the first two mistakes of which each answer fits one or the other, if there are."""
+    if len(fits) < _LEAST or not all(fits):
+        return ()
+    pairs = combinations(names, 2)
+    return next((pair for pair in pairs if all(not one.isdisjoint(pair) for one in fits)), ())

@@ -15,6 +15,7 @@ from conformance.core.questions import AnyCase
 from conformance.run.costs import seconds_of_case
 from conformance.run.results import Record
 
+_USUAL = 20.0  # Seconds at the recorded speed that a run begins with.
 EVERY = 5.0  # Seconds between the lines in a pipe, and before the first estimate.
 
 
@@ -85,12 +86,16 @@ class Watch:
         return f"{self._done}/{self._all} checks{failed}{self._left()}"
 
     def _left(self) -> str:
-        """Estimates what is left: the cost of it, at the speed of this run so far."""
+        """Estimates what is left: the cost of it, at the speed of this run so far.
+
+        The recorded speed counts as much as a first few seconds do: until processes have started,
+        a run's own speed is next to nothing.
+        """
         passed = self._clock() - self._began
         if passed < EVERY or not self._done_cost or self._done >= self._all:
             return ""
-        left = (self._cost - self._done_cost) * passed / self._done_cost
-        return f", about {in_words(left)} left"
+        speed = (self._done_cost + self._jobs * _USUAL) / (passed + _USUAL)
+        return f", about {in_words((self._cost - self._done_cost) / speed)} left"
 
     def _say(self, line: str) -> None:
         if not self._console.is_terminal:

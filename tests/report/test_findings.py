@@ -39,6 +39,15 @@ def test_mistakes_that_contradict_each_other_are_counted():
     assert one.sentence.endswith("of their 2 answers: inverse-groups 1, no-transpose 1")
 
 
+def test_two_mistakes_that_explain_everything_together_are_named():
+    one = finding(*[failing("inverse-groups")] * 4, failing("no-transpose", "applied-twice"))
+    assert one.mistake is None
+    assert one.sentence.endswith(
+        "each of 5 answers is consistent with inverse-groups (4) or with no-transpose (1)"
+    )
+    assert finding(*[failing("inverse-groups")] * 4, failing()).pair == ()
+
+
 def test_what_cannot_be_told_apart_is_said_so():
     both = ("inverse-groups", "applied-twice")
     one = finding(failing(*both), failing(*both))

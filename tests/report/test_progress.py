@@ -46,17 +46,24 @@ def test_a_line_has_what_is_done_what_failed_and_what_is_left():
     assert lines == [
         "starting the frameworks",
         "4 checks, about 10 s; torch 2.13.0",
-        "1/4 checks, about 20 s left",
+        "1/4 checks, about 10 s left",
         "2/4 checks, 1 failed, about 10 s left",
     ]
 
 
 def test_the_estimate_weighs_checks_by_their_recorded_costs():
     cheap, dear = "torch_module", "torch_compile"
-    ratio = recorded()[f"channel_shuffle/{dear}"] / recorded()[f"channel_shuffle/{cheap}"]
-    assert ratio > 10
-    *_, line = watched([cheap, dear], [(cheap, EVERY, "exact")])
-    assert f"about {-int(-EVERY * ratio // 60)} min left" in line
+    cost = 100 * recorded()[f"channel_shuffle/{dear}"]
+    assert cost > 20
+    *_, line = watched([cheap, *[dear] * 100], [(cheap, EVERY, "exact")])
+    assert line.endswith(f"about {-int(-cost * (EVERY + 20) / 20 // 10) * 10} s left")
+    *_, line = watched([cheap] * 100, [(cheap, EVERY, "exact")])
+    assert line.endswith("about 10 s left")
+
+
+def test_a_slow_first_check_does_not_stand_for_all():
+    *_, line = watched(["torch_compile"] * 100, [("torch_compile", 2 * EVERY, "exact")])
+    assert line.endswith("about 1 min left")
 
 
 def test_the_first_estimate_is_of_the_recorded_costs_until_a_few_seconds_have_passed():
