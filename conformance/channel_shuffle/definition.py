@@ -50,12 +50,14 @@ class Operator:
     """A map that claims to be the shuffle, with its transpose and its side effects.
 
     The oracle answers with the right operator, a mistake is a wrong operator in its place. `twice`
-    is the transpose of the transpose, which is the forward again where both are right.
+    is the transpose of the transpose, and `tangent` the derivative, which are the forward again
+    where it is linear and both are right.
     """
 
     forward: Map
     transpose: Map
     twice: Map | None = None
+    tangent: Map | None = None
     aliases: bool = False
     mutates: bool = False
 
@@ -86,7 +88,7 @@ def answer(
     if question.derivative in ("vjp", "double"):
         answers["input_cotangent"] = apply(operator.transpose, inputs["cotangent"])
     if question.derivative == "jvp":
-        answers["output_tangent"] = apply(operator.forward, inputs["tangent"])
+        answers["output_tangent"] = apply(operator.tangent or operator.forward, inputs["tangent"])
     if question.derivative == "double":
         twice = operator.twice or operator.forward
         answers["cotangent_cotangent"] = apply(twice, inputs["second"])

@@ -86,6 +86,10 @@ def _first_sample_only(x: np.ndarray, groups: int) -> np.ndarray:
     return np.concatenate([shuffle(x[:1], groups), x[1:]])
 
 
+def _nothing(x: np.ndarray, _groups: int) -> np.ndarray:
+    return np.zeros_like(x)
+
+
 def flushed(x: np.ndarray) -> np.ndarray:
     """Sets −0.0 and subnormals to 0, and every NaN to the canonical NaN."""
     copy = np.ascontiguousarray(x).copy()
@@ -227,6 +231,13 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
         "the gradient was shuffled with g, not with C/g",
         "The backward of a shuffle with g groups is the shuffle with C/g groups.",
         Operator(shuffle, shuffle, twice=transpose),
+    ),
+    _mistake(
+        "gradient-stopped",
+        "the output is right, and no gradient comes through",
+        "Remove the detach, the no_grad, the stop_gradient or the way through NumPy that the "
+        "original does not have.",
+        Operator(shuffle, _nothing, twice=_nothing, tangent=_nothing),
     ),
     _mistake(
         "aliased-or-mutated",

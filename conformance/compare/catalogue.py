@@ -241,11 +241,6 @@ MISTAKES = (
         "A softmax sums over another axis than the original's.",
         "Write the axis of the original: the one of the keys.",
     ),
-    PortingMistake(
-        "gradient-stopped",
-        "The forward agrees, and the gradient of a stretch is zero.",
-        "Remove the stop_gradient or detach that the original does not have.",
-    ),
 )
 
 

@@ -73,6 +73,7 @@ def test_the_catalogue_has_every_name():
         "batch-folded",
         "first-sample-only",
         "forward-permutation-in-backward",
+        "gradient-stopped",
         "aliased-or-mutated",
         "value-changing-copy",
         "indivisible-accepted",

@@ -118,6 +118,12 @@ def jax_forward_permutation_in_backward(x, groups):
 
 
 @conformance.implementation("channel_shuffle", framework="jax")
+def jax_gradient_stopped(x, groups):
+    # As a detach in the original looked, which there was on another tensor.
+    return _shuffled(jax.lax.stop_gradient(x), groups)
+
+
+@conformance.implementation("channel_shuffle", framework="jax")
 def jax_value_changing_copy(x, groups):
     # Adds every channel into a zero: 0 + −0.0 is 0, and a signalling NaN comes out quiet.
     _check(x.shape[1], groups)

@@ -116,6 +116,19 @@ def torch_forward_permutation_in_backward(x, groups):
 
 
 @conformance.implementation("channel_shuffle", framework="torch")
+def torch_gradient_stopped__detached(x, groups):
+    # A detach that was put there to print the channels once, and stayed.
+    return _shuffled(x.detach(), groups)
+
+
+@conformance.implementation("channel_shuffle", framework="torch")
+@torch.no_grad()
+def torch_gradient_stopped__no_grad(x, groups):
+    # A shuffle has no parameters, "so it needs no graph".
+    return _shuffled(x, groups)
+
+
+@conformance.implementation("channel_shuffle", framework="torch")
 def torch_aliased_or_mutated__aliased(x, groups):
     # A reshape copies only where it must: for g = 1 and g = C the input itself comes back.
     return _in_groups(x, groups).transpose(1, 2).reshape(x.shape)

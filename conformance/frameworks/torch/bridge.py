@@ -142,11 +142,17 @@ def _export(function: Function, x: torch.Tensor) -> Any:
 
 
 def vjp(function: Function, x: torch.Tensor, cotangent: torch.Tensor) -> tuple[Any, Any]:
-    """Calls `torch.autograd.grad`."""
+    """Calls `torch.autograd.grad`; a gradient that does not come through is zero, as in JAX."""
     leaf = x.detach().requires_grad_()
     y = function(leaf)
-    (pulled,) = torch.autograd.grad(y, leaf, cotangent)
-    return y, pulled
+    return y, _pulled(y, leaf, cotangent)
+
+
+def _pulled(y: Any, leaf: torch.Tensor, cotangent: torch.Tensor, **options: bool) -> torch.Tensor:
+    if isinstance(y, torch.Tensor) and not y.requires_grad:
+        return torch.zeros_like(leaf)
+    (pulled,) = torch.autograd.grad(y, leaf, cotangent, materialize_grads=True, **options)
+    return pulled
 
 
 def jvp(function: Function, x: torch.Tensor, tangent: torch.Tensor) -> tuple[Any, Any]:
@@ -161,9 +167,8 @@ def double(
     """Calls `torch.autograd.grad` twice, and has the first call build a graph."""
     leaf, leaf_cotangent = x.detach().requires_grad_(), cotangent.detach().requires_grad_()
     y = function(leaf)
-    (pulled,) = torch.autograd.grad(y, leaf, leaf_cotangent, create_graph=True)
-    (twice,) = torch.autograd.grad(pulled, leaf_cotangent, second)
-    return y, pulled, twice
+    pulled = _pulled(y, leaf, leaf_cotangent, create_graph=True)
+    return y, pulled, _pulled(pulled, leaf_cotangent, second)
 
 
 def strides(array: torch.Tensor) -> tuple[int, ...]:
