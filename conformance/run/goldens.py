@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from conformance.core.golden import Golden, sha256_of
 from conformance.core.outcomes import UsageError
 from conformance.core.outside_files import Count, checked, parse_json, read_bytes
 from conformance.core.questions import AnyCase
-from conformance.subjects import solve
+from conformance.subjects import all_cases, solve
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -244,6 +244,12 @@ def read_files(folder: Path = FOLDER) -> dict[str, bytes]:
         path.name: read_bytes(path, f"goldens/{path.name}") if path.is_file() else b""
         for path in sorted(place.iterdir())
     }
+
+
+@cache
+def installed() -> Goldens:
+    """Reads and verifies the goldens of the suite's own cases, once in a process; see `load`."""
+    return load(all_cases())
 
 
 def load(cases: Iterable[AnyCase], folder: Path = FOLDER) -> Goldens:

@@ -16,7 +16,7 @@ from conformance.run.adapters import gather
 from conformance.run.case_files import read as read_case
 from conformance.run.costs import shard_of
 from conformance.run.devices import ALL, DEVICES, kind_of, named
-from conformance.run.goldens import Goldens, load
+from conformance.run.goldens import Goldens, installed
 from conformance.run.known import Known
 from conformance.run.known import read as read_known
 from conformance.run.quick import quick_cases
@@ -95,7 +95,7 @@ def make_plan(
     chosen = checks if shard is None else shard_of(checks, shard)
     return Plan(
         tuple(chosen),
-        load(cases),
+        installed(),
         known_differences(known),
         tuple(adapters),
         device_names,

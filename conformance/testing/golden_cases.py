@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from conformance.core.verdict import NOT_CONFORMING, Verdict
 from conformance.frameworks import bridge
 from conformance.run.devices import NOWHERE, Machine
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import Goldens, load
+from conformance.run.goldens import installed
 from conformance.subjects import all_cases, solve
 
 
@@ -133,7 +132,7 @@ class GoldenCase:
 
     @property
     def _golden(self) -> Golden:
-        return solve(self.case) if self.case.on_the_fly else _goldens().by_case[self.case.id]
+        return solve(self.case) if self.case.on_the_fly else installed().by_case[self.case.id]
 
 
 def golden_cases(*patterns: str) -> list[GoldenCase]:
@@ -154,11 +153,6 @@ def golden_cases(*patterns: str) -> list[GoldenCase]:
             )
         chosen |= matching
     return list(chosen.values())
-
-
-@cache
-def _goldens() -> Goldens:
-    return load(all_cases())
 
 
 def _is_askable(case: AnyCase) -> bool:

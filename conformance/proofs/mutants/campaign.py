@@ -18,7 +18,7 @@ from conformance.proofs.mutants.generation import Mutant, mutants
 from conformance.proofs.mutants.ledger import Ledger, Measured
 from conformance.proofs.mutants.measuring import DEVICE, RANDOM, draw, measure, right_cases
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import Goldens, OnTheFly, load
+from conformance.run.goldens import Goldens, OnTheFly, installed
 from conformance.run.known import Known
 from conformance.subjects import all_cases
 
@@ -47,7 +47,7 @@ class Campaign:
 
     def __post_init__(self) -> None:
         """Verifies the goldens, and reads what an earlier campaign with the same goldens wrote."""
-        self._goldens = load(all_cases())
+        self._goldens = installed()
         self._answers = _Answers(self._goldens)
         self._asked = [c for c in all_cases() if c.kind != "behaviour"]
         self._drawn = lru_cache(maxsize=None)(self._draw)

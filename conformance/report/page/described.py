@@ -1,7 +1,6 @@
 """What the page says of a case: its words, its parameters, its inputs and its right answer."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase, ShuffleQuestion
 from conformance.gradient_mean.models import SPECTROMETER
 from conformance.report.page import charts
-from conformance.run.goldens import Goldens, load
+from conformance.run.goldens import Goldens, installed
 from conformance.run.results import Run
-from conformance.subjects import all_cases
 
 HEAD = 5  # Elements of an array that are shown.
 MOST_CHANNELS = 64  # Channels of a permutation that is drawn.
@@ -23,15 +21,10 @@ _WIDEST = 90  # Characters of an array's elements.
 def goldens_of(run: Run) -> Goldens | None:
     """Returns the goldens by which a run was judged; None where other goldens are installed."""
     try:
-        goldens = _goldens()
+        goldens = installed()
     except UsageError:  # `conformance run` says what is wrong with them; a report shows none.
         return None
     return goldens if goldens.sha256 == run.header.get("goldens") else None
-
-
-@cache
-def _goldens() -> Goldens:
-    return load(all_cases())
 
 
 def of_case(
