@@ -106,8 +106,11 @@ class ForkClient:
             )
         return cls(", ".join(preload) or "nothing", process, control, log)
 
-    def nested(self) -> "ForkClient":
+    def nested(self, preload: Sequence[str] = ()) -> "ForkClient":
         """Forks the server itself, in milliseconds: what befalls the copy costs no other world.
+
+        Args:
+            preload: modules that the copy imports besides, in the background.
 
         Raises:
             ForkServerDiedError: if there is no server any more.
@@ -117,7 +120,7 @@ class ForkClient:
         exit_pipe, nested_end = os.pipe()
         try:
             descriptors = [server_end.fileno(), log.fileno(), nested_end]
-            pid = self._ask(NestRequest(), descriptors)
+            pid = self._ask(NestRequest(preload), descriptors)
         except BaseException:
             os.close(exit_pipe)
             control.close()
@@ -126,7 +129,8 @@ class ForkClient:
         finally:
             server_end.close()
             os.close(nested_end)
-        return ForkClient(self._name, _Nested(pid, exit_pipe, self), control, log)
+        name = ", ".join([self._name, *preload])
+        return ForkClient(name, _Nested(pid, exit_pipe, self), control, log)
 
     def is_alive(self) -> bool:
         """Says whether the server can still be asked."""
@@ -257,6 +261,9 @@ def fork_client_for(
 ) -> ForkClient:
     """Returns the fork server with these imports; a new one if there was none or it died.
 
+    It is forked from one whose imports these begin with, if there is one: what takes seconds is
+    imported once.
+
     Args:
         preload: the modules it has imported.
         overrides: the variables in which its environment is meant to differ from this process's:
@@ -269,8 +276,27 @@ def fork_client_for(
         if client is None or not client.is_alive():
             if client is not None:
                 client.end()
-            client = _clients[key] = ForkClient.started(preload, environment)
+            client = _clients[key] = _extended(key) or ForkClient.started(preload, environment)
         return client
+
+
+def _extended(key: _Key) -> ForkClient | None:
+    """Forks the server that has imported most of what this key begins with, if there is one."""
+    preload, overrides = key
+    bases = [
+        (len(other), client)
+        for (other, others_overrides), client in _clients.items()
+        if others_overrides == overrides
+        and 0 < len(other) < len(preload)
+        and preload[: len(other)] == other
+        and client.is_alive()
+    ]
+    if not bases:
+        return None
+    imported, base = max(bases, key=lambda each: each[0])
+    with contextlib.suppress(ForkServerDiedError):  # Then this one is started by itself.
+        return base.nested(preload[imported:])
+    return None
 
 
 @atexit.register

@@ -62,7 +62,13 @@ class KillRequest:
 
 @dataclass(frozen=True)
 class NestRequest:
-    """A fork server to be forked from this one, for ranks that must not harm those of another."""
+    """A fork server to be forked from this one, for ranks that must not harm those of another.
+
+    Attributes:
+        preload: modules that it imports beside those that this one has imported.
+    """
+
+    preload: Sequence[str] = ()
 
 
 Request = ForkRequest | NestRequest | SignalRequest | KillRequest

@@ -41,15 +41,19 @@ _PATIENCE = 5.0
 def main(control: int, preload: Sequence[str]) -> NoReturn:
     """Imports, then serves until the other end of the control socket closes."""
     temporary.choose()
+    _import(preload)
+    sys.argv[:] = [""]
+    _serve(control)
+
+
+def _import(preload: Sequence[str]) -> None:
     for name in preload:
         try:
             importlib.import_module(name)
         except BaseException:  # noqa: BLE001 - the task that needs the module fails by itself
             traceback.print_exc()
-    sys.argv[:] = [""]
     gc.collect()
     gc.freeze()  # The memory of the imports stays shared between the ranks.
-    _serve(control)
 
 
 def _serve(control: int) -> NoReturn:
@@ -103,8 +107,8 @@ class _ForkServer:
         match request:
             case ForkRequest():
                 reply = self._fork(request, descriptors)
-            case NestRequest():
-                reply = self._nest(descriptors)
+            case NestRequest(preload):
+                reply = self._nest(preload, descriptors)
             case SignalRequest(pids, number):
                 for pid in self._exit_pipes.keys() & pids:
                     os.kill(pid, number)
@@ -121,7 +125,7 @@ class _ForkServer:
             rank_process.run(request, rank_process.Descriptors(*files), server)
         return self._adopt(pid, files, exit_pipe)
 
-    def _nest(self, descriptors: Sequence[int]) -> int:
+    def _nest(self, preload: Sequence[str], descriptors: Sequence[int]) -> int:
         control, log, exit_pipe = descriptors
         server = os.getpid()
         pid = os.fork()
@@ -133,6 +137,8 @@ class _ForkServer:
                 os.dup2(log, 1)
                 os.dup2(log, 2)
                 os.close(log)
+                if preload:
+                    _import(preload)
                 _serve(control)
             finally:  # None of the other server's code may run on in this copy of it.
                 os._exit(1)

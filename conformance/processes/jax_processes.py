@@ -1,7 +1,7 @@
 """JAX processes joined by `jax.distributed`."""
 
 import socket
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -103,6 +103,8 @@ class JaxProcesses(Pool):
         prepare: str | None = None,
         environment: Mapping[str, str] = NO_OVERRIDES,
         *,
+        preload: Sequence[str] = (),
+        late: Mapping[str, str] = NO_OVERRIDES,
         is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
@@ -111,10 +113,19 @@ class JaxProcesses(Pool):
             processes: how many there are.
             devices: how many CPU devices each has.
             prepare: "package.module:name" of a function to call in each new process, or None.
-            environment: environment variables to set in them.
+            environment: environment variables to set in them, and in their fork server.
+            preload: modules that they find imported besides; first, since other worlds have them.
+            late: environment variables to set in them alone.
             is_alone: whether they run code from outside; see `Pool`.
         """
-        super().__init__(processes, _PRELOAD, prepare, environment, is_alone=is_alone)
+        super().__init__(
+            processes,
+            (*preload, *(name for name in _PRELOAD if name not in preload)),
+            prepare,
+            environment,
+            late=late,
+            is_alone=is_alone,
+        )
         self._devices = devices
         self._coordinator = ""
 

@@ -170,6 +170,8 @@ class TorchRanks(Pool):
         environment: Mapping[str, str] = NO_OVERRIDES,
         device: str = "cpu",
         *,
+        preload: Sequence[str] = (),
+        late: Mapping[str, str] = NO_OVERRIDES,
         is_alone: bool = False,
     ) -> None:
         """Starts no process; the first `run` does.
@@ -177,12 +179,20 @@ class TorchRanks(Pool):
         Args:
             size: how many ranks there are.
             prepare: "package.module:name" of a function to call in each new process, or None.
-            environment: environment variables to set in them.
+            environment: environment variables to set in them, and in their fork server.
+            preload: modules that they find imported besides; first, since other worlds have them.
+            late: environment variables to set in them alone.
             device: a kind, whose devices the ranks share out, or one device that they all share.
             is_alone: whether they run code from outside; see `Pool`.
         """
-        overrides = {**_loopback(), **environment}
-        super().__init__(size, _PRELOAD, prepare, overrides, is_alone=is_alone)
+        super().__init__(
+            size,
+            (*preload, *(name for name in _PRELOAD if name not in preload)),
+            prepare,
+            environment,
+            late={**_loopback(), **late},
+            is_alone=is_alone,
+        )
         self._device = device
         self._groups = {min(usual, size) for usual in _USUAL_SIZES} | {size}
         self._folder = ""

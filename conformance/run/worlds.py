@@ -55,15 +55,21 @@ def world_named(name: str, cache: Path | None) -> World:
     kind, _, device = name.partition(_OF)[0].partition("@")
     prepare = f"conformance.frameworks:prepare_{kind.partition('-')[0]}"
     environment, is_alone = environment_of(cache), is_for_outside(name)
+    # Adapters are declared before the report's folder is known: so that all use one fork server,
+    # the folder of the caches is only told to the processes that it forks.
+    shared = environment_of(None)
     if kind == RANKS:
-        return TorchRanks(MOST_RANKS, prepare, environment, device or "cpu", is_alone=is_alone)
+        return TorchRanks(
+            MOST_RANKS, prepare, shared, device or "cpu",
+            preload=PRELOAD["torch"], late=environment, is_alone=is_alone,
+        )  # fmt: skip
     if kind.startswith(PROCESSES):
         # Its processes set their number of devices before anything else.
         devices = int(kind.removeprefix(PROCESSES))
-        return JaxProcesses(devices=devices, environment=environment, is_alone=is_alone)
-    # Adapters are declared before the report's folder is known: so that both use one fork server,
-    # the folder of the caches is only told to the processes that it forks.
-    shared = environment_of(None)
+        return JaxProcesses(
+            devices=devices, environment=shared,
+            preload=PRELOAD["jax"], late=environment, is_alone=is_alone,
+        )  # fmt: skip
     return LocalWorld(PRELOAD[kind], prepare, shared, late=environment, is_alone=is_alone)
 
 

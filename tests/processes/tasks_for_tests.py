@@ -188,6 +188,10 @@ def parent(payload, rank):
     return os.getppid()
 
 
+def has_imported(payload, rank):
+    return payload in sys.modules
+
+
 def harm_my_parent(payload, rank):
     os.kill(os.getppid(), payload)
     time.sleep(0.1)

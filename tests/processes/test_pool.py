@@ -324,6 +324,26 @@ def test_worlds_with_the_same_imports_share_a_fork_server_of_one_thread():
     assert len(parents) == 1
 
 
+def test_a_fork_server_with_more_imports_is_forked_from_one_with_fewer(until, is_alive):
+    some, more = LocalWorld(("decimal",)), LocalWorld(("decimal", "fractions_for_tests"))
+    other = LocalWorld(("decimal", "fractions_for_tests"), environment={"MINE": "here"})
+    base, above = ask(some, "parent"), ask(more, "parent")
+    assert ask(more, "has_imported", "fractions_for_tests")
+    assert not ask(some, "has_imported", "fractions_for_tests")
+    assert parent_of(above) == base
+    # What is imported may depend on the environment.
+    assert parent_of(ask(other, "parent")) == os.getpid()
+    os.kill(base, signal.SIGKILL)
+    until(lambda: not is_alive(above))
+    assert ask(more, "echo", 1) == 1
+    for world in (some, more, other):
+        world.close()
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_five_deaths_in_a_row_leak_nothing(local, is_alive):
     def held():
         return len(list(Path("/proc/self/fd").iterdir()))
