@@ -6,7 +6,7 @@ from conformance.core.checks import all_checks
 from conformance.core.implementations import adapter as adapter_of
 from conformance.core.outcomes import UsageError
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.subjects import all_cases
 
 CASES = [
@@ -32,7 +32,7 @@ def foreign(x, groups):
 
 @pytest.fixture(scope="module")
 def examiner():
-    with_examiner = Examiner(load(all_cases()))
+    with_examiner = Examiner(installed())
     yield with_examiner
     with_examiner.close()
 

@@ -11,7 +11,7 @@ from conformance.core.formats import Bits
 from conformance.gradient_mean import definition as gradient_mean
 from conformance.gradient_mean.solve import at_precision, loses
 from conformance.gradient_mean.verdict import promised
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.subjects import all_cases
 
 BOUNDED = [
@@ -19,7 +19,7 @@ BOUNDED = [
     for case in all_cases()
     if getattr(case.question, "tier", "") == "bounded" and case.question.dtype == "f32"
 ]
-GOLDENS = load(all_cases())
+GOLDENS = installed()
 
 
 class Coarse(Plain):

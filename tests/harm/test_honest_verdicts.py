@@ -10,7 +10,7 @@ from conformance.core.checks import Check
 from conformance.core.implementations import own
 from conformance.core.outcomes import Fate, Raised
 from conformance.run import results
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.run.known import Known
 from conformance.run.verdict import judge
 from conformance.subjects import all_cases
@@ -35,7 +35,7 @@ CHECK = Check(
     "cpu",
 )
 KNOWN = Known(("*",), ("fail inverse-groups",), date(2026, 1, 1), "it differs", "issue/1")
-GOLDENS = load(all_cases())
+GOLDENS = installed()
 
 
 def test_a_run_in_which_nothing_was_tested_is_no_conforming_run(cli, tmp_path):

@@ -8,24 +8,28 @@ from conformance.core.checks import all_checks
 from conformance.core.implementations import own
 from conformance.frameworks import is_installed
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.run.worlds import world_of
 from conformance.subjects import all_cases
+from tests.harm.conftest import FULL
+
+# Checks of each implementation. A run looks after every check of every implementation, too.
+MOST = 4 if FULL else 1
 
 
 @pytest.fixture(scope="module")
 def examiner():
-    examiner = Examiner(load(all_cases()), timeout=120)
+    examiner = Examiner(installed(), timeout=120)
     yield examiner
     examiner.close()
 
 
-def of_each(framework, most=4):
-    """A few checks of each implementation, spread over its cases."""
+def of_each(framework):
+    """A check of each implementation, or a few that are spread over its cases."""
     checks = all_checks([one for one in own() if one.framework == framework], all_cases(), ["cpu"])
     for _, group in groupby(checks, lambda check: check.implementation.id):
         own_checks = list(group)
-        yield from own_checks[:: max(1, len(own_checks) // most)][:most]
+        yield from own_checks[:: max(1, len(own_checks) // MOST)][:MOST]
     # Compilers leave in modules what they compiled of one, and take it away at the next.
     for how in ("compiled", "exported"):
         transformed = {c.implementation.id: c for c in checks[::-1] if transform_of(c) == how}

@@ -15,7 +15,7 @@ from conformance.gradient_mean.parts import Parts
 from conformance.report import page
 from conformance.report.page import charts, remade_answers, tables
 from conformance.report.summary import summarize
-from conformance.run.goldens import FOLDER, load
+from conformance.run.goldens import FOLDER, installed
 from conformance.run.results import Record, Run
 from conformance.subjects import all_cases, catalogue
 from tests.report import hostile
@@ -30,7 +30,7 @@ def case_of(name):
 
 
 def golden_of(name):
-    return load(all_cases()).of(case_of(name))
+    return installed().of(case_of(name))
 
 
 def text_of(run):

@@ -8,7 +8,7 @@ from conformance.core.declarations import declared
 from conformance.core.implementations import adapter, own
 from conformance.core.outcomes import UsageError
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.subjects import all_cases
 
 CASES = {case.name: case for case in all_cases()}
@@ -25,7 +25,7 @@ def mine(x, groups):
 
 @pytest.fixture(scope="module")
 def examiner():
-    examiner = Examiner(load(all_cases()), timeout=60)
+    examiner = Examiner(installed(), timeout=60)
     yield examiner
     examiner.close()
 

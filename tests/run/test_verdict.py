@@ -7,13 +7,13 @@ import pytest
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import Answer, Declined, Fate, Raised
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.run.known import Known
 from conformance.run.verdict import judge
 from conformance.subjects import all_cases, catalogue
 
 CASES = {case.name: case for case in all_cases()}
-GOLDENS = load(all_cases())
+GOLDENS = installed()
 WRONG = {mistake.name: mistake.answers for mistake in catalogue()}
 
 

@@ -16,7 +16,7 @@ from conformance.core.verdict import NOT_CONFORMING, RIGHT
 from conformance.report.findings import findings
 from conformance.run.adapters import gather
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.run.results import read as read_results
 from conformance.run.results import record_of
 from conformance.subjects import all_cases, catalogue
@@ -31,7 +31,7 @@ ASKED = 24  # at most; a form may be right where another form of its mistake is 
 
 @pytest.fixture(scope="module")
 def examiner():
-    examiner = Examiner(load(all_cases()), timeout=60)
+    examiner = Examiner(installed(), timeout=60)
     yield examiner
     examiner.close()
 

@@ -10,14 +10,14 @@ from conformance.core.outcomes import Answer
 from conformance.frameworks import Description
 from conformance.run.devices import NOWHERE, Machine
 from conformance.run.examiner import Examiner
-from conformance.run.goldens import load
+from conformance.run.goldens import installed
 from conformance.run.launch import ranks
 from conformance.run.launch.sharing import Sharing
 from conformance.run.plan import Plan
 from conformance.subjects import all_cases
 from conformance.testing import golden_cases
 
-GOLDENS = load(all_cases())
+GOLDENS = installed()
 CASES = {case.name: case for case in all_cases()}
 TF32 = Machine({"torch": Description({}, {"cpu": "a CPU"}, {}, {}, {"cpu": {"f32": Bits(11, 24)}})})
 RING = next(one for one in own() if one.name == "torch_ddp")
