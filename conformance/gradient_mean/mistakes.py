@@ -241,7 +241,8 @@ MISTAKES: tuple[Mistake[Wrong], ...] = (
     _mistake(
         "initial-broadcast-missing",
         "ranks compute their gradients with parameters of their own",
-        "Broadcast rank 0's parameters and buffers before the first step.",
+        "Broadcast rank 0's parameters and buffers before the first step, as DDP does when it is "
+        "constructed; where your script does so elsewhere, do it in the function that is asked.",
         ways.initial_broadcast_missing,
     ),
     _mistake(
