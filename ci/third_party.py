@@ -27,6 +27,7 @@ HEAD = """\
 |---|---|---:|---:|---:|---|
 """
 _SHOWN = 4  # Kinds of differences of a row.
+_RAISED = re.compile(r"^(?:rank \d+: )?raised (\w+) at \S+:\d+(?:, in \S+:\d+)?: ")
 
 
 def packages_of(adapter: Path) -> list[str]:
@@ -86,7 +87,7 @@ def kind_of(record: dict[str, Any]) -> str:
     """Names what is wrong with an answer, or what was raised, without what differs by case."""
     if record["mistake"] or record["status"] == "fail":
         return f"`{record['mistake']}`" if record["mistake"] else "values, by no known mistake"
-    raised = re.sub(r"^(?:rank \d+: )?raised (\w+) at \S+:\d+: ", r"\1: ", record["reason"])
+    raised = _RAISED.sub(r"\1: ", record["reason"])
     plain = re.sub(r"\b\d+\b", "…", raised).replace("`", "'").replace("|", "/")
     return f"{record['status']}, `{plain[:64].strip()}`"
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 
 from conformance.channel_shuffle import definition as oracle
+from conformance.channel_shuffle.lost_values import each, lost_values, lost_width
 from conformance.channel_shuffle.mistakes import MISTAKES, flushed
 from conformance.channel_shuffle.permutations import (
     channel_permutation,
@@ -14,11 +14,11 @@ from conformance.channel_shuffle.permutations import (
     stays_in_groups,
 )
 from conformance.core.comparison import Arrays, difference
-from conformance.core.dtypes import DTYPES, bits_of
 from conformance.core.questions import ShuffleCase, ShuffleQuestion
 from conformance.core.verdict import Diagnosis
 
 IN_GROUPS, LOST, ACCEPTED = "shuffled-within-groups", "value-changing-copy", "indivisible-accepted"
+NARROWED = "narrow-round-trip"
 
 
 def diagnose(case: ShuffleCase, inputs: Arrays, answer: Arrays, expected: Arrays) -> Diagnosis:
@@ -32,13 +32,14 @@ def diagnose(case: ShuffleCase, inputs: Arrays, answer: Arrays, expected: Arrays
     permutation = _read_permutation(question, inputs, answer)
     observed = () if permutation is None else (_in_words(permutation, question),)
     fits = {name for name in _BY_NAME if _gives(name, case, inputs, answer)}
-    loses_values = LOST not in fits and _lost_values(inputs, answer, expected)
-    if _lost_width(question, answer, expected):
-        fits.add("narrow-round-trip")
-    if loses_values:
+    losses = lost_values(inputs, answer, expected)
+    if lost_width(question, answer, expected):
+        fits.add(NARROWED)
+    if losses:
         fits.add(LOST)
+        observed += (losses,)
     fits = _with_or_without_in_groups(fits, permutation, question)
-    if loses_values:
+    if losses and difference(each(answer, flushed), each(expected, flushed)) is not None:
         # A compiler may have lost the values of channels that the code moved wrongly.
         fits |= {name for name in _BY_NAME if _gives(name, case, inputs, answer, flushed)}
     names = tuple(name for name in _BY_NAME if name in fits)
@@ -85,7 +86,7 @@ def _gives(
     wrong = answer_of(name, case, inputs)
     if wrong is None:
         return False
-    return difference(_each(answer, compared_as), _each(wrong, compared_as)) is None
+    return difference(each(answer, compared_as), each(wrong, compared_as)) is None
 
 
 def answer_of(name: str, case: ShuffleCase, inputs: Arrays) -> Arrays | None:
@@ -133,92 +134,3 @@ def _in_words(permutation: tuple[int, ...], question: ShuffleQuestion) -> str:
     move = nearest_permutation(permutation, int(question.groups))
     words = channels_in_words(permutation, right)
     return f"{words}: your code seems to do {move}" if move else words
-
-
-def _lost_width(question: ShuffleQuestion, answer: Arrays, expected: Arrays) -> bool:
-    """Says whether the answer is the right answer after a cast to a narrower dtype and back."""
-    dtype = DTYPES[question.dtype]
-    narrower = (
-        row.carrier
-        for row in DTYPES.values()
-        if row.bits < dtype.bits
-        and row.kind in (dtype.kind, "float" if dtype.kind == "integer" else dtype.kind)
-        and row.jax is not None
-    )
-    return any(_is_cast(answer, expected, to, dtype.carrier) for to in narrower)
-
-
-def _is_cast(answer: Arrays, expected: Arrays, to: np.dtype, carrier: np.dtype) -> bool:
-    """Compares bit for bit; or all but zeros and NaNs, where the cast lost more than those."""
-    cast = _each(expected, lambda array: array.astype(to), carrier)
-    if difference(answer, _each(cast, lambda array: array.astype(carrier), to)) is None:
-        return True
-    short = _each(answer, lambda array: array.astype(to), carrier)
-    back = _each(short, lambda array: array.astype(carrier), to)
-    return (
-        difference(_each(short, flushed, to), _each(cast, flushed, to)) is None
-        and difference(_each(back, flushed), _each(answer, flushed)) is None
-        and difference(_each(answer, flushed), _each(expected, flushed)) is not None
-    )
-
-
-def _each(
-    arrays: Arrays, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype | None = None
-) -> Arrays:
-    """Changes all arrays, or the arrays of one dtype."""
-    with np.errstate(all="ignore"):
-        return {
-            name: change(array) if dtype in (None, array.dtype) else array
-            for name, array in arrays.items()
-        }
-
-
-# Each answer is a copy of one input.
-_SOURCES = {
-    "output": "input",
-    "input_cotangent": "cotangent",
-    "output_tangent": "tangent",
-    "cotangent_cotangent": "second",
-}
-
-
-def _lost_values(inputs: Arrays, answer: Arrays, expected: Arrays) -> bool:
-    """Says whether every wrong element is 0 or NaN where a special value was to be copied."""
-    wrong = [
-        name
-        for name, right in expected.items()
-        if name not in answer or difference({name: answer[name]}, {name: right}) is not None
-    ]
-    return bool(wrong) and all(
-        name in _SOURCES
-        and name in answer
-        and _lost_in(inputs[_SOURCES[name]], answer[name], expected[name])
-        for name in wrong
-    )
-
-
-def _lost_in(source: np.ndarray, got: np.ndarray, right: np.ndarray) -> bool:
-    """Compares the multisets of bit patterns: a permutation keeps them, and loses no value."""
-    if right.dtype != got.dtype or right.shape != got.shape or right.dtype.kind not in "fcV":
-        return False
-    if _multiset(got) == _multiset(source):
-        return False
-    right_parts, got_parts = _real_parts(right), _real_parts(got)
-    wrong = bits_of(right_parts) != bits_of(got_parts)
-    least = float(ml_dtypes.finfo(right_parts.dtype).smallest_normal)
-    with np.errstate(all="ignore"):
-        wide, after = right_parts.astype(np.float64), got_parts[wrong].astype(np.float64)
-        special = ~np.isfinite(wide) | (np.abs(wide) < least)
-    if right.dtype.kind == "c":
-        # A product spoils both parts of a complex number.
-        special = np.repeat(special.reshape(-1, 2).any(axis=1), 2)
-    return bool(special[wrong].all() and (np.isnan(after) | (after == 0)).all())
-
-
-def _real_parts(array: np.ndarray) -> np.ndarray:
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
-
-
-def _multiset(array: np.ndarray) -> bytes:
-    return np.sort(bits_of(_real_parts(array))).tobytes()

@@ -259,7 +259,7 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
     ),
     _mistake(
         "narrow-round-trip",
-        "through a narrower dtype and back",
+        "cast to a narrower dtype, or through one and back",
         "Keep the dtype of the input; in JAX, float64 needs jax_enable_x64.",
         _changing(_narrowed),
     ),

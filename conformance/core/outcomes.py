@@ -34,7 +34,8 @@ class Raised:
     """An exception of the implementation or its framework.
 
     `type` is the bare name of the class, `bases` are the names of its ancestors, `where` is the
-    innermost line of the implementation's own code (`file:line`), empty where it is not known.
+    innermost line of the implementation's own code (`file:line`), and the line of the library that
+    raised, if one did; empty where neither is known.
     """
 
     type: str

@@ -1,7 +1,8 @@
 """Finds the innermost line of the implementation in a traceback or a stack dump.
 
 Both end deep inside a framework. The last line of the reader's own code helps more, so frames of
-the suite, the standard library and installed packages are passed over.
+the suite, the standard library and installed packages are passed over. Where a library raised, its
+line stands beside: that is where what it was given did not fit.
 """
 
 import re
@@ -19,7 +20,7 @@ _IMPLEMENTATIONS = _SUITE + "impls/"
 _LIBRARY = tuple(
     sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-_INSTALLED = re.compile(r"/(site|dist)-packages/")
+_INSTALLED = re.compile(r"/(?:site|dist)-packages/")
 _THREAD = re.compile(r"^(Current thread|Thread) 0x")
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
 
@@ -36,16 +37,32 @@ class Frame:
         """Returns `file:line`, relative to the folder where the file is below it."""
         return f"{self.file.removeprefix(folder.rstrip('/') + '/')}:{self.line}"
 
+    @property
+    def in_library(self) -> str:
+        """Returns `file:line`, relative to the folder that libraries are installed in."""
+        file = _INSTALLED.split(self.file)[-1]
+        for folder in _LIBRARY:
+            file = file.removeprefix(folder)
+        return f"{file}:{self.line}"
+
 
 def where(traceback: TracebackType | None, folder: str) -> str:
-    """Returns `file:line` of the implementation's innermost frame; empty where there is none."""
+    """Returns `file:line` of the implementation's innermost frame[, in `file:line` of a library].
+
+    Without a frame of the implementation the library's stands alone; the text may be empty.
+    """
     frames = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
         frames.append(Frame(code.co_filename, traceback.tb_lineno, code.co_name))
         traceback = traceback.tb_next
-    own = _innermost_own(reversed(frames))
-    return own.location(folder) if own else ""
+    frames.reverse()
+    own = _innermost_own(frames)
+    library = next((frame for frame in frames if frame is own or _is_of_library(frame.file)), own)
+    if own is None:
+        return library.in_library if library else ""
+    inside = f", in {library.in_library}" if library and library is not own else ""
+    return own.location(folder) + inside
 
 
 def described(dump: str, folder: str) -> str:
@@ -73,6 +90,12 @@ def _is_own(file: str) -> bool:
     if file.startswith(_IMPLEMENTATIONS):
         return True
     return not (file.startswith((_SUITE, *_LIBRARY)) or _INSTALLED.search(file))
+
+
+def _is_of_library(file: str) -> bool:
+    if file.startswith(("<", _SUITE)):
+        return False
+    return file.startswith(_LIBRARY) or _INSTALLED.search(file) is not None
 
 
 def _deciding_thread(dump: str) -> Sequence[Frame]:

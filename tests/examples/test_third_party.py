@@ -12,8 +12,10 @@ ADAPTERS = Path(__file__).parents[2] / "examples" / "third_party"
 NEEDS = {
     "einops_rearrange": "einops",
     "mlx_shuffle": "mlx",
+    "mindspore_channel_shuffle": "mindspore",
     "ncnn_shuffle_channel": "ncnn",
     "onnxruntime_shuffle": "onnx",
+    "opencv_transpose": "cv2",
     "openvino_shuffle_channels": "openvino",
     "paddle_channel_shuffle": "paddle",
     "tensorflow_shuffle": "tensorflow",
@@ -43,7 +45,7 @@ def table_of(monkeypatch):
 
 def test_the_table_has_a_row_for_each_function_with_versions_and_what_does_not_conform(table_of):
     check = {"kind": "check", "implementation": "f", "status": "exact", "mistake": None}
-    raised = "raised KeyError at a.py:3: 'complex64'"
+    raised = "raised KeyError at a.py:3, in einops/b.py:1: 'complex64'"
     checks = [
         check,
         {**check, "status": "fail", "mistake": "inverse-groups"},

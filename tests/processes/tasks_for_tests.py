@@ -74,7 +74,7 @@ def raise_wrong_answer(payload, rank):
 
 
 def raise_inside_numpy(payload, rank):
-    return np.zeros((2, 3)).reshape(payload)
+    np.reshape(np.arange(6), payload)  # A function in Python, which calls a method in C.
 
 
 def exit_by_sys(payload, rank):

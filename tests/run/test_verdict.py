@@ -4,6 +4,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from conformance.channel_shuffle.mistakes import flushed
 from conformance.core.checks import Check
 from conformance.core.implementations import Implementation, own
 from conformance.core.outcomes import Answer, Declined, Fate, Raised
@@ -103,6 +104,65 @@ def test_every_narrower_type_is_seen():
     case = "dtype-f64-c12-g4"
     narrowed = right(case).arrays["output"].astype("f2").astype("f8")
     assert verdict(case, Answer({"output": narrowed})).mistake == "narrow-round-trip"
+
+
+@pytest.mark.parametrize(
+    ("case", "narrower"),
+    [
+        ("dtype-f64-c12-g4", "f4"),
+        ("dtype-c128-c12-g4", "c8"),
+        ("dtype-i64-c12-g4", "i4"),
+        ("bits-quiet-nans-f64", "f4"),
+    ],
+)
+def test_a_narrower_type_that_is_given_is_seen_too(case, narrower):
+    narrowed = right(case).arrays["output"].astype(narrower)
+    found = verdict(case, Answer({"output": narrowed}))
+    assert (found.mistake, "expected dtype" in found.reason) == ("narrow-round-trip", True)
+
+
+def test_a_narrower_type_is_not_named_where_channels_moved_too():
+    case = "dtype-f64-c12-g4"
+    moved = right(case).arrays["output"].astype("f4")[:, ::-1]
+    assert verdict(case, Answer({"output": moved})).mistake is None
+
+
+def test_a_cast_that_ends_at_the_largest_number_is_seen():
+    case, largest = "bits-infinities-f64", np.finfo("f4").max
+    clipped = np.clip(right(case).arrays["output"], -largest, largest)
+    assert verdict(case, Answer({"output": clipped})).mistake == "narrow-round-trip"
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "words"),
+    [
+        (
+            "bits-signalling-nans-f16",
+            lambda y: _bits_set(y, 0x0200),
+            "signalling NaNs became quiet",
+        ),
+        ("bits-subnormals-f16", lambda y: np.copysign(np.float16(0), y), "subnormals became 0"),
+        ("bits-zeros-f32", lambda y: y + np.float32(0), "−0.0 became 0.0"),
+        ("bits-quiet-nans-f64", lambda y: np.full_like(y, np.nan), "NaNs became other NaNs"),
+    ],
+)
+def test_what_a_copy_lost_is_said_where_no_channel_can_be_told(case, change, words):
+    found = verdict(case, Answer({"output": change(right(case).arrays["output"])}))
+    assert found.fits[0] == "value-changing-copy"
+    assert set(found.fits) <= {"value-changing-copy", "narrow-round-trip"}
+    assert found.evidence.observed[-1] == words
+
+
+def _bits_set(array, bits):
+    return (array.view(np.uint16) | np.uint16(bits)).view(np.float16)
+
+
+def test_lost_values_do_not_hide_that_channels_moved():
+    case = "bits-arbitrary-bits-f16"
+    x = GOLDENS.of(CASES[case]).inputs["input"]
+    groups = CASES[case].question.groups
+    found = verdict(case, Answer({"output": flushed(WRONG["inverse-groups"].forward(x, groups))}))
+    assert found.mistake != "value-changing-copy"
 
 
 @pytest.mark.parametrize("changed", ["shares_memory", "input_after"])
