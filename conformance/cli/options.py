@@ -83,7 +83,7 @@ def timeout_option(seconds: float) -> Callable[[Callable[..., Any]], Callable[..
         default=seconds,
         show_default=True,
         metavar="SECONDS",
-        help="For one check.",
+        help="For one check; time in which it has no processor does not count, up to twice that.",
     )
 
 

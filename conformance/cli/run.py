@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -45,7 +46,9 @@ from conformance.core.report_folder import ReportFolder
     help="Ask this case, of no suite, instead of the suite's own; may be given several times.",
 )  # fmt: skip
 @click.option(
-    "--last-failed", is_flag=True, help="Ask what did not conform in the run that DIR holds."
+    "--last-failed",
+    is_flag=True,
+    help="Ask what did not conform in the run that DIR holds; the answers go to DIR/last-failed.",
 )
 @known_option
 @json_option
@@ -76,19 +79,24 @@ def run(
     conformance run
     conformance run 'channel_shuffle/jax_*:identity-probe*' --report /tmp/jax
     conformance run --adapter examples/wrong_shuffle.py 'channel_shuffle/wrong_*'
-    conformance run --adapter examples/wrong_shuffle.py --last-failed
+    conformance run --last-failed
 
     Exit status: 0 all conform, 1 some do not, 2 the call was wrong, 3 the run was cut short, or
     nothing was tested.
     """
     from conformance.report.progress import Watch
     from conformance.run import runner
+    from conformance.run.last_failed import last_failed as what_failed
     from conformance.run.plan import make_plan
 
+    again = None
     if last_failed:
-        patterns = _failed_before(Path(folder))
+        again = what_failed(Path(folder), patterns)
+        patterns, folder = again.checks, str(again.folder)
+        adapters, cases = adapters or again.adapters, cases or again.cases
     with interruptible():
         plan = make_plan(patterns, devices, adapters, shard, cases, quick=quick, known=known)
+        plan = replace(plan, last_failed=again.entry) if again else plan
         with ReportFolder(Path(folder), say) as report_folder:
             with Watch(Console(stderr=True), plan.checks, jobs=jobs) as watch:
                 finished = runner.run(
@@ -105,15 +113,6 @@ def run(
         sys.exit(1)
     if finished.footer is None or finished.untested:
         sys.exit(3)
-
-
-def _failed_before(folder: Path) -> tuple[str, ...]:
-    from conformance.run import results
-
-    failed = tuple(r.id for r in results.read(folder).records if not r.conforms)
-    if not failed:
-        raise UsageError(f"--last-failed: everything conforms in {folder}; leave the option out")
-    return failed
 
 
 @click.command()

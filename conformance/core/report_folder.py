@@ -24,9 +24,10 @@ REPORTS = (
     "agreement.txt", "summary.md", "checks.csv", "junit.xml", "badge.svg", "index.html",
 )  # fmt: skip
 LOCK, IGNORED = ".conformance.lock", ".gitignore"
+LAST_FAILED = "last-failed"  # A report folder inside: what failed in this one, asked again.
 _KITS = ("environment.json", "summary.txt")  # Of ci/gpu.
 # What other commands and older versions keep there.
-_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "weights.json", "cache", *_KITS)
+_OTHERS = ("fuzz.jsonl", "fuzz", "mutants.jsonl", "weights.json", "cache", LAST_FAILED, *_KITS)
 _OWN = frozenset({RESULTS, *REPORTS, LOCK, IGNORED, *_OTHERS})
 _DRAFT = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -58,6 +59,7 @@ class ReportFolder:
                 somebody else would be overwritten.
         """
         try:
+            self._made = [f for f in (self.path, *self.path.parents) if not f.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             names = sorted(entry.name for entry in self.path.iterdir())
             self._look_at(names)
@@ -76,9 +78,19 @@ class ReportFolder:
         trace: TracebackType | None,
     ) -> None:
         """Frees the lock, and tells what could not be written, however the run ended."""
+        if isinstance(error, UsageError):
+            self._unmake()
         os.close(self._lock)
         if self.shortfall:
             self._say(f"conformance: {self.shortfall}")
+
+    def _unmake(self) -> None:
+        """Removes the folders that were made for a call that was wrong; files of others stay."""
+        with suppress(OSError):
+            for name in (IGNORED, LOCK) if self._made else ():
+                (self.path / name).unlink(missing_ok=True)
+            for folder in self._made:
+                folder.rmdir()
 
     def clear(self) -> None:
         """Removes the reports of an older run, so that none stands beside new results.
@@ -87,6 +99,7 @@ class ReportFolder:
             UsageError: if one cannot be removed.
         """
         names = (*REPORTS, RESULTS)
+        names = (*names, *(f"{LAST_FAILED}/{name}" for name in names))
         for name in (*names, *map(_draft_of, names)):
             try:
                 self.remove(name)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conformance.core.outcomes import Fate, Raised
+from conformance.processes.deadline import Deadline
 from conformance.processes.fork_client import ForkClient
 from conformance.processes.fork_request import ForkRequest
 from conformance.processes.rank_handle import Expected, RankHandle
@@ -21,7 +22,6 @@ _GRACE = 1.0
 _GRACE_AFTER_CRASH = 0.1
 # A process that runs any code at all writes its stack at once; a stopped one never does.
 _STACK_PATIENCE, _STACK_SETTLED = 0.5, 0.02
-_TRIM_EVERY = 0.5  # seconds between two looks at what the ranks print
 
 
 class RankGroup:
@@ -94,12 +94,15 @@ class RankGroup:
         limit: float,
         can_go_on: Callable[[], bool] = lambda: True,
     ) -> list[Any]:
-        deadline = until = started + limit
+        until = math.inf
+        deadline = Deadline([rank.pid for rank in ranks], started, limit)
         replies: dict[int, Reply] = {}
         poll, owners = _poll_of(ranks)
         while len(replies) < len(ranks):
-            ready = poll.poll(min(_TRIM_EVERY, max(0.0, until - time.monotonic())) * 1000)
-            if not ready and (time.monotonic() >= until or not can_go_on()):
+            deadline.look()
+            end = min(until, deadline.moment)
+            ready = poll.poll(min(deadline.every, max(0.0, end - time.monotonic())) * 1000)
+            if not ready and (time.monotonic() >= end or not can_go_on()):
                 break
             for rank in ranks:
                 rank.trim_log()
@@ -107,7 +110,7 @@ class RankGroup:
                 index = owners[descriptor]
                 if index in replies:  # Both descriptors of the rank were ready.
                     continue
-                reply = _reply(ranks[index], expected[index], deadline)
+                reply = _reply(ranks[index], expected[index], deadline.moment)
                 if reply is None:  # The rank closed its socket, and is about to end.
                     poll.unregister(descriptor)
                     continue
@@ -119,7 +122,7 @@ class RankGroup:
         self._judge_soundness(list(replies.values()), len(ranks))
         outcomes = {index: reply.value for index, reply in replies.items()}
         late = {index: rank for index, rank in enumerate(ranks) if index not in outcomes}
-        outcomes |= self._fates_of_late(late, outcomes, time.monotonic() - started, limit)
+        outcomes |= self._fates_of_late(late, outcomes, time.monotonic() - started, deadline)
         return [outcomes[index] for index in range(len(ranks))]
 
     def _judge_soundness(self, replies: Sequence[Reply], size: int) -> None:
@@ -144,13 +147,13 @@ class RankGroup:
         late: Mapping[int, RankHandle],
         others: Mapping[int, Any],
         elapsed: float,
-        limit: float,
+        deadline: Deadline,
     ) -> dict[int, Fate]:
         if not late:
             return {}
         self._client.signal([rank.pid for rank in late.values()], signal.SIGUSR1)
         _wait_for_stacks(list(late.values()))
-        reason = _lateness(others, elapsed, limit)
+        reason = _lateness(others, elapsed, deadline)
         fates = {}
         for index, rank in late.items():
             location = rank.stack()
@@ -168,14 +171,14 @@ def _patience(outcome: Any, started: float) -> float:
     return now + max(_GRACE, now - started) if is_failure(outcome) else math.inf
 
 
-def _lateness(others: Mapping[int, Any], elapsed: float, limit: float) -> str:
+def _lateness(others: Mapping[int, Any], elapsed: float, deadline: Deadline) -> str:
     ranks = list(others)
     decisive = ranks[verdict_rank(list(others.values()))] if ranks else None
-    if decisive is not None and is_failure(others[decisive]) and elapsed < limit:
+    if decisive is not None and is_failure(others[decisive]) and elapsed < deadline.seconds:
         return f"ended after {elapsed:.1f} s, since rank {decisive} had failed"
     answered = [str(rank) for rank in sorted(ranks) if not is_failure(others[rank])]
     with_answer = f" when rank {', '.join(answered)} had answered" if answered else ""
-    return f"no answer in {limit:g} s{with_answer}"
+    return f"no answer in {deadline.words}{with_answer}"
 
 
 def _poll_of(ranks: Sequence[RankHandle]) -> tuple[select.poll, dict[int, int]]:

@@ -11,22 +11,26 @@ _COLOURS = {
     "fails": "#a82017",
     "cut short": "#6d4d00",
     "nothing tested": "#6d4d00",
+    "a part": "#6d4d00",
 }
 
 
 def text(summary: Summary) -> str:
     """Draws `badge.svg`: conforms, fails, or cut short, which is neither."""
     failed, is_whole = summary.failed, summary.run.footer is not None
+    kind = "fails" if failed else summary.kind
     if failed:
         message = f"{failed} of {summary.total} fail" + ("" if is_whole else ", cut short")
     elif not is_whole:
         message = f"cut short after {summary.total}"
     elif summary.run.untested:
         message = "nothing tested" if summary.total else "nothing asked"
+    elif summary.run.last_failed:
+        message, kind = f"{summary.total} of what failed conform", "a part"
     else:
         quick = ", quick" if summary.run.quick else ""
         message = f"{summary.total - summary.not_tested} conform{quick}"
-    return _drawn("conformance", message, _COLOURS["fails" if failed else summary.kind])
+    return _drawn("conformance", message, _COLOURS[kind])
 
 
 def _drawn(label: str, message: str, colour: str) -> str:

@@ -31,8 +31,8 @@ def text(summary: Summary) -> str:
     failed = f'failures="{sum(failures for _, failures, _, _ in suites)}"'
     broken = f'errors="{sum(errors for _, _, errors, _ in suites)}"'
     lines = ['<?xml version="1.0" encoding="utf-8"?>']
-    name = "conformance, quick" if summary.run.quick else "conformance"
-    lines.append(f'<testsuites name="{name}" {total} {failed} {broken}>')
+    part = ", quick" if summary.run.quick else ", last failed" if summary.run.last_failed else ""
+    lines.append(f'<testsuites name="conformance{part}" {total} {failed} {broken}>')
     lines += [line for _, _, _, whole in suites for line in whole]
     return "\n".join([*lines, "</testsuites>", ""])
 

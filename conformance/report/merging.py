@@ -141,11 +141,16 @@ def merge(paths: Sequence[Path]) -> Run:
 
 
 def _asked(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns the cases from outside, and that few cases were asked where that is so of any run."""
+    """Returns the cases from outside, and that a part was asked where that is so of any run."""
     cases = {name: text for run in runs for name, text in run.header.get("cases", {}).items()}
     quick = [run.header["quick"] for run in runs if run.quick is not None]
     least = min(quick, key=lambda counts: counts["asked"], default=None)
-    return {**({"cases": cases} if cases else {}), **({"quick": least} if least else {})}
+    again = [run.header["last_failed"] for run in runs if run.last_failed is not None]
+    return {
+        **({"cases": cases} if cases else {}),
+        **({"quick": least} if least else {}),
+        **({"last_failed": again[0]} if again else {}),
+    }
 
 
 def pieces(run: Run, source: Path) -> list[Piece]:

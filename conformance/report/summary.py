@@ -155,7 +155,9 @@ class Summary:
 
     @property
     def _conforms(self) -> str:
-        """The word of a run without a failure; one that asked few cases says so."""
+        """The word of a run without a failure; one that asked a part says so."""
+        if (again := self.run.last_failed) is not None:
+            return f"Conforms, what failed last: {again[0]} of {again[1]} checks"
         if (quick := self.run.quick) is None:
             return "Conforms"
         return f"Conforms, quick: {quick[0]} of {quick[1]} cases"

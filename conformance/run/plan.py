@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from conformance.core.checks import Check, Pattern, all_checks, select
 from conformance.core.declarations import TRAINER
@@ -31,7 +32,8 @@ class Plan:
     In a shard I/N, `checks` are its own checks, and `whole` are the checks of all N shards. Those
     `devices` that are `required` must be here; checks on other missing devices are unsupported.
     `cases` are those from outside: how each was given on the command line, by its name. `quick` is
-    how many cases a quick run asks, of how many that a whole one would.
+    how many cases a quick run asks, of how many that a whole one would. `last_failed` is what the
+    header says of the run whose failures are asked again.
     """
 
     checks: tuple[Check, ...]
@@ -44,6 +46,7 @@ class Plan:
     whole: tuple[Check, ...] = ()
     cases: Mapping[str, str] = field(default_factory=dict)
     quick: tuple[int, int] | None = None
+    last_failed: Mapping[str, Any] | None = None
 
     @property
     def frameworks(self) -> tuple[str, ...]:

@@ -114,6 +114,12 @@ class Run:
         return (int(counts["asked"]), int(counts["of"])) if counts else None
 
     @property
+    def last_failed(self) -> tuple[int, int] | None:
+        """How many of how many checks were asked again; None where it is no part of another run."""
+        entry = self.header.get("last_failed")
+        return (len(self.records), int(entry["of"])) if entry else None
+
+    @property
     def runs(self) -> Sequence[Mapping[str, Any]]:
         """The runs that were merged into this one; none in the file that a run wrote."""
         merged: Sequence[Mapping[str, Any]] = self.header.get("runs", ())

@@ -54,6 +54,14 @@ class Quick(TypedDict):
     of: Count
 
 
+class LastFailed(TypedDict):
+    """The run whose failures were asked again: its checks, its start, what conformed since."""
+
+    of: Count
+    started: str
+    mended: list[str]
+
+
 class Header(TypedDict, total=False):
     """The first line; a merge has `runs`."""
 
@@ -67,6 +75,7 @@ class Header(TypedDict, total=False):
     shard: Shard | None
     cases: dict[str, str]
     quick: Quick
+    last_failed: LastFailed
     runs: Annotated[list[MergedRun], msgspec.Meta(max_length=1000)]
 
 

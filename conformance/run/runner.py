@@ -113,6 +113,7 @@ def header_of(plan: Plan, machine: Machine, started: str) -> dict[str, Any]:
         "shard": plan.shard,
         **({"cases": dict(plan.cases)} if plan.cases else {}),
         **({"quick": dict(zip(("asked", "of"), plan.quick, strict=True))} if plan.quick else {}),
+        **({"last_failed": dict(plan.last_failed)} if plan.last_failed else {}),
     }
 
 

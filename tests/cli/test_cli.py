@@ -409,18 +409,3 @@ def test_json_is_one_object_with_the_verdict_and_the_failures(cli, tmp_path):
     assert {f["status"] for f in told["failures"]} == {"fail"}
     changed = json.loads(cli("diff", "conformance-report", "conformance-report", "--json").stdout)
     assert changed == {"worse": False, "whole": True, "changes": []}
-
-
-def test_what_failed_last_is_asked_again_alone(cli, tmp_path):
-    wrong = ("run", "--adapter", WRONG)
-    cli(*wrong, "channel_shuffle/*inverse:grid-c6-g*", "channel_shuffle/numpy_reshape:grid-c6-g*")
-    before = read(tmp_path / "conformance-report").records
-    failed = [record.id for record in before if not record.conforms]
-    assert 0 < len(failed) < len(before)
-    cli(*wrong, "--last-failed")
-    again = read(tmp_path / "conformance-report").records
-    assert [record.id for record in again] == failed
-    cli("run", "channel_shuffle/numpy_reshape:grid-c6-g2")
-    done = cli("run", "--last-failed")
-    assert done.returncode == 2
-    assert "everything conforms in conformance-report" in done.stderr

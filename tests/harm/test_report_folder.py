@@ -184,6 +184,27 @@ def test_git_ignores_a_folder_of_ours_and_no_folder_of_others(tmp_path):
         assert (theirs / name).read_text() == "mine"
 
 
+def test_a_wrong_call_leaves_no_folder_that_it_made(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for folder in (tmp_path / "new" / "inner", kept):
+        with pytest.raises(UsageError, match="wrong"), ReportFolder(folder):
+            raise UsageError("wrong")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_wrong_call_takes_no_file_of_others_away(tmp_path):
+    folder = ReportFolder(tmp_path / "new").__enter__()
+    (tmp_path / "new" / "theirs").write_text("")
+    folder.__exit__(UsageError, UsageError("wrong"), None)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["theirs"]
+
+
+def test_a_report_of_what_is_not_there_makes_no_folder(cli, tmp_path):
+    assert cli("report", "nothing.jsonl", "--to", "out/in").returncode == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_with_files_of_others_is_written_to_with_a_word(tmp_path):
     said = []
     for name in ("a", "b", "c", "d"):
