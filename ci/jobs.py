@@ -43,7 +43,8 @@ class Job:
     def words(self) -> str:
         """Describes what the job runs on, in one line."""
         packages = [f"{name} {version}" for name, version in self.packages.items()]
-        return ", ".join([*packages, f"Python {self.python}", self.os or " ".join(self.labels)])
+        place = self.os or " ".join(self.labels)
+        return ", ".join(filter(None, [*packages, f"Python {self.python}", place]))
 
     @property
     def extras(self) -> str:

@@ -30,7 +30,9 @@ def diagnose(case: ShuffleCase, inputs: Arrays, answer: Arrays, expected: Arrays
     if question.observe == "effects" and _touched_memory(answer, expected):
         return Diagnosis(("aliased-or-mutated",))
     permutation = _read_permutation(question, inputs, answer)
-    observed = () if permutation is None else (_in_words(permutation, question),)
+    observed: tuple[str, ...] = ()
+    if permutation is not None:
+        observed = (_in_words(permutation, question),)
     fits = {name for name in _BY_NAME if _gives(name, case, inputs, answer)}
     losses = lost_values(inputs, answer, expected)
     if lost_width(question, answer, expected):

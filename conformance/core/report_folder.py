@@ -98,7 +98,7 @@ class ReportFolder:
         Raises:
             UsageError: if one cannot be removed.
         """
-        names = (*REPORTS, RESULTS)
+        names: tuple[str, ...] = (*REPORTS, RESULTS)
         names = (*names, *(f"{LAST_FAILED}/{name}" for name in names))
         for name in (*names, *map(_draft_of, names)):
             try:

@@ -18,7 +18,7 @@ _COLOURS = {
 def text(summary: Summary) -> str:
     """Draws `badge.svg`: conforms, fails, or cut short, which is neither."""
     failed, is_whole = summary.failed, summary.run.footer is not None
-    kind = "fails" if failed else summary.kind
+    kind: str = "fails" if failed else summary.kind
     if failed:
         message = f"{failed} of {summary.total} fail" + ("" if is_whole else ", cut short")
     elif not is_whole:

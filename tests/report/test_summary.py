@@ -85,3 +85,15 @@ def test_a_sibling_of_another_run_is_no_failure_of_this_one(tmp_path):
     ]
     (finding,) = summarize(merge(files)).findings
     assert (finding.run, finding.asked, finding.failed) == ("R1", 1, 1)
+
+
+def test_a_merge_names_as_half_tested_what_no_run_tested_by_half(tmp_path):
+    asked, missing = record("torch_module", "x", "1"), ("torch_module", "jax_jit")
+    unsupported = [record(name, "x", None, "unsupported", reason="no torch") for name in missing]
+    merged = merge(
+        [
+            results(tmp_path / "with", [asked, unsupported[1]]),
+            results(tmp_path / "without", unsupported, packages={"numpy": "2.0"}),
+        ]
+    )
+    assert summarize(merged).half_tested == ("channel_shuffle/jax_jit@cpu (0 of 1)",)
