@@ -85,9 +85,11 @@ def different(records: Sequence[dict[str, Any]]) -> str:
 
 def kind_of(record: dict[str, Any]) -> str:
     """Names what is wrong with an answer, or what was raised, without what differs by case."""
-    if record["mistake"] or record["status"] == "fail":
-        return f"`{record['mistake']}`" if record["mistake"] else "values, by no known mistake"
+    if record["fits"] or record["status"] == "fail":
+        names = " or ".join(f"`{name}`" for name in record["fits"])
+        return names or "values, by no known mistake"
     raised = _RAISED.sub(r"\1: ", record["reason"])
+    raised = raised.removesuffix("; matches no known mistake")
     plain = re.sub(r"\b\d+\b", "…", raised).replace("`", "'").replace("|", "/")
     return f"{record['status']}, `{plain[:64].strip()}`"
 

@@ -179,5 +179,7 @@ def _no_match(text: str, checks: Sequence[Check]) -> str:
         names, pattern_part = {check.device for check in within}, device
     else:
         names, pattern_part = {check.case.name for check in within}, case
+    if text.endswith(".py"):
+        return f"{text!r} is a file, and no pattern of checks: conformance run --adapter {text}"
     near = get_close_matches(pattern_part, sorted(names), n=3, cutoff=0.4) or sorted(names)[:3]
     return f"no check matches {text!r}; nearest to {pattern_part!r}: {', '.join(near)}"

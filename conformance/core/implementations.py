@@ -281,6 +281,8 @@ def _load(origin: str) -> tuple[_Collected, ...]:
 
 def _module(origin: str) -> ModuleType:
     if not origin.endswith(".py"):
+        if os.sep in origin or origin.startswith("."):
+            raise UsageError(f"adapter {origin}: is neither a FILE.py nor a module's name")
         # A module that is imported already would not run its decorators again.
         sys.modules.pop(origin, None)
         return importlib.import_module(origin)

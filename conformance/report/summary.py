@@ -149,6 +149,7 @@ class Summary:
     def verdict(self) -> str:
         """The verdict, with how many checks came to each status."""
         counts = ", ".join(f"{count} {status}" for status, count in self.run.counts.items())
+        counts = counts or "no check was asked"
         if self.run.footer is None:
             return f"{cut_short(self.run)}: {counts}"
         if not self.failed and self.run.untested:

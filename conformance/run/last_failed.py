@@ -45,11 +45,16 @@ def last_failed(folder: Path, patterns: Sequence[str] = ()) -> LastFailed:
     Raises:
         UsageError: if the folder holds no run, or nothing is left to ask again.
     """
+    if not (folder / FILE).exists():
+        raise UsageError(f"--last-failed: there is no run in {folder}; leave the option out")
     whole = read(folder)
     inside = folder / LAST_FAILED
     failed = [record for record in whole.records if not record.conforms]
     if not failed:
-        raise UsageError(f"--last-failed: everything conforms in {folder}; leave the option out")
+        what = (
+            "everything conforms" if whole.footer else "nothing failed before the run was cut short"
+        )
+        raise UsageError(f"--last-failed: {what} in {folder}; leave the option out")
     mended = _mended_since(whole, inside)
     left = [record for record in failed if record.id not in mended]
     if not left:

@@ -163,7 +163,10 @@ def test_all_goes_on_with_what_there_is_and_counts_the_rest(cli, tmp_path):
     ("arguments", "words"),
     [
         (["run", "channel_shufle"], "no check matches 'channel_shufle'; nearest"),
+        (["run", "mine.py"], "'mine.py' is a file, and no pattern of checks: conformance run --a"),
         (["run", "--adapter", "nowhere.py"], "adapter nowhere.py: no such file"),
+        (["run", "--adapter", "."], "adapter .: is neither a FILE.py nor a module's name"),
+        (["run", "--last-failed"], "--last-failed: there is no run in conformance-report"),
         (["run", "--device", "quantum"], "unknown device 'quantum'"),
         (
             ["run", NUMPY, "--device", "cuda"],

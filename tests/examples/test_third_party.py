@@ -44,11 +44,11 @@ def table_of(monkeypatch):
 
 
 def test_the_table_has_a_row_for_each_function_with_versions_and_what_does_not_conform(table_of):
-    check = {"kind": "check", "implementation": "f", "status": "exact", "mistake": None}
+    check = {"kind": "check", "implementation": "f", "status": "exact", "fits": []}
     raised = "raised KeyError at a.py:3, in einops/b.py:1: 'complex64'"
     checks = [
         check,
-        {**check, "status": "fail", "mistake": "inverse-groups"},
+        {**check, "status": "fail", "fits": ["inverse-groups"]},
         *([{**check, "status": "error", "reason": raised}] * 2),
         {**check, "status": "unsupported"},
     ]
