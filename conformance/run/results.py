@@ -109,9 +109,11 @@ class Run:
 
     @property
     def quick(self) -> tuple[int, int] | None:
-        """How many of how many cases a quick run asked; None where it was no quick run."""
-        counts = self.header.get("quick")
-        return (int(counts["asked"]), int(counts["of"])) if counts else None
+        """How many of how many cases a quick run has an answer to; None where it was none."""
+        if not (counts := self.header.get("quick")):
+            return None
+        answered = {(record.operation, record.case) for record in self.records if record.is_tested}
+        return len(answered), int(counts["of"])
 
     @property
     def last_failed(self) -> tuple[int, int] | None:

@@ -6,18 +6,20 @@ from conformance.core.checks import asks
 from conformance.core.implementations import own
 from conformance.proofs.quick_cover import kinds, takes
 from conformance.run.quick import quick_cases
+from conformance.run.results import read
 from conformance.subjects import all_cases
 
 
-def test_a_quick_run_says_how_many_of_how_many_cases_it_asked(cli, tmp_path):
+def test_a_quick_run_says_how_many_of_how_many_cases_got_an_answer(cli, tmp_path):
     done = cli("run", "--quick", "channel_shuffle/numpy_reshape")
     assert done.returncode == 0, done.stderr
     (reshape,) = (declared for declared in own() if declared.name == "numpy_reshape")
     whole = [case.id for case in all_cases() if asks(case, reshape)]
     asked = quick_cases() & set(whole)
-    of = f"{len(asked)} of {len(whole)} cases"
-    assert f"Conforms, quick: {of}: " in done.stdout
     report = tmp_path / "conformance-report"
+    answered = sum(record.is_tested for record in read(report).records)
+    assert 0 < answered < len(asked)
+    assert f"Conforms, quick: {answered} of {len(whole)} cases: " in done.stdout
     for form in ("summary.md", "index.html", "badge.svg", "junit.xml"):
         assert "quick" in (report / form).read_text(encoding="utf-8"), form
     header = json.loads((report / "results.jsonl").read_text().splitlines()[0])
