@@ -1,5 +1,6 @@
 """The command line, which reads a call and passes it on to the room that does the work."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -77,13 +78,13 @@ def main() -> None:
         commands(standalone_mode=False)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
-    except click.Abort:
-        sys.exit(3)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except UsageError as error:
         say(f"conformance: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # What is left to do takes moments.
+        say("conformance: interrupted")
         sys.exit(3)

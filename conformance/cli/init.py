@@ -93,9 +93,15 @@ def init(context: click.Context, target: str, framework: str | None) -> None:
     texts = _texts(path, name, wrapped, framework)
     for written in texts:
         if Path(written).exists():
-            raise UsageError(f"{written}: is here already; move it away, or ask `conformance run`")
+            ask = f"conformance run --adapter {ADAPTER}"
+            raise UsageError(
+                f"{written}: is here already; move it away, or ask what is there: {ask}"
+            )
     for written, text in texts.items():
-        Path(written).write_text(text, encoding="utf-8")
+        try:
+            Path(written).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{written}: cannot be written ({error.strerror})") from error
         say(f"wrote {written}")
     say(f"to ask it by `conformance run` alone: [tool.conformance] adapters = [{ADAPTER!r}]")
     context.invoke(run, adapters=(ADAPTER,), quick=True)

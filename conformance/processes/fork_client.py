@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import conformance
+from conformance.core.interrupts import SIGNALS, handled
 from conformance.processes import exit_reasons, wire
 from conformance.processes.fork_request import (
     ForkRequest,
@@ -301,8 +303,8 @@ def _extended(key: _Key) -> ForkClient | None:
 
 @atexit.register
 def end_all() -> None:
-    """Ends every fork server of this process."""
-    with _lock:
+    """Ends every fork server of this process; who presses Ctrl-C again waits these moments."""
+    with handled(lambda *_: None, (signal.SIGINT, *SIGNALS)), _lock:
         while _clients:
             _clients.popitem()[1].end()
 

@@ -256,6 +256,27 @@ def test_ctrl_c_keeps_what_is_finished(adapter, tmp_path):
     assert not any(record.status == "crash" for record in run.records)
 
 
+def test_ctrl_c_before_any_check_is_one_line_however_often(adapter, tmp_path):
+    file = adapter("import pathlib, time\npathlib.Path('imports').touch()\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "conformance", "run", "--adapter", file],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "imports").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    out, err = process.communicate(timeout=60)
+    assert (out, err.strip()) == ("", "conformance: interrupted")
+    assert process.returncode == 3
+
+
 def test_fail_fast_stops_at_the_first_failure(cli, tmp_path):
     done = cli("run", "--adapter", WRONG, "channel_shuffle/wrong_inverse", "--fail-fast")
     assert done.returncode == 1
