@@ -156,10 +156,9 @@ def test_a_rank_that_loops_costs_only_its_own_task(local):
     outcome = ask(local, "loop", timeout=0.3)
     assert isinstance(outcome, Fate)
     assert outcome.status == "timeout"
-    assert outcome.reason.startswith(
-        "no answer in 0.3 s; it was in tests/processes/tasks_for_tests.py"
-    )
-    assert outcome.reason.endswith(", in loop")
+    more = r"( and \d+ s more, in which it waited for a processor)?"  # On a busy machine.
+    place = r"tests/processes/tasks_for_tests\.py:\d+, in loop"
+    assert re.fullmatch(rf"no answer in 0\.3 s{more}; it was in {place}", outcome.reason)
     assert ask(local, "echo", 2) == 2
 
 

@@ -158,9 +158,8 @@ def test_a_skipped_collective_is_a_timeout_that_says_who_waited_where(pool):
     assert outcomes[0] == "done"
     assert verdict_rank(outcomes) == 1
     assert outcomes[1].status == "timeout"
-    assert outcomes[1].reason.startswith(
-        "no answer in 1 s when rank 0 had answered; it was in tests"
-    )
+    assert outcomes[1].reason.startswith("no answer in 1 s")
+    assert " when rank 0 had answered; it was in tests" in outcomes[1].reason
     assert outcomes[1].reason.endswith("in total, inside all_reduce")
     assert works(pool)
 
