@@ -17,7 +17,8 @@ import pytest
 _PACKAGE = "conformance"
 CASES = "conformance_cases"
 CHECK = "conformance"  # The marker of the items that are checks.
-_ID = re.compile(r"(channel_shuffle|gradient_mean)/\w+@\w+(:\d+)?:[\w-]+")
+# From a folder below its root, pytest prints an id as if it were a file above.
+_ID = re.compile(r"(?:\.\./)*((?:channel_shuffle|gradient_mean)/\w+@\w+(?::\d+)?:[\w-]+)")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,9 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"{CASES}(*patterns): the cases, as OPERATION:CASE, that conformance_case takes"
     )
     config.addinivalue_line("markers", f"{CHECK}: a check of the suite, which --conformance adds")
-    ids = [argument for argument in config.args if _ID.fullmatch(argument)]
+    ids = [match[1] for argument in config.args if (match := _ID.fullmatch(argument))]
     if ids:
-        config.args[:] = [argument for argument in config.args if argument not in ids]
+        config.args[:] = [argument for argument in config.args if not _ID.fullmatch(argument)]
         config.option.conformance = [*(config.option.conformance or []), *ids]
 
 

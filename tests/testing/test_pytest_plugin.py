@@ -87,6 +87,15 @@ def test_an_id_is_understood_where_it_is_given_back(run):
     assert check in result.stdout.str()
 
 
+def test_an_id_that_is_printed_in_a_folder_below_is_understood_there(run, pytester, monkeypatch):
+    monkeypatch.chdir(pytester.mkdir("below"))
+    failed = run("--conformance=*/wrong_inverse:grid-c6-g2", f"--conformance-adapter={WRONG}")
+    [line] = [line for line in failed.outlines if line.startswith("FAILED")]
+    printed = line.split()[1]
+    assert printed == "../channel_shuffle/wrong_inverse@cpu:grid-c6-g2"
+    run(printed, f"--conformance-adapter={WRONG}").assert_outcomes(failed=1)
+
+
 def test_checks_have_a_marker(run, pytester):
     pytester.makepyfile("def test_mine(): pass")
     arguments = ["--conformance=*/numpy_reshape:grid-c6-g2", "--strict-markers"]
