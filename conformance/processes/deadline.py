@@ -12,7 +12,7 @@ from pathlib import Path
 
 _EVERY, _LOOKS = 0.5, 8  # Seconds between two looks; a short limit has this many.
 # Ranks that hang may keep each other from the processors: they end all the same.
-_MOST_LIMITS = 3
+MOST_LIMITS = 3
 _NANOSECONDS = 1e-9
 
 
@@ -36,7 +36,7 @@ class Deadline:
     @property
     def seconds(self) -> float:
         """How long the processes have, with what they waited so far."""
-        return min(self._limit + self._waited, _MOST_LIMITS * self._limit)
+        return min(self._limit + self._waited, MOST_LIMITS * self._limit)
 
     @property
     def moment(self) -> float:

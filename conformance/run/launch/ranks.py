@@ -14,6 +14,7 @@ from conformance.core.report_folder import ReportFolder
 from conformance.core.verdict import Verdict
 from conformance.core.versions import refusal as refused_by_version
 from conformance.processes import Task, World
+from conformance.processes.deadline import MOST_LIMITS
 from conformance.processes.task import name_of
 from conformance.run import caches, results
 from conformance.run.examiner import Examiner
@@ -27,7 +28,7 @@ from conformance.subjects import solve
 
 # A rank whose peer failed gets so many seconds: most ranks wait for the peer, and would never end.
 _GRACE = 1.0
-# A rank that starts anew gets so many seconds beyond the timeout of a check.
+# A rank that starts anew gets so many seconds beyond the most that a check may take.
 _GRACE_TO_ARRIVE = 60.0
 _NAP = 0.01
 
@@ -259,7 +260,7 @@ class _Ranks:
 
     def _of_others(self, number: int, ranks: int) -> list[Any]:
         """Returns the outcomes of the other ranks of a check."""
-        late = time.monotonic() + self._timeout + _GRACE_TO_ARRIVE
+        late = time.monotonic() + MOST_LIMITS * self._timeout + _GRACE_TO_ARRIVE
 
         def is_late() -> bool:
             return time.monotonic() > late
