@@ -126,14 +126,10 @@ class Carry(Uncompiled):
                 exact = sure and not t.is_floating_point()
                 self.note(t, 0.0 if exact else own, tensors, name)
             return out
-        with self:
-            if name in _COMPOSED:
+        if name in _COMPOSED:
+            with self:
                 return _COMPOSED[name](*args, **kwargs)
-            out = func.decompose(*args, **kwargs)
-            if out is NotImplemented and func in decomposition_table:
-                out = decomposition_table[func](*args, **kwargs)
-            if out is NotImplemented and hasattr(func, "impl_aten"):
-                out = func.impl_aten(*args, **kwargs)
+        out = NotImplemented if name in _RANDOM else self._decomposed(func, args, kwargs)
         if out is not NotImplemented:
             return out
         out = func(*args, **kwargs)
@@ -142,6 +138,15 @@ class Carry(Uncompiled):
             if isinstance(t, torch.Tensor):
                 self.note(t, np.full(t.shape, np.inf), tensors, name)
         return out
+
+    def _decomposed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        with self:
+            out = func.decompose(*args, **kwargs)
+            if out is NotImplemented and func in decomposition_table:
+                out = decomposition_table[func](*args, **kwargs)
+            if out is NotImplemented and hasattr(func, "impl_aten"):
+                out = func.impl_aten(*args, **kwargs)
+            return out
 
     def _in_place(self, func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """As its functional form, then a copy into what is written."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 
 from conformance.arithmetic.running import Approximate
-from conformance.compare.aten_model import Carry, rule, tensor_of, values_of
+from conformance.compare import kinds
+from conformance.compare.aten_model import RULES, Carry, rule, tensor_of, values_of
 
 
 @rule("mm", "bmm", "mv", "dot", "vdot")
@@ -41,6 +41,11 @@ def _addmm(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     product = carry.rules.bilinear(f, a, b, a.value.shape[-1])
     bias = Approximate(bias.value * beta, bias.error * abs(beta))
     return _with_bias(carry, product, bias, a.value.shape[-1], out)
+
+
+@rule("_fft_r2c", "_fft_c2c", "_fft_c2r")
+def _fourier(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    return carry.rules.transformed(carry.at(args[0]), tuple(args[1]), values_of(out))
 
 
 @rule("scatter_reduce")
@@ -100,89 +105,39 @@ def _convolution_backward(carry: Carry, func: Any, args: Any, kwargs: Any, out: 
     return results
 
 
-@rule("maximum", "minimum")
-def _extreme(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    a, b = carry.at(args[0]), carry.at(args[1])
-    f = np.maximum if "max" in func._schema.name else np.minimum
-    return carry.rules.largest(f, a, b, value=values_of(out))
-
-
-@rule("amax", "amin")
-def _amax(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    def f(v: np.ndarray) -> np.ndarray:
-        return values_of(func(tensor_of(v), *args[1:], **kwargs))
-
-    return carry.rules.largest(f, carry.at(args[0]), value=values_of(out))
-
-
 @rule("max", "min", "argmax", "argmin")
 def _largest(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     x, *rest = args
     name = func._schema.name.partition("::")[2]
     if rest and isinstance(rest[0], torch.Tensor):
-        return _extreme(carry, func, args, kwargs, out[0] if isinstance(out, tuple) else out)
-    v, e = carry.at(x).value, carry.error(x).numpy()
+        return RULES[f"{name}imum"](carry, func, args, kwargs, out)
+    dim, at = rest[0] if rest else kwargs.get("dim"), carry.at(x)
+    if dim is None:
+        at, dim = Approximate(at.value.reshape(-1), at.error.reshape(-1)), 0
     extreme = np.max if name.endswith("max") else np.min
-    at = Approximate(v, e)
-    if name.endswith("min"):
-        v = -v
-    dim = rest[0] if rest else kwargs.get("dim")
-    axis = None if dim is None else int(dim)
-    if axis is None:
-        v, e, axis = v.reshape(-1), e.reshape(-1), 0
-        at = Approximate(at.value.reshape(-1), e)
-    best = v.argmax(axis)
-    low = np.take_along_axis(v - e, np.expand_dims(best, axis), axis)
-    rivals = ((v + e >= low) & ((e > 0) | (low != v))).sum(axis)
-    unsure = (rivals > 1).astype(float)
-    if unsure.any() and (name.startswith("arg") or isinstance(out, tuple)):
-        carry.unsure[f"the order at a maximum ({name})"] += int(unsure.sum())
-    values = carry.rules.largest(lambda v: extreme(v, axis=axis), at).error
     outs = out if isinstance(out, tuple) else (out,)
-    return [(values if t.is_floating_point() else unsure).reshape(tuple(t.shape)) for t in outs]
+    unsure = np.zeros(())
+    if len(outs) > 1 or name.startswith("arg"):
+        unsure = kinds.place_of_largest(carry, name, at, dim)[1]
+    error = carry.rules.largest(lambda v: extreme(v, axis=dim), at).error
+    return [(error if t.is_floating_point() else unsure).reshape(tuple(t.shape)) for t in outs]
 
 
 @rule("max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     x, *rest = args
-    value, index = values_of(out[0]), out[1].numpy()
-    at = carry.at(x)
+    value, at = values_of(out[0]), carry.at(x)
     errors = carry.rules.largest(lambda v: values_of(func(tensor_of(v), *rest)[0]), at, value=value)
-    unsure = np.zeros(value.shape)
-    if at.error.any():
-        # A second pool over what is left of each window: its winner out, everything else at most.
-        n = 2 if "2d" in func._schema.name else 3
-        kernel, padding = _sides(rest, 0, n, 1), _sides(rest, 2, n, 0)
-        stride, dilation = _sides(rest, 1, n, kernel), _sides(rest, 3, n, 1)
-        top, low = at.value + at.error, at.value - at.error
-        ends = [
-            (o - 1) * s + d * (k - 1) + 1 - p - size
-            for o, s, d, k, p, size in zip(
-                value.shape[-n:], stride, dilation, kernel, padding,
-                x.shape[-n:], strict=True,
-            )
-        ]  # fmt: skip
-        pads = [(0, 0)] * (x.ndim - n) + [
-            (p, max(e, 0)) for p, e in zip(padding, ends, strict=True)
-        ]
-        spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-        axes = tuple(range(x.ndim - n, x.ndim))
-        steps = [slice(None, o * s, s) for o, s in zip(value.shape[-n:], stride, strict=True)]
-        inner: list[Any] = [slice(None, None, d) for d in (dilation)]
-        seen = sliding_window_view(np.pad(top, pads, constant_values=-np.inf), spans, axis=axes)
-        whole: list[Any] = [slice(None)] * n
-        seen = seen[tuple([..., *steps, *whole])][tuple([..., *inner])]  # noqa: C409
-        lead = at.value.shape[:-n]
-        least = np.take_along_axis(low.reshape(*lead, -1), index.reshape(*lead, -1), -1)
-        least = least.reshape(value.shape)[(..., *(None,) * n)]
-        rivals = (seen >= least).sum(tuple(range(-n, 0)))
-        sure = np.take_along_axis(at.error.reshape(*lead, -1), index.reshape(*lead, -1), -1)
-        ties = (seen == least).sum(tuple(range(-n, 0)))
-        sure = sure.reshape(value.shape) == 0
-        unsure = ((rivals > 1) & ~(sure & (rivals == ties))).astype(float)
-        if unsure.any():
-            carry.unsure["the order at a max pool"] += int(unsure.sum())
-    return errors.error, unsure
+    if not at.error.any():
+        return errors.error, np.zeros(value.shape)
+    n = 2 if "2d" in func._schema.name else 3
+    kernel, padding = _sides(rest, 0, n, 1), _sides(rest, 2, n, 0)
+    stride, dilation = _sides(rest, 1, n, kernel), _sides(rest, 3, n, 1)
+    rows = zip(value.shape[-n:], stride, dilation, kernel, padding, x.shape[-n:], strict=True)
+    ends = [(outs - 1) * s + d * (k - 1) + 1 - p - size for outs, s, d, k, p, size in rows]
+    pads = [(p, max(end, 0)) for p, end in zip(padding, ends, strict=True)]
+    seen = kinds.windows(at, kernel, stride, pads, dilation)
+    return errors.error, kinds.place_of_largest(carry, "max_pool", seen, -1)[1]
 
 
 def _sides(rest: Sequence[Any], i: int, n: int, default: Any) -> tuple[int, ...]:
@@ -206,18 +161,11 @@ def _max_pool_backward(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any
 @rule("sort", "topk")
 def _sort(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     values, index = out
-    x = args[0]
-    named = {"sort": 1, "topk": 2}[func._schema.name.partition("::")[2]]
-    dim = kwargs.get("dim", args[named] if len(args) > named else -1)
-    if "stable" in kwargs and len(args) == 1:
-        dim = kwargs.get("dim", -1)
-    error = carry.error(x)
-    if not error.any():
-        return carry.rules.exactly(values_of(values)), carry.rules.exactly(values_of(index))
-    most = error.max()
-    ordered = torch.sort(x.detach(), dim=dim)[0]
-    close = bool((ordered.diff(dim=dim) <= 2 * most).any())
-    if close:
-        carry.unsure["the order of a sort"] += 1
-        return torch.full(values.shape, float(most)).numpy(), np.ones(tuple(index.shape))
-    return torch.gather(error, dim, index).numpy(), np.zeros(tuple(index.shape))
+    is_sort = func._schema.name == "aten::sort"
+    given = args[1:] if is_sort else args[2:]
+    dim = kwargs.get("dim", given[0] if given else -1)
+    x = carry.at(args[0])
+    if kinds.is_order_unsure(carry, x, dim, None if is_sort else values.shape[dim]):
+        return np.full(tuple(values.shape), x.error.max()), np.ones(tuple(index.shape))
+    error = np.take_along_axis(x.error, index.numpy(), dim)
+    return error, np.zeros(tuple(index.shape))

@@ -1,5 +1,6 @@
 """The rules of torch's operations: of each what it does to errors, by the rules of `rules.py`."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,17 +8,24 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from conformance.arithmetic.running import Approximate
-from conformance.compare.aten_model import Carry, rule, tensor_of, values_of
+from conformance.compare import kinds
+from conformance.compare.aten_model import RULES, Carry, Rule, rule, tensor_of, values_of
 
-_MONOTONE = {
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "erfc",
-    "erfinv", "special_ndtri", "special_log_ndtr", "sqrt", "atan",
-    "asin", "acos", "asinh", "acosh", "atanh", "sinh", "rsqrt", }  # fmt: skip
-_CLIPPED = {"relu", "clamp", "clamp_min", "clamp_max", "hardtanh", "threshold"}
-_STEPS = {"floor", "ceil", "round", "trunc", "sign", "sgn"}
-_COMPARED = {"gt", "lt", "ge", "le", "eq", "ne"}
-_LOGICAL = {"bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "logical_and", "logical_or",
-            "logical_not", "logical_xor"}  # fmt: skip
+# Of each kind the operations, by how many of their arguments have errors.
+_KINDS = {
+    ("monotone", 1): "exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc erfinv sqrt rsqrt "
+                     "special_ndtri special_log_ndtr asin acos atan asinh acosh atanh sinh",
+    ("wave", 1): "sin cos",
+    ("size", 1): "abs",
+    ("stepped", 1): "floor ceil round trunc sign sgn",
+    ("largest", 1): "amax amin",
+    ("multiplied", 2): "mul",
+    ("power", 2): "pow",
+    ("compared", 2): "gt lt ge le eq ne",
+    ("extreme", 2): "maximum minimum",
+    ("discrete", 1): "bitwise_not logical_not",
+    ("discrete", 2): "bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor",
+}  # fmt: skip
 _MOVES = {
     "clone", "index", "_unsafe_index", "index_select", "gather", "embedding", "cat", "stack",
     "flip",
@@ -48,8 +56,27 @@ _FACTORIES = {"empty", "zeros", "ones", "full", "arange", "linspace", "eye", "em
               "nonzero"}  # fmt: skip
 
 
-def _as(v: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    return values_of(torch.from_numpy(np.array(v, order="C")).to(dtype)).astype(np.float64)
+def _operation(
+    carry: Carry, func: Any, args: Any, kwargs: Any, out: Any, count: int
+) -> kinds.Operation:
+    """As a function of its first arguments."""
+
+    def f(*values: np.ndarray) -> np.ndarray:
+        tensors = [tensor_of(np.asarray(v)) for v in values]
+        return values_of(func(*tensors, *args[len(values) :], **kwargs))
+
+    name = func._schema.name.partition("::")[2]
+    return kinds.Operation(carry, name, [carry.at(x) for x in args[:count]], f, values_of(out))
+
+
+def _of_kind(kind: kinds.Kind, count: int) -> Rule:
+    return lambda carry, func, args, kwargs, out: kind(
+        _operation(carry, func, args, kwargs, out, count)
+    )
+
+
+for (_kind, _count), _names in _KINDS.items():
+    RULES.update(dict.fromkeys(_names.split(), _of_kind(kinds.KINDS[_kind], _count)))
 
 
 @rule(*_FACTORIES)
@@ -67,12 +94,7 @@ def _add(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
             scaled, carry.rules.exactly(np.asarray(alpha)), scaled.value * alpha
         )
         a, b = (scaled, b) if "rsub" in str(func) else (a, scaled)
-    return carry.rules.added(a, b, values_of(out))
-
-
-@rule("mul")
-def _mul(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    return carry.rules.multiplied(carry.at(args[0]), carry.at(args[1]), values_of(out))
+    return kinds.KINDS["added"](kinds.Operation(carry, "add", (a, b), np.add, values_of(out)))
 
 
 @rule("div")
@@ -82,7 +104,7 @@ def _div(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
         return carry.rules.divided(a, b, values_of(out))
     quotient = carry.rules.divided(a, b, a.value / b.value)
     step = np.floor if kwargs["rounding_mode"] == "floor" else np.trunc
-    return _stepped(carry, quotient, step, values_of(out))
+    return kinds.stepped(kinds.Operation(carry, "div", [quotient], step, values_of(out)))
 
 
 @rule("softplus")
@@ -115,39 +137,6 @@ def _reciprocal(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> An
     )
 
 
-@rule("pow")
-def _pow(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    base, exponent = args[:2]
-    if not isinstance(exponent, torch.Tensor):
-        return carry.rules.power(carry.at(base), float(exponent), values_of(out))
-    a, b = carry.at(base), carry.at(exponent)
-    value = values_of(out)
-    with np.errstate(all="ignore"):  # e^(b·log a), for positive a
-        log = carry.rules.monotone(np.log, a)
-        inner = carry.rules.multiplied(log, b, log.value * b.value)
-        return carry.rules.monotone(np.exp, inner, value)
-
-
-@rule(*_MONOTONE)
-def _monotone(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    if out.is_complex():
-        if func._schema.name != "aten::exp":
-            return carry.rules.unknown(values_of(out))
-        x = carry.at(args[0])
-        size = carry.rules.monotone(np.exp, Approximate(x.value.real, x.error))
-        return carry.rules.turned(size, Approximate(x.value.imag, x.error), values_of(out))
-
-    def f(v: np.ndarray) -> np.ndarray:
-        return values_of(func(tensor_of(np.asarray(v, dtype=np.float64))))
-
-    return carry.rules.monotone(f, carry.at(args[0]), values_of(out))
-
-
-@rule("sin", "cos")
-def _wave(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    return carry.rules.wave(carry.at(args[0]), values_of(out))
-
-
 @rule("polar")
 def _polar(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return carry.rules.turned(carry.at(args[0]), carry.at(args[1]), values_of(out))
@@ -158,57 +147,11 @@ def _complex(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
     return carry.rules.closed(values_of(out), carry.at(args[0]).error + carry.at(args[1]).error)
 
 
-@rule("abs")
-def _abs(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    return carry.rules.size(carry.at(args[0]), values_of(out))
-
-
-@rule(*_CLIPPED)
+@rule("relu", "clamp", "clamp_min", "clamp_max", "hardtanh", "threshold")
 def _clipped(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    bounds = [a for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.Tensor)]
-    if bounds:
-        errors = sum(carry.error(t).numpy() for t in (args[0], *bounds))
-        return carry.rules.closed(values_of(out), np.broadcast_to(errors, tuple(out.shape)))
-
-    def f(v: np.ndarray) -> np.ndarray:
-        return values_of(func(tensor_of(v), *args[1:], **kwargs))
-
-    x = carry.at(args[0])
-    carry.idle += x.value.dtype.kind == "f" and x.value.size > 0 and carry.rules.is_idle(f, x.value)
-    return carry.rules.clipped(f, x, values_of(out))
-
-
-def _stepped(carry: Carry, x: Approximate, f: Any, value: np.ndarray) -> Approximate:
-    if not x.error.any():
-        return carry.rules.exactly(value)
-    with np.errstate(all="ignore"):
-        off = np.maximum(np.abs(f(x.value + x.error) - value), np.abs(f(x.value - x.error) - value))
-    if off.any():
-        carry.unsure["a rounding to integers"] += int((off > 0).sum())
-    return carry.rules.closed(value, off)
-
-
-@rule(*_STEPS)
-def _step(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    def f(v: np.ndarray) -> np.ndarray:
-        return values_of(func(tensor_of(v)))
-
-    return _stepped(carry, carry.at(args[0]), f, values_of(out))
-
-
-@rule(*_COMPARED)
-def _compared(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    name = func._schema.name.partition("::")[2]
-    compared = carry.rules.compared(name, carry.at(args[0]), carry.at(args[1]), values_of(out))
-    if compared.error.any():
-        carry.unsure[f"a comparison ({name})"] += int(compared.error.sum())
-    return compared
-
-
-@rule(*_LOGICAL)
-def _logical(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    errors = [carry.at(a).error for a in args if isinstance(a, torch.Tensor)]
-    return errors[0] if len(errors) == 1 else np.maximum(*errors)
+    operation = _operation(carry, func, args, kwargs, out, 1)
+    bounds = [carry.at(a) for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.Tensor)]
+    return kinds.clipped(replace(operation, xs=[*operation.xs, *bounds]))
 
 
 @rule("any", "all")
@@ -230,7 +173,7 @@ def _errors_instead(carry: Carry, args: Any, kwargs: Any) -> tuple[Any, Any, boo
         nonlocal unsure
         if not isinstance(x, torch.Tensor):
             return x
-        if x.is_floating_point():
+        if x.is_floating_point() or x.is_complex():
             return carry.error(x).clone()
         unsure = unsure or bool(carry.error(x).any())
         return x
@@ -241,25 +184,48 @@ def _errors_instead(carry: Carry, args: Any, kwargs: Any) -> tuple[Any, Any, boo
 
 @rule(*_MOVES)
 def _moved(carry: Carry, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-    if not out.is_floating_point() and not any(
+    is_integer = not (out.is_floating_point() or out.is_complex())
+    if is_integer and not any(
         isinstance(x, torch.Tensor) and carry.error(x).any() for x in tree_flatten(args)[0]
     ):
         return carry.rules.exactly(values_of(out))
     name = func._schema.name.partition("::")[2]
     if name in ("_to_copy", "clone", "convert_element_type", "neg"):
-        if args[0].is_floating_point() and not out.is_floating_point():
-            return _stepped(carry, carry.at(args[0]), lambda v: _as(v, out.dtype), values_of(out))
+        if args[0].is_floating_point() and is_integer:
+            return kinds.stepped(_operation(carry, func, args, kwargs, out, 1))
         error = carry.error(args[0]).numpy().copy()
         return carry.rules.stored(Approximate(values_of(args[0]), error)).error
-    if not out.is_floating_point():
+    if is_integer:
         return carry.rules.unknown(values_of(out))
+    values = list(args), dict(kwargs)
     args, kwargs, unsure = _errors_instead(carry, args, kwargs)
     if name == "constant_pad_nd":
         args = args[:2]
         kwargs = {}
     if name == "scatter" and len(args) > 3 and not isinstance(args[3], torch.Tensor):
         args[3] = 0.0
-    return carry.rules.unknown(values_of(out)) if unsure else values_of(func(*args, **kwargs))
+    error = values_of(func(*args, **kwargs))
+    return error + _between(carry, func, *values, values_of(out)) if unsure else error
+
+
+def _between(carry: Carry, func: Any, args: Any, kwargs: Any, value: np.ndarray) -> Any:
+    """How far off a result is where an index is off by one; by more nothing is known."""
+
+    def at(sign: int) -> np.ndarray:
+        def moved(x: Any) -> Any:
+            if not isinstance(x, torch.Tensor) or x.dtype not in (torch.int64, torch.int32):
+                return x
+            error = carry.error(x)
+            if error.max() > 1:
+                raise IndexError
+            return (x + (sign * error).to(x.dtype)).clamp(min=0)
+
+        return values_of(func(*tree_map(moved, args), **tree_map(moved, kwargs)))
+
+    try:
+        return np.maximum(np.abs(at(1) - value), np.abs(at(-1) - value))
+    except (IndexError, RuntimeError):
+        return np.inf
 
 
 @rule(*_SUMS)

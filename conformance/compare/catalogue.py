@@ -41,6 +41,11 @@ MISTAKES = (
         "Write the padding of each axis, (before, after), as the original has it.",
     ),
     PortingMistake(
+        "dilation",
+        "A kernel is not spread as the original's is.",
+        "torch's dilation is Flax's kernel_dilation, not input_dilation.",
+    ),
+    PortingMistake(
         "kernel-not-transposed",
         "A kernel was copied without moving its axes.",
         "A Flax kernel is (in, out) or (H, W, in, out), a torch weight (out, in) or "
@@ -137,6 +142,11 @@ MISTAKES = (
         "not over the channels of each place.",
     ),
     PortingMistake(
+        "norm-left-out",
+        "A norm of the original is not there, or its result is not used.",
+        "Put the norm where the original has it: the last one of a stack is easily forgotten.",
+    ),
+    PortingMistake(
         "norm-weight-plus-one",
         "A norm multiplies by 1 + w where the original multiplies by w, or its weight is off by "
         "one.",
@@ -154,6 +164,11 @@ MISTAKES = (
         "halves.",
         "Pair entry i with i + d/2, as rotate_half does, or permute the rows of the query's and "
         "key's kernels.",
+    ),
+    PortingMistake(
+        "rotary-sign",
+        "A rotary embedding rotates the other way round than the original's.",
+        "rotate_half joins −second and first: the second half has its sign changed, not the first.",
     ),
     PortingMistake(
         "causal-mask",
@@ -197,6 +212,12 @@ MISTAKES = (
         "Reshape to (…, heads, width), in this order, then move the axes.",
     ),
     PortingMistake(
+        "heads-repeated",
+        "Shared heads are repeated all in turn where each is repeated by itself, or the other way "
+        "round.",
+        "torch's repeat_interleave is jnp.repeat, torch's repeat is jnp.tile.",
+    ),
+    PortingMistake(
         "axes-not-swapped",
         "Two axes that the original swaps are not swapped.",
         "Swap the axes, also where both have the same length.",
@@ -205,6 +226,11 @@ MISTAKES = (
         "concatenation-order",
         "Parts are joined, or taken, in another order than the original's.",
         "Write the parts in the order of the original.",
+    ),
+    PortingMistake(
+        "cyclic-shift",
+        "A cyclic shift is left out, or goes the other way.",
+        "Roll by the original's amount, with its sign, and roll back where the original does.",
     ),
     PortingMistake(
         "split-interleaved",

@@ -1,15 +1,18 @@
 """What may be changed in a run of an original, whatever its framework."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from conformance.compare.catalogue import Cause
 
+_DEFAULTS = {1e-3, 1e-5, 1e-6}
+_EPSILONS = (1e-5, 1e-6, 1e-3, 1e-4, 1e-7, 1e-8, 1e-12, 0.0)
+
 
 @dataclass(frozen=True)
 class Option:
-    """One way to do otherwise what a function does; `made` takes its arguments."""
+    """One way to do otherwise what a function does; `made` is its framework's own affair."""
 
     cause: Cause
     made: Callable[..., Any]
@@ -18,21 +21,6 @@ class Option:
     def key(self) -> tuple[str, str]:
         """What options of several calls have in common."""
         return self.cause.name, self.cause.words
-
-
-@dataclass(frozen=True)
-class Previous:
-    """What came before a call: the function, and the reshape that split an axis.
-
-    Attributes:
-        name: of the last function that gave a tensor.
-        split: what was split, until it is merged again.
-        shape: into what.
-    """
-
-    name: str = ""
-    split: Any = None
-    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,3 +42,31 @@ class Site:
     options: tuple[Option, ...]
     name: str
     depends: int
+
+
+def option(name: str, words: str, made: Callable[..., Any]) -> Option:
+    """One way to do otherwise, by the name of its cause and what was seen of it."""
+    return Option(Cause(name, words), made)
+
+
+def other_epsilons(own: float) -> Iterator[tuple[float, Cause]]:
+    """The epsilons that norms are given, but for their own."""
+    for value in _EPSILONS:
+        if abs(value - own) > 1e-3 * own:
+            words = f"its epsilon is {value:g} where {own:g} is right"
+            yield value, Cause("default-epsilon" if value in _DEFAULTS else "epsilon", words)
+
+
+def other_activations(
+    own: str, functions: dict[str, Callable[..., Any]]
+) -> Iterator[tuple[Callable[..., Any], Cause]]:
+    """Every activation but its own, or none."""
+    for other, function in functions.items():
+        if other == own:
+            continue
+        both = own.startswith("gelu") and other.startswith("gelu")
+        name = ("tanh-gelu" if "tanh" in other else "erf-gelu") if both else "activation"
+        words = f"what came out is {other} where {own} is right"
+        if other == "nothing":
+            words = f"nothing was done where {own} is right"
+        yield function, Cause(name, words)

@@ -200,16 +200,23 @@ class _Judging:
     def _followed(
         self, training: bool, mode: str, *, backward: bool
     ) -> tuple[tuple[Asked, Asked], Followed]:
-        """The first draw in which no comparison is unsure, else the eighth."""
+        """The first draw in which no comparison is unsure, else the eighth.
+
+        What stays unsure in the same way for three draws is so whatever the inputs are.
+        """
+        seen: list[Mapping[str, int]] = []
         for draw in range(_DRAWS):
             self.progress(f"{mode}: both models with errors carried, draw {draw + 1}")
             asked = self.pairing.asked(training, draw, backward=backward)
             followed = follow(self.pairing.telling, asked, self.pairing.pairs)
             self._finite(followed)
+            seen.append(followed.unsure)
             if not followed.unsure:
                 return asked, followed
+            if seen[-3:] == 3 * [followed.unsure]:
+                break
         what = ", ".join(f"{n} of {name}" for name, n in followed.unsure.items())
-        note = f"after {_DRAWS} draws it is still unsure how some turn out: {what}"
+        note = f"after {len(seen)} draws it is still unsure how some turn out: {what}"
         self.tally.notes[note] = None
         return asked, followed
 
@@ -258,9 +265,10 @@ class _Judging:
                     name for trace in followed.traces for name in trace.without_rule
                 )
                 why = RANDOM if RANDOM in names else ", ".join(names)
+                why = f"for want of a rule for {why}" if why else "since their errors are too large"
                 tally.unjudged[
-                    f"{held.aspect} {held.name}: {held.unknown} of {held.first.value.size} elements"
-                    + (f", for want of a rule for {why}" if why else ", since errors have no end")
+                    f"{held.aspect} {held.name}: {held.unknown} of {held.first.value.size} "
+                    f"elements, {why}"
                 ] = None
                 if held.aspect == "forward" and held.unknown == held.first.value.size:
                     tally.blind.append(f"of {held.name} no element can be judged")

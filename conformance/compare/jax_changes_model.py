@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.compare.catalogue import Cause
-from conformance.compare.changes import Option, Site
+from conformance.compare.changes import Option, Site, other_activations, other_epsilons
 
 if TYPE_CHECKING:
     from conformance.arithmetic.running import Approximate
@@ -20,7 +19,6 @@ _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "sigmoid": jax.nn.sigmoid, "leaky_relu": jax.nn.leaky_relu, "elu": jax.nn.elu,
     "nothing": lambda x: x * 1.0,
 }  # fmt: skip
-_EPSILONS = (1e-5, 1e-6, 1e-3, 1e-4, 1e-7, 1e-8, 1e-12)
 
 
 class Change:
@@ -47,11 +45,11 @@ class Change:
         for at in inputs:
             depends |= at.depends
         self.sites.append(Site(number, "", since, options, eqn.primitive.name, depends))
-        option = next((o for o in options if o.key == key), None)
-        if option is None:
+        chosen = next((option for option in options if option.key == key), None)
+        if chosen is None:
             return None
-        values = [np.asarray(at.x.value) for at in inputs]
-        closed = jax.make_jaxpr(option.made)(*(jnp.asarray(v) for v in values))
+        values = [jnp.asarray(np.asarray(at.x.value)) for at in inputs]
+        closed = jax.make_jaxpr(chosen.made)(*values)
         changing, self._carry.change = self._carry.change, None
         outs: list[Approximate] = [at.x for at in self._carry.evaluate(closed, inputs)]
         self._carry.change = changing
@@ -59,30 +57,16 @@ class Change:
 
 
 def _options(eqn: Any) -> tuple[Option, ...]:
+    """Of an equation what may be done instead, each a function of its inputs."""
     name = str(eqn.params.get("name", ""))
-    if name in ("relu", "silu", "gelu", "relu6", "swish", "leaky_relu", "elu"):
-        if name == "gelu":
-            erf = "erf" in str(eqn.params.get("jaxpr", ""))
-            name = f"gelu ({'erf' if erf else 'tanh'})"
-        options = []
-        for other, made in _ACTIVATIONS.items():
-            both = name.startswith("gelu") and other.startswith("gelu")
-            cause = ("tanh-gelu" if "tanh" in other else "erf-gelu") if both else "activation"
-            if other != name:
-                words = f"what came out is {other} where {name} is right"
-                options.append(Option(Cause(cause, words), made))
-        return tuple(options)
-    if eqn.primitive.name == "add" and hasattr(eqn.invars[1], "val"):
-        value = (
-            float(np.asarray(eqn.invars[1].val).reshape(-1)[0])
-            if np.ndim(eqn.invars[1].val) == 0
-            else 1.0
-        )
-        if 0 < value < 0.01:
-            return tuple(
-                Option(Cause("default-epsilon" if e in (1e-3, 1e-5, 1e-6) else "epsilon",
-                             f"its epsilon is {e:g} where {value:g} is right"),
-                       lambda x, y, e=e: x + e)
-                for e in _EPSILONS if abs(e - value) > 1e-3 * value
-            )  # fmt: skip
-    return ()
+    if name == "gelu":
+        name = f"gelu ({'erf' if 'erf' in str(eqn.params.get('jaxpr', '')) else 'tanh'})"
+    if name in _ACTIVATIONS or name == "swish":
+        return tuple(Option(cause, made) for made, cause in other_activations(name, _ACTIVATIONS))
+    own = getattr(eqn.invars[1], "val", None) if eqn.primitive.name == "add" else None
+    if own is None or np.ndim(own) or not 0 < float(own) < 0.01:
+        return ()
+    return tuple(
+        Option(cause, lambda x, _, value=value: x + value)
+        for value, cause in other_epsilons(float(own))
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from conformance.arithmetic.running import Approximate
+from conformance.compare import kinds
 from conformance.compare.jaxpr_model import Carry, rule
 
 
@@ -82,41 +83,28 @@ def _reduce_logic(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 @rule("argmax", "argmin")
 def _argmax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     (axis,) = eqn.params["axes"]
-    v = xs[0].value if eqn.primitive.name == "argmax" else -xs[0].value
-    best = v.argmax(axis)
-    low = np.take_along_axis(v - xs[0].error, np.expand_dims(best, axis), axis)
-    unsure = ((v + xs[0].error >= low).sum(axis) > 1) & xs[0].error.any()
-    if unsure.any():
-        carry.unsure["the order at a maximum (argmax)"] += int(unsure.sum())
-    return Approximate(best.astype(eqn.outvars[0].aval.dtype), unsure.astype(float))
+    best, unsure = kinds.place_of_largest(carry, eqn.primitive.name, xs[0], axis)
+    return Approximate(best.astype(eqn.outvars[0].aval.dtype), unsure)
 
 
 @rule("sort")
 def _sort(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    values = [np.asarray(v) for v in carry.plainly(eqn, xs)]
-    key = xs[0]
-    if not any(x.error.any() for x in xs):
-        return [carry.rules.exactly(v) for v in values]
-    gaps = np.diff(values[0].astype(float), axis=eqn.params["dimension"])
-    most = key.error.max()
-    if (np.abs(gaps) <= 2 * most).any() and most > 0:
-        carry.unsure["the order of a sort"] += 1
+    values, axis = [np.asarray(v) for v in carry.plainly(eqn, xs)], eqn.params["dimension"]
+    if kinds.is_order_unsure(carry, xs[0], axis):
         rest = [carry.rules.unknown(v) for v in values[1:]]
-        return [Approximate(values[0], np.full(values[0].shape, most)), *rest]
-    order = np.argsort(key.value, axis=eqn.params["dimension"], kind="stable")
-    errors = [np.take_along_axis(x.error, order, eqn.params["dimension"]) for x in xs]
+        return [Approximate(values[0], np.full(values[0].shape, xs[0].error.max())), *rest]
+    order = np.argsort(xs[0].value, axis=axis, kind="stable")
+    errors = [np.take_along_axis(x.error, order, axis) for x in xs]
     return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
 
 
 @rule("top_k")
 def _top_k(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    """The order is unsure where one of the k + 1 largest is within errors of the next."""
     value, index = carry.plainly(eqn, xs)
-    axis, k, most = eqn.params["axis"], eqn.params["k"], xs[0].error.max(initial=0.0)
-    largest = -np.sort(-xs[0].value, axis).take(range(min(k + 1, xs[0].value.shape[axis])), axis)
-    if most > 0 and (-np.diff(largest, axis=axis) <= 2 * most).any():
-        carry.unsure["the order of a sort"] += 1
-        return [Approximate(value, np.full(value.shape, most)), carry.rules.unknown(index)]
+    axis = eqn.params["axis"]
+    if kinds.is_order_unsure(carry, xs[0], axis, eqn.params["k"]):
+        most = np.full(value.shape, xs[0].error.max())
+        return [Approximate(value, most), carry.rules.unknown(index)]
     error = np.take_along_axis(xs[0].error, index.astype(np.int64), axis)
     return [Approximate(value, error), carry.rules.exactly(index)]
 
@@ -151,6 +139,12 @@ def _conv(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     kernel = xs[1].value.shape
     terms = prod(kernel) // max(kernel[numbers.rhs_spec[0]], 1)
     return carry.rules.bilinear(lambda a, b: carry.through(eqn, a, b), xs[0], xs[1], terms)
+
+
+@rule("fft")
+def _fourier(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    axes = tuple(range(-len(eqn.params["fft_lengths"]), 0))
+    return carry.rules.transformed(xs[0], axes, carry.through(eqn, xs[0].value))
 
 
 @rule("scatter-add", "scatter_add")
@@ -190,20 +184,13 @@ def _window_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 
 @rule("select_and_scatter_add")
 def _select_and_scatter_add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    """Whether the winner of a window is unsure shows by moving operands within their errors."""
     source, operand = xs
-    value = carry.through(eqn, source.value, operand.value)
-
-    def f(v: np.ndarray, at: np.ndarray) -> np.ndarray:
-        return carry.through(eqn, v, at)
-
-    terms = prod(eqn.params["window_dimensions"])
-    pulled = carry.rules.summed(lambda v: f(v, operand.value), source, terms)
+    p = eqn.params
     if operand.error.any():
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (2, *operand.error.shape))
-        for sign in signs:
-            off = np.abs(f(source.value, operand.value + sign * operand.error) - value)
-            if off.any():
-                carry.unsure["the order at a max pool"] += int((off > 0).sum())
-                return carry.rules.unknown(value)
-    return pulled
+        sign = 1 if p["select_prim"].name == "ge" else -1
+        at = Approximate(sign * operand.value, operand.error)
+        seen = kinds.windows(at, p["window_dimensions"], p["window_strides"], p["padding"])
+        if kinds.place_of_largest(carry, "max_pool", seen, -1)[1].any():
+            return carry.rules.unknown(carry.through(eqn, source.value, operand.value))
+    terms = prod(p["window_dimensions"])
+    return carry.rules.summed(lambda v: carry.through(eqn, v, operand.value), source, terms)

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 
 from conformance.arithmetic.running import Approximate
+from conformance.compare import kinds
 from conformance.compare.jaxpr_model import RULES, Carry, Rule, is_key, rule
 
 
@@ -99,18 +100,25 @@ def _split(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
 
 @rule("pad", "gather", "dynamic_slice", "dynamic_update_slice", "scatter")
 def _by_jax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    """Floats move; an index that is unsure leaves nothing known."""
+    """Floats move; where an index is off by one, a result is off by what lies there."""
     values = [x.value for x in xs]
     value = carry.through(eqn, *values)
     is_index = [x.value.dtype.kind not in "fc" for x in xs]
     if values[0].dtype.kind != "f":
         sure = not any(x.error.any() for x in xs)
         return carry.rules.exactly(value) if sure else carry.rules.unknown(value)
-    if any(x.error.any() for x, index in zip(xs, is_index, strict=True) if index):
-        return carry.rules.unknown(value)
     errors = [x.value if index else x.error for x, index in zip(xs, is_index, strict=True)]
     error = carry.through(eqn, *errors)
-    return Approximate(value, np.where(np.isnan(error) & np.isnan(value), 0.0, error))
+    error = np.where(np.isnan(error) & np.isnan(value), 0.0, error)
+    most = max((x.error.max(initial=0.0) for x in xs if x.value.dtype.kind not in "fc"), default=0)
+    if most > 1:
+        return carry.rules.unknown(value)
+    off = np.zeros(value.shape)
+    for sign in (1, -1) if most else ():
+        near = [x.value + (sign * x.error).astype(x.value.dtype) if index else x.value
+                for x, index in zip(xs, is_index, strict=True)]  # fmt: skip
+        off = np.maximum(off, np.abs(carry.through(eqn, *near) - value))
+    return Approximate(value, np.where(np.isnan(off), np.inf, error + off))
 
 
 @rule("iota", "empty", "empty2")
@@ -128,42 +136,11 @@ def _convert(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return Approximate(x.value.astype(np.complex128), x.error)
     if x.value.dtype.kind == "f" and not floating:
-        value = x.value.astype(dtype)
-        if x.error.any():
-            off = np.abs((x.value + x.error).astype(dtype).astype(float) - value.astype(float))
-            off = np.maximum(off, np.abs((x.value - x.error).astype(dtype).astype(float) - value))
-            if off.any():
-                carry.unsure["a rounding to integers"] += 1
-            return Approximate(value, off)
-        return carry.rules.exactly(value)
+        whole = x.value.astype(dtype)
+        return kinds.stepped(kinds.Operation(carry, "", xs, lambda v: v.astype(dtype), whole))
     return carry.rules.stored(
         Approximate(x.value.astype(np.float64 if floating else dtype), x.error)
     )
-
-
-@rule("add", "add_any")
-def _add(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    value = xs[0].value + xs[1].value
-    if value.dtype.kind not in "fc":
-        return Approximate(value, xs[0].error + xs[1].error)
-    return carry.rules.added(xs[0], xs[1], value)
-
-
-@rule("sub")
-def _sub(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    value = xs[0].value - xs[1].value
-    if value.dtype.kind not in "fc":
-        return Approximate(value, xs[0].error + xs[1].error)
-    return carry.rules.added(xs[0], xs[1], value)
-
-
-@rule("mul")
-def _mul(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    value = xs[0].value * xs[1].value
-    if value.dtype.kind not in "fc":
-        sure = not (xs[0].error.any() or xs[1].error.any())
-        return carry.rules.exactly(value) if sure else carry.rules.unknown(value)
-    return carry.rules.multiplied(xs[0], xs[1], value)
 
 
 @rule("div")
@@ -173,53 +150,51 @@ def _div(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     return carry.rules.divided(xs[0], xs[1], xs[0].value / xs[1].value)
 
 
-@rule("integer_pow")
+@rule("integer_pow", "square")
 def _integer_pow(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    y = eqn.params["y"]
+    y = eqn.params.get("y", 2)
     value = xs[0].value.astype(float) ** y if y < 0 else xs[0].value ** y
     return carry.rules.power(xs[0], float(y), value)
 
 
-@rule("square")
-def _square(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    return carry.rules.power(xs[0], 2.0, xs[0].value * xs[0].value)
+def _by_lax(f: Any) -> Any:
+    return lambda v: np.asarray(f(jnp.asarray(v, dtype=jnp.float64)))
 
 
-@rule("pow")
-def _pow(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    base, exponent = xs
-    value = np.power(base.value.astype(float), exponent.value)
-    if not exponent.error.any() and exponent.value.size == 1:
-        return carry.rules.power(base, float(exponent.value.reshape(-1)[0]), value)
-    log = carry.rules.monotone(np.log, base)
-    inner = carry.rules.multiplied(log, exponent, log.value * exponent.value)
-    return carry.rules.monotone(np.exp, inner, value)
-
-
-def _erf(v: np.ndarray) -> np.ndarray:
-    return np.asarray(lax.erf(jnp.asarray(v, dtype=jnp.float64)))
-
-
-_MONOTONE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
-    "tanh": np.tanh, "sinh": np.sinh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "sqrt": np.sqrt,
-    "rsqrt": lambda v: 1 / np.sqrt(v), "cbrt": np.cbrt,
-    "logistic": lambda v: 1 / (1 + np.exp(-v)),
-    "erf": _erf, "erfc": lambda v: np.asarray(lax.erfc(jnp.asarray(v, dtype=jnp.float64))),
-    "erf_inv": lambda v: np.asarray(lax.erf_inv(jnp.asarray(v, dtype=jnp.float64))),
+# Of each kind the operations, and what they are in NumPy.
+_KINDS: dict[str, dict[str, Any]] = {
+    "added": {"add": np.add, "add_any": np.add, "sub": np.subtract},
+    "multiplied": {"mul": np.multiply},
+    "power": {"pow": lambda a, b: np.power(a.astype(float), b)},
+    "wave": {"sin": np.sin, "cos": np.cos},
+    "size": {"abs": np.abs},
+    "stepped": {"sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round},
+    "extreme": {"max": np.maximum, "min": np.minimum},
+    "compared": {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "gt": np.greater,
+                 "le": np.less_equal, "ge": np.greater_equal},
+    "monotone": {
+        "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
+        "tanh": np.tanh, "sinh": np.sinh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+        "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "sqrt": np.sqrt,
+        "rsqrt": lambda v: 1 / np.sqrt(v), "cbrt": np.cbrt,
+        "logistic": lambda v: 1 / (1 + np.exp(-v)),
+        "erf": _by_lax(lax.erf), "erfc": _by_lax(lax.erfc), "erf_inv": _by_lax(lax.erf_inv),
+    },
 }  # fmt: skip
 
 
-@rule(*_MONOTONE)
-def _monotone(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    if xs[0].value.dtype.kind == "c":
-        if eqn.primitive.name != "exp":
+def _of_kind(kind: kinds.Kind, f: Any) -> Rule:
+    def rule(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+        if is_key(xs[0].value):
             return None
-        size = carry.rules.monotone(np.exp, Approximate(xs[0].value.real, xs[0].error))
-        angle = Approximate(xs[0].value.imag, xs[0].error)
-        return carry.rules.turned(size, angle, np.exp(xs[0].value))
-    return carry.rules.monotone(_MONOTONE[eqn.primitive.name], xs[0])
+        value = f(*(x.value for x in xs))
+        return kind(kinds.Operation(carry, eqn.primitive.name, xs, f, value))
+
+    return rule
+
+
+for _kind, _functions in _KINDS.items():
+    RULES.update({_name: _of_kind(kinds.KINDS[_kind], _f) for _name, _f in _functions.items()})
 
 
 @rule("tan")
@@ -260,76 +235,23 @@ def _atan2(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
         return carry.rules.rounded(np.arctan2(y.value, x.value), carried)
 
 
-RULES["sin"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.sin(xs[0].value))
-RULES["cos"] = lambda carry, eqn, xs: carry.rules.wave(xs[0], np.cos(xs[0].value))
-RULES["abs"] = lambda carry, eqn, xs: carry.rules.size(xs[0], np.abs(xs[0].value))
-
-
-@rule("sign", "floor", "ceil", "round")
-def _step(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    f: Any = getattr(np, eqn.primitive.name)
-    value = f(xs[0].value)
-    if not xs[0].error.any():
-        return carry.rules.exactly(value)
-    ends = (np.abs(f(xs[0].value + s * xs[0].error) - value) for s in (-1, 1))
-    off = np.maximum(*ends)
-    if off.any():
-        carry.unsure["a rounding to integers"] += 1
-    return carry.rules.closed(value, off)
-
-
-@rule("max", "min")
-def _extreme(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    a, b = xs
-    extreme = np.maximum if eqn.primitive.name == "max" else np.minimum
-    value = extreme(a.value, b.value)
-    if value.dtype.kind == "f" and value.size > 1 and np.size(b.value) == 1 and not b.error.any():
-        carry.idle += carry.rules.is_idle(lambda v: extreme(v, b.value.reshape(-1)), a.value)
-    return carry.rules.largest(extreme, a, b, value=value)
-
-
 @rule("clamp")
 def _clamp(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     low, x, high = xs
 
     def f(v: np.ndarray) -> np.ndarray:
-        return np.asarray(np.clip(v, low.value, high.value))
+        return np.clip(v, low.value, high.value).astype(v.dtype)
 
-    if low.error.any() or high.error.any():
-        return carry.rules.lipschitz(
-            Approximate(x.value, x.error + low.error + high.error), f(x.value)
-        )
-    if x.value.dtype.kind != "f":
-        return Approximate(f(x.value).astype(x.value.dtype), x.error)
-    if low.value.size == high.value.size == 1 and x.value.size > 1:
-        carry.idle += carry.rules.is_idle(f, x.value)
-    return carry.rules.clipped(f, x, f(x.value))
-
-
-_COMPARE: dict[str, Any] = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "gt": np.greater,
-                            "le": np.less_equal, "ge": np.greater_equal}  # fmt: skip
-
-
-@rule(*_COMPARE)
-def _compare(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    name = eqn.primitive.name
-    if is_key(xs[0].value):
-        return None
-    compared = carry.rules.compared(name, xs[0], xs[1], _COMPARE[name](xs[0].value, xs[1].value))
-    if compared.error.any():
-        carry.unsure[f"a comparison ({name})"] += int(compared.error.sum())
-    return compared
+    return kinds.clipped(kinds.Operation(carry, "clamp", (x, low, high), f, f(x.value)))
 
 
 @rule("and", "or", "xor", "not", "is_finite", "rem", "shift_left", "shift_right_logical",
       "shift_right_arithmetic", "population_count", "clz", "nextafter")  # fmt: skip
 def _discrete(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     value = carry.plainly(eqn, xs)[0]
-    if eqn.primitive.name == "is_finite" or not any(x.error.any() for x in xs):
+    if eqn.primitive.name == "is_finite":
         return carry.rules.exactly(value)
-    if xs[0].value.dtype == bool:
-        return Approximate(value, np.broadcast_to(sum(x.error for x in xs) > 0, value.shape) * 1.0)
-    return carry.rules.unknown(value)
+    return kinds.discrete(kinds.Operation(carry, eqn.primitive.name, xs, np.array, value))
 
 
 @rule("select_n")

@@ -15,6 +15,7 @@ from conformance.arithmetic.running import Approximate
 from conformance.compare.matching import Match, Values, ratio
 from conformance.compare.trace import Asked, Call, Model, Trace, owner
 from conformance.compare.weights import Pair, gathered
+from conformance.core.outcomes import UsageError
 
 # Of an array's size, and of the size of all arrays like it: a larger error leaves too few digits.
 _BLIND, _BLIND_OF_ALL = 2.0**-10, 2.0**-30
@@ -87,7 +88,8 @@ def follow(
     backward = _found(back, cotangents)
     for _ in range(3):
         anchored = _anchored(asked, traces, forward, backward)
-        traces = models[0].run(anchored[0]), models[1].run(anchored[1])
+        before, traces = traces, (models[0].run(anchored[0]), models[1].run(anchored[1]))
+        _alike(before, traces)
         forward, backward, changed = _within(traces, forward, backward)
         if not changed:
             break
@@ -100,6 +102,17 @@ def follow(
         values,
         asked[0].weights,
     )
+
+
+def _alike(before: tuple[Trace, Trace], traces: tuple[Trace, Trace]) -> None:
+    """Refuses a model that gives something else each time it is run."""
+    for which, first, second in zip(("first", "second"), before, traces, strict=True):
+        for path, at in first.outputs.items():
+            if path not in second.outputs or hold(path, "forward", at, second.outputs[path]).parts:
+                raise UsageError(
+                    f"the {which} model's {path} is another each time it is run: it draws numbers "
+                    "that nothing can be carried through"
+                )
 
 
 def _values(trace: Trace, inputs: Mapping[int | str, np.ndarray], *, backward: bool) -> Values:
@@ -187,6 +200,8 @@ def _held(
         alike = own is not None and other is not None and own.value.shape == other.value.shape
         if own is not None and other is not None and alike and not is_mask:
             gradients.append((f"input {key}", own, other))
+    if all(at.value.dtype.kind != "f" for _, at, _ in outputs):
+        gradients = []  # Of what is no number there is none.
     statistics = list(gathered(pairs, first.state, second.state))
     rows: tuple[tuple[Aspect, list[tuple[str, Approximate, Approximate]]], ...] = (
         ("forward", outputs), ("gradient", gradients), ("running statistics", statistics),
@@ -203,7 +218,8 @@ def hold(
 ) -> Held:
     """One array beside another; `scale` is the largest value of all that are like it."""
     with np.errstate(all="ignore"):
-        a, b = first.value.astype(np.float64), second.value.astype(np.float64)
+        a, b = (x.value if x.value.dtype.kind == "c" else x.value.astype(float)
+                for x in (first, second))  # fmt: skip
         apart = np.where(a == b, 0.0, np.abs(a - b))
         limit = np.broadcast_to(first.error + second.error, a.shape)
         size = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))

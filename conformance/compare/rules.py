@@ -148,6 +148,14 @@ class Rules:
                 carried = np.where(np.isinf(x.error), np.inf, carried)
             return self._rounded(value, carried, self._function)
 
+    def transformed(self, x: Approximate, axes: tuple[int, ...], value: Array) -> Approximate:
+        """Fourier transforms: sums with weights on the unit circle; halves are counted twice."""
+        terms = 2 * max(np.prod([max(x.value.shape[a], value.shape[a]) for a in axes]), 1)
+        carried = 2 * x.error.sum(axes, keepdims=True)
+        size = 2 * np.abs(x.value).sum(axes, keepdims=True) + carried
+        error = carried + (terms + 8) * self.unit * size
+        return self.closed(value, np.broadcast_to(error, value.shape))
+
     def turned(self, size: Approximate, angle: Approximate, value: Array) -> Approximate:
         """A complex number by its size and angle."""
         carried = size.error + (np.abs(size.value) + size.error) * np.minimum(angle.error, 2.0)

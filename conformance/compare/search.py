@@ -22,8 +22,7 @@ _PLACES = 12
 # What other changes give as well, in other words: they are tried after all others of a place.
 _LATE = ("heads-split", "axes-not-swapped", "term-left-out", "factor-left-out", "pooling")
 _WEAK = ("term-left-out", "factor-left-out")
-# Changes that are made at several functions of a place together.
-_TOGETHER = ("rotary-layout", "axes-not-swapped", "causal-mask")
+_ROTARY = "rotary-layout"
 Chosen = dict[int, tuple[str, str]]
 
 
@@ -53,6 +52,7 @@ class _Search:
     pairs: Sequence[Pair]
     followed: Followed
     chosen: Chosen
+    known: tuple[Chosen, list[Site]] | None = None
 
     def findings(self, progress: Callable[[str], None]) -> list[Finding]:
         """Place after place, as long as a cause explains each."""
@@ -87,110 +87,103 @@ class _Search:
         )
 
     def _explained(self, place: Place) -> list[tuple[Cause, str]] | None:
-        """What gives the port's value at the place; else what gives all that comes out."""
+        """What gives the port's value at the place, or what is left of it, or all that comes out.
+
+        A causal convolution's end, say, is cut off by what is called next: no port need hold it.
+        """
         found = self._first_of(self._attempts(place), place)
+        calls = self.followed.traces[0].calls
+        cut = calls[place.call : place.call + 2]
+        if found is None and len(cut) == 2 and cut[1].depends & cut[0].bit and (
+            cut[0].output.value.size != cut[1].output.value.size
+        ):  # fmt: skip
+            found = self._first_of(self._near(place), replace(place, call=place.call + 1))
         if found is not None or not self.same_shapes():
             return found
-        end = replace(place, call=len(self.followed.traces[0].calls))
-        return self._first_of(self._at_functions(place, with_far=False), end)
+        return self._first_of(self._near(place), replace(place, call=len(calls)))
 
     def _first_of(self, attempts: Iterator[_Try], place: Place) -> list[tuple[Cause, str]] | None:
         for attempt in attempts:
-            if not self._fits(attempt, place):
-                continue
-            everywhere = self._everywhere(attempt)
-            for tried in ([everywhere] if everywhere is not None else []) + [attempt]:
-                followed = self.again(tried.asked)
-                if followed is None or not self._is_further(followed, place):
-                    continue
+            furthest = self._furthest(attempt, place) if self._fits(attempt, place) else None
+            if furthest is not None:
+                tried, followed = furthest
                 layers = self._layers(tried, attempt)
                 self.asked = tried.asked, self.asked[1]
                 self.chosen, self.followed = tried.chosen, followed
                 return [(attempt.cause, layer) for layer in layers]
         return None
 
+    def _furthest(self, attempt: _Try, place: Place) -> tuple[_Try, Followed] | None:
+        """The change at all its places, if that explains more than the change at one."""
+        best, furthest = None, 0
+        for tried in filter(None, (self._everywhere(attempt), attempt)):
+            followed = self.again(tried.asked)
+            if followed is None or not self._is_further(followed, place):
+                continue
+            if not followed.parting("forward"):
+                return tried, followed
+            end = place_of_forward(followed).call
+            if end >= furthest:
+                best, furthest = (tried, followed), end
+        return best
+
     def _attempts(self, place: Place) -> Iterator[_Try]:
-        yield from self._at_functions(place)
+        yield from self._near(place)
+        before = [site for site in self._sites() if site.since < place.since]
+        yield from self._one_by_one(before[:-13:-1])
         for cause, layer, weights in weight_changes(place, self.followed, self.asked[0].weights):
             asked = replace(self.asked[0], weights={**self.asked[0].weights, **weights})
             yield _Try(cause, layer, asked, self.chosen)
 
-    def _at_functions(self, place: Place, *, with_far: bool = True) -> Iterator[_Try]:
-        recorder = self.models[0].change(self.chosen, records=True)
-        self._plain(replace(self.asked[0], change=recorder))
-        sites = list(recorder.sites)
-        calls = self.followed.traces[0].calls
-        near = [s for s in sites if place.since <= s.since <= place.call]
-        far = [s for s in sites if s.since < place.since][:-13:-1] if with_far else []
+    def _sites(self) -> list[Site]:
+        """Every function of the original, as it is changed by now, that could be changed."""
+        if self.known is None or self.known[0] != self.chosen:
+            recorder = self.models[0].change(self.chosen, records=True)
+            self._plain(replace(self.asked[0], change=recorder))
+            self.known = self.chosen, list(recorder.sites)
+        return self.known[1]
+
+    def _near(self, place: Place) -> Iterator[_Try]:
+        """Changes of the functions of a place: one by one, then of several together."""
+        sites = self._sites()
+        near = [site for site in sites if place.since <= site.since <= place.call]
+        yield from self._one_by_one(near)
+        together: dict[tuple[str, str], list[tuple[Site, Option]]] = {}
+        for site in near:
+            for option in site.options:
+                together.setdefault(option.key, []).append((site, option))
+        heads = [next(((s, o) for o in s.options if o.cause.name == "heads-split"), None)
+                 for s in near]  # fmt: skip
+        rotary = _rotary(near)
+        for rows in ([row for row in heads if row], *together.values()):
+            if len(rows) > 1 or rows == rotary != []:
+                yield self._changed(rows, self._layer(rows[0][0]))
+        # What is rotated as soon as it is there is so before the next projection is called.
         homes = {site.module for site in near}
-        together: dict[tuple[str, str], list[tuple[int, Cause, str]]] = {}
-        heads: dict[int, tuple[Option, str]] = {}
-        for group in (near, far):
-            late: list[_Try] = []
-            for site in group:
-                layer = _layer(site, calls)
-                for option in site.options:
-                    chosen = {**self.chosen, site.number: option.key}
-                    asked = replace(self.asked[0], change=self.models[0].change(chosen))
-                    if option.cause.name in _TOGETHER and group is near:
-                        together.setdefault(option.key, []).append(
-                            (site.number, option.cause, layer)
-                        )
-                    attempt = _Try(option.cause, layer, asked, chosen)
-                    if option.cause.name in _LATE:
-                        late.append(attempt)
-                        if option.cause.name == "heads-split" and group is near:
-                            heads.setdefault(site.number, (option, layer))
-                    elif option.cause.name != "rotary-layout":
-                        yield attempt
-            yield from late
-            if len(heads) > 1:  # What is split so in a port is merged so as well.
-                chosen = {**self.chosen, **{n: option.key for n, (option, _) in heads.items()}}
-                asked = replace(self.asked[0], change=self.models[0].change(chosen))
-                option, layer = next(iter(heads.values()))
-                yield _Try(option.cause, layer, asked, chosen)
-            heads = {}
-            yield from self._together(together)
-            if group is near:
-                early = [s for s in sites if s.since < place.since and s.module in homes]
-                yield from self._rotated(together, early, place)
-            together = {}
+        early = _rotary([s for s in sites if s.since < place.since and s.module in homes])
+        if early:
+            yield self._changed([*early, *rotary], place.name)
 
-    def _together(
-        self, together: dict[tuple[str, str], list[tuple[int, Cause, str]]]
-    ) -> Iterator[_Try]:
-        """One change at several functions of a place."""
-        for key, rows in together.items():
-            yield self._changed(key, {number for number, _, _ in rows}, rows[0][1], rows[0][2])
+    def _one_by_one(self, sites: Sequence[Site]) -> Iterator[_Try]:
+        rows = [(s, o) for s in sites for o in s.options if o.cause.name != _ROTARY]
+        rows.sort(key=lambda row: row[1].cause.name in _LATE)
+        for site, option in rows:
+            yield self._changed([(site, option)], self._layer(site))
 
-    def _rotated(
-        self, together: dict[tuple[str, str], list[tuple[int, Cause, str]]],
-        early: Sequence[Site], place: Place,
-    ) -> Iterator[_Try]:  # fmt: skip
-        """What is rotated as soon as it is there, before the next projection is called."""
-        found = [(s, o) for s in early for o in s.options if o.cause.name == "rotary-layout"]
-        if found:
-            key = found[0][1].key
-            numbers = {site.number for site, _ in found}
-            numbers |= {number for number, _, _ in together.get(key, [])}
-            yield self._changed(key, numbers, found[0][1].cause, place.name)
-
-    def _changed(self, key: tuple[str, str], numbers: set[int], cause: Cause, layer: str) -> _Try:
-        chosen = {**self.chosen, **dict.fromkeys(numbers, key)}
+    def _changed(self, rows: Sequence[tuple[Site, Option]], layer: str) -> _Try:
+        chosen = {**self.chosen, **{site.number: option.key for site, option in rows}}
         asked = replace(self.asked[0], change=self.models[0].change(chosen))
-        return _Try(cause, layer, asked, chosen)
+        return _Try(rows[0][1].cause, layer, asked, chosen)
 
     def _everywhere(self, attempt: _Try) -> _Try | None:
         """The same change at every function that it can be made at."""
         new = set(attempt.chosen) - set(self.chosen)
         if not new or attempt.asked.change is None:
             return None
-        key = attempt.chosen[min(new)]
-        recorder = self.models[0].change(self.chosen, records=True)
-        self._plain(replace(self.asked[0], change=recorder))
-        name = next(s.name for s in recorder.sites if s.number == min(new))
+        key, sites = attempt.chosen[min(new)], self._sites()
+        name = next(site.name for site in sites if site.number == min(new))
         chosen = dict(self.chosen)
-        for site in recorder.sites:
+        for site in sites:
             same = [o for o in site.options if o.cause.name == key[0]
                     and _kind(o.cause.words) == _kind(key[1])]  # fmt: skip
             same.sort(key=lambda option: option.key != key)
@@ -198,22 +191,17 @@ class _Search:
                 chosen[site.number] = same[0].key
         if len(chosen) <= len(attempt.chosen):
             return None
-        return replace(
-            attempt,
-            asked=replace(self.asked[0], change=self.models[0].change(chosen)),
-            chosen=chosen,
-        )
+        asked = replace(self.asked[0], change=self.models[0].change(chosen))
+        return replace(attempt, asked=asked, chosen=chosen)
 
     def _layers(self, tried: _Try, attempt: _Try) -> list[str]:
         if tried is attempt:
             return [attempt.layer]
-        recorder = self.models[0].change(self.chosen, records=True)
-        self._plain(replace(self.asked[0], change=recorder))
-        calls = self.followed.traces[0].calls
-        new = [
-            s for s in recorder.sites if s.number in tried.chosen and s.number not in self.chosen
-        ]
-        return list(dict.fromkeys(_layer(site, calls) for site in new))
+        new = [s for s in self._sites() if s.number in tried.chosen and s.number not in self.chosen]
+        return list(dict.fromkeys(map(self._layer, new)))
+
+    def _layer(self, site: Site) -> str:
+        return _layer(site, self.followed.traces[0].calls)
 
     def _plain(self, asked: Asked) -> Trace | None:
         try:
@@ -304,6 +292,10 @@ def search(
     if not changed and not looking.followed.parting("forward"):
         known.chosen, known.findings = looking.chosen, findings
     return findings, looking.followed, changed
+
+
+def _rotary(sites: Sequence[Site]) -> list[tuple[Site, Option]]:
+    return [(s, o) for s in sites for o in s.options if o.cause.name == _ROTARY]
 
 
 def _kind(words: str) -> str:

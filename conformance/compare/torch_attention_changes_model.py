@@ -1,57 +1,78 @@
 """Changes that ports make to attention: its scale, masks, heads, rotary embedding and softmax."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
-from conformance.compare.catalogue import Cause
-from conformance.compare.changes import Option, Previous
+from conformance.compare.changes import Option, option
+from conformance.compare.torch_called_model import Called, changes
 
-_ROTARY = Cause("rotary-layout", "it rotates neighbours, (0, 1), (2, 3), …, where halves are right")
+_NEIGHBOURS = "it rotates neighbours, (0, 1), (2, 3), …, where halves are right"
+_SHIFTS = ((0, "it masks what comes later"), (1, "the mask is shifted by 1"),
+           (-1, "the mask is shifted by -1"))  # fmt: skip
+_BEFORE_MASKS = {"scaled_dot_product_attention": 3}  # How many arguments come before its mask.
 
 
-def rotary_joins(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+def _rotary(made: Callable[..., Any]) -> Option:
+    return option("rotary-layout", _NEIGHBOURS, made)
+
+
+@changes("cat", "concat", "concatenate")
+def rotary_joins(call: Called) -> Iterator[Option]:
     """Two halves that are joined."""
-    axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-    parts = list(args[0])
-    if len(parts) == 2 and axis in (-1, parts[0].ndim - 1) and parts[0].shape == parts[1].shape:
-        yield Option(_ROTARY, lambda xs, *a, **k: torch.stack(list(xs), -1).flatten(-2))
+    parts = list(call.x)
+    is_last = call.get("dim", 0) in (-1, parts[0].ndim - 1)
+    if len(parts) == 2 and is_last and parts[0].shape == parts[1].shape:
+        yield _rotary(lambda: torch.stack(parts, -1).flatten(-2))
+        yield option("rotary-sign", "it rotates the other way round", lambda: -call())
 
 
-def rotary_splits(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("chunk", "split", "tensor_split")
+def rotary_splits(call: Called) -> Iterator[Option]:
     """An axis that is split into two halves."""
-    axis = kwargs.get("dim", args[2] if len(args) > 2 else 0)
-    if len(func(*args, **kwargs)) == 2 and axis in (-1, args[0].ndim - 1):
-        yield Option(_ROTARY, lambda x, *a, **k: (x[..., ::2], x[..., 1::2]))
+    if call.get("dim", 0) in (-1, call.x.ndim - 1) and len(call()) == 2:
+        yield _rotary(lambda: (call.x[..., ::2], call.x[..., 1::2]))
 
 
-def halves(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("__getitem__")
+def halves(call: Called) -> Iterator[Option]:
     """x[..., : d / 2] and x[..., d / 2 :]."""
-    x, index = args
-    last = index[-1] if isinstance(index, tuple) and index and index[0] is Ellipsis else None
+    x, index = call.args
     half = x.shape[-1] // 2 if x.ndim else 0
-    if isinstance(last, slice) and last.step is None and len(index) == 2 and half:
-        if last.stop == half and not last.start:
-            yield Option(_ROTARY, lambda x, _: x[..., ::2])
-        elif last.start == half and last.stop is None:
-            yield Option(_ROTARY, lambda x, _: x[..., 1::2])
+    is_last = isinstance(index, tuple) and len(index) == 2 and index[0] is Ellipsis
+    if is_last and isinstance(index[1], slice) and half:
+        if index[1] in (slice(None, half), slice(0, half)):
+            yield _rotary(lambda: x[..., ::2])
+        elif index[1] == slice(half, None):
+            yield _rotary(lambda: x[..., 1::2])
 
 
-def masks(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("repeat_interleave")
+def repeats(call: Called) -> Iterator[Option]:
+    """Heads of keys and values, each of which several queries share."""
+    axis, count = call.get("dim"), call.get("repeats")
+    if axis is not None and isinstance(count, int):
+        words = "all heads are repeated in turn, not each by itself"
+        yield option("heads-repeated", words, lambda: torch.cat([call.x] * count, axis))
+
+
+@changes("masked_fill", "masked_fill_")
+def masks(call: Called) -> Iterator[Option]:
     """Scores that are filled where a mask says so."""
-    yield Option(Cause("causal-mask", "nothing is masked"), lambda x, *a, **k: x * 1.0)
-    for words, other in _shifted(args[1] if len(args) > 1 else kwargs["mask"]):
-        yield Option(Cause("causal-mask", words), lambda x, m, *a, o=other, **k: func(x, o, *a))
+    yield option("causal-mask", "nothing is masked", call.left_out())
+    for words, other in _shifted(call.get("mask")):
+        yield option("causal-mask", words, call.again(mask=other))
 
 
-def choices(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("where")
+def choices(call: Called) -> Iterator[Option]:
     """Scores that are kept where a mask says so."""
-    if len(args) != 3 or not isinstance(args[1], torch.Tensor) or args[1].ndim < 2:
-        return
-    yield Option(Cause("causal-mask", "nothing is masked"), lambda m, x, *a: x * 1.0)
-    for words, other in _shifted(args[0]):
-        yield Option(Cause("causal-mask", words), lambda m, *a, o=other: func(o, *a))
+    if len(call.args) == 3 and isinstance(call.args[1], torch.Tensor) and call.args[1].ndim >= 2:
+        yield option("causal-mask", "nothing is masked", call.left_out(call.args[1]))
+        for words, other in _shifted(call.x):
+            yield option("causal-mask", words, call.on(other))
 
 
 def _shifted(mask: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -65,105 +86,87 @@ def _shifted(mask: Any) -> Iterator[tuple[str, torch.Tensor]]:
                 yield f"the mask is shifted by {shift}", side(ones, of + shift)
 
 
-def triangles(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("triu", "tril")
+def triangles(call: Called) -> Iterator[Option]:
     """The mask of what comes later."""
-    own = args[1] if len(args) > 1 else kwargs.get("diagonal", 0)
     for shift in (-1, 1):
-        yield Option(Cause("causal-mask", f"the mask is shifted by {shift}"),
-                     lambda x, *a, d=own + shift, **k: func(x, d))  # fmt: skip
+        made = call.again(diagonal=call.get("diagonal", 0) + shift)
+        yield option("causal-mask", f"the mask is shifted by {shift}", made)
 
 
-def _causal(scores: Any, shift: int) -> torch.Tensor:
-    """0 where a key may be seen, -∞ where it comes later."""
-    rows, columns = scores
-    return torch.full((rows, columns), float("-inf")).triu(1 + shift)
+def _masks(call: Called, rows: int, columns: int, *, masked: bool) -> Iterator[Option]:
+    """Other masks of an attention that takes one: 0 where a key may be seen, else -∞."""
+    shifts = [*([(None, "nothing is masked")] if masked else []), *_SHIFTS]
+    for shift, words in shifts:
+        mask = None
+        if shift is not None:
+            mask = torch.full((rows, columns), float("-inf")).triu(1 + shift)
+        others = {"attn_mask": mask, "is_causal": False}
+        if "key_padding_mask" in call.kwargs and shift is None:
+            others["key_padding_mask"] = None
+        made = partial(call.func, *call.args[:_BEFORE_MASKS.get(call.name)],
+                       **{**call.kwargs, **others})  # fmt: skip
+        yield option("causal-mask", words, made)
 
 
-def attention(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
-    """`scaled_dot_product_attention` with another scale or mask."""
-    width, lengths = args[0].shape[-1], (args[0].shape[-2], args[1].shape[-2])
-    yield Option(Cause("attention-scale", "its scores are not scaled"),
-                 lambda *a, **k: func(*a, **{**k, "scale": 1.0}))  # fmt: skip
-    yield Option(Cause("attention-scale", "its scores are divided by the width"),
-                 lambda *a, **k: func(*a, **{**k, "scale": 1.0 / width}))  # fmt: skip
-    masked = kwargs.get("is_causal") or kwargs.get("attn_mask") is not None or len(args) > 3
-    choices: list[tuple[int | None, str]] = [(None, "nothing is masked")] if masked else []
-    choices += [(0, "it masks what comes later"), (1, "the mask is shifted by 1"),
-                (-1, "the mask is shifted by -1")]  # fmt: skip
-    for shift, words in choices:
-        mask = None if shift is None else _causal(lengths, shift)
-        other = {"attn_mask": mask, "is_causal": False}
-        yield Option(Cause("causal-mask", words),
-                     lambda *a, o=other, **k: func(*a[:3], **{**k, **o}))  # fmt: skip
-
+@changes("scaled_dot_product_attention")
+def attention(call: Called) -> Iterator[Option]:
+    """Attention with another scale, mask or sum."""
+    q, k, v = call.args[:3]
+    width = q.shape[-1]
+    for scale, words in ((1.0, "not scaled"), (1.0 / width, "divided by the width")):
+        yield option("attention-scale", f"its scores are {words}", call.again(scale=scale))
+    masked = call.get("is_causal", False) or call.get("attn_mask") is not None
+    yield from _masks(call, q.shape[-2], k.shape[-2], masked=masked)
     if not masked:
-        yield Option(Cause("softmax-axis", "its sum is over the queries"), _over_queries)
+        yield option("softmax-axis", "its sum is over the queries", lambda: torch.softmax(
+            q @ k.transpose(-1, -2) * width**-0.5, -2) @ v)  # fmt: skip
 
 
-def _over_queries(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> torch.Tensor:
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    return torch.softmax(scores, -2) @ v
-
-
-def whole_attention(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("multi_head_attention_forward")
+def whole_attention(call: Called) -> Iterator[Option]:
     """The function of `nn.MultiheadAttention`, by its masks and by its kernels."""
-    heads, batch_of = args[4], args[0]
-    lengths = args[0].shape[0], args[1].shape[0]
-    width = batch_of.shape[-1] // heads
-    masked = kwargs.get("attn_mask") is not None or kwargs.get("key_padding_mask") is not None
-    if masked:
-        none = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
-        yield Option(Cause("causal-mask", "nothing is masked"),
-                     lambda *a, **k: func(*a, **{**k, **none}))  # fmt: skip
-    for shift, words in ((0, "it masks what comes later"), (1, "the mask is shifted by 1"),
-                         (-1, "the mask is shifted by -1")):  # fmt: skip
-        yield Option(Cause("causal-mask", words), lambda *a, s=shift, **k: func(
-            *a, **{**k, "attn_mask": _causal(lengths, s), "is_causal": False}))  # fmt: skip
-    if args[5] is None:
+    q, k, heads = call.args[0], call.args[1], call.args[4]
+    width = q.shape[-1] // heads
+    named = [call.kwargs.get(name) for name in ("attn_mask", "key_padding_mask")]
+    masked = any(mask is not None for mask in named)
+    yield from _masks(call, q.shape[0], k.shape[0], masked=masked)
+    if call.args[5] is None:
         return
-    for factor, words in ((width**0.5, "its scores are not scaled"),
-                          (width**-0.5, "its scores are divided by the width")):  # fmt: skip
-        yield Option(Cause("attention-scale", words), _rows_of_queries(func, factor))
-    yield Option(Cause("heads-split", "the width is split as (D, H) where (H, D) is right"),
-                 _heads_otherwise(func, heads, width))  # fmt: skip
+    for factor, words in ((width**0.5, "not scaled"), (width**-0.5, "divided by the width")):
+        made = partial(_with_rows, call, partial(_queries_scaled, factor), None)
+        yield option("attention-scale", f"its scores are {words}", made)
+    order = torch.arange(heads * width).reshape(width, heads).T.reshape(-1)
+    rows = torch.cat([order + i * heads * width for i in range(3)])
+    words = "the width is split as (D, H) where (H, D) is right"
+    yield option("heads-split", words, partial(_with_rows, call, lambda w: w[rows], order))
 
 
-def _rows_of_queries(func: Any, factor: float) -> Callable[..., Any]:
-    def made(
-        q: Any, k: Any, v: Any, e: Any, h: Any, weight: Any, bias: Any, *a: Any, **kw: Any
-    ) -> Any:
-        scale = torch.ones(weight.shape[0])
-        scale[: weight.shape[0] // 3] = factor
-        bias = None if bias is None else bias * scale
-        return func(q, k, v, e, h, weight * scale[:, None], bias, *a, **kw)
-
-    return made
+def _queries_scaled(factor: float, rows: Any) -> Any:
+    scale = torch.ones(rows.shape[0])
+    scale[: rows.shape[0] // 3] = factor
+    return rows * scale.reshape(-1, *(1 for _ in rows.shape[1:]))
 
 
-def _heads_otherwise(func: Any, heads: int, width: int) -> Callable[..., Any]:
-    """Rows of the kernels in the order in which a split as (D, H) takes them."""
-
-    def made(
-        q: Any, k: Any, v: Any, e: Any, h: Any, weight: Any, bias: Any, *a: Any, **kw: Any
-    ) -> Any:
-        order = torch.arange(heads * width).reshape(width, heads).T.reshape(-1)
-        rows = torch.cat([order + i * heads * width for i in range(3)])
-        out = list(a)
-        out[4] = out[4][:, order]  # The columns of the kernel that takes the heads' results.
-        return func(q, k, v, e, h, weight[rows], None if bias is None else bias[rows], *out, **kw)
-
-    return made
+def _with_rows(call: Called, changed: Callable[[Any], Any], columns: Any) -> Any:
+    """With other rows of the kernels of queries, keys and values; and columns of the last one."""
+    args = list(call.args)
+    args[5:7] = [None if rows is None else changed(rows) for rows in args[5:7]]
+    if columns is not None:
+        args[11] = args[11][:, columns]  # Of the kernel that takes the heads' results.
+    return call.func(*args, **call.kwargs)
 
 
-def embeddings(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("embedding")
+def embeddings(call: Called) -> Iterator[Option]:
     """An embedding that is scaled."""
-    weight = args[1] if len(args) > 1 else kwargs["weight"]
-    yield Option(Cause("embedding-scale", "it multiplies by the root of the width"),
-                 lambda *a, **k: func(*a, **k) * weight.shape[-1] ** 0.5)  # fmt: skip
+    words, width = "it multiplies by the root of the width", call.get("weight").shape[-1]
+    yield option("embedding-scale", words, lambda: call() * width**0.5)
 
 
-def softmaxes(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("softmax")
+def softmaxes(call: Called) -> Iterator[Option]:
     """A softmax over another axis."""
-    for axis in range(-args[0].ndim, 0):
-        yield Option(Cause("softmax-axis", f"its sum is over axis {axis}"),
-                     lambda x, *a, d=axis, **k: torch.softmax(x, d))  # fmt: skip
+    for axis in range(-call.x.ndim, 0):
+        words = f"its sum is over axis {axis}"
+        yield option("softmax-axis", words, partial(torch.softmax, call.x, axis))

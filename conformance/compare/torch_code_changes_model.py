@@ -1,6 +1,7 @@
 """Changes that ports make to code between layers: splits, joins, sums, reshapes, shuffles."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import permutations
 from math import prod
 from typing import Any
@@ -8,236 +9,202 @@ from typing import Any
 import torch
 from torch import nn
 
-from conformance.compare.catalogue import Cause
-from conformance.compare.changes import Option, Previous
-from conformance.compare.torch_layer_changes_model import DEFAULTS, EPSILONS
+from conformance.compare.changes import Option, option, other_epsilons
+from conformance.compare.torch_called_model import Called, changes
 
-_PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm", "einsum"}
+_PRODUCTS = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum")
 
 
-def joins(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+def _orders(parts: int) -> list[tuple[int, ...]]:
+    """The orders of a few parts, but for their own."""
+    return list(permutations(range(parts)))[1:] if parts <= 4 else []
+
+
+@changes("cat", "concat", "concatenate")
+def joins(call: Called) -> Iterator[Option]:
     """Parts that are joined in another order."""
-    for order in permutations(range(len(args[0]))) if len(args[0]) <= 4 else ():
-        if order != tuple(range(len(args[0]))):
+    for order in _orders(len(call.x)):
+        words = f"its parts are joined in the order {list(order)}"
+        if len(order) == 2:
             words = "its parts are joined the other way round"
-            if len(order) > 2:
-                words = f"its parts are joined in the order {list(order)}"
-
-            def joined(xs: Any, *a: Any, o: Any = order, **k: Any) -> Any:
-                return func([xs[i] for i in o], *a, **k)
-
-            yield Option(Cause("concatenation-order", words), joined)
+        yield option("concatenation-order", words, call.on([call.x[i] for i in order]))
 
 
-def splits(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("chunk", "split", "tensor_split")
+def splits(call: Called) -> Iterator[Option]:
     """Parts that are taken in another order, or of every second entry."""
-    axis = kwargs.get("dim", args[2] if len(args) > 2 else 0)
-    sizes = [part.shape[axis] for part in func(*args, **kwargs)]
-    parts, x = len(sizes), args[0]
-
-    def every(x: Any, *a: Any, **k: Any) -> Any:
-        index = [slice(None)] * x.ndim
-        outs = []
-        for i in range(parts):
-            index[axis] = slice(i, None, parts)
-            outs.append(x[tuple(index)])
-        return tuple(outs)
-
-    if len(set(sizes)) == 1 and sizes[0] > 1:
+    axis, parts = call.get("dim", 0), len(call())
+    lengths = {part.shape[axis] for part in call()}
+    if len(lengths) == 1 and lengths != {1}:
         words = f"each part has every {parts}th entry, not a block"
-        yield Option(Cause("split-interleaved", words), every)
-    yield from _orders(func, parts, gates=parts == 4 or (parts == 3 and x.ndim == 2))
+        yield option("split-interleaved", words, partial(_every, call.x, axis, parts))
+    is_gate = parts == 4 or (parts == 3 and call.x.ndim == 2)
+    yield from _taken(call, "gate-order" if is_gate else "concatenation-order")
 
 
-def unbindings(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+def _every(x: Any, axis: int, parts: int) -> tuple[Any, ...]:
+    moved = x.movedim(axis, 0)
+    return tuple(moved[i::parts].movedim(0, axis) for i in range(parts))
+
+
+@changes("unbind")
+def unbindings(call: Called) -> Iterator[Option]:
     """Rows that are taken in another order."""
-    yield from _orders(func, len(func(*args, **kwargs)), gates=False)
+    yield from _taken(call, "concatenation-order")
 
 
-def _orders(func: Any, parts: int, *, gates: bool) -> Iterator[Option]:
-    name = "gate-order" if gates else "concatenation-order"
-    for order in permutations(range(parts)) if parts <= 4 else ():
-        if order != tuple(range(parts)):
-            yield Option(Cause(name, f"its {parts} parts are taken in the order {list(order)}"),
-                         lambda *a, o=order, **k: tuple(func(*a, **k)[i] for i in o))  # fmt: skip
+def _taken(call: Called, name: str) -> Iterator[Option]:
+    for order in _orders(len(call())):
+
+        def taken(order: tuple[int, ...] = order) -> tuple[Any, ...]:
+            parts = call()
+            return tuple(parts[i] for i in order)
+
+        yield option(name, f"its {len(order)} parts are taken in the order {list(order)}", taken)
 
 
-def products(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("mul", "__mul__", "__rmul__", "mul_", "__imul__", "div", "__truediv__", "div_")
+def products(call: Called) -> Iterator[Option]:
     """A factor that is left out: a number, a weight, or a gate."""
-    if len(args) < 2:
+    if len(call.args) < 2:
         return
-    if "div" in func.__name__ and isinstance(args[1], torch.Tensor) and args[1].ndim:
-        words = "it does not divide by the second"
-        yield Option(Cause("factor-left-out", words), lambda x, *a, **k: x * 1.0)
+    first, second = call.args[:2]
+    if "div" in call.name and isinstance(second, torch.Tensor) and second.ndim:
+        yield option("factor-left-out", "it does not divide by the second", call.left_out())
         return
-    for keep, factor in ((args[0], args[1]), (args[1], args[0])):
+    for keep, factor in ((first, second), (second, first)):
         if not isinstance(keep, torch.Tensor):
             continue
         size = factor.numel() if isinstance(factor, torch.Tensor) else 1
         if size == 1 and keep.ndim:
-            yield from _scales(func, keep, float(factor), previous)
+            yield from _scales(call, keep, float(factor))
         elif size > 1 and torch.broadcast_shapes(keep.shape, factor.shape) == keep.shape:
-            is_weight = isinstance(factor, nn.Parameter)
-            words = (
-                "a weight is not multiplied by" if is_weight else "one of two factors is left out"
-            )
-            yield Option(Cause("layer-scale-left-out" if is_weight else "factor-left-out", words),
-                         lambda *a, x=keep, **k: x * 1.0)  # fmt: skip
+            name = "layer-scale" if isinstance(factor, nn.Parameter) else "factor"
+            yield option(f"{name}-left-out", "one of two factors is left out", call.left_out(keep))
 
 
-def scores(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+def _scales(call: Called, x: Any, value: float) -> Iterator[Option]:
+    factor = 1 / value if "div" in call.name and value else value
+    name, words = "scale-left-out", f"the factor {factor:g} is left out"
+    if call.previous.name == "embedding":
+        name, words = "embedding-scale", f"it is not multiplied by {factor:g}"
+    elif x.ndim >= 3 and (
+        call.previous.name in _PRODUCTS or abs(factor * factor * x.shape[-1] - 1) < 1e-6
+    ):
+        name, words = "attention-scale", "its scores are not scaled"
+        yield option(name, "its scores are scaled twice", lambda: x * factor * factor)
+    yield option(name, words, call.left_out(x))
+
+
+@changes(*_PRODUCTS)
+def scores(call: Called) -> Iterator[Option]:
     """A product of queries and keys that is scaled, where the original's is not."""
-    x = args[1] if isinstance(args[0], str) else args[0]
+    x = call.args[1] if isinstance(call.x, str) else call.x
     if isinstance(x, torch.Tensor) and x.ndim >= 3:
         factor = x.shape[-1] ** -0.5
         words = f"its scores are multiplied by {factor:.3g}"
-        yield Option(Cause("attention-scale", words), lambda *a, **k: func(*a, **k) * factor)
+        yield option("attention-scale", words, lambda: call() * factor)
 
 
-def _scales(func: Any, x: Any, value: float, previous: Previous) -> Iterator[Option]:
-    factor = 1 / value if "div" in func.__name__ and value else value
-    name, words = "scale-left-out", f"the factor {factor:g} is left out"
-    if previous.name == "embedding":
-        name, words = "embedding-scale", f"it is not multiplied by {factor:g}"
-    elif x.ndim >= 3 and (
-        previous.name in _PRODUCTS or abs(factor * factor * x.shape[-1] - 1) < 1e-6
-    ):
-        name, words = "attention-scale", "its scores are not scaled"
-        yield Option(
-            Cause(name, "its scores are scaled twice"), lambda *a, **k: x * factor * factor
-        )
-    yield Option(Cause(name, words), lambda *a, **k: x * 1.0)
-
-
-def additions(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("add", "__add__", "__radd__", "__iadd__", "add_")
+def additions(call: Called) -> Iterator[Option]:
     """An epsilon, a mask, or a term that is left out."""
-    x, other = args[0], args[1] if len(args) > 1 else None
+    x, other = call.x, call.args[1] if len(call.args) > 1 else None
     if isinstance(other, float) and 0 < other < 0.01:
-        for value in EPSILONS:
-            name = "default-epsilon" if value in DEFAULTS else "epsilon"
-            if value != other:
-                yield Option(Cause(name, f"its epsilon is {value:g} where {other:g} is right"),
-                             lambda x, *a, v=value: x + v)  # fmt: skip
-    if isinstance(other, int | float) and abs(other) >= 0.01:
-        words = f"{other:g} is not added"
-        yield Option(Cause("term-left-out", words), lambda x, *a, **k: x * 1.0)
+        for value, cause in other_epsilons(other):
+            yield Option(cause, partial(torch.add, x, value))
+    elif isinstance(other, int | float) and abs(other) >= 0.01:
+        yield option("term-left-out", f"{other:g} is not added", call.left_out())
     if not isinstance(other, torch.Tensor) or not isinstance(x, torch.Tensor):
         return
     if other.is_floating_point() and bool((other < -1e4).any()):
-        yield Option(Cause("causal-mask", "nothing is masked"), lambda x, *a: x * 1.0)
+        yield option("causal-mask", "nothing is masked", call.left_out())
         return
     whole = torch.broadcast_shapes(x.shape, other.shape)
-    if x.shape == whole:
-        words = "the second of two terms is not added"
-        yield Option(Cause("term-left-out", words), lambda x, *a: x * 1.0)
-    if other.shape == whole:
-        words = "the first of two terms is not added"
-        yield Option(Cause("term-left-out", words), lambda x, y, *a: y * 1.0)
+    for kept, which in ((x, "second"), (other, "first")):
+        if kept.shape == whole:
+            words = f"the {which} of two terms is not added"
+            yield option("term-left-out", words, call.left_out(kept))
     if other.ndim == 3 and isinstance(other, nn.Parameter) and other.shape[1] > 1:
-        words = "its first token has no position"
-        yield Option(Cause("token-position", words), lambda x, y, *a: x + torch.cat(
-            [torch.zeros_like(y[:, :1]), y[:, 1:]], 1))  # fmt: skip
+        yield option("token-position", "its first token has no position", lambda: x + torch.cat(
+            [torch.zeros_like(other[:, :1]), other[:, 1:]], 1))  # fmt: skip
 
 
-def pooled(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
-    """A mean over places or tokens."""
-    x, rest = args[0], [*args[1:], *([kwargs["dim"]] if "dim" in kwargs else [])]
-    name = func.__name__
-    if name.startswith("adaptive"):
-        if rest and rest[0] in (1, (1, 1), [1, 1]):
-            places = tuple(range(2, x.ndim))
-            yield Option(Cause("pooling", "it takes the maximum"),
-                         lambda x, *a, **k: x.amax(places, keepdim=True))  # fmt: skip
+@changes("adaptive_avg_pool1d", "adaptive_avg_pool2d")
+def whole_pools(call: Called) -> Iterator[Option]:
+    """A mean over all places."""
+    if call.args[1:] and call.args[1] in (1, (1, 1), [1, 1]):
+        places = tuple(range(2, call.x.ndim))
+        yield option("pooling", "it takes the maximum", lambda: call.x.amax(places, keepdim=True))
+
+
+@changes("mean", "amax")
+def pooled(call: Called) -> Iterator[Option]:
+    """A mean, or a largest value, over places or tokens."""
+    x, axes = call.x, call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
+    if axes is None:
         return
-    if not rest or rest[0] is None or name not in ("mean", "amax"):
-        return
-    other = torch.amax if name == "mean" else torch.mean
-    keep = {k: v for k, v in kwargs.items() if k == "keepdim"}
-    axes: int | tuple[int, ...] = rest[0] if isinstance(rest[0], int) else tuple(rest[0])
-    words = "it takes the maximum" if name == "mean" else "it takes the mean"
-    yield Option(Cause("pooling", words), lambda x, *a, **k: other(x, axes, **keep))
+    axes = axes if isinstance(axes, int) else tuple(axes)
+    keep = {k: v for k, v in call.kwargs.items() if k == "keepdim"}
+    other = torch.amax if call.name == "mean" else torch.mean
+    words = "it takes the maximum" if call.name == "mean" else "it takes the mean"
+    yield option("pooling", words, partial(other, x, axes, **keep))
     if isinstance(axes, int) and not keep:
         for i, which in ((0, "first"), (-1, "last")):
-            yield Option(Cause("pooling", f"it takes the {which} token for the mean"),
-                         lambda x, *a, j=i, **k: x.select(axes, j) * 1.0)  # fmt: skip
+            words = f"it takes the {which} token for the mean"
+            yield option("pooling", words, partial(_token, x, axes, i))
 
 
-def tokens(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+def _token(x: Any, axis: int, place: int) -> Any:
+    return x.select(axis, place) * 1.0
+
+
+@changes("__getitem__")
+def tokens(call: Called) -> Iterator[Option]:
     """One of several tokens, or states of a sequence."""
-    x, index = args
-    if not isinstance(index, tuple) or len(index) != 2 or x.ndim != 3:
-        return
-    if index[0] == slice(None) and index[1] in (0, -1):
-        other = -1 - index[1]
-        which = "last" if other else "first"
-        yield Option(Cause("pooling", f"it takes the {which} token"),
-                     lambda x, _: x[:, other] * 1.0)  # fmt: skip
-        yield Option(Cause("pooling", "it takes the mean of all tokens"), lambda x, _: x.mean(1))
+    x, index = call.args
+    is_place = isinstance(index, tuple) and [type(i) for i in index] == [slice, int]
+    if x.ndim == 3 and is_place and index in ((slice(None), 0), (slice(None), -1)):
+        which, other = ("last", -1) if index[1] == 0 else ("first", 0)
+        yield option("pooling", f"it takes the {which} token", partial(_token, x, 1, other))
+        yield option("pooling", "it takes the mean of all tokens", lambda: x.mean(1))
 
 
-def flattened(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("flatten")
+def flattened(call: Called) -> Iterator[Option]:
     """Channels before places, or after them."""
-    if args[0].ndim >= 4:
-        yield Option(
-            Cause(
-                "reinterpreted-layout",
-                "flattened in the order (H, W, C) where the next kernel's rows are in the order "
-                "(C, H, W): move the channels before the reshape",
-            ),
-            lambda x, *a, **k: func(x.movedim(1, -1).contiguous(), *a, **k),
-        )  # fmt: skip
+    if call.x.ndim >= 4:
+        words = (
+            "flattened in the order (H, W, C) where the next kernel's rows are in the order "
+            "(C, H, W): move the channels before the reshape"
+        )
+        made = partial(_channels_last, call)
+        yield option("reinterpreted-layout", words, made)
 
 
-def untransposed(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
-    """Axes that are left as they are."""
-    yield Option(Cause("axes-not-swapped", "two axes are not swapped"), lambda x, *a, **k: x * 1.0)
+def _channels_last(call: Called) -> Any:
+    return call.on(call.x.movedim(1, -1).contiguous())()
 
 
-def _sizes(x: Any, args: Sequence[Any]) -> list[int] | None:
-    """The shape that a reshape is given, without -1."""
-    shape = args[1:] if len(args) > 2 else args[1] if len(args) > 1 else ()
-    shape = (shape,) if isinstance(shape, int) else shape
-    if not isinstance(shape, tuple | list | torch.Size) or not all(
-        isinstance(s, int) for s in shape
-    ):
-        return None
-    known = prod(s for s in shape if s != -1)
-    return [x.numel() // max(known, 1) if s == -1 else int(s) for s in shape]
+@changes("roll")
+def rolls(call: Called) -> Iterator[Option]:
+    """A cyclic shift, as of windows, that goes the other way or not at all."""
+    shifts = call.get("shifts")
+    back = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)
+    yield option("cyclic-shift", "nothing is shifted", call.left_out())
+    yield option("cyclic-shift", "it is shifted the other way", call.again(shifts=back))
 
 
-def reshapes(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
-    """An axis split as (b, a) where (a, b) is right, or merged so."""
-    x, shape = args[0], _sizes(args[0], args)
-    if shape is None:
-        return
-    if len(shape) == 2 and x.ndim >= 4:
-        yield from flattened(func, args, kwargs, previous)
-    more = len(shape) - x.ndim
-    axis = next((i for i, (s, t) in enumerate(zip(x.shape, shape, strict=False)) if s != t), None)
-    if axis is None:
-        return
-    if more in (1, 2) and prod(shape[axis : axis + more + 1]) == x.shape[axis]:
-        factors = shape[axis : axis + more + 1]
-        for order in permutations(range(more + 1)):
-            if order == tuple(range(more + 1)) or 1 in factors:
-                continue
-            other = [*shape[:axis], *(factors[i] for i in order), *shape[axis + more + 1 :]]
-            back = [*range(axis), *(axis + order.index(i) for i in range(more + 1)),
-                    *range(axis + more + 1, len(shape))]  # fmt: skip
-            split = tuple(factors[i] for i in order)
-            words = f"axis {axis} is split as {split} where {tuple(factors)} is right"
-            yield Option(Cause("heads-split", words),
-                         lambda x, *a, s=other, b=back: x.reshape(s).permute(b))  # fmt: skip
-    elif more == -1 and x.shape[axis] * x.shape[axis + 1] == shape[axis]:
-        words = f"axes {axis} and {axis + 1} are merged the other way round"
-        yield Option(Cause("heads-split", words),
-                     lambda x, *a, i=axis: x.transpose(i, i + 1).reshape(shape))  # fmt: skip
+@changes("channel_shuffle", "native_channel_shuffle")
+def own_shuffle(call: Called) -> Iterator[Option]:
+    """A channel shuffle of the framework's own."""
+    yield from _shuffles(call.x, 1, call.get("groups"), tuple(call.x.shape))
 
 
-def shuffles(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
+@changes("view", "reshape")
+def shuffles(call: Called) -> Iterator[Option]:
     """The reshape that ends a channel shuffle: split, transposed, merged."""
-    x, split = previous.split, previous.shape
-    whole = tuple(_sizes(args[0], args) or ())
+    x, split, whole = call.previous.split, call.previous.shape, tuple(_shape(call) or ())
     if (
         x is None
         or len(split) != x.ndim + 1
@@ -246,54 +213,77 @@ def shuffles(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[
     ):
         return
     axis = next((i for i in range(x.ndim) if split[i] != x.shape[i]), None)
-    if axis is None or split[axis] * split[axis + 1] != x.shape[axis]:
-        return
-    yield from _shuffle_options(x, axis, split[axis], whole)
+    if axis is not None and split[axis] * split[axis + 1] == x.shape[axis]:
+        yield from _shuffles(x, axis, split[axis], whole)
 
 
-def _shuffle_options(x: Any, axis: int, groups: int, whole: Any) -> Iterator[Option]:
-    def shuffled(x: Any, g: int, at: int) -> Any:
+def _shuffles(x: Any, axis: int, groups: int, whole: tuple[int, ...]) -> Iterator[Option]:
+    def shuffled(g: int, at: int) -> Callable[[], Any]:
         s = x.shape
-        split = x.reshape(*s[:at], g, s[at] // g, *s[at + 1 :])
-        return split.transpose(at, at + 1).reshape(whole)
+        split = (*s[:at], g, s[at] // g, *s[at + 1 :])
+        return lambda: x.reshape(split).transpose(at, at + 1).reshape(whole)
 
-    channels = x.shape[axis]
-    words = f"shuffled with {channels // groups} groups where {groups} is right"
-    yield Option(
-        Cause("inverse-groups", words), lambda *a, **k: shuffled(x, channels // groups, axis)
-    )
-    yield Option(Cause("no-transpose", "the channels are in the order they had"),
-                 lambda *a, **k: x.reshape(whole) * 1.0)  # fmt: skip
-    yield Option(Cause("reversed-channels", "the channels are in reverse"),
-                 lambda *a, **k: x.flip(axis).reshape(whole))  # fmt: skip
+    inverse = x.shape[axis] // groups
+    words = f"shuffled with {inverse} groups where {groups} is right"
+    yield option("inverse-groups", words, shuffled(inverse, axis))
+    words = "the channels are in the order they had"
+    yield option("no-transpose", words, lambda: x.reshape(whole) * 1.0)
+    words = "the channels are in reverse"
+    yield option("reversed-channels", words, lambda: x.flip(axis).reshape(whole))
     for other in range(1, x.ndim):
         if other != axis and x.shape[other] % groups == 0:
             words = f"axis {other} is shuffled, not channels"
-            yield Option(
-                Cause("wrong-axis-channels-last", words),
-                lambda *a, o=other, **k: shuffled(x, groups, o),
-            )
+            yield option("wrong-axis-channels-last", words, shuffled(groups, other))
 
 
-def own_shuffle(func: Any, args: Any, kwargs: Any, previous: Previous) -> Iterator[Option]:
-    """A channel shuffle of the framework's own."""
-    groups = args[1] if len(args) > 1 else kwargs["groups"]
-    yield from _shuffle_options(args[0], 1, groups, tuple(args[0].shape))
+@changes("transpose", "permute", "swapaxes")
+def untransposed(call: Called) -> Iterator[Option]:
+    """Axes that are left as they are."""
+    yield option("axes-not-swapped", "two axes are not swapped", call.left_out())
 
 
-Family = Callable[[Any, Any, Any, Previous], Iterator[Option]]
-FAMILIES: tuple[tuple[set[str], Family], ...] = (
-    ({"cat", "concat", "concatenate"}, joins),
-    ({"chunk", "split", "tensor_split"}, splits),
-    ({"unbind"}, unbindings),
-    (_PRODUCTS, scores),
-    ({"mul", "__mul__", "__rmul__", "mul_", "__imul__", "div", "__truediv__", "div_"}, products),
-    ({"add", "__add__", "__radd__", "__iadd__", "add_"}, additions),
-    ({"mean", "amax", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}, pooled),
-    ({"__getitem__"}, tokens),
-    ({"flatten"}, flattened),
-    ({"view", "reshape"}, shuffles),
-    ({"channel_shuffle", "native_channel_shuffle"}, own_shuffle),
-    ({"transpose", "permute", "swapaxes"}, untransposed),
-    ({"view", "reshape", "unflatten"}, reshapes),
-)
+@changes("view", "reshape", "unflatten")
+def reshapes(call: Called) -> Iterator[Option]:
+    """An axis split as (b, a) where (a, b) is right, or merged so."""
+    x, shape = call.x, _shape(call)
+    if shape is None:
+        return
+    if len(shape) == 2 and x.ndim >= 4:
+        yield from flattened(call)
+    more = len(shape) - x.ndim
+    axis = next((i for i, (s, t) in enumerate(zip(x.shape, shape, strict=False)) if s != t), None)
+    if axis is None:
+        return
+    if more in (1, 2) and prod(shape[axis : axis + more + 1]) == x.shape[axis]:
+        yield from _split_otherwise(x, axis, shape, more + 1)
+    elif more == -1 and x.shape[axis] * x.shape[axis + 1] == shape[axis]:
+        name, words = "heads-split", f"axes {axis} and {axis + 1} are merged the other way round"
+        if call.previous.name == "expand":
+            name, words = "heads-repeated", "all heads are repeated in turn, not each by itself"
+        yield option(name, words, lambda: x.transpose(axis, axis + 1).reshape(shape))
+
+
+def _split_otherwise(x: Any, axis: int, shape: list[int], parts: int) -> Iterator[Option]:
+    factors = shape[axis : axis + parts]
+    for order in _orders(parts) if 1 not in factors else ():
+        split = tuple(factors[i] for i in order)
+        other = (*shape[:axis], *split, *shape[axis + parts :])
+        back = [*range(axis), *(axis + order.index(i) for i in range(parts)),
+                *range(axis + parts, len(shape))]  # fmt: skip
+        words = f"axis {axis} is split as {split} where {tuple(factors)} is right"
+
+        def made(other: tuple[int, ...] = other, back: list[int] = back) -> Any:
+            return x.reshape(other).permute(back)
+
+        yield option("heads-split", words, made)
+
+
+def _shape(call: Called) -> list[int] | None:
+    """The shape that a reshape is given, without -1."""
+    shape = call.args[1:] if len(call.args) > 2 else (*call.args[1:], ())[0]
+    shape = (shape,) if isinstance(shape, int) else shape
+    is_shape = isinstance(shape, tuple | list | torch.Size)
+    if not is_shape or not all(isinstance(s, int) for s in shape):
+        return None
+    known = prod(s for s in shape if s != -1)
+    return [call.x.numel() // max(known, 1) if s == -1 else int(s) for s in shape]

@@ -1,16 +1,16 @@
 """Changes that ports make to a torch layer: activations, norms, convolutions, pools, resizes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from conformance.compare.catalogue import Cause
-from conformance.compare.changes import Option
+from conformance.compare.changes import Option, option, other_activations, other_epsilons
+from conformance.compare.torch_called_model import Called, changes, sizes
 
-Made = Callable[..., Any]
-ACTIVATIONS: dict[str, Made] = {
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": lambda x: x.clamp_min(0), "relu6": lambda x: x.clamp(0, 6),
     "silu": lambda x: x * x.sigmoid(),
     "gelu (erf)": F.gelu, "gelu (tanh)": lambda x: F.gelu(x, approximate="tanh"),
@@ -19,231 +19,200 @@ ACTIVATIONS: dict[str, Made] = {
     "mish": F.mish, "hardsigmoid": F.hardsigmoid, "quick gelu": lambda x: x * (1.702 * x).sigmoid(),
     "nothing": lambda x: x * 1.0,
 }  # fmt: skip
-NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
-DEFAULTS = {1e-3, 1e-5, 1e-6}
-EPSILONS = (1e-5, 1e-6, 1e-3, 1e-4, 1e-7, 1e-8, 1e-12, 0.0)
+_ADDED = ("relu", "gelu (erf)", "gelu (tanh)", "silu", "tanh", "relu6", "sigmoid")
+NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
 
-def activations(name: str, args: Any, kwargs: Any) -> Iterator[Option]:
+@changes(*ACTIVATIONS, "gelu", "hardtanh", "relu_", "leaky_relu_", "clamp", "clamp_", "clamp_min")
+def activations(call: Called) -> Iterator[Option]:
     """Every other activation, or none."""
-    own = {"gelu": f"gelu ({'tanh' if kwargs.get('approximate') == 'tanh' else 'erf'})",
-           "hardtanh": "relu6", "relu_": "relu"}.get(name, name)  # fmt: skip
-    for other, made in ACTIVATIONS.items():
-        if other == own:
-            continue
-        cause = "activation"
-        if own.startswith("gelu") and other.startswith("gelu"):
-            cause = "tanh-gelu" if "tanh" in other else "erf-gelu"
-        words = f"what came out is {other} where {own} is right"
-        if other == "nothing":
-            words = f"nothing was done where {own} is right"
-        yield Option(Cause(cause, words), lambda x, *a, m=made, **k: m(x))
+    gelu = f"gelu ({'tanh' if call.get('approximate') == 'tanh' else 'erf'})"
+    own = {"gelu": gelu, "hardtanh": "relu6", "relu_": "relu"}.get(call.name, call.name)
+    for function, cause in other_activations(own, ACTIVATIONS):
+        yield Option(cause, partial(function, call.x))
 
 
-_PLACE = {"layer_norm": 4, "rms_norm": 3, "group_norm": 4, "batch_norm": 7, "instance_norm": 7}
-
-
-def norms(name: str, func: Any) -> Iterator[Option]:
+@changes(*NORMS)
+def norms(call: Called) -> Iterator[Option]:
     """Another epsilon, other statistics, or other axes."""
-    place = _PLACE[name]
-    for value in EPSILONS:
-        default = "default-epsilon" if value in DEFAULTS else "epsilon"
-
-        def with_epsilon(*a: Any, eps: Any = None, e: float = value, **k: Any) -> Any:
-            a = (*a[:place], e, *a[place + 1 :]) if len(a) > place else a
-            return func(*a, **k) if len(a) > place else func(*a, eps=e, **k)
-
-        words = f"its epsilon is {value:g}, by what it gave"
-        yield Option(Cause(default, words), with_epsilon)
-    if name == "batch_norm":
-
-        def other_statistics(x: Any, mean: Any, var: Any, *a: Any, **k: Any) -> Any:
-            training = a[2] if len(a) > 2 else k.get("training", False)
-            a = (*a[:2], not training, *a[3:]) if len(a) > 2 else a
-            k = k if len(a) > 2 else {**k, "training": not training}
-            if mean is None:
-                return func(x, mean, var, *a, **k)
-            return func(x, mean.clone(), var.clone(), *a, **k)
-
+    default = torch.finfo(call.x.dtype).eps if call.name == "rms_norm" else 1e-5
+    for value, cause in other_epsilons(call.get("eps", default)):
+        yield Option(cause, call.again(eps=value))
+    yield option("norm-left-out", "what goes into the norm comes out", call.left_out())
+    if call.name == "batch_norm":
         words = "it normalised by the batch's statistics for the running ones, or the other way"
-        yield Option(Cause("statistics", words), other_statistics)
-    for kind, words in (
+        yield option("statistics", words, partial(_other_statistics, call))
+    for kind, axes in (
         ("instance", "each channel of each sample"), ("position", "the channels of each place"),
         ("batch", "each channel of the whole batch"), ("sample", "all of each sample"),
         ("unit", "groups of one channel"),
     ):  # fmt: skip
-        yield Option(Cause("norm-axes", f"its mean and variance are over {words}"),
-                     lambda *a, k=kind, n=name, **kw: _normalised(n, k, a, kw))  # fmt: skip
-    if name == "group_norm":
+        words = f"its mean and variance are over {axes}"
+        yield option("norm-axes", words, partial(_normalised, call, kind))
+    if call.name == "group_norm":
         for groups in (1, 2, 3, 4, 6, 8, 16, 32):
-            yield Option(
-                Cause("norm-axes", f"it has {groups} groups"),
-                lambda x, n, *a, g=groups, **k: func(x, g, *a, **k),
-            )
+            yield option("norm-axes", f"it has {groups} groups", call.again(num_groups=groups))
 
 
-def _normalised(name: str, kind: str, args: Any, kwargs: Any) -> Any:
-    x = args[0]
-    first = {"layer_norm": 2, "rms_norm": 2, "group_norm": 2, "batch_norm": 3, "instance_norm": 3}[
-        name
-    ]
-    weight, bias = (*args[first : first + 2], None, None)[:2]
-    weight, bias = kwargs.get("weight", weight), kwargs.get("bias", bias)
-    eps = kwargs.get("eps", args[_PLACE[name]] if len(args) > _PLACE[name] else 1e-5)
+def _other_statistics(call: Called) -> Any:
+    kept = {k: call.get(k) for k in ("running_mean", "running_var")}
+    kept = {k: None if v is None else v.clone() for k, v in kept.items()}
+    return call(**kept, training=not call.get("training", False))
+
+
+def _normalised(call: Called, kind: str) -> Any:
+    x, eps = call.x, call.get("eps", 1e-5)
     spatial = tuple(range(2, x.ndim))
     axes = {"instance": spatial, "unit": spatial, "position": (1,), "batch": (0, *spatial),
             "sample": (1, *spatial)}[kind]  # fmt: skip
     centred = x - x.mean(axes, keepdim=True)
     y = centred * torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
-    shape = (1, -1, *(1 for _ in spatial))
-    y = y if weight is None else y * weight.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
+    weight, bias = (
+        None if w is None else w.reshape(1, -1, *(1 for _ in spatial))
+        for w in (call.get("weight"), call.get("bias"))
+    )  # fmt: skip
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
-def convolutions(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
-    """Other paddings, and the kernel turned around."""
-    x, weight = args[0], args[1] if len(args) > 1 else kwargs["weight"]
+@changes("conv1d", "conv2d", "conv3d")
+def convolutions(call: Called) -> Iterator[Option]:
+    """Other paddings, and a kernel that is not spread."""
+    x, weight = call.x, call.get("weight")
     n = weight.ndim - 2
-    bias = args[2] if len(args) > 2 else kwargs.get("bias")
-    stride, padding, dilation = (
-        _sizes(args[i] if len(args) > i else kwargs.get(k, d), n)
-        for i, k, d in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
-    )
-    groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
-    own = [(p, p) for p in padding]
-    kernel = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    same = []
-    for size, s, k in zip(x.shape[-n:], stride, kernel, strict=True):
-        total = max((-(-size // s) - 1) * s + k - size, 0)
-        same.append((total // 2, total - total // 2))
-    choices = {"which is SAME, ": same, "which is VALID, ": [(0, 0)] * n}
-    for before in range(max(kernel)):
-        for after in range(max(kernel)):
-            choices.setdefault(f"{before} and {after}, ", [(before, after)] * n)
+    stride, dilation = sizes(call.get("stride", 1), n), sizes(call.get("dilation", 1), n)
+    spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    own = _own_padding(call.get("padding", 0), spans)
+
+    def padded(pads: Sequence[tuple[int, int]], spread: Sequence[int]) -> Callable[[], Any]:
+        flat = [side for pair in reversed(pads) for side in pair]
+        return lambda: call(input=F.pad(x, flat), padding=0, dilation=spread)
+
+    choices = {"which is SAME, ": _same(x, stride, spans), "which is VALID, ": [(0, 0)] * n}
+    for before in range(max(spans)):
+        for after in range(max(spans)):
+            choices[f"{before} and {after}, "] = [(before, after)] * n
+    most = own[0][0] + own[0][1]  # What is cut off later, as a causal port does, may be shifted.
+    choices |= {f"{i} first, ": [(i, most - i)] * n for i in range(most + 1)}
     seen = [own]
-    for words, pads in choices.items():
-        if pads in seen:
-            continue
-        seen.append(pads)
-        name = "same-padding" if "SAME" in words else "padding"
-        told = words if "which" in words else ""
-
-        def padded(*a: Any, p: Any = pads, **k: Any) -> Any:
-            flat = [side for pair in reversed(p) for side in pair]
-            return func(F.pad(x, flat), weight, bias, stride, 0, dilation, groups)
-
-        yield Option(Cause(name, f"it padded {pads}, {told}where {own} is right"), padded)
-    yield Option(
-        Cause("kernel-flipped", "it convolved (kernel turned around) where torch correlates"),
-        lambda *a, **k: func(
-            x, weight.flip(tuple(range(2, n + 2))), bias, stride, padding, dilation, groups
-        ),
-    )
+    for which, pads in choices.items():
+        if pads not in seen:
+            seen.append(pads)
+            name = "same-padding" if "SAME" in which else "padding"
+            words = f"it padded {pads}, {which if 'which' in which else ''}where {own} is right"
+            yield option(name, words, padded(pads, dilation))
+    fewer = [span - k for span, k in zip(spans, weight.shape[2:], strict=True)]
+    if any(fewer):
+        words, ones = f"its kernel is not spread by {dilation}", [1] * n
+        rows = list(zip(own, fewer, strict=True))
+        yield option("dilation", words, padded([(b - f, a) for (b, a), f in rows], ones))
+        halves = [(b - f // 2, a - (f - f // 2)) for (b, a), f in rows]
+        yield option("dilation", words + ", and padded so", padded(halves, ones))
 
 
-def _sizes(value: Any, n: int) -> list[int]:
-    if isinstance(value, str):
-        return [0] * n
-    return [value] * n if isinstance(value, int) else list(value)
+def _own_padding(padding: Any, spans: Sequence[int]) -> list[tuple[int, int]]:
+    if padding == "same":
+        return [((s - 1) // 2, s // 2) for s in spans]
+    return [(p, p) for p in sizes(0 if padding == "valid" else padding, len(spans))]
 
 
-def transposed_convolutions(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
-    """The kernel turned around, and other paddings."""
+def _same(x: Any, stride: Sequence[int], spans: Sequence[int]) -> list[tuple[int, int]]:
+    """What TensorFlow and JAX call SAME."""
+    rows = zip(x.shape[-len(spans) :], stride, spans, strict=True)
+    totals = [max((-(-size // s) - 1) * s + span - size, 0) for size, s, span in rows]
+    return [(t // 2, t - t // 2) for t in totals]
 
-    def flipped(x: Any, weight: Any, *a: Any, **k: Any) -> Any:
-        return func(x, weight.flip(tuple(range(2, weight.ndim))), *a, **k)
 
-    yield Option(Cause("kernel-flipped", "its kernel is turned around"), flipped)
-    weight = args[1]
-    stride = _sizes(args[3] if len(args) > 3 else kwargs.get("stride", 1), weight.ndim - 2)
-    padding = _sizes(args[4] if len(args) > 4 else kwargs.get("padding", 0), weight.ndim - 2)
+@changes("conv_transpose1d", "conv_transpose2d")
+def transposed_convolutions(call: Called) -> Iterator[Option]:
+    """Other paddings."""
+    own = sizes(call.get("padding", 0), call.x.ndim - 2)[0]
     for before in range(4):
         for after in range(4):
-            if (before, after) == (padding[0], padding[0]):
-                continue
-
-            def cut(
-                x: Any, w: Any, bias: Any = None, *a: Any, b: int = before, e: int = after, **k: Any
-            ) -> Any:
-                full = func(x, w, bias, stride, 0)
-                spatial = (slice(b, size - e) for size in full.shape[2:])
-                return full[(slice(None), slice(None), *spatial)]
-
-            words = f"it leaves out {before} before and {after} after where {padding[0]} is right"
-            yield Option(Cause("padding", words), cut)
+            if (before, after) != (own, own):
+                words = f"it leaves out {before} before and {after} after where {own} is right"
+                yield option("padding", words, partial(_cut, call, before, after))
 
 
-def pools(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
+def _cut(call: Called, before: int, after: int) -> Any:
+    full = call.func(call.x, call.get("weight"), call.get("bias"), call.get("stride", 1), 0)
+    spatial = (slice(before, size - after) for size in full.shape[2:])
+    return full[(slice(None), slice(None), *spatial)]
+
+
+@changes("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
+def pools(call: Called) -> Iterator[Option]:
     """Other paddings, what padding counts for, and the other kind."""
-    x = args[0]
-    name = func.__name__
-    kernel = args[1] if len(args) > 1 else kwargs.get("kernel_size")
-    stride = (args[2] if len(args) > 2 else kwargs.get("stride")) or kernel
-    padding = args[3] if len(args) > 3 else kwargs.get("padding", 0)
-    if not isinstance(kernel, int) or not isinstance(stride, int) or not isinstance(padding, int):
-        return
-    is_max = "max" in name
-    fill = float("-inf") if is_max else 0.0
-    n = 1 if name.endswith("1d") else 2
-    plain: Made = (
-        {1: F.max_pool1d, 2: F.max_pool2d}[n] if is_max else {1: F.avg_pool1d, 2: F.avg_pool2d}[n]
-    )
-    if is_max and padding:
-        yield Option(
-            Cause("pooling", "it pads with zeros where nothing may win that is not there"),
-            lambda *a, **k: plain(F.pad(x, [padding] * 2 * n), kernel, stride),
-        )
-    if not is_max and padding:
-        counts = not kwargs.get("count_include_pad", True)
-        yield Option(
-            Cause("pooling-counts-padding", "its mean counts padding otherwise"),
-            lambda *a, **k: plain(x, kernel, stride, padding, count_include_pad=counts),
-        )
-    totals = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-n:]]
-    flat = [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
-    words = f"it padded {flat[:2]}, which is SAME, where {padding} is right"
-    yield Option(
-        Cause("same-padding", words),
-        lambda *a, **k: plain(F.pad(x, flat, value=fill), kernel, stride),
-    )
-    yield Option(Cause("padding", "it does not pad"), lambda *a, **k: plain(x, kernel, stride))
-    other: Made = (
-        {1: F.avg_pool1d, 2: F.avg_pool2d}[n] if is_max else {1: F.max_pool1d, 2: F.max_pool2d}[n]
-    )
-    yield Option(Cause("pooling", "it takes the mean" if is_max else "it takes the maximum"),
-                 lambda *a, **k: other(x, kernel, stride, padding))  # fmt: skip
+    x, n, is_max = call.x, 1 if call.name.endswith("1d") else 2, "max" in call.name
+    kernel = sizes(call.get("kernel_size"), n)
+    stride = sizes(call.get("stride") or kernel, n)
+    padding = sizes(call.get("padding", 0), n)
+    kinds = (F.max_pool1d, F.max_pool2d), (F.avg_pool1d, F.avg_pool2d)
+    plain, other = (kinds[kind][n - 1] for kind in (not is_max, is_max))
+    own = [side for p in reversed(padding) for side in (p, p)]
+    same = [side for pair in reversed(_same(x, stride, kernel)) for side in pair]
+
+    def padded(flat: list[int], fill: float) -> Callable[[], Any]:
+        return lambda: plain(F.pad(x, flat, value=fill), kernel, stride)
+
+    if is_max and any(padding):
+        words = "it pads with zeros where nothing may win that is not there"
+        yield option("padding", words, padded(own, 0.0))
+    if not is_max and any(padding):
+        counts = not call.get("count_include_pad", True)
+        words = "its mean counts padding otherwise"
+        made = partial(plain, x, kernel, stride, padding, count_include_pad=counts)
+        yield option("pooling-counts-padding", words, made)
+    words = f"it padded {same[:2]}, which is SAME, where {padding[0]} is right"
+    yield option("same-padding", words, padded(same, float("-inf") if is_max else 0.0))
+    yield option("padding", "it does not pad", partial(plain, x, kernel, stride))
+    words = "it takes the mean" if is_max else "it takes the maximum"
+    yield option("pooling", words, partial(other, x, kernel, stride, padding))
 
 
-def interpolations(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
+@changes("interpolate")
+def interpolations(call: Called) -> Iterator[Option]:
     """The other modes."""
+    own = call.get("mode", "nearest"), call.get("align_corners")
     for mode in ("nearest", "bilinear", "bicubic"):
         for corners in (None,) if mode == "nearest" else (False, True):
-            words = f"it is {mode}" + (" with aligned corners" if corners else "")
-
-            def made(*a: Any, m: str = mode, c: Any = corners, **k: Any) -> Any:
-                return func(*a[:3], **{**k, "mode": m, "align_corners": c})
-
-            if (mode, corners) != (kwargs.get("mode", "nearest"), kwargs.get("align_corners")):
-                yield Option(Cause("interpolation", words), made)
+            words = f"it is {mode}" + " with aligned corners" * bool(corners)
+            if (mode, corners) != own:
+                made = call.again(mode=mode, align_corners=corners)
+                yield option("interpolation", words, made)
 
 
-def paddings(func: Any, args: Any, kwargs: Any) -> Iterator[Option]:
-    """The other modes of `pad`, and its sides exchanged."""
-    sides = list(args[1] if len(args) > 1 else kwargs["pad"])
-    other = [s for i in range(0, len(sides), 2) for s in (sides[i + 1], sides[i])]
-    if other != sides:
-        yield Option(Cause("padding", f"it pads {other} where {sides} is right"),
-                     lambda x, p, *a, **k: func(x, other, *a, **k))  # fmt: skip
-    totals = [sum(sides[i : i + 2]) for i in range(0, len(sides), 2)]
-    for words, even in (
-        ("on both sides alike", [s for t in totals for s in (t // 2, t - t // 2)]),
-        ("not at all", [0] * len(sides)),
-    ):
-        if even not in (sides, other) and min(sides) >= 0:
-            yield Option(Cause("padding", f"it pads {words} where {sides} is right"),
-                         lambda x, p, *a, e=even, **k: func(x, e, *a, **k))  # fmt: skip
-    own = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+@changes("pad")
+def paddings(call: Called) -> Iterator[Option]:
+    """The other modes of `pad`, and its sides exchanged or alike."""
+    sides = list(call.get("pad"))
+    pairs = [(sides[i], sides[i + 1]) for i in range(0, len(sides), 2)]
+    choices = {
+        "the other way round": [(after, before) for before, after in pairs],
+        "on both sides alike": [(sum(p) // 2, sum(p) - sum(p) // 2) for p in pairs],
+        "not at all": [(0, 0)] * len(pairs),
+    }
+    seen = [pairs]
+    for how, other in choices.items():
+        if other not in seen:
+            seen.append(other)
+            flat = [side for pair in other for side in pair]
+            words = f"it pads {how}, {flat} where {sides} is right"
+            yield option("padding", words, call.again(pad=flat))
+    own = call.get("mode", "constant")
     for mode in ("constant", "reflect", "replicate", "circular"):
         if mode != own:
-            yield Option(Cause("padding", f"it pads by {mode} where {own} is right"),
-                         lambda x, p, *a, m=mode, **k: F.pad(x, p, mode=m))  # fmt: skip
+            words = f"it pads by {mode} where {own} is right"
+            yield option("padding", words, partial(F.pad, call.x, sides, mode=mode))
+
+
+@changes("linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "cat", "concat", "add",
+         "__add__", *NORMS)  # fmt: skip
+def activated(call: Called) -> Iterator[Option]:
+    """An activation after what is none."""
+    for other in _ADDED:
+
+        def then(act: Callable[..., Any] = ACTIVATIONS[other]) -> Any:
+            return act(call())
+
+        yield option("activation", f"{other} was applied where there is no activation", then)

@@ -200,8 +200,8 @@ class TorchModel:
             parameters = dict(self._module.named_parameters())
             for p in parameters.values():
                 p.requires_grad_(asked.seeds is not None)
-            with carry, silent:
-                leaves = _leaves(self._invoked(tensors))
+            with carry, silent:  # A model may write into what it is given.
+                leaves = _leaves(self._invoked({k: t.clone() for k, t in tensors.items()}))
             watch.close()
             outputs = {path: carry.at(t) for path, t in leaves.items()}
             state = {

@@ -200,11 +200,15 @@ def as_given(x: np.ndarray, channels_from: int) -> np.ndarray:
 def flattened(output: Any, is_leaf: Any, path: str = "output") -> dict[str, Any]:
     """The arrays of a nest of tuples, lists, dicts and dataclasses, by their paths.
 
+    A complex array is two real ones.
+
     >>> flattened((1, {"a": 2, "b": None}), lambda x: isinstance(x, int))
     {'output[0]': 1, "output[1]['a']": 2}
     """
     if output is None:
         return {}
+    if is_leaf(output) and "complex" in str(getattr(output, "dtype", "")):
+        return {f"{path}.real": output.real, f"{path}.imag": output.imag}
     if is_leaf(output):
         return {path: output}
     if isinstance(output, Mapping):

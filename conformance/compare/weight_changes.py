@@ -41,31 +41,27 @@ def weight_changes(
     near = {module, module.rpartition(".")[0]}
     own = {n: w for n, w in weights.items() if owner(n) in near}
     for name, weight in own.items():
-        layer = owner(name) or place.name
-        for order in permutations(range(weight.ndim)) if 2 <= weight.ndim <= 4 else ():
-            turned = weight.transpose(order)
-            if turned.shape == weight.shape and not np.array_equal(turned, weight):
-                words = f"it multiplied by its kernel with axes {list(order)}"
-                yield Cause("kernel-not-transposed", words), layer, {name: turned}
-        if weight.ndim >= 3:
-            flipped = weight[..., ::-1, ::-1] if weight.ndim > 3 else weight[..., ::-1]
-            yield Cause("kernel-flipped", "its kernel is turned around"), layer, {name: flipped}
         last = name.replace("/", ".").rpartition(".")[2]
-        if last == "bias":
-            yield (
-                Cause("bias-left-out", "its bias is not added"),
-                layer,
-                {name: np.zeros(weight.shape)},
-            )
-        if weight.ndim == 1 and last in ("weight", "scale"):
-            yield Cause("norm-weight-plus-one", "it multiplies by 1 + w"), layer, {name: 1 + weight}
-        if weight.ndim == 1 and last not in ("bias", "weight", "running_mean", "running_var"):
-            yield (
-                Cause("layer-scale-left-out", f"{last} is left out"),
-                layer,
-                {name: np.ones(weight.shape)},
-            )
+        for cause, words, changed in _otherwise(last, weight):
+            yield Cause(cause, words), owner(name) or place.name, {name: changed}
     yield from _gates(own)
+
+
+def _otherwise(last: str, weight: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    for order in permutations(range(weight.ndim)) if 2 <= weight.ndim <= 4 else ():
+        turned = weight.transpose(order)
+        if turned.shape == weight.shape and not np.array_equal(turned, weight):
+            words = f"it multiplied by its kernel with axes {list(order)}"
+            yield "kernel-not-transposed", words, turned
+    if weight.ndim >= 3:
+        words = "its kernel is turned around, as in a convolution of mathematics"
+        yield "kernel-flipped", words, np.flip(weight, tuple(range(2, weight.ndim)))
+    if last == "bias":
+        yield "bias-left-out", "its bias is not added", np.zeros(weight.shape)
+    if weight.ndim == 1 and last in ("weight", "scale"):
+        yield "norm-weight-plus-one", "it multiplies by 1 + w", 1 + weight
+    if weight.ndim == 1 and last not in ("bias", "weight", "running_mean", "running_var"):
+        yield "layer-scale-left-out", f"{last} is left out", np.ones(weight.shape)
 
 
 def _gates(own: Mapping[str, np.ndarray]) -> Iterator[tuple[Cause, str, dict[str, np.ndarray]]]:
