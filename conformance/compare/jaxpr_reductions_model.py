@@ -15,45 +15,34 @@ def _count(shape: Sequence[int], axes: Sequence[int]) -> int:
     return prod(shape[axis] for axis in axes)
 
 
-@rule("reduce_sum")
-def _reduce_sum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axes = tuple(eqn.params["axes"])
-    if xs[0].value.dtype.kind not in "fc":
-        return Approximate(xs[0].value.sum(axes), xs[0].error.sum(axes))
-    return carry.rules.summed(lambda v: v.sum(axes), xs[0], _count(xs[0].value.shape, axes))
+# By the rule that a reduction follows, and what it is in NumPy.
+_REDUCTIONS: dict[str, tuple[str, Any]] = {
+    "reduce_sum": ("summed", np.sum), "cumsum": ("summed", np.cumsum),
+    "reduce_prod": ("factors", np.prod), "cumprod": ("factors", np.cumprod),
+    "reduce_max": ("largest", np.max), "cummax": ("largest", np.maximum.accumulate),
+    "reduce_min": ("largest", np.min), "cummin": ("largest", np.minimum.accumulate),
+}  # fmt: skip
 
 
-@rule("reduce_prod")
-def _reduce_prod(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axes = tuple(eqn.params["axes"])
-    return carry.rules.factors(lambda v: v.prod(axes), xs[0], _count(xs[0].value.shape, axes))
+@rule(*_REDUCTIONS)
+def _reduced(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    (x,), p, rules = xs, eqn.params, carry.rules
+    follows, function = _REDUCTIONS[eqn.primitive.name]
+    axes = tuple(p["axes"]) if "axes" in p else (p["axis"],)
+    f = _along(eqn, function) if "axis" in p else lambda v: function(v, axis=axes)
+    if follows == "largest":
+        return rules.largest(f, x)
+    if follows == "factors":
+        return rules.factors(f, x, _count(x.value.shape, axes))
+    if x.value.dtype.kind not in "fc":
+        return Approximate(f(x.value), f(x.error))
+    return rules.summed(f, x, _count(x.value.shape, axes))
 
 
 def _along(eqn: Any, f: Any) -> Any:
     """A cumulative function of NumPy, perhaps from the end."""
     axis, back = eqn.params["axis"], eqn.params["reverse"]
     return lambda v: np.flip(f(np.flip(v, axis), axis), axis) if back else f(v, axis)
-
-
-@rule("cumsum")
-def _cumsum(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    f = _along(eqn, np.cumsum)
-    if xs[0].value.dtype.kind not in "fc":
-        return Approximate(f(xs[0].value), f(xs[0].error))
-    return carry.rules.summed(f, xs[0], xs[0].value.shape[eqn.params["axis"]])
-
-
-@rule("cumprod")
-def _cumprod(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    return carry.rules.factors(
-        _along(eqn, np.cumprod), xs[0], xs[0].value.shape[eqn.params["axis"]]
-    )
-
-
-@rule("cummax", "cummin")
-def _cummax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    extreme = np.maximum if eqn.primitive.name == "cummax" else np.minimum
-    return carry.rules.largest(_along(eqn, extreme.accumulate), xs[0])
 
 
 @rule("cumlogsumexp")
@@ -64,13 +53,6 @@ def _cumlogsumexp(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     size = 1 + np.abs(value) + np.abs(_along(eqn, np.maximum.accumulate)(xs[0].value))
     terms = 16 * (xs[0].value.shape[eqn.params["axis"]] + 4)
     return carry.rules.closed(value, carried + terms * carry.rules.unit * size)
-
-
-@rule("reduce_max", "reduce_min")
-def _reduce_max(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    axes = tuple(eqn.params["axes"])
-    f = np.max if eqn.primitive.name == "reduce_max" else np.min
-    return carry.rules.largest(lambda v: f(v, axis=axes), xs[0])
 
 
 @rule("reduce_and", "reduce_or")

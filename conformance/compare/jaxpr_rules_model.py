@@ -12,27 +12,56 @@ from conformance.compare import kinds
 from conformance.compare.jaxpr_model import RULES, Carry, Rule, is_key, rule
 
 
-def _move(how: Callable[[np.ndarray, Any], np.ndarray]) -> Rule:
-    return lambda carry, eqn, xs: carry.rules.moved(lambda v: how(v, eqn.params), xs[0])
+def _broadcast(p: Any, v: np.ndarray) -> np.ndarray:
+    middle = [1] * len(p["shape"])
+    for axis, place in enumerate(p["broadcast_dimensions"]):
+        middle[place] = v.shape[axis]
+    return np.broadcast_to(v.reshape(middle), p["shape"])
 
 
-RULES["reshape"] = _move(
-    lambda v, p: (v if p["dimensions"] is None else v.transpose(p["dimensions"])).reshape(
-        p["new_sizes"]
-    )
-)
-RULES["transpose"] = _move(lambda v, p: v.transpose(p["permutation"]))
-RULES["squeeze"] = _move(lambda v, p: v.squeeze(tuple(p["dimensions"])))
-RULES["expand_dims"] = _move(lambda v, p: np.expand_dims(v, tuple(p["dimensions"])))
-RULES["rev"] = _move(lambda v, p: np.flip(v, tuple(p["dimensions"])))
-RULES["tile"] = _move(lambda v, p: np.tile(v, tuple(p["reps"])))
-RULES["neg"] = lambda carry, eqn, xs: Approximate(-xs[0].value, xs[0].error)
+def _sliced(p: Any, v: np.ndarray) -> np.ndarray:
+    steps = p["strides"] or [1] * v.ndim
+    return v[tuple(map(slice, p["start_indices"], p["limit_indices"], steps))]
+
+
+# What only moves, repeats or leaves out elements: a function of the parameters and the arrays.
+_MOVED: dict[str, Callable[..., Any]] = {
+    "reshape": lambda p, v: (
+        v if p["dimensions"] is None else v.transpose(p["dimensions"])
+    ).reshape(p["new_sizes"]),
+    "transpose": lambda p, v: v.transpose(p["permutation"]),
+    "squeeze": lambda p, v: v.squeeze(tuple(p["dimensions"])),
+    "expand_dims": lambda p, v: np.expand_dims(v, tuple(p["dimensions"])),
+    "rev": lambda p, v: np.flip(v, tuple(p["dimensions"])),
+    "tile": lambda p, v: np.tile(v, tuple(p["reps"])),
+    "broadcast_in_dim": _broadcast,
+    "slice": _sliced,
+    "concatenate": lambda p, *vs: np.concatenate(vs, p["dimension"]),
+    "stack": lambda p, *vs: np.stack(vs, p["axis"]),
+    "unstack": lambda p, v: list(np.moveaxis(v, p["axis"], 0)),
+    "split": lambda p, v: np.split(v, np.cumsum(p["sizes"])[:-1], p["axis"]),
+}
+
+
+@rule(*_MOVED)
+def _moved(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
+    how = _MOVED[eqn.primitive.name]
+    values = how(eqn.params, *(x.value for x in xs))
+    errors = how(eqn.params, *(x.error for x in xs))
+    if not isinstance(values, list):
+        return Approximate(values, errors)
+    return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
+
+
+def _part(f: Callable[[np.ndarray], np.ndarray]) -> Rule:
+    return lambda carry, eqn, xs: Approximate(f(xs[0].value), xs[0].error)
+
+
+RULES |= {"neg": _part(np.negative), "real": _part(np.real), "imag": _part(np.imag),
+          "conj": _part(np.conj)}  # fmt: skip
 for _name in ("copy", "copy_p", "stop_gradient", "device_put", "sharding_constraint", "pvary",
               "optimization_barrier", "layout_constraint"):  # fmt: skip
     RULES[_name] = lambda carry, eqn, xs: list(xs)
-RULES["real"] = lambda carry, eqn, xs: Approximate(np.real(xs[0].value), xs[0].error)
-RULES["imag"] = lambda carry, eqn, xs: Approximate(np.imag(xs[0].value), xs[0].error)
-RULES["conj"] = lambda carry, eqn, xs: Approximate(np.conj(xs[0].value), xs[0].error)
 
 
 @rule("complex")
@@ -50,52 +79,6 @@ def _reduce_precision(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
         return None
     carry.narrows = True
     return carry.rules.rounded_to(narrow, xs[0], charged=carry.charged)
-
-
-@rule("broadcast_in_dim")
-def _broadcast(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    shape, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-
-    def how(v: np.ndarray) -> np.ndarray:
-        middle = [1] * len(shape)
-        for axis, place in enumerate(places):
-            middle[place] = v.shape[axis]
-        return np.broadcast_to(v.reshape(middle), shape)
-
-    return carry.rules.moved(how, xs[0])
-
-
-@rule("slice")
-def _slice(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    p = eqn.params
-    steps = p["strides"] or [1] * len(p["start_indices"])
-    index = tuple(map(slice, p["start_indices"], p["limit_indices"], steps))
-    return carry.rules.moved(lambda v: v[index], xs[0])
-
-
-@rule("concatenate")
-def _concatenate(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    return carry.rules.moved(lambda *vs: np.concatenate(vs, eqn.params["dimension"]), *xs)
-
-
-@rule("stack")
-def _stack(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    return carry.rules.moved(lambda *vs: np.stack(vs, eqn.params["axis"]), *xs)
-
-
-@rule("unstack")
-def _unstack(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    values = np.moveaxis(xs[0].value, eqn.params["axis"], 0)
-    errors = np.moveaxis(xs[0].error, eqn.params["axis"], 0)
-    return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
-
-
-@rule("split")
-def _split(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
-    ends = np.cumsum(eqn.params["sizes"])[:-1]
-    values = np.split(xs[0].value, ends, eqn.params["axis"])
-    errors = np.split(xs[0].error, ends, eqn.params["axis"])
-    return [Approximate(v, e) for v, e in zip(values, errors, strict=True)]
 
 
 @rule("pad", "gather", "dynamic_slice", "dynamic_update_slice", "scatter")

@@ -50,7 +50,7 @@ def temporal():
 
 
 def temporal_same():
-    return Temporal("SAME", "SAME")
+    return Temporal("SAME")
 
 
 def temporal_chomped_first():
