@@ -11,9 +11,9 @@ import numpy as np
 from conformance.arithmetic.running import Approximate
 from conformance.compare import map_file as maps
 from conformance.compare.catalogue import Cause
-from conformance.compare.distance import off
 from conformance.compare.judge import Aspect, Followed, Held, follow, place_of_gradient
 from conformance.compare.load_model import Side
+from conformance.compare.matching import off
 from conformance.compare.own_type import too_rough
 from conformance.compare.pairing import Pairing, paired
 from conformance.compare.running_statistics import cause_of_statistics, judged_statistics

@@ -1,4 +1,4 @@
-"""Finds a value of one model among the values of another, whatever layout it lies in there."""
+"""Finds a value of one model among another's, whatever layout it lies in, and how far it is off."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,3 +106,27 @@ def ratio(apart: np.ndarray, error: np.ndarray) -> float:
         ratios = np.where(apart == 0, 0.0, apart / error)
     ratios = np.where(np.isinf(error), 0.0, ratios)
     return float(np.max(np.where(np.isnan(ratios), np.inf, ratios), initial=0.0))
+
+
+def off(given: np.ndarray, expected: Approximate) -> str:
+    """How far it is outside its bound, in words.
+
+    >>> off(np.array([1.5, 2.0]), Approximate(np.array([1.0, 2.0]), np.array([0.25, 0.25])))
+    '1 of 2 elements is outside the bound, most at [0]: 1.5 where 1 is right, 2 times the bound'
+    """
+    right = expected.value
+    if given.shape != right.shape:
+        return f"shape {list(given.shape)} where {list(right.shape)} is right"
+    with np.errstate(all="ignore"):
+        error = np.abs(given.astype(np.float64) - right)
+        times = np.where(error == 0, 0.0, error / expected.error)
+    times, error = (np.where(np.isnan(x), np.inf, x) for x in (times, error))
+    wrong = int((times > 1).sum())
+    flat = int(np.where(times > 1, error, -1).argmax())
+    worst = tuple(int(i) for i in np.unravel_index(flat, right.shape))
+    far = f"{times[worst]:.3g} times the bound" if np.isfinite(times[worst]) else "the bound is 0"
+    words = (
+        f"{wrong} of {right.size} elements {'are' if wrong > 1 else 'is'} outside the bound, "
+        f"most at {list(worst)}: {float(given[worst]):.9g} where {right[worst]:.9g} is right, {far}"
+    )
+    return words + ("; all that came is zero" if not given.any() else "")

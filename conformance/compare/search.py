@@ -11,9 +11,8 @@ import numpy as np
 from conformance.arithmetic.running import Approximate
 from conformance.compare.catalogue import Cause
 from conformance.compare.changes import Option, Site
-from conformance.compare.distance import off
 from conformance.compare.judge import Followed, Place, follow, place_of_forward
-from conformance.compare.matching import Values
+from conformance.compare.matching import Values, off
 from conformance.compare.trace import Asked, Call, Model, Reached, Trace
 from conformance.compare.weight_changes import narrowed, weight_changes
 from conformance.compare.weights import Pair
