@@ -202,18 +202,21 @@ class _Judging:
     ) -> tuple[tuple[Asked, Asked], Followed]:
         """The first draw in which no comparison is unsure, else the eighth.
 
-        What stays unsure in the same way for three draws is so whatever the inputs are.
+        What stays unsure in the same way for three draws is so whatever the inputs are; so is a
+        model of whose outputs no element can be judged.
         """
-        seen: list[Mapping[str, int]] = []
+        seen: list[Mapping[str, int] | None] = []
         for draw in range(_DRAWS):
             self.progress(f"{mode}: both models with errors carried, draw {draw + 1}")
             asked = self.pairing.asked(training, draw, backward=backward)
             followed = follow(self.pairing.telling, asked, self.pairing.pairs)
             self._finite(followed)
-            seen.append(followed.unsure)
             if not followed.unsure:
                 return asked, followed
-            if seen[-3:] == 3 * [followed.unsure]:
+            forward = [held for held in followed.held if held.aspect == "forward"]
+            is_blind = all(held.unknown == held.first.value.size for held in forward)
+            seen.append(None if is_blind else followed.unsure)
+            if seen[-3:] == 3 * seen[-1:]:
                 break
         what = ", ".join(f"{n} of {name}" for name, n in followed.unsure.items())
         note = f"after {len(seen)} draws it is still unsure how some turn out: {what}"

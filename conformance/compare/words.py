@@ -25,12 +25,11 @@ def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> I
         "float64 with errors carried"
     )
     if compared.partings:
-        first, *others = compared.partings
-        yield f"parts at {_headline(first)}"
-        yield from _details(first)
-        for parting in others:
-            yield f"parts also at {_headline(parting)}"
-            yield from _details(parting)
+        told: set[str] = set()
+        for parting in compared.partings:
+            yield f"parts{' also' * (parting is not compared.partings[0])} at {_headline(parting)}"
+            yield from (words for words in _details(parting) if words not in told)
+            told |= set(_details(parting))
         yield from _agreed(compared)
     else:
         agreed = _listed([aspect for aspect in _WHERE if aspect in compared.compared])
