@@ -128,11 +128,11 @@ class _Search:
 
     def _attempts(self, place: Place) -> Iterator[_Try]:
         yield from self._near(place)
-        before = [site for site in self._sites() if site.since < place.since]
-        yield from self._one_by_one(before[:-13:-1])
         for cause, layer, weights in weight_changes(place, self.followed, self.asked[0].weights):
             asked = replace(self.asked[0], weights={**self.asked[0].weights, **weights})
             yield _Try(cause, layer, asked, self.chosen)
+        before = [site for site in self._sites() if site.since < place.since]
+        yield from self._one_by_one(before[:-13:-1])
 
     def _sites(self) -> list[Site]:
         """Every function of the original, as it is changed by now, that could be changed."""
