@@ -87,7 +87,7 @@ def _by_jax(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     values = [x.value for x in xs]
     value = carry.through(eqn, *values)
     is_index = [x.value.dtype.kind not in "fc" for x in xs]
-    if values[0].dtype.kind != "f":
+    if is_index[0]:
         sure = not any(x.error.any() for x in xs)
         return carry.rules.exactly(value) if sure else carry.rules.unknown(value)
     errors = [x.value if index else x.error for x, index in zip(xs, is_index, strict=True)]
@@ -118,6 +118,7 @@ def _convert(carry: Carry, eqn: Any, xs: list[Approximate]) -> Any:
     floating = jnp.issubdtype(dtype, jnp.floating)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return Approximate(x.value.astype(np.complex128), x.error)
+    x = Approximate(np.real(x.value), x.error)  # What a complex number becomes otherwise.
     if x.value.dtype.kind == "f" and not floating:
         whole = x.value.astype(dtype)
         return kinds.stepped(kinds.Operation(carry, "", xs, lambda v: v.astype(dtype), whole))

@@ -45,6 +45,21 @@ class Shifted(nn.Module):
         return nn.Dense(3, name="head")(normed if self.is_last else y)
 
 
+class Fourier(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = x + jnp.fft.fftn(x, axes=(-2, -1)).real
+        y = nn.LayerNorm(epsilon=1e-5, name="norm")(y)
+        weight = self.param("weight", nn.initializers.ones, (x.shape[2],))
+        z = jnp.fft.rfft(y, axis=1)[:, :2] * weight
+        y = y + jnp.fft.irfft(z, n=x.shape[1], axis=1)
+        return nn.Dense(3, name="head")(y), jnp.fft.fft(x)
+
+
+def fourier():
+    return Fourier()
+
+
 def temporal():
     return Temporal()
 

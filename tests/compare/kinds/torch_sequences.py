@@ -53,6 +53,24 @@ class Shifted(nn.Module):
         return self.head(self.last(x + torch.roll(y, 1, 1)))
 
 
+class Fourier(nn.Module):
+    """Mixes places and channels by a transform; keeps half of another one."""
+
+    def __init__(self, d=4):
+        super().__init__()
+        self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, 3)
+        self.weight = nn.Parameter(torch.ones(d))
+
+    def forward(self, x):
+        y = self.norm(x + torch.fft.fft2(x, dim=(-2, -1)).real)
+        z = torch.fft.rfft(y, dim=1)[:, :2] * self.weight
+        return self.head(y + torch.fft.irfft(z, n=x.shape[1], dim=1)), torch.fft.fft(x)
+
+
+def fourier():
+    return Fourier()
+
+
 def temporal():
     return Temporal()
 
