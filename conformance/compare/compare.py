@@ -155,7 +155,7 @@ class _Judging:
         tally, mode = self.tally, "training" if training else "evaluation"
         backward = self.pairing.same_structure()
         asked, followed = self._followed(training, mode, backward=backward)
-        if not backward or followed.parting("forward"):
+        if not backward or followed.is_parted:
             other = self._as_otherwise(training)
             if other is not None:
                 self.pairing, backward = other, True
@@ -166,7 +166,7 @@ class _Judging:
         models, pairs = self.pairing.telling, self.pairing.pairs
         findings: list[Finding] = []
         changed: frozenset[str] = frozenset()
-        if not backward or followed.parting("forward"):
+        if not backward or followed.is_parted:
             self.progress(f"{mode}: looking for what was done otherwise")
             findings, followed, changed = search(
                 models, asked, pairs, followed, tally.known, self.progress
@@ -181,7 +181,7 @@ class _Judging:
             parted = tally.partings[0][1] if tally.partings else None
             at = f"; it parts first at {parted.layer}: {parted.words}" if parted else ""
             raise UsageError(self.pairing.unequal() + at)
-        explained = not followed.parting("forward")
+        explained = not followed.is_parted
         self._held(followed, mode, changed, explained=explained)
         if not tally.partings and training == self.pairing.settings.modes[0]:
             self._as_it_runs(asked, followed)
@@ -200,7 +200,7 @@ class _Judging:
     def _followed(
         self, training: bool, mode: str, *, backward: bool
     ) -> tuple[tuple[Asked, Asked], Followed]:
-        """The first draw in which no comparison is unsure, else the eighth.
+        """The first draw in which no comparison is unsure or the port parts, else the eighth.
 
         What stays unsure in the same way for three draws is so whatever the inputs are; so is a
         model of whose outputs no element can be judged.
@@ -211,7 +211,7 @@ class _Judging:
             asked = self.pairing.asked(training, draw, backward=backward)
             followed = follow(self.pairing.telling, asked, self.pairing.pairs)
             self._finite(followed)
-            if not followed.unsure:
+            if not followed.unsure or followed.is_parted:
                 return asked, followed
             forward = [held for held in followed.held if held.aspect == "forward"]
             is_blind = all(held.unknown == held.first.value.size for held in forward)

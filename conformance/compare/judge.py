@@ -69,6 +69,20 @@ class Followed:
         return [held for held in self.held if held.aspect == aspect and held.parts]
 
     @property
+    def is_parted(self) -> bool:
+        """Whether an output lies outside its errors, or is lost.
+
+        Behind the first module that the port does not hold errors grow without end: then nothing
+        can be said of the outputs of a deep model, and what is to blame is that module.
+        """
+        if self.parting("forward"):
+            return True
+        forward = [held for held in self.held if held.aspect == "forward"]
+        is_lost = any(held.unknown == held.first.value.size > 0 for held in forward)
+        has_rules = not any(trace.without_rule for trace in self.traces)
+        return is_lost and has_rules and place_of_forward(self).call < len(self.traces[0].calls)
+
+    @property
     def unsure(self) -> dict[str, int]:
         """Comparisons of either run that could have turned out either way."""
         return {what: n for trace in self.traces for what, n in trace.unsure.items()}

@@ -13,6 +13,7 @@ from conformance.compare.catalogue import Cause
 from conformance.compare.changes import Option, Site
 from conformance.compare.judge import Followed, Place, follow, place_of_forward
 from conformance.compare.matching import Values, off
+from conformance.compare.running_statistics import cause_of_statistics
 from conformance.compare.trace import Asked, Call, Model, Reached, Trace
 from conformance.compare.weight_changes import narrowed, weight_changes
 from conformance.compare.weights import Pair
@@ -57,7 +58,7 @@ class _Search:
         """Place after place, as long as a cause explains each."""
         findings: list[Finding] = []
         for _ in range(_PLACES):
-            if not self.followed.parting("forward") and self.same_shapes():
+            if not self.followed.is_parted and self.same_shapes():
                 break
             place = place_of_forward(self.followed)
             progress(f"parts at {place.name}: trying causes")
@@ -68,7 +69,8 @@ class _Search:
                 weak = [i for i, f in enumerate(findings) if f.cause and f.cause.name in _WEAK]
                 if weak:
                     return [*findings[: weak[0]], replace(findings[weak[0]], cause=None)]
-                if not any(finding.layer == place.name for finding in findings):
+                is_new = not any(finding.layer == place.name for finding in findings)
+                if is_new and (self._is_outside() or not self.same_shapes()):
                     findings.append(Finding(place.name, narrowed(place, self.followed), words))
                 break
             for cause, layer in explained:
@@ -76,6 +78,13 @@ class _Search:
                     findings.append(Finding(layer, cause, words))
                 words = ""
         return findings
+
+    def _is_outside(self) -> bool:
+        """Whether an output is, or a running mean that no momentum explains."""
+        means = [h for h in self.followed.parting("running statistics") if h.name.endswith("mean")]
+        return bool(self.followed.parting("forward")) or any(
+            cause_of_statistics(self.followed, held) is None for held in means
+        )
 
     def same_shapes(self) -> bool:
         """Whether all outputs could be compared."""
@@ -119,7 +128,7 @@ class _Search:
             followed = self.again(tried.asked)
             if followed is None or not self._is_further(followed, place):
                 continue
-            if not followed.parting("forward"):
+            if not followed.is_parted:
                 return tried, followed
             end = place_of_forward(followed).call
             if end >= furthest:
@@ -249,7 +258,7 @@ class _Search:
             return None
 
     def _is_further(self, followed: Followed, place: Place) -> bool:
-        if not followed.parting("forward"):
+        if not followed.is_parted:
             return True
         if place_of_forward(followed).call <= place.call:
             return False
@@ -283,12 +292,12 @@ def search(
     if known.chosen:
         again = replace(asked[0], change=models[0].change(known.chosen))
         tried = looking.again(again)
-        if tried is not None and not tried.parting("forward"):
+        if tried is not None and not tried.is_parted:
             return known.findings, tried, frozenset()
     findings = looking.findings(progress)
     before, after = asked[0].weights, looking.asked[0].weights
     changed = frozenset(name for name in after if after[name] is not before[name])
-    if not changed and not looking.followed.parting("forward"):
+    if not changed and not looking.followed.is_parted:
         known.chosen, known.findings = looking.chosen, findings
     return findings, looking.followed, changed
 

@@ -138,6 +138,22 @@ def whole_pools(call: Called) -> Iterator[Option]:
         yield option("pooling", "it takes the maximum", lambda: call.x.amax(places, keepdim=True))
 
 
+@changes("normalize")
+def normalised(call: Called) -> Iterator[Option]:
+    """A length that is not divided by."""
+    yield option("factor-left-out", "it does not divide by the length", call.left_out())
+
+
+@changes("max")
+def largest(call: Called) -> Iterator[Option]:
+    """A largest value over points, with its place."""
+    axis = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim")
+    if isinstance(axis, int):
+        keep = call.kwargs.get("keepdim", False)
+        mean = partial(torch.mean, call.x, axis, keepdim=keep)
+        yield option("pooling", "it takes the mean", lambda: (mean(), None))
+
+
 @changes("mean", "amax")
 def pooled(call: Called) -> Iterator[Option]:
     """A mean, or a largest value, over places or tokens."""
