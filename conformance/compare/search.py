@@ -20,8 +20,8 @@ from conformance.compare.weights import Pair
 
 _PLACES = 12
 # What other changes give as well, in other words: they are tried after all others of a place.
-_LATE = ("heads-split", "axes-not-swapped", "term-left-out", "factor-left-out", "pooling")
-_WEAK = ("term-left-out", "factor-left-out")
+_WEAK = ("term-left-out", "factor-left-out", "norm-left-out")
+_LATE = ("heads-split", "axes-not-swapped", "pooling", *_WEAK)
 _ROTARY = "rotary-layout"
 Chosen = dict[int, tuple[str, str]]
 
