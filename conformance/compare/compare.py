@@ -264,15 +264,7 @@ class _Judging:
         statistics = judged_statistics(followed)
         for held in followed.held:
             if held.unknown:
-                names = dict.fromkeys(
-                    name for trace in followed.traces for name in trace.without_rule
-                )
-                why = RANDOM if RANDOM in names else ", ".join(names)
-                why = f"for want of a rule for {why}" if why else "since their errors are too large"
-                tally.unjudged[
-                    f"{held.aspect} {held.name}: {held.unknown} of {held.first.value.size} "
-                    f"elements, {why}"
-                ] = None
+                tally.unjudged[_unjudged(held, followed)] = None
                 if held.aspect == "forward" and held.unknown == held.first.value.size:
                     tally.blind.append(f"of {held.name} no element can be judged")
             if held.unknown < held.first.value.size and (explained or held.aspect == "forward"):
@@ -318,6 +310,14 @@ class _Judging:
                         f"{side.said}: {path} is {kind} at {int(bad.sum())} of {bad.size} places: "
                         "there is nothing to compare with"
                     )
+
+
+def _unjudged(held: Held, followed: Followed) -> str:
+    """How many elements are not judged, and why."""
+    names = dict.fromkeys(name for trace in followed.traces for name in trace.without_rule)
+    why = RANDOM if RANDOM in names else ", ".join(names)
+    why = f"for want of a rule for {why}" if why else "since their errors are too large"
+    return f"{held.aspect} {held.name}: {held.unknown} of {held.first.value.size} elements, {why}"
 
 
 def _shapes_of(followed: Followed, side: int) -> dict[str, Shape]:
