@@ -112,6 +112,14 @@ def test_the_row_of_padding_is_told_where_the_table_is_tied():
     ]  # fmt: skip
 
 
+def test_a_mistake_is_found_though_the_errors_behind_it_have_no_end():
+    first, second = (f"{HERE}/kinds/{name}_sequences.py" for name in ("torch", "jax"))
+    allowed = frozenset({"biased-running-variance"})
+    settings = {"modes": (True,), "allowed": allowed}
+    result = compared(f"torch:{first}:deep", f"jax:{second}:deep_tanh", (8, 6), **settings)
+    assert said(result) == [("0.2", "forward", "tanh-gelu")]
+
+
 def test_what_is_done_later_is_not_told_as_left_out_and_nothing_behind_it_is_accused():
     ((_, aspect, cause),) = said(kinds("post", "post_first", "4,6"))
     assert (aspect, cause) == ("forward", None)

@@ -60,6 +60,20 @@ def fourier():
     return Fourier()
 
 
+class Deep(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        for i in range(24):
+            y = nn.Dense(x.shape[1], name=f"{i}_0")(x)
+            y = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, name=f"{i}_1")(y)
+            x = nn.gelu(y, approximate=i == 0)
+        return x
+
+
+def deep_tanh():
+    return Deep()
+
+
 def temporal():
     return Temporal()
 

@@ -71,6 +71,19 @@ def fourier():
     return Fourier()
 
 
+class Deep(nn.Sequential):
+    """So many norms over few samples that errors have no end behind a mistake."""
+
+    def __init__(self, d=6):
+        super().__init__(*(
+            nn.Sequential(nn.Linear(d, d), nn.BatchNorm1d(d), nn.GELU()) for _ in range(24)
+        ))  # fmt: skip
+
+
+def deep():
+    return Deep()
+
+
 def temporal():
     return Temporal()
 
