@@ -112,17 +112,17 @@ def _are_of_other_windows(cells: Sequence[Cell]) -> bool:
     totals: dict[int, int] = defaultdict(int)
     for cell in cells:
         totals[cell.step] += cell.count
-    counts: list[dict[int, int]] = [
-        {step: totals[step - 1] for step in totals if step - 1 in totals},
-        {step: total + totals[step - 1] for step, total in totals.items() if step - 1 in totals},
-        {step: total + totals[step + 1] for step, total in totals.items() if step + 1 in totals},
+    counts: list[tuple[int, dict[int, int]]] = [
+        (1, {s: totals[s - 1] for s in totals if s - 1 in totals}),
+        (2, {s: total + totals[s - 1] for s, total in totals.items() if s - 1 in totals}),
+        (2, {s: total + totals[s + 1] for s, total in totals.items() if s + 1 in totals}),
     ]
-    for others in counts:
+    for windows, others in counts:
         judged = [cell for cell in cells if cell.step in others]
-        if judged and all(cell.low * others[cell.step] <= 1 <= cell.high * others[cell.step]
-                          for cell in judged) and any(
-            others[step] != totals[step] for step in others
-        ):  # fmt: skip
+        # Windows that are as large as their own show nothing: half a loss is no count of two.
+        if any(others[s] != windows * totals[s] for s in others) and all(
+            cell.low * others[cell.step] <= 1 <= cell.high * others[cell.step] for cell in judged
+        ):
             return True
     return False
 

@@ -25,6 +25,9 @@ class Term:
         is_penalty: whether it depends on parameters alone.
         shares: each item's share where they are not even, up to a limit.
         target: the number that all targets are; None where they differ, or are classes.
+        batch: which of several micro-batches in one backward pass; None where it has one.
+        digest: of that micro-batch's targets.
+        is_of_loop: whether these are sure to be micro-batches, and no tasks that were written out.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Term:
     is_penalty: bool = False
     shares: Sequence[float] = ()
     target: float | None = None
+    batch: int | None = None
+    digest: str = ""
+    is_of_loop: bool = False
 
 
 @dataclass(frozen=True)

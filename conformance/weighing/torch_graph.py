@@ -12,7 +12,7 @@ _COUPLING = re.compile(
 )
 _MOVES = frozenset(
     {"LogSoftmax", "View", "ReshapeAlias", "UnsafeView", "ToCopy", "Slice", "Transpose", "Clone",
-     "Permute", "Alias", "Squeeze", "Unsqueeze", "ConstantPadNd", "Div", "Mul"}
+     "Permute", "T", "Alias", "Squeeze", "Unsqueeze", "ConstantPadNd", "Div", "Mul"}
 )  # fmt: skip
 Node = Any
 
@@ -29,7 +29,8 @@ class Graph:
     Attributes:
         leaves: that it would reach.
         couples: what joins the ranks, or empty.
-        numbers: autograd's own of its nodes, by which passes over one forward pass are known.
+        numbers: autograd's own of its nodes, by which passes over one forward pass are known; not
+            of parameters that are only cast, which autocast does once for several.
     """
 
     leaves: list[torch.Tensor]
@@ -50,7 +51,8 @@ def graph_of(roots: Iterable[torch.Tensor]) -> Graph:
         if variable is not None:
             leaves.append(variable)
         else:
-            numbers.add(node._sequence_nr())
+            if not is_of_a_leaf(node):
+                numbers.add(node._sequence_nr())
             if not couples and _COUPLING.search(node.name()):
                 couples = kind_of(node)
         for following, _ in node.next_functions:
@@ -63,6 +65,18 @@ def graph_of(roots: Iterable[torch.Tensor]) -> Graph:
 def edges(node: Node) -> int:
     """Count the inputs of a node that have a gradient."""
     return sum(following is not None for following, _ in node.next_functions)
+
+
+def is_of_a_leaf(node: Node) -> bool:
+    """Whether a node only rearranges or casts one parameter."""
+    while kind_of(node) in _MOVES:
+        inputs = [following for following, _ in node.next_functions if following is not None]
+        if len(inputs) != 1:
+            return False
+        (node,) = inputs
+        if hasattr(node, "variable"):
+            return True
+    return False
 
 
 def _shape(node: Node) -> tuple[int, ...]:

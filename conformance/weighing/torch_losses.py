@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from conformance.weighing.records import Term
+from conformance.weighing.torch_forwards import Found, named
 from conformance.weighing.torch_graph import Node, below, edges, is_scalar, kind_of
 
 _LINEAR = frozenset(
@@ -62,24 +63,27 @@ def terms_of(
 ) -> tuple[list[Term], str]:
     """Return the terms of what is backpropagated, and a digest of their targets."""
     digest = hashlib.blake2b(digest_size=8)
-    terms: list[tuple[Term, Node]] = []
+    found: list[Found] = []
     with torch.no_grad():
         arriving: dict[Node, _Arriving] = {}
         for root, gradient in zip(roots, gradients, strict=True):
             if root.grad_fn is not None:
                 seed = torch.ones_like(root) if gradient is None else gradient
                 _arrive(arriving, root.grad_fn, root.output_nr, seed, _Arriving({}))
-        for node in _ordered(list(arriving)):
+        order = _ordered(list(arriving))
+        for node in order:
             state = arriving.pop(node, None)
             if state is None or not state.gradients:
                 continue
             if not _passes(node):
-                terms.append((_term(node, state), _logits_of(node)))
-                for target in _targets(node):
+                targets = list(_targets(node))
+                for target in targets:
                     digest.update(_bytes(target))
+                found.append(Found(_term(node, state), node, b"".join(map(_told, targets))))
                 continue
             _pass_on(node, state, arriving)
-    return _numbered(_of_single_items(_joined(terms))), digest.hexdigest()
+    head = [node for node in order if _passes(node)]
+    return named(_of_single_items(_joined(found)), head), digest.hexdigest()
 
 
 def _arrive(
@@ -310,68 +314,65 @@ def _logits_of(node: Node) -> Node:
     return next((below for below in below(node) if kind_of(below) == "LogSoftmax"), None)
 
 
-def _joined(terms: Iterable[tuple[Term, Node]]) -> list[Term]:
+def _joined(found: Iterable[Found]) -> list[Found]:
     """Add up terms that give to the same rows of one log-softmax: a loss with smoothed labels."""
-    joined: list[Term] = []
+    joined: list[Found] = []
     place: dict[Node, int] = {}
-    for term, logits in terms:
+    for each in found:
+        logits = _logits_of(each.node)
         at = None if logits is None else place.setdefault(logits, len(joined))
         if at is None or at == len(joined):
-            joined.append(term)
+            joined.append(each)
             continue
-        other = joined[at]
+        term, other = each.term, joined[at].term
         if not (term.is_even and other.is_even and term.count == other.count):
-            joined.append(term)
+            joined.append(each)
             continue
         # What tells more of its items is the loss of the labels.
-        known = max(term, other, key=lambda each: (each.labels is not None, each.is_mean))
-        joined[at] = replace(
+        known = max(term, other, key=lambda one: (one.labels is not None, one.is_mean))
+        whole = replace(
             known,
             share=term.share + other.share,
             rounding=max(term.rounding, other.rounding) + 2.0**-24,
             is_linear=term.is_linear and other.is_linear,
         )
+        joined[at] = replace(joined[at], term=whole, targets=joined[at].targets + each.targets)
     return joined
 
 
-def _of_single_items(terms: list[Term]) -> list[Term]:
+def _of_single_items(found: list[Found]) -> list[Found]:
     """Put terms of one item each together: a script that adds up its samples' losses in a loop."""
-    by_name: dict[str, list[Term]] = {}
-    for term in terms:
-        by_name.setdefault(term.name, []).append(term)
+    by_name: dict[str, list[Found]] = {}
+    for each in found:
+        by_name.setdefault(each.term.name, []).append(each)
     joined = []
-    for own in by_name.values():
+    for group in by_name.values():
+        own = [each.term for each in group]
         if len(own) < _FEW or any(term.count != 1 for term in own):
-            joined += own
+            joined += group
             continue
         shares = [term.share for term in own]
         mean, rounding = sum(shares) / len(own), max(term.rounding for term in own)
         is_even = max(shares) - min(shares) <= 2 * rounding * abs(mean)
-        joined.append(
-            replace(
-                own[0],
-                count=len(own),
-                share=mean,
-                rounding=2 * rounding,
-                is_even=is_even and all(term.is_even for term in own),
-                is_linear=all(term.is_linear for term in own),
-                is_penalty=all(term.is_penalty for term in own),
-                places=len(own),
-                shares=() if is_even or len(own) > _MOST_SHARES else shares,
-            )
+        whole = replace(
+            own[0],
+            count=len(own),
+            share=mean,
+            rounding=2 * rounding,
+            is_even=is_even and all(term.is_even for term in own),
+            is_linear=all(term.is_linear for term in own),
+            is_penalty=all(term.is_penalty for term in own),
+            places=len(own),
+            shares=() if is_even or len(own) > _MOST_SHARES else shares,
         )
+        joined.append(replace(group[0], term=whole))
     return joined
 
 
-def _numbered(terms: list[Term]) -> list[Term]:
-    """Give a second term of one name its number."""
-    seen: dict[str, int] = {}
-    numbered = []
-    for term in terms:
-        seen[term.name] = seen.get(term.name, 0) + 1
-        number = seen[term.name]
-        numbered.append(replace(term, name=f"{term.name} #{number}") if number > 1 else term)
-    return numbered
+def _told(target: torch.Tensor) -> bytes:
+    """Return what tells a batch from others: nothing, where all targets are one number."""
+    flat = target.reshape(-1)
+    return b"" if not len(flat) or bool((flat == flat[0]).all()) else _bytes(target)
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

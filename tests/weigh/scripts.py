@@ -191,6 +191,31 @@ for ids, labels in even(step):
     (F.cross_entropy(logits, labels.flatten(), label_smoothing=0.1) / K).backward()
 optimizer.step()
 """
+_ONE_BACKWARD = """
+optimizer.zero_grad()
+total = 0
+for ids, labels in {}:
+    total = total + {}
+({}).backward()
+optimizer.step()
+"""
+_SUM = 'token_loss(ddp, ids, labels, "sum")'
+_ALL_TOKENS = "total * world / over_ranks(count(micro_batches(step)))"
+_TWO_KINDS = """
+optimizer.zero_grad()
+for ids, labels in even(step):
+    logits = ddp(ids).flatten(0, 1)
+    loss = F.cross_entropy(logits, labels.flatten()) + F.cross_entropy(-logits, labels.flatten())
+    (loss / K * {}).backward()
+optimizer.step()
+"""
+_ONE_AUTOCAST = """
+optimizer.zero_grad()
+with torch.autocast("cpu", torch.bfloat16):
+    for ids, labels in even(step):
+        (token_loss(ddp, ids, labels) / {}).backward()
+optimizer.step()
+"""
 _SHARDS = """
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -289,6 +314,25 @@ optimizer.step()
     Script(
         "never divided by K", "accumulation-unscaled",
         _loop(_EVEN.replace(" / K", "")), _loop(_EVEN),
+    ),
+    Script(
+        "micro-batches added up for one backward", "accumulation-unscaled",
+        _loop(_ONE_BACKWARD.format("even(step)", "token_loss(ddp, ids, labels)", "total")),
+        _loop(_ONE_BACKWARD.format("even(step)", "token_loss(ddp, ids, labels)", "total / K")),
+    ),
+    Script(
+        "micro-batches averaged in one backward", "mean-of-micro-means",
+        _loop(_ONE_BACKWARD.format("micro_batches(step)", "token_loss(ddp, ids, labels)",
+                                   "total / K")),
+        _loop(_ONE_BACKWARD.format("micro_batches(step)", _SUM, _ALL_TOKENS)),
+    ),
+    Script(
+        "two terms of one kind times world", "world-left-in",
+        _loop(_TWO_KINDS.format("world")), _loop(_TWO_KINDS.format("1")), least_world=2,
+    ),
+    Script(
+        "micro-batches under one autocast", "accumulation-unscaled",
+        _loop(_ONE_AUTOCAST.format("1")), _loop(_ONE_AUTOCAST.format("K")),
     ),
     Script(
         "divided by K twice", "accumulation-unscaled",

@@ -126,6 +126,40 @@ ONE = {
         "train(loss)",
         "step_mean", PASS, "",
     ),
+    "real and made images in one backward pass": (
+        "score = nn.Sequential(net, nn.Linear(4, 1), nn.Sigmoid())\n"
+        "def loss(x, y):\n    real = F.binary_cross_entropy(score(x), torch.ones(len(x), 1))\n"
+        "    made = F.binary_cross_entropy(score(x * 2), torch.zeros(len(x), 1))\n"
+        "    return real + made\ntrain(loss)",
+        "step_mean", PASS, "binary_cross_entropy of targets 0",
+    ),
+    "two looks at a batch in one backward pass": (
+        "train(lambda x, y: F.cross_entropy(net(x), y) + F.cross_entropy(net(x + 0.1), y))",
+        "step_mean", PASS, "cross_entropy, again",
+    ),
+    "two tasks, one of half the weight": (
+        "def loss(x, y):\n    other, labels = batch(6)\n"
+        "    return F.cross_entropy(net(x), y) + 0.5 * F.cross_entropy(net(other), labels)\n"
+        "train(loss)",
+        "step_mean", PASS, "1/2 · 1/N",
+    ),
+    "two tasks, or two micro-batches": (
+        "def loss(x, y):\n    other, labels = batch(6)\n"
+        "    return F.cross_entropy(net(x), y) + F.cross_entropy(net(other), labels)\n"
+        "train(loss)",
+        "step_mean", OPEN, "as tasks of their own they keep it",
+    ),
+    "items that the model is sure of": (
+        "def loss(x, y):\n    other, labels = batch(6)\n"
+        "    each = F.cross_entropy(net(other), labels, reduction='none')\n"
+        "    sure = (torch.rand(6) < 0.6).float()\n    sure[:2] = torch.tensor([0.0, 1.0])\n"
+        "    return F.cross_entropy(net(x), y) + 0.7 * (each * sure).mean()\ntrain(loss)",
+        "step_mean", OPEN, "chosen among places",
+    ),
+    "half of a loss over batches of one size": (
+        "def loss(x, y):\n    return 0.5 * F.mse_loss(net(x[:5]), torch.ones(5, 4))\ntrain(loss)",
+        "step_mean", PASS, "1/2 · 1/N",
+    ),
     "a second head's loss in a backward pass of its own": (
         "def loss(x, y):\n    out = net(x)\n"
         "    F.cross_entropy(out, y).backward(retain_graph=True)\n"

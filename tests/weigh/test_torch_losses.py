@@ -144,3 +144,37 @@ def test_reading_runs_no_hook_frees_nothing_and_leaves_the_gradient_alone():
     loss.backward()
     assert sorted(calls) == ["logits", "loss"]
     MODEL.zero_grad()
+
+
+def told(loss):
+    terms, _ = terms_of([loss], [None])
+    return [(t.name, t.batch, t.count, t.is_of_loop) for t in terms]
+
+
+def test_losses_of_forward_passes_of_their_own_are_micro_batches_of_one_term():
+    total = 0
+    for size in (2, 3, 4):
+        total = total + F.cross_entropy(MODEL(X[:size]), Y[:size])
+    name = "cross_entropy"
+    assert told(total) == [(name, 0, 2, True), (name, 1, 3, True), (name, 2, 4, True)]
+    two = [F.cross_entropy(MODEL(X[:size]), Y[:size]) for size in (2, 3)]
+    assert told(two[0] + two[1]) == [(name, 0, 2, False), (name, 1, 3, False)]
+    assert told(torch.stack(two).sum()) == [(name, 0, 2, True), (name, 1, 3, True)]
+
+
+def test_heads_and_tasks_and_losses_of_other_kinds_are_terms_of_their_own():
+    hidden, other = MODEL(X), torch.nn.Linear(4, 5)
+    for first, second in (
+        (F.cross_entropy(hidden, Y), F.cross_entropy(2 * hidden, Y)),
+        (F.cross_entropy(hidden, Y), F.cross_entropy(other(X), Y)),
+        (F.relu(1 - hidden).mean(), F.relu(1 + MODEL(X)).mean()),
+    ):
+        assert [batch for _, batch, _, _ in told(first + second)] == [None, None]
+
+
+def test_a_cast_of_a_parameter_that_several_forward_passes_use_joins_none_of_them():
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [F.cross_entropy(MODEL(X[:size]), Y[:size]) for size in (2, 3)]
+    assert [batch for _, batch, _, _ in told(losses[0] + losses[1])] == [0, 1]
+    first, second = (graph_of([loss]).numbers for loss in losses)
+    assert not first & second

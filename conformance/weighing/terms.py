@@ -1,0 +1,351 @@
+"""What each term's items counted for over the steps of one optimizer, and what that is called."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformance.weighing.clips import clipping, is_clipped_by_hand
+from conformance.weighing.formula import Cell, Reading, read
+from conformance.weighing.kinds import Row, apart
+from conformance.weighing.naming import Origin, constant_factor, mistakes
+from conformance.weighing.promises import PROMISES, formulas, kept
+from conformance.weighing.records import Part, Pass, Step, Term
+from conformance.weighing.verdict import TermWeights
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+# Wrong whatever is meant; a factor of W or K, or a sum, is what some promise asks for.
+_ALWAYS_WRONG = frozenset(
+    {"shifted-labels-counted", "padding-counted", "other-windows-count", "rank-missing",
+     "sample-share-for-token-share", "short-window-divided-by-k", "counted-twice", "counts-nothing",
+     "last-micro-batch-only", "shard-0-returned", "loss-scale-left-in", "one-count-for-all-terms"}
+)  # fmt: skip
+_ANY_SCALE = (
+    "each term has a factor, which may be the loss's own, or W or K too many or too few in all of "
+    "them: another number of ranks or micro-batches tells"
+)
+_CHOSEN = "its items are chosen among places that all share the mean, as by how sure a model is"
+_MAY_BE_TASKS = (
+    "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
+    "promise, as tasks of their own they keep it"
+)
+_LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
+
+
+def _kept_passes(step: Step) -> list[tuple[int, Pass]]:
+    """Return the passes that belong to the step, with their columns.
+
+    A pass that counts nothing here belongs elsewhere if another optimizer stepped by it, or if its
+    batch was backpropagated again and counts then: a second look at one batch is no second batch,
+    as where parameters are moved for a moment to find a gradient nearby.
+    """
+    values = step.parts[0].by_rank[0]
+    counting = [
+        p
+        for c, p in enumerate(step.passes)
+        if values.values[c] is None or abs(values.values[c] or 0) > (values.half[c] or inf)
+    ]
+    return [
+        (c, p)
+        for c, p in enumerate(step.passes)
+        if p in counting or not (p.is_spent or any(_is_second_look(p, other) for other in counting))
+    ]
+
+
+def _is_second_look(one: Pass, other: Pass) -> bool:
+    """Whether passes are of one batch: over one forward pass, or by parameters moved between."""
+    if one.rank != other.rank:
+        return False
+    is_again = one.digest == other.digest and one.state != other.state
+    return is_again or (one.forward is not None and one.forward == other.forward)
+
+
+def term_weights(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
+    """Judge every term; terms of one name that are wrong apart may be right together."""
+    world = steps[0].world
+    rows = apart([(s, c, p, term) for s in steps for c, p in _kept_passes(s) for term in p.terms])
+    own = _cells_of(rows)
+    items = [name for name in own if not own[name].note]
+    judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
+    if all(judged[name].is_constant for name in items):
+        # One scale of all terms is a mistake; a scale of each is the script's own choice.
+        again = {name: _judge(own[name], world, promise, is_free=False) for name in items}
+        named = {term.names for term in again.values()}
+        if len(named) == 1:
+            judged |= again
+        elif any(named):
+            judged |= {name: replace(judged[name], note=_ANY_SCALE) for name in items}
+    _look_for_one_count(judged)
+    _look_for_chosen_items(judged, world)
+    told = [
+        each
+        for name, term in judged.items()
+        for each in _of_batches(term, [row for row in rows if row[3].name == name], world, promise)
+    ]
+    return [_unclipped(term, steps, promise) for term in _pooled(told, world, promise)]
+
+
+@dataclass
+class _Own:
+    """What is known of one term: its first, its cells, what the loss gives, why not to judge it."""
+
+    term: Term
+    cells: list[Cell] = field(default_factory=list)
+    shares: list[Cell] = field(default_factory=list)
+    note: str = ""
+
+
+def _cells_of(rows: Sequence[Row]) -> dict[str, _Own]:
+    """Return the terms by name; each row of a step and rank is a micro-batch, in their order."""
+    own: dict[str, _Own] = {}
+    number: dict[tuple[int, int, str], int] = defaultdict(int)
+    for step, column, one, term in rows:
+        k = number[step.step, one.rank, term.name]
+        number[step.step, one.rank, term.name] += 1
+        known = own.setdefault(term.name, _Own(term))
+        known.note = known.note or _why_not(term, one)
+        known.cells.append(_cell(step, step.parts[0], column, one, k, term))
+        known.shares.append(_share(step, one, k, term))
+    return own
+
+
+def _of_batches(
+    term: TermWeights, rows: Sequence[Row], world: int, promise: str | None
+) -> list[TermWeights]:
+    """Judge a term of which one backward pass has several: as micro-batches, if they can be.
+
+    Where these keep no promise, each may keep it as a task of its own, with a scale of its own. Of
+    losses from a loop that is believed only if no mistake gives their weights.
+    """
+    if term.note or term.names is None or all(row[3].batch is None for row in rows):
+        return [term]
+    is_sure = any(row[3].is_of_loop for row in rows)
+    if term.names and is_sure:
+        return [term]
+    tasks = _cells_of([(*row[:3], replace(row[3], name=_numbered(row[3]))) for row in rows])
+    each = {name: _judge(task, world, promise, is_free=True) for name, task in tasks.items()}
+    _look_for_chosen_items(each, world)
+    if any(task.names is not None for task in each.values()):
+        return [term]
+    if not is_sure and not _are_alike(rows):
+        return list(each.values())
+    return [replace(term, names=None, note=_MAY_BE_TASKS)]
+
+
+def _numbered(term: Term) -> str:
+    return f"{term.name} #{term.batch + 1}" if term.batch else term.name
+
+
+def _are_alike(rows: Sequence[Row]) -> bool:
+    """Whether in each backward pass all are sums, or means, of one scale."""
+    passes: dict[tuple[int, int, int], list[Term]] = defaultdict(list)
+    for step, column, one, term in rows:
+        passes[step.step, one.rank, column].append(term)
+    return any(all(_is_one(power, terms) for terms in passes.values()) for power in (0, 1))
+
+
+def _is_one(power: int, terms: Sequence[Term]) -> bool:
+    scales = [term.share * (term.count or 0) ** power for term in terms]
+    off = 2 * max(term.rounding for term in terms) + 2.0**-24
+    return max(scales) - min(scales) <= off * max(map(abs, scales))
+
+
+def _judge(own: _Own, world: int, promise: str | None, *, is_free: bool) -> TermWeights:
+    return _judged(own.term, own.cells, own.shares, own.note, world, promise, is_free=is_free)
+
+
+def _unclipped(term: TermWeights, steps: Sequence[Step], promise: str | None) -> TermWeights:
+    """Pass a term that keeps its promise but for a factor by which the script itself clips."""
+    if term.names != () or any(step.clips or len(step.parts) > 1 for step in steps):
+        return term
+    world = steps[0].world
+    cells = [cell for cell in term.cells if cell.count]
+    for each in PROMISES if promise is None else (promise,):
+        for formula in formulas(each):
+            factors = {
+                step: constant_factor([c for c in cells if c.step == step], world, formula.powers)
+                for step in {cell.step for cell in cells}
+            }
+            known = {step: factor for step, factor in factors.items() if factor is not None}
+            if len(known) == len(factors) and is_clipped_by_hand(steps, known):
+                return replace(term, names=None, is_clipped=True, promises=(each,))
+    return term
+
+
+def _why_not(term: Term, one: Pass) -> str:
+    if term.is_penalty:
+        return "depends on parameters alone; it has no items"
+    if term.count is None and "Compiled" in term.name:
+        return "compiled into one function; weigh with TORCH_COMPILE_DISABLE=1 to see its items"
+    if term.count is None:
+        return "a function of its own, whose items nobody can know"
+    if not term.is_linear:
+        return "no weighted sum of its items' losses"
+    if not term.is_even:
+        return "its items do not count alike within a micro-batch: weights of the script's own"
+    if one.couples:
+        return f"couples the ranks ({one.couples})"
+    return ""
+
+
+def _cell(step: Step, part: Part, column: int, one: Pass, k: int, term: Term) -> Cell:
+    solved, factor = part.by_rank[0], clipping(step).of(part)
+    value, half = solved.values[column], solved.half[column]
+    low, high = (-inf, inf) if value is None or half is None else (value - half, value + half)
+    # A clip's factor is a sum, a quotient and a product in float32: three roundings.
+    rounding = term.rounding + (3 * 2.0**-24 if factor < 1 else 0.0)
+    ends = sorted(
+        end * term.share * (1 + sign * rounding) / factor
+        for end, sign in ((low, 1), (low, -1), (high, 1), (high, -1))
+    )
+    ends = [-inf, inf] if value is None or half is None else ends
+    return Cell(
+        one.rank, k, term.count or 0, float(np.nextafter(ends[0], -inf)),
+        float(np.nextafter(ends[-1], inf)), step.step, term.samples, term.places, term.labels,
+    )  # fmt: skip
+
+
+def _share(step: Step, one: Pass, k: int, term: Term) -> Cell:
+    width = abs(term.share) * term.rounding
+    low, high = np.nextafter(term.share - width, -inf), np.nextafter(term.share + width, inf)
+    return Cell(one.rank, k, term.count or 0, float(low), float(high), step.step, term.samples)
+
+
+def _judged(
+    term: Term,
+    cells: Sequence[Cell],
+    shares: Sequence[Cell],
+    note: str,
+    world: int,
+    promise: str | None,
+    *,
+    is_free: bool,
+) -> TermWeights:
+    if not note and any(c.count and (c.low == -inf or c.high == inf) for c in cells):
+        note = "its weights cannot be told: the gradients depend on each other"
+    reading = read(cells, world) if not note else Reading()
+    if note or not any(cell.count for cell in cells):
+        return TermWeights(term, cells, reading, None, (), note or "it has no items")
+    origin = Origin(shares, term.is_mean)
+    promises = kept(cells, world)
+    if promise is None:
+        every = [mistakes(cells, world, each, None, origin) for each in PROMISES]
+        least = None if None in every else every[PROMISES.index("step_mean")] or ()
+        # Without a promise a factor is the script's own choice, and so is any known mean.
+        names = least if least is not None and set(least) & _ALWAYS_WRONG else None
+        if least == () and not reading.same:
+            names = ()
+    else:
+        names = mistakes(cells, world, promise, None, origin)
+        if names is not None and _is_scaled(cells, world, promise, names, is_free=is_free):
+            return TermWeights(term, cells, reading, None, (promise,), is_constant=True)
+    if names is not None and _is_loss_scale(reading):
+        names = ("loss-scale-left-in",)
+    return TermWeights(term, cells, reading, names, promises)
+
+
+def _is_scaled(
+    cells: Sequence[Cell], world: int, promise: str, names: Sequence[str], *, is_free: bool
+) -> bool:
+    """Whether all weights are a promise's times one factor that the loss may well have.
+
+    A factor that is a power of W or K has a name, and is one mistake of all terms; with a single
+    term it is taken for that.
+    """
+    if names and not is_free:
+        return False
+    for formula in formulas(promise):
+        factor = constant_factor(cells, world, formula.powers)
+        if factor is not None and not _is_scale(factor):
+            return True
+    return False
+
+
+def _is_scale(factor: tuple[float, float]) -> bool:
+    """Whether a factor is a loss scale: a power of two that is large, or one over it."""
+    low, high = sorted(map(abs, factor))
+    for exponent in range(8, 33):
+        if any(low <= scale <= high for scale in (2.0**exponent, 2.0**-exponent)):
+            return True
+    return False
+
+
+def _is_loss_scale(reading: Reading) -> bool:
+    simplest = reading.simplest
+    if simplest is None or simplest.factor == 1:
+        return False
+    factor: Fraction = simplest.factor
+    return factor >= _LOSS_SCALE and factor.denominator == 1 and factor.numerator.bit_count() == 1
+
+
+def _look_for_one_count(judged: dict[str, TermWeights]) -> None:
+    """Name a term whose weights are one over the count of another term."""
+    for name, term in judged.items():
+        if term.note or term.names is None or term.names:
+            continue
+        for other in judged.values():
+            if other is term or other.note:
+                continue
+            totals: dict[int, int] = defaultdict(int)
+            for cell in other.cells:
+                totals[cell.step] += cell.count
+            own = [cell for cell in term.cells if cell.count]
+            low = max(cell.low * totals[cell.step] for cell in own)
+            high = min(cell.high * totals[cell.step] for cell in own)
+            if low > high or len(totals) < 2:
+                continue
+            if sum(cell.count for cell in own) > sum(totals.values()):
+                # A detector's scores of all places are divided by the objects that there are.
+                note = f"its items share the count of the fewer ones of {other.term.name}"
+                judged[name] = replace(term, names=None, note=note)
+            else:
+                judged[name] = replace(term, names=("one-count-for-all-terms",))
+            break
+
+
+def _look_for_chosen_items(judged: dict[str, TermWeights], world: int) -> None:
+    """Judge no term of a few items that share the mean of all places, beside a term of all items.
+
+    So a script writes a loss over the items that its model is sure of. Alone it is padding.
+    """
+    whole = [t for t in judged.values() if not t.note and _is_of_all_places(t.cells)]
+    for name, term in judged.items():
+        if term.note or term.names is None or not whole or _is_of_all_places(term.cells):
+            continue
+        places = [replace(cell, count=cell.places or cell.count) for cell in term.cells]
+        if any(constant_factor(places, world, {s: -1}) is not None for s in ("N", "n_r")):
+            judged[name] = replace(term, names=None, note=_CHOSEN)
+
+
+def _is_of_all_places(cells: Sequence[Cell]) -> bool:
+    return all(cell.places in (None, cell.count) for cell in cells)
+
+
+def _pooled(terms: Sequence[TermWeights], world: int, promise: str | None) -> list[TermWeights]:
+    """Put terms of one name together where they are right together and wrong apart."""
+    families: dict[str, list[TermWeights]] = defaultdict(list)
+    for term in terms:
+        families[term.term.name.partition(" #")[0]].append(term)
+    judged: list[TermWeights] = []
+    for family in families.values():
+        if len(family) > 1 and any(t.names is not None for t in family):
+            whole: dict[tuple[int, int, int], list[Cell]] = defaultdict(list)
+            for term in family:
+                for cell in term.cells:
+                    whole[cell.step, cell.rank, cell.micro_batch].append(cell)
+            cells = [
+                Cell(r, k, sum(c.count for c in own), max(c.low for c in own),
+                     min(c.high for c in own), step)
+                for (step, r, k), own in whole.items()
+            ]  # fmt: skip
+            together = _judged(family[0].term, cells, (), "", world, promise, is_free=False)
+            if together.names is None and not together.is_constant:
+                judged.append(together)
+                continue
+        judged += family
+    return judged
