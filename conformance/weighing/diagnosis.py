@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from conformance.weighing.clips import clipping
 from conformance.weighing.findings import Finding, listed
@@ -17,31 +16,35 @@ _COPIES = Finding(
     (("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
      "it holds"),),
 )  # fmt: skip
-_AVERAGED = Finding(
-    (),
-    (("every rank steps with its own gradient, and all have the same parameters again before the "
-      "next step: it is parameters that are averaged"),),
-    is_fault=False,
-    is_unclear=True,
-)  # fmt: skip
 _MOST_PARTS = 8  # that are tried, the largest first
 
 
 def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:
     """Return a verdict for each optimizer that stepped, in the order of first steps."""
     by_optimizer: dict[str, list[Step]] = defaultdict(list)
+    looks = {step.optimizer: step for step in steps if step.is_look}
     for step in steps:
-        by_optimizer[step.optimizer].append(step)
-    return [_verdict(name, own, promise) for name, own in by_optimizer.items()]
+        if not step.is_look:
+            by_optimizer[step.optimizer].append(step)
+    return [_verdict(name, own, looks.get(name), promise) for name, own in by_optimizer.items()]
 
 
-def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verdict:
+def _verdict(
+    optimizer: str, steps: Sequence[Step], look: Step | None, promise: str | None
+) -> Verdict:
     problems = [(step.step, problem) for step in steps if (problem := _problem(step))]
     unweighed = {at for at, _ in problems}
     weighed = [step for step in steps if step.step not in unweighed]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
-    if _are_averaged_after(weighed):
-        seen = [(at, _AVERAGED if "never-synchronised" in f.names else f) for at, f in seen]
+    averaged = _averaged([*weighed, *([look] if look else [])])
+    if averaged:
+        seen = [(at, averaged if "never-synchronised" in f.names else f) for at, f in seen]
+    elif look:
+        line = f"parameters were not the same on all ranks again before step {look.step}"
+        seen = [
+            (at, replace(f, lines=(*f.lines, line)) if "never-synchronised" in f.names else f)
+            for at, f in seen
+        ]
     seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
     unclear = {at for at, finding in seen if finding.is_fault or finding.is_unclear}
     clear = [step for step in weighed if step.step not in unclear]
@@ -56,13 +59,18 @@ def _verdict(optimizer: str, steps: Sequence[Step], promise: str | None) -> Verd
     return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
 
 
-def _are_averaged_after(steps: Sequence[Step]) -> bool:
-    """Whether parameters were moved by a step, and are the same on all ranks before the next."""
-    return any(
-        len(before.parts[0].by_rank) > 1 and after.state and after.state != before.state
-        for before, after in pairwise(steps)
-        if after.step == before.step + 1
-    )
+def _averaged(steps: Sequence[Step]) -> Finding | None:
+    """Say that parameters are averaged, where ranks step apart and are the same again later."""
+    apart = [step for step in steps if step.parts and len(step.parts[0].by_rank) > 1]
+    for step in steps:
+        before = [each for each in apart if each.step < step.step]
+        if before and step.state and step.state not in {each.state for each in before}:
+            line = (
+                "every rank steps with its own gradient, and all have the same parameters again "
+                f"before step {step.step}: it is parameters that are averaged"
+            )
+            return Finding((), (line,), is_fault=False, is_unclear=True)
+    return None
 
 
 def _by_a_part(steps: Sequence[Step], promise: str | None) -> tuple[list[Step], list[TermWeights]]:

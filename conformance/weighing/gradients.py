@@ -58,6 +58,11 @@ def _of_part(step: Step, part: Part) -> Iterator[Finding]:
         yield Finding((), (line,), is_fault=False)
 
 
+def is_apart(step: Step) -> bool:
+    """Whether every rank steps with its own gradient alone."""
+    return any("never-synchronised" in finding.names for finding in findings(step))
+
+
 def agree(by_rank: Sequence[Solved]) -> bool:
     """Whether ranks that differ in bits may have the same weights."""
     for values in zip(*(_ends(solved) for solved in by_rank), strict=True):

@@ -127,6 +127,7 @@ class Step:
 
     Attributes:
         state: a digest of the parameters before it; empty where they differ between ranks.
+        is_look: whether it was not weighed, and only parameters were compared between ranks.
     """
 
     step: int
@@ -142,6 +143,7 @@ class Step:
     problem: str = ""
     is_of_copies: bool = False
     state: str = ""
+    is_look: bool = False
 
     @property
     def shares_weights(self) -> bool:

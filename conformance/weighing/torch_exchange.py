@@ -36,9 +36,13 @@ class Exchange:
         self.rank, self.world = rank_and_world()
         self._group: Any = None
         if self.world > 1:
-            timeout = timedelta(seconds=seconds)
+            timeout = self._wait = timedelta(seconds=seconds)
             store = distributed.PrefixStore(f"{_PREFIX}/{next(_exchanges)}", _store(timeout))
             self._group = distributed.ProcessGroupGloo(store, self.rank, self.world, timeout)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait so long for a rank from now on."""
+        self._wait = timedelta(seconds=seconds)
 
     def gather(self, words: Any) -> list[Any]:
         """Return what every rank said, in the order of ranks; plain data alone."""
@@ -75,7 +79,7 @@ class Exchange:
     def _gathered(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         outputs = [torch.empty_like(tensor) for _ in range(self.world)]
         try:
-            self._group.allgather([outputs], [tensor.contiguous()]).wait()
+            self._group.allgather([outputs], [tensor.contiguous()]).wait(self._wait)
         except RuntimeError as error:
             text = "another rank did not come to this step: does every rank take the same steps?"
             raise RuntimeError(text) from error

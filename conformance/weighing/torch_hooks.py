@@ -80,14 +80,23 @@ class Clipped:
 class Recorder:
     """Records passes and steps; hands every window to `weigh`."""
 
-    def __init__(self, weigh: Callable[[Window], None], steps: int) -> None:
+    def __init__(
+        self,
+        weigh: Callable[[Window], object],
+        steps: int,
+        look: Callable[[Optimizer], bool] | None = None,
+    ) -> None:
         """Watch nothing yet.
 
         Args:
-            weigh: called as an optimizer's step begins; returns when all ranks have called it.
+            weigh: called as an optimizer's step begins; returns when all ranks have called it,
+                and whether one should look on at this optimizer once all steps are weighed.
             steps: of each optimizer that steps at all, before the script is stopped.
+            look: called then as its steps begin; returns whether enough was seen.
         """
-        self._weigh, self._steps = weigh, steps
+        self._weigh, self._steps, self._look = weigh, steps, look
+        self._apart: dict[int, bool] = {}
+        self.looking: list[Optimizer] = []
         self._passes: list[Recorded] = []
         self._left: dict[int, torch.Tensor] = {}
         self._touched: set[int] = set()
@@ -162,6 +171,9 @@ class Recorder:
         began = time.monotonic()
         roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
         seeds = _listed(grad_tensors, len(roots))
+        if self.looking:
+            self._running.append(Recorded(self._number))
+            return []
         graph = graph_of(roots)
         holders = owners(graph.leaves)
         if self._running:
@@ -215,17 +227,32 @@ class Recorder:
         return arguments, {**options, "closure": weighed_once}
 
     def _weigh_now(self, optimizer: Optimizer) -> None:
+        if self.looking:
+            self._look_on(optimizer)
+            return
         if self._taken.get(id(optimizer), 0) >= self._steps:
             return
         began = time.monotonic()
         try:
-            self._weigh(self._window(optimizer))
+            self._apart[id(optimizer)] = bool(self._weigh(self._window(optimizer)))
         except Exception as error:  # noqa: BLE001 - an error of ours must not end the script
             self._fail("a step was not weighed", error)
         try:
             self._close(optimizer)
         finally:
             self.seconds += time.monotonic() - began
+
+    def _look_on(self, optimizer: Optimizer) -> None:
+        if self._look is None or not any(optimizer is other for other in self.looking):
+            return
+        try:
+            is_enough = self._look(optimizer)
+        except RuntimeError:  # the other ranks take fewer steps
+            is_enough = True
+        if is_enough:
+            self.looking = [other for other in self.looking if other is not optimizer]
+        if not self.looking:
+            raise Enough
 
     def _window(self, optimizer: Optimizer) -> Window:
         self._optimizers[id(optimizer)] = optimizer
@@ -266,10 +293,14 @@ class Recorder:
 
     def _after_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
         del arguments, options
+        if self.looking:
+            return
         self._close(optimizer)  # passes of a closure's later calls are not the next step's
         self._taken[id(optimizer)] = self._taken.get(id(optimizer), 0) + 1
         if all(taken >= self._steps for taken in self._taken.values()):
-            raise Enough
+            self.looking = [o for key, o in self._optimizers.items() if self._apart.get(key)]
+            if not self.looking or self._look is None:
+                raise Enough
 
     def _wrapped_clip(self, clip: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         @functools.wraps(clip)

@@ -12,8 +12,12 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
+from torch.optim import Optimizer
+
+from conformance.weighing.gradients import is_apart
 from conformance.weighing.torch_exchange import rank_and_world
 from conformance.weighing.torch_hooks import Enough, Recorder, Window
 from conformance.weighing.torch_step import Weigher
@@ -41,13 +45,24 @@ def weigh_script(
         faulthandler.register(signal.SIGUSR2, stacks, all_threads=False)
     weigher = Weigher()
 
-    def weigh(window: Window) -> None:
-        step = weigher.weigh(window, recorder.problems)
+    def write(line: str) -> None:
         if rank_and_world()[0] == 0:
             with (folder / STEPS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(step.as_json()) + "\n")
+                file.write(line + "\n")
 
-    recorder = Recorder(weigh, steps)
+    def weigh(window: Window) -> bool:
+        step = weigher.weigh(window, recorder.problems)
+        write(json.dumps(step.as_json()))
+        return is_apart(step)
+
+    def look(optimizer: Optimizer, *, at_end: bool = False) -> bool:
+        step = weigher.look(optimizer, at_end=at_end)
+        write(
+            "" if step is None else json.dumps(step.as_json())
+        )  # the launcher sees a sign of life
+        return step is not None
+
+    recorder = Recorder(weigh, steps, look)
     status, ending = 0, "ended"
     argv, path = sys.argv, sys.path[0]
     sys.argv = [script, *arguments]
@@ -69,6 +84,10 @@ def weigh_script(
         status, ending = 1, "raised"
         _print_own(error, script)
     sys.argv, sys.path[0] = argv, path
+    if not status and ending != "stopped":
+        with suppress(Exception):  # the other ranks may have ended otherwise; nothing more is seen
+            for optimizer in recorder.looking:
+                look(optimizer, at_end=True)
     _write_status(
         folder / STATUS_FILE.format(rank),
         {

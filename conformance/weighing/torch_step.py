@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,12 +12,21 @@ from conformance.weighing.records import Clip, Pass, Step, Term
 from conformance.weighing.steps import Products, parts
 from conformance.weighing.torch_exchange import Exchange, products
 from conformance.weighing.torch_hooks import Window, clips_of
-from conformance.weighing.torch_parameters import local, parameter_names, state_of
+from conformance.weighing.torch_parameters import held, local, parameter_names, state_of
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import Optimizer
 
+_LOOKS, _LOOK_SECONDS = 512, 30.0  # steps that are looked on at, where ranks step apart
 _WAIT = 300.0  # seconds for the other ranks to reach the step; a first step may compile for minutes
+
+
+@dataclass
+class _Look:
+    """How far one has looked on at an optimizer's steps."""
+
+    steps: int = 0
+    began: float = field(default_factory=time.monotonic)
 
 
 class Weigher:
@@ -28,6 +37,7 @@ class Weigher:
         self._exchange: Exchange | None = None
         self._numbers: WeakKeyDictionary[Optimizer, tuple[int, int]] = WeakKeyDictionary()
         self._seen = 0
+        self._looking: dict[int, _Look] = {}
         self.waited = 0.0
 
     def weigh(self, window: Window, problems: Sequence[str]) -> Step:
@@ -109,6 +119,28 @@ class Weigher:
         solved = self._solve(window, passes, gradients, ranks, names)
         _mark_spent(passes, solved, step.passes, exchange.rank)
         return Step(**{**_shallow(step), "parts": solved, "seconds": time.monotonic() - began})
+
+    def look(self, optimizer: "Optimizer", *, at_end: bool = False) -> Step | None:
+        """Compare the parameters of ranks that stepped apart; return a step once that is enough.
+
+        They may be averaged every few steps. Enough is seen when they are the same on all ranks, or
+        were not for long, or when the script has ended.
+        """
+        assert self._exchange is not None
+        look = self._looking.setdefault(id(optimizer), _Look())
+        self._exchange.wait_at_most(_LOOK_SECONDS)
+        look.steps += 1
+        is_late = time.monotonic() - look.began > _LOOK_SECONDS
+        told = self._exchange.gather([state_of(held(optimizer)), is_late])
+        is_same = all(state == told[0][0] for state, _ in told)
+        if not (is_same or at_end or look.steps >= _LOOKS or any(late for _, late in told)):
+            return None
+        ordinal, number = self._numbers[optimizer]
+        name = f"{type(optimizer).__name__} {ordinal}"
+        state = told[0][0] if is_same else ""
+        return Step(
+            number + look.steps, name, self._exchange.world, [], [], state=state, is_look=True
+        )
 
     def _solve(
         self,

@@ -179,6 +179,18 @@ TWO = {
         "        p.data /= world\ntrain(before=share, after=lambda: None)",
         "rank_mean", OPEN, "it is parameters that are averaged",
     ),
+    "parameters averaged every sixth step": (
+        "for step in range(9):\n    x, y = batch()\n    optimizer.zero_grad()\n"
+        "    F.cross_entropy(net(x), y).backward()\n    optimizer.step()\n"
+        "    if step % 6 == 5:\n        for p in net.parameters():\n"
+        "            dist.all_reduce(p.data)\n            p.data /= world\n",
+        "rank_mean", OPEN, "the same parameters again before step 7",
+    ),
+    "parameters averaged at the end": (
+        "train(after=lambda: None)\nfor p in net.parameters():\n    dist.all_reduce(p.data)\n"
+        "    p.data /= world\ndist.barrier()",
+        "rank_mean", OPEN, "it is parameters that are averaged",
+    ),
     "features gathered past autograd": (
         "def loss(x, y):\n    own = net(x)\n"
         "    rows = [torch.zeros_like(own) for _ in range(world)]\n"
