@@ -2,13 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite, sqrt
 
 from conformance.weighing.findings import Finding
-from conformance.weighing.records import Clip, Part, Step
+from conformance.weighing.records import Clip, Part, Solved, Step
 
 _EPSILON = 1e-6  # which torch adds to a norm before it divides by it
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that changed something: its factor, what it was given, and what came to that.
+
+    `None` stands for all parameters of the optimizer.
+    """
+
+    factor: float
+    parameters: frozenset[str] | None
+    reached: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -16,18 +28,28 @@ class Clipping:
     """What the clips of a step did, where they came once its gradient was whole.
 
     Attributes:
-        factor: of the parameters that all clips were given.
-        others: of all parameters by name, where some clips were given a part of them.
+        calls: of clip_grad_norm_.
         finding: what is wrong.
     """
 
-    factor: float = 1.0
-    others: Mapping[str, float] = field(default_factory=dict)
+    calls: Sequence[_Call] = ()
     finding: Finding | None = None
 
-    def of(self, part: Part) -> float:
-        """Return the factor that a part's weights have."""
-        return self.others.get(part.parameters[0], 1.0) if self.others else self.factor
+    def of(self, part: Part, micro_batch: int | None = None) -> float:
+        """Return the factor that a part's weights have; those of one micro-batch where it is given.
+
+        Parameters of one part may be clipped apart if no micro-batch reaches two that are.
+        """
+        factor = 1.0
+        for call in self.calls:
+            if micro_batch is None:
+                is_clipped = call.parameters is None or part.parameters[0] in call.parameters
+            else:
+                is_clipped = micro_batch in call.reached and (
+                    call.parameters is None or not call.parameters.isdisjoint(part.parameters)
+                )
+            factor *= call.factor if is_clipped else 1.0
+        return factor
 
 
 def clipping(step: Step) -> Clipping:
@@ -36,42 +58,59 @@ def clipping(step: Step) -> Clipping:
     if not active:
         return Clipping()
     passes = {rank: sum(p.rank == rank for p in step.passes) for rank in range(step.world)}
-    early = [c for c in active if c.after < passes[c.rank]]
+    early = [c for c in active if max(_reached(c, step), default=-1) >= c.after]
     if early:
         first = early[0]
         line = (
             f"clipped to {first.limit:g} after {first.after} of {passes[first.rank]} micro-batches"
         )
         return Clipping(finding=Finding(("clipped-before-averaging",), (line,)))
-    by_rank = [[c for c in step.clips if c.rank == rank] for rank in range(step.world)]
+    clips = [clip for clip in step.clips if not _is_of_nothing(clip, step)]
+    by_rank = [[c for c in clips if c.rank == rank] for rank in range(step.world)]
     for turn in zip(*(clips for clips in by_rank if clips), strict=False):
         norms = [clip.norm for clip in turn]
         if max(norms) - min(norms) > 1e-5 * max(norms):
             told = ", ".join(f"{norm:.4g}" for norm in norms)
             line = f"each rank clips by a norm of its own: {told}"
             return Clipping(finding=Finding(("clipped-before-averaging",), (line,)))
-    return _of_calls([c for c in active if c.rank == active[0].rank], step)
+    return Clipping([_call(c, step) for c in active if c.rank == active[0].rank])
 
 
 def _active(step: Step) -> list[Clip]:
     """Return the calls that changed something; one with an infinite limit only asks for a norm."""
-    return [clip for clip in step.clips if clip.norm + _EPSILON > clip.limit]
+    return [
+        clip
+        for clip in step.clips
+        if clip.norm + _EPSILON > clip.limit and not _is_of_nothing(clip, step)
+    ]
 
 
-def _of_calls(clips: Sequence[Clip], step: Step) -> Clipping:
-    """Return the product of the factors that one rank's calls have, parameter by parameter."""
-    factors: dict[str, float] = defaultdict(lambda: 1.0)
-    common = 1.0
-    for clip in clips:
-        factor = min(1.0, clip.limit / (clip.norm + _EPSILON))
-        if clip.parameters is None:
-            common *= factor
-        for name in clip.parameters or ():
-            factors[name] *= factor
-    if not factors:
-        return Clipping(common)
-    names = [name for part in step.parts for name in part.parameters]
-    return Clipping(common, {name: factors[name] * common for name in names})
+def _reached(clip: Clip, step: Step) -> Sequence[int]:
+    """Return the micro-batches that bring something to what a clip was given."""
+    every = [p.micro_batch for p in step.passes if p.rank == clip.rank]
+    return every if clip.reached is None else clip.reached
+
+
+def _is_of_nothing(clip: Clip, step: Step) -> bool:
+    """Whether nothing that was clipped is in the step: gradients were zeroed in between."""
+    before = {k for k in _reached(clip, step) if k < clip.after}
+    columns = [
+        c for c, p in enumerate(step.passes) if p.rank == clip.rank and p.micro_batch in before
+    ]
+    return not any(_counts(solved, c) for c in columns for p in step.parts for solved in p.by_rank)
+
+
+def _counts(solved: Solved, column: int) -> bool:
+    value, half = solved.values[column], solved.half[column]
+    return value is None or half is None or abs(value) > half
+
+
+def _call(clip: Clip, step: Step) -> _Call:
+    return _Call(
+        min(1.0, clip.limit / (clip.norm + _EPSILON)),
+        None if clip.parameters is None else frozenset(clip.parameters),
+        frozenset(_reached(clip, step)),
+    )
 
 
 def of_clips(step: Step) -> Iterator[Finding]:
@@ -115,18 +154,43 @@ def _norm_rounding(elements: int) -> float:
     return 2.0**-24 * (elements**0.5 + 64)
 
 
-def is_clipped_by_hand(steps: Sequence[Step], factors: Mapping[int, tuple[float, float]]) -> bool:
+def is_clipped_by_hand(
+    steps: Sequence[Step],
+    factors: Mapping[int, tuple[float, float]],
+    others: Sequence[Step] = (),
+) -> bool | None:
     """Whether the script clips by itself: some gradients have one norm, the others less.
 
     Args:
         steps: all weighed steps.
         factors: of each step the interval of the factor between its weights and a promise's.
+        others: steps of other optimizers, whose gradients may be clipped by one norm with these.
+
+    Returns:
+        None where a single step may be clipped, and nothing speaks against it.
     """
-    norms = {s.step: sqrt(sum(part.by_rank[0].norm ** 2 for part in s.parts)) for s in steps}
+    together = [step for step in others if step.step in factors and step.parts]
+    found: list[bool | None] = [_have_one_norm(steps, factors)]
+    if {step.step for step in together} == set(factors):
+        found.append(_have_one_norm([*steps, *together], factors))
+    return True if True in found else None if None in found else False
+
+
+def _have_one_norm(
+    steps: Sequence[Step], factors: Mapping[int, tuple[float, float]]
+) -> bool | None:
+    squares: dict[int, float] = defaultdict(float)
+    elements: dict[int, int] = defaultdict(int)
+    for step in steps:
+        squares[step.step] += sum(part.by_rank[0].norm ** 2 for part in step.parts)
+        elements[step.step] += sum(part.elements for part in step.parts)
+    norms = {at: sqrt(squared) for at, squared in squares.items()}
     clipped = [norms[step] for step, (_, high) in factors.items() if high < 1]
     others = [norms[step] for step, (low, high) in factors.items() if low <= 1 <= high]
-    if len(clipped) + len(others) < len(factors) or len(clipped) < 2:
+    if len(clipped) + len(others) < len(factors) or not clipped or not min(clipped):
         return False
-    off = _norm_rounding(sum(part.elements for part in steps[0].parts)) + _EPSILON / min(clipped)
+    off = _norm_rounding(max(elements.values())) + _EPSILON / min(clipped)
     limit = max(clipped)
-    return limit - min(clipped) <= 2 * off * limit and all(n <= limit * (1 + off) for n in others)
+    if any(norm > limit * (1 + off) for norm in others) or min(clipped) < limit * (1 - 2 * off):
+        return False
+    return True if len(clipped) > 1 else None

@@ -26,11 +26,20 @@ def judge(steps: Sequence[Step], promise: str | None) -> list[Verdict]:
     for step in steps:
         if not step.is_look:
             by_optimizer[step.optimizer].append(step)
-    return [_verdict(name, own, looks.get(name), promise) for name, own in by_optimizer.items()]
+    return [
+        _verdict(
+            name, own, looks.get(name), promise, [each for each in steps if each.optimizer != name]
+        )
+        for name, own in by_optimizer.items()
+    ]
 
 
 def _verdict(
-    optimizer: str, steps: Sequence[Step], look: Step | None, promise: str | None
+    optimizer: str,
+    steps: Sequence[Step],
+    look: Step | None,
+    promise: str | None,
+    others: Sequence[Step],
 ) -> Verdict:
     problems = [(step.step, problem) for step in steps if (problem := _problem(step))]
     unweighed = {at for at, _ in problems}
@@ -50,12 +59,12 @@ def _verdict(
     clear = [step for step in weighed if step.step not in unclear]
     terms: list[TermWeights] = []
     if clear:
-        clear, terms = _by_a_part(clear, promise)
-        others = [(step.step, finding) for step in clear for finding in _other_parts(step)]
-        if any("parameters-scaled-apart" in finding.names for _, finding in others):
+        clear, terms = _by_a_part(clear, promise, others)
+        unlike = [(step.step, finding) for step in clear for finding in _other_parts(step)]
+        if any("parameters-scaled-apart" in finding.names for _, finding in unlike):
             note = "every parameter has a factor of its own in each step"
             terms = [replace(t, names=None, note=note) if t.names == () else t for t in terms]
-        seen += others
+        seen += unlike
     return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
 
 
@@ -73,7 +82,9 @@ def _averaged(steps: Sequence[Step]) -> Finding | None:
     return None
 
 
-def _by_a_part(steps: Sequence[Step], promise: str | None) -> tuple[list[Step], list[TermWeights]]:
+def _by_a_part(
+    steps: Sequence[Step], promise: str | None, others: Sequence[Step]
+) -> tuple[list[Step], list[TermWeights]]:
     """Judge by the parameters that keep the promise, where a hook may have scaled the others.
 
     Returns:
@@ -82,7 +93,7 @@ def _by_a_part(steps: Sequence[Step], promise: str | None) -> tuple[list[Step], 
     tried = []
     for part in steps[0].parts[:_MOST_PARTS]:
         turned = [_turned(step, part.parameters[0]) for step in steps]
-        terms = term_weights(turned, promise)
+        terms = term_weights(turned, promise, others)
         off = any(t.names is not None for t in terms), any(t.is_constant for t in terms)
         tried.append((off, turned, terms))
         if not any(off):
@@ -135,8 +146,8 @@ def _other_parts(step: Step) -> list[Finding]:
             continue  # experts, of which more is told elsewhere
         names = listed(part.parameters)
         known = [
-            (v / clip.of(part), w / clip.of(step.parts[0]))
-            for v, w in zip(own.values, main.values, strict=True)
+            (v / clip.of(part, p.micro_batch), w / clip.of(step.parts[0], p.micro_batch))
+            for p, v, w in zip(step.passes, own.values, main.values, strict=False)
             if v is not None and w is not None
         ]
         if known and all(v == 0 for v, _ in known):

@@ -110,6 +110,7 @@ class Clip:
         is_of_all: whether it was given the optimizer's parameters, and no others.
         is_two_norm: whether the norm is the 2-norm; False where it is another, or not known.
         parameters: which of the optimizer's it was given, where not all.
+        reached: the micro-batches that bring something to what it was given; None stands for all.
     """
 
     rank: int
@@ -119,6 +120,7 @@ class Clip:
     is_of_all: bool = True
     parameters: Sequence[str] | None = None
     is_two_norm: bool = True
+    reached: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ _ANY_SCALE = (
     "them: another number of ranks or micro-batches tells"
 )
 _CHOSEN = "its items are chosen among places that all share the mean, as by how sure a model is"
+_MAY_BE_CLIPPED = "one step has less weight, as by a clip of the script's own: weigh more steps"
 _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
     "promise, as tasks of their own they keep it"
@@ -65,8 +66,16 @@ def _is_second_look(one: Pass, other: Pass) -> bool:
     return is_again or (one.forward is not None and one.forward == other.forward)
 
 
-def term_weights(steps: Sequence[Step], promise: str | None) -> list[TermWeights]:
-    """Judge every term; terms of one name that are wrong apart may be right together."""
+def term_weights(
+    steps: Sequence[Step], promise: str | None, others: Sequence[Step] = ()
+) -> list[TermWeights]:
+    """Judge every term; terms of one name that are wrong apart may be right together.
+
+    Args:
+        steps: of one optimizer.
+        promise: or None.
+        others: steps of other optimizers, with which it may be clipped.
+    """
     world = steps[0].world
     rows = apart([(s, c, p, term) for s in steps for c, p in _kept_passes(s) for term in p.terms])
     own = _cells_of(rows)
@@ -87,7 +96,7 @@ def term_weights(steps: Sequence[Step], promise: str | None) -> list[TermWeights
         for name, term in judged.items()
         for each in _of_batches(term, [row for row in rows if row[3].name == name], world, promise)
     ]
-    return [_unclipped(term, steps, promise) for term in _pooled(told, world, promise)]
+    return [_unclipped(term, steps, others, promise) for term in _pooled(told, world, promise)]
 
 
 @dataclass
@@ -159,7 +168,9 @@ def _judge(own: _Own, world: int, promise: str | None, *, is_free: bool) -> Term
     return _judged(own.term, own.cells, own.shares, own.note, world, promise, is_free=is_free)
 
 
-def _unclipped(term: TermWeights, steps: Sequence[Step], promise: str | None) -> TermWeights:
+def _unclipped(
+    term: TermWeights, steps: Sequence[Step], others: Sequence[Step], promise: str | None
+) -> TermWeights:
     """Pass a term that keeps its promise but for a factor by which the script itself clips."""
     if term.names != () or any(step.clips or len(step.parts) > 1 for step in steps):
         return term
@@ -172,8 +183,13 @@ def _unclipped(term: TermWeights, steps: Sequence[Step], promise: str | None) ->
                 for step in {cell.step for cell in cells}
             }
             known = {step: factor for step, factor in factors.items() if factor is not None}
-            if len(known) == len(factors) and is_clipped_by_hand(steps, known):
+            if len(known) < len(factors):
+                continue
+            is_clipped = is_clipped_by_hand(steps, known, others)
+            if is_clipped:
                 return replace(term, names=None, is_clipped=True, promises=(each,))
+            if is_clipped is None:
+                return replace(term, names=None, note=_MAY_BE_CLIPPED)
     return term
 
 
@@ -194,7 +210,7 @@ def _why_not(term: Term, one: Pass) -> str:
 
 
 def _cell(step: Step, part: Part, column: int, one: Pass, k: int, term: Term) -> Cell:
-    solved, factor = part.by_rank[0], clipping(step).of(part)
+    solved, factor = part.by_rank[0], clipping(step).of(part, one.micro_batch)
     value, half = solved.values[column], solved.half[column]
     low, high = (-inf, inf) if value is None or half is None else (value - half, value + half)
     # A clip's factor is a sum, a quotient and a product in float32: three roundings.

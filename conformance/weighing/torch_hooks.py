@@ -289,7 +289,12 @@ class Recorder:
             for key in mine & record.columns.keys():
                 del record.columns[key]
         owned = {id(p) for o in self._optimizers.values() for p in held(o)}
-        self._passes = [r for r in self._passes if r.columns.keys() & owned or r in self._running]
+        is_first = not self._taken.get(id(optimizer))  # another one may take its first step next
+        self._passes = [
+            r
+            for r in self._passes
+            if r in self._running or (r.columns if is_first else r.columns.keys() & owned)
+        ]
 
     def _after_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
         del arguments, options
@@ -387,6 +392,9 @@ def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]
             parameters=None
             if mine <= clip.parameters
             else sorted(names.get(key, "") for key in clip.parameters & mine),
+            reached=[
+                k for k, p in enumerate(window.passes) if p.columns.keys() & clip.parameters & mine
+            ],
         )
         for clip in window.clips
     ]

@@ -10,7 +10,7 @@ from conformance.weighing.records import Clip, Part, Pass, Solved, Step
 
 def step(*clips, number=1, norms=(0.6, 0.8)):
     parts = [
-        Part([name], 10, [Solved([1.0], [1e-6], 0.0, 1e-6, 1.0, norm)])
+        Part([name], 10, [Solved([1.0, 1.0], [1e-6, 1e-6], 0.0, 1e-6, 1.0, norm)])
         for name, norm in zip("ab", norms, strict=True)
     ]
     return Step(number, "SGD 1", 1, [Pass(0, 0, [])], parts, clips=clips)
@@ -51,7 +51,32 @@ def test_a_norm_that_has_each_replica_in_it_is_named_whatever_kind_it_is():
 
 
 def test_a_clip_before_the_last_micro_batch_is_named():
-    assert names(step(Clip(0, 1.0, 3.0, 0))) == ["clipped-before-averaging"]
+    two = replace(step(Clip(0, 1.0, 3.0, 1)), passes=[Pass(0, 0, []), Pass(0, 1, [])])
+    assert names(two) == ["clipped-before-averaging"]
+
+
+def test_a_clip_is_early_only_if_a_later_micro_batch_reaches_what_was_clipped():
+    two = [Pass(0, 0, []), Pass(0, 1, [])]
+    clips = (
+        Clip(0, 1.0, 2.0, 1, is_of_all=False, parameters=["a"], reached=[0]),
+        Clip(0, 1.0, 4.0, 2, is_of_all=False, parameters=["b"], reached=[1]),
+    )
+    apart = replace(step(*clips), passes=two)
+    assert names(apart) == []
+    (part, _) = apart.parts
+    both = replace(part, parameters=["a", "b"])
+    factors = [clipping(apart).of(both, micro_batch) for micro_batch in (0, 1)]
+    assert factors == pytest.approx([1 / 2, 1 / 4], rel=1e-5)
+
+
+def test_a_clip_of_gradients_that_were_zeroed_afterwards_is_none():
+    nothing = Solved([0.0, 1.0], [1e-6, 1e-6], 0.0, 1e-6, 1.0, 1.0)
+    zeroed = replace(
+        step(Clip(0, 1.0, 3.0, 1)), passes=[Pass(0, 0, []), Pass(0, 1, [])],
+        parts=[Part(["a"], 10, [nothing])],
+    )  # fmt: skip
+    assert names(zeroed) == []
+    assert clipping(zeroed).of(zeroed.parts[0], 1) == 1
 
 
 def test_the_script_clips_by_itself_where_steps_have_one_norm_and_the_others_less():
@@ -59,4 +84,13 @@ def test_the_script_clips_by_itself_where_steps_have_one_norm_and_the_others_les
     clipped = {1: (0.3, 0.4), 2: (0.5, 0.6), 3: (0.999, 1.001)}
     assert is_clipped_by_hand(steps, clipped)
     assert not is_clipped_by_hand(steps, {**clipped, 3: (0.3, 0.4)})
-    assert not is_clipped_by_hand(steps[:2], {1: (0.3, 0.4), 2: (0.999, 1.001)})
+    assert is_clipped_by_hand(steps[:2], {1: (0.3, 0.4), 2: (0.999, 1.001)}) is None
+    assert not is_clipped_by_hand([steps[0], steps[2]], {1: (0.999, 1.001), 3: (0.3, 0.4)})
+
+
+def test_the_script_clips_two_optimizers_by_one_norm():
+    steps = [step(number=1), step(number=2, norms=(0.6, 0.0))]
+    others = [step(number=1, norms=(0.0, 1.0)), step(number=2, norms=(0.8, 1.0))]
+    clipped = {1: (0.3, 0.4), 2: (0.5, 0.6)}
+    assert is_clipped_by_hand(steps, clipped, others)
+    assert not is_clipped_by_hand(steps, clipped)

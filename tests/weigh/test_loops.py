@@ -59,6 +59,43 @@ ONE = {
         "    nn.utils.clip_grads_with_norm_(net.parameters(), 0.1, norm)\ntrain(after=clip)",
         "step_mean", PASS, "1/N",
     ),
+    "two optimizers clipped by one norm": (
+        "one, two = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (net.a, net.b))\n"
+        "for step in range(4):\n    x, y = batch(5 + step)\n    net.zero_grad()\n"
+        "    F.cross_entropy(net(x), y).backward()\n"
+        "    nn.utils.clip_grad_norm_(net.parameters(), 0.1)\n    one.step()\n    two.step()",
+        "step_mean", PASS, "SGD 2: step_mean: 1/N",
+    ),
+    "two optimizers clipped by hand": (
+        "one, two = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (net.a, net.b))\n"
+        "for step in range(4):\n    x, y = batch(5 + step)\n    net.zero_grad()\n"
+        "    F.cross_entropy(net(x), y).backward()\n"
+        "    norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()\n"
+        "    for p in net.parameters():\n        p.grad *= min(1.0, 0.1 / float(norm + 1e-6))\n"
+        "    one.step()\n    two.step()",
+        "step_mean", PASS, "a clip of the script's own",
+    ),
+    "an actor and a critic, each clipped after its own backward pass": (
+        "other = Net(7, 1)\noptimizer.add_param_group({'params': list(other.parameters())})\n"
+        "def loss(x, y):\n    F.cross_entropy(net(x), y).backward()\n"
+        "    nn.utils.clip_grad_norm_(net.parameters(), 0.1)\n"
+        "    return F.mse_loss(other(x)[:, 0], x[:, 0])\n"
+        "train(loss, after=lambda: nn.utils.clip_grad_norm_(other.parameters(), 0.1))",
+        "step_mean", PASS, "1/N",
+    ),
+    "images made and scored, all gradients clipped before each step": (
+        "make, score = nn.Linear(7, 7), nn.Linear(7, 1)\n"
+        "of_make, of_score = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (make, score))\n"
+        "every = [*make.parameters(), *score.parameters()]\n"
+        "bce, ones = F.binary_cross_entropy_with_logits, torch.ones(5, 1)\n"
+        "for step in range(4):\n    of_score.zero_grad()\n"
+        "    made = score(make(torch.randn(5, 7)))\n"
+        "    (bce(score(batch()[0]), ones) + bce(made, 0 * ones)).backward()\n"
+        "    nn.utils.clip_grad_norm_(every, 0.05)\n    of_score.step()\n"
+        "    of_make.zero_grad()\n    bce(score(make(torch.randn(5, 7))), ones).backward()\n"
+        "    nn.utils.clip_grad_norm_(every, 0.05)\n    of_make.step()",
+        "step_mean", PASS, "SGD 2: step_mean: 1/N",
+    ),
     "clipped layer by layer": (
         "train(after=lambda: [nn.utils.clip_grad_norm_(m.parameters(), 0.05)"
         " for m in (net.a, net.b)])",
