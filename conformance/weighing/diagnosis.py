@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from conformance.weighing.clips import clipping
 from conformance.weighing.findings import Finding, listed
-from conformance.weighing.gradients import agree, findings
+from conformance.weighing.gradients import agree, counts, findings
 from conformance.weighing.records import Step
-from conformance.weighing.terms import term_weights
+from conformance.weighing.terms import kept_passes, term_weights
 from conformance.weighing.verdict import TermWeights, Verdict
 
 _COPIES = Finding(
@@ -16,6 +16,11 @@ _COPIES = Finding(
     (("gradients went to tensors of just the shapes of the optimizer's parameters, none of which "
      "it holds"),),
 )  # fmt: skip
+_ZEROED = "its first passes count nothing, as where a step was skipped and gradients were zeroed"
+_ONE_WINDOW = (
+    "one step is made of several passes of which the last alone count, the other of as many as "
+    "count: weigh more steps to tell a step that was skipped from gradients zeroed too often"
+)
 _MOST_PARTS = 8  # that are tried, the largest first
 
 
@@ -42,6 +47,9 @@ def _verdict(
     others: Sequence[Step],
 ) -> Verdict:
     problems = [(step.step, problem) for step in steps if (problem := _problem(step))]
+    known = [step for step in steps if step.step not in dict(problems)]
+    zeroed, is_sure = _zeroed(known)
+    problems += [(at, _ZEROED) for at in zeroed]
     unweighed = {at for at, _ in problems}
     weighed = [step for step in steps if step.step not in unweighed]
     seen = [(step.step, finding) for step in weighed for finding in findings(step)]
@@ -65,7 +73,38 @@ def _verdict(
             note = "every parameter has a factor of its own in each step"
             terms = [replace(t, names=None, note=note) if t.names == () else t for t in terms]
         seen += unlike
+    if zeroed and not is_sure:
+        terms = [replace(t, note=t.note or _ONE_WINDOW) if not t.names else t for t in terms]
     return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
+
+
+def _zeroed(steps: Sequence[Step]) -> tuple[list[int], bool]:
+    """Return the steps whose first passes count nothing, and of whose rest others are made.
+
+    So it is where a step was skipped, after an overflow say, and its gradients were zeroed. Where
+    every step has such passes, or one with none is longer, they are a mistake.
+
+    Returns:
+        the steps, and whether more than one other step speaks for it.
+    """
+    leading: dict[int, dict[int, tuple[int, int]]] = {}
+    for step in steps:
+        values = step.parts[0].by_rank[0]
+        by_rank: dict[int, list[bool]] = defaultdict(list)
+        for column, one in kept_passes(step):
+            by_rank[one.rank].append(values.values[column] is None or counts(values, column))
+        leading[step.step] = {
+            rank: (own.index(True) if True in own else len(own), sum(own))
+            for rank, own in by_rank.items()
+        }
+    whole = {at: own for at, own in leading.items() if not any(zero for zero, _ in own.values())}
+    lengths = [{rank: length for rank, (_, length) in own.items()} for own in whole.values()]
+    zeroed = [
+        at
+        for at, own in leading.items()
+        if at not in whole and {rank: length for rank, (_, length) in own.items()} in lengths
+    ]
+    return zeroed, len(whole) > 1
 
 
 def _averaged(steps: Sequence[Step]) -> Finding | None:
@@ -113,7 +152,11 @@ def _problem(step: Step) -> str:
     if step.problem or not step.parts:
         return step.problem or "no parameter of the optimizer has a gradient"
     solved = step.parts[0].by_rank[0]
-    empty = [c for c, one in enumerate(step.passes) if not any(term.count for term in one.terms)]
+    empty = [
+        c
+        for c, one in enumerate(step.passes)
+        if not any(term.count and term.share for term in one.terms)
+    ]
     unknown = [
         f"{one.rank}/{one.micro_batch}"
         for c, one in enumerate(step.passes)

@@ -108,7 +108,8 @@ def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
     ):
         name = "never-synchronised" if whole else "partly-synchronised"
         return Finding((name,), (f"{where}: every rank steps with its own gradient",))
-    if own_alone and everywhere:
+    shared = {p.micro_batch for p in everywhere} & {p.micro_batch for p in own_alone}
+    if own_alone and everywhere and not shared:
         early = max(p.micro_batch for p in everywhere) < max(p.micro_batch for p in own_alone)
         name = "synchronised-too-early" if early else "partly-synchronised"
         return Finding(
@@ -120,6 +121,10 @@ def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
                 ),
             ),
         )
+    idle = [rank for rank, solved in enumerate(part.by_rank) if not solved.norm]
+    if whole and idle and agree([solved for solved in part.by_rank if solved.norm]):
+        line = f"rank {listed(idle)} steps without a gradient, and the others with theirs"
+        return Finding(("step-skipped-by-one-rank",), (line,))
     lines = [f"{where}: ranks step with different gradients"]
     for rank, solved in enumerate(part.by_rank[:_SHOWN]):
         weights = ", ".join(

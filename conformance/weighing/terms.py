@@ -38,7 +38,7 @@ _MAY_BE_TASKS = (
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
 
-def _kept_passes(step: Step) -> list[tuple[int, Pass]]:
+def kept_passes(step: Step) -> list[tuple[int, Pass]]:
     """Return the passes that belong to the step, with their columns.
 
     A pass that counts nothing here belongs elsewhere if another optimizer stepped by it, or if its
@@ -77,7 +77,7 @@ def term_weights(
         others: steps of other optimizers, with which it may be clipped.
     """
     world = steps[0].world
-    rows = apart([(s, c, p, term) for s in steps for c, p in _kept_passes(s) for term in p.terms])
+    rows = apart([(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms])
     own = _cells_of(rows)
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
@@ -212,6 +212,8 @@ def _why_not(term: Term, one: Pass) -> str:
 def _cell(step: Step, part: Part, column: int, one: Pass, k: int, term: Term) -> Cell:
     solved, factor = part.by_rank[0], clipping(step).of(part, one.micro_batch)
     value, half = solved.values[column], solved.half[column]
+    if not term.share:  # whatever the gradient was multiplied by
+        value = half = 0.0
     low, high = (-inf, inf) if value is None or half is None else (value - half, value + half)
     # A clip's factor is a sum, a quotient and a product in float32: three roundings.
     rounding = term.rounding + (3 * 2.0**-24 if factor < 1 else 0.0)

@@ -191,6 +191,14 @@ for ids, labels in even(step):
     (F.cross_entropy(logits, labels.flatten(), label_smoothing=0.1) / K).backward()
 optimizer.step()
 """
+_OVERFLOW = """
+(ids, labels), = even(step, 1)
+optimizer.zero_grad()
+token_loss(ddp, ids, labels).backward()
+if {}:
+    optimizer.zero_grad()
+optimizer.step()
+"""
 _ONE_BACKWARD = """
 optimizer.zero_grad()
 total = 0
@@ -450,6 +458,11 @@ optimizer.step()
     Script(
         "boxes divided by the count of tokens", "one-count-for-all-terms",
         _loop(_TWO_HEADS.format("tokens")), _loop(_TWO_HEADS.format("all_boxes")), steps=3,
+    ),
+    Script(
+        "an overflow that one rank sees alone", "step-skipped-by-one-rank",
+        _loop(_OVERFLOW.format("rank == world - 1")), _loop(_OVERFLOW.format("over_ranks(0)")),
+        least_world=2,
     ),
     Script(
         "each rank divides by a loss scale of its own", "ranks-disagree",

@@ -216,6 +216,13 @@ TWO = {
         "        p.data /= world\ntrain(before=share, after=lambda: None)",
         "rank_mean", OPEN, "it is parameters that are averaged",
     ),
+    "a step that all ranks skip": (
+        "for step in range(6):\n    x, y = batch()\n    optimizer.zero_grad()\n"
+        "    F.cross_entropy(net(x), y).backward()\n    average()\n"
+        "    overflow = torch.tensor(float(rank == step == 1))\n    dist.all_reduce(overflow)\n"
+        "    if not overflow:\n        optimizer.step()",
+        "step_mean", PASS, "step 2 was not weighed: its first passes count nothing",
+    ),
     "parameters averaged every sixth step": (
         "for step in range(9):\n    x, y = batch()\n    optimizer.zero_grad()\n"
         "    F.cross_entropy(net(x), y).backward()\n    optimizer.step()\n"
