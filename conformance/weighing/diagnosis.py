@@ -7,7 +7,7 @@ from dataclasses import replace
 from conformance.weighing.clips import clipping
 from conformance.weighing.findings import Finding, listed
 from conformance.weighing.gradients import agree, counts, findings
-from conformance.weighing.records import Step
+from conformance.weighing.records import NOT_COME, Step
 from conformance.weighing.terms import kept_passes, term_weights
 from conformance.weighing.verdict import TermWeights, Verdict
 
@@ -63,6 +63,7 @@ def _verdict(
             for at, f in seen
         ]
     seen += [(step.step, _COPIES) for step in steps if step.problem and step.is_of_copies]
+    seen += [(step.step, _missed(step)) for step in steps if step.missed_by]
     unclear = {at for at, finding in seen if finding.is_fault or finding.is_unclear}
     clear = [step for step in weighed if step.step not in unclear]
     terms: list[TermWeights] = []
@@ -73,9 +74,19 @@ def _verdict(
             note = "every parameter has a factor of its own in each step"
             terms = [replace(t, names=None, note=note) if t.names == () else t for t in terms]
         seen += unlike
+    if any(problem == NOT_COME for _, problem in problems):
+        terms = [replace(t, note=t.note or NOT_COME) if not t.names else t for t in terms]
     if zeroed and not is_sure:
         terms = [replace(t, note=t.note or _ONE_WINDOW) if not t.names else t for t in terms]
     return Verdict(optimizer, promise, steps[0].world, steps, _once(seen), terms, problems)
+
+
+def _missed(step: Step) -> Finding:
+    line = (
+        f"rank {listed(step.missed_by)} began another backward pass without taking this step, and "
+        "waited there for the others"
+    )
+    return Finding(("step-skipped-by-one-rank",), (line,))
 
 
 def _zeroed(steps: Sequence[Step]) -> tuple[list[int], bool]:

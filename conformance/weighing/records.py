@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+NOT_COME = "another rank did not come to this step: does every rank take the same steps?"
+
 
 @dataclass(frozen=True)
 class Term:
@@ -129,6 +131,7 @@ class Step:
 
     Attributes:
         state: a digest of the parameters before it; empty where they differ between ranks.
+        missed_by: ranks that went past it without taking it.
         is_look: whether it was not weighed, and only parameters were compared between ranks.
     """
 
@@ -145,6 +148,7 @@ class Step:
     problem: str = ""
     is_of_copies: bool = False
     state: str = ""
+    missed_by: Sequence[int] = ()
     is_look: bool = False
 
     @property

@@ -6,6 +6,7 @@ torchrun's: the script's own groups, their names and their order are what they w
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import count
@@ -15,9 +16,13 @@ import numpy as np
 import torch
 from torch import distributed
 
+from conformance.weighing.records import NOT_COME
 from conformance.weighing.solve import BLOCK
 
 _PREFIX = "conformance/weigh"
+_STUCK = 20.0  # seconds in one place, a backward pass too far, after which a rank waits for others;
+_SLOW = 4  # or so many times what this rank needs between two places, if that is more
+_POLL = 0.002
 _CHUNK = 16 * BLOCK  # elements that are gathered at a time
 
 
@@ -34,11 +39,64 @@ class Exchange:
             seconds: how long to wait for a rank.
         """
         self.rank, self.world = rank_and_world()
+        self._timeout = self._wait = timedelta(seconds=seconds)
+        self._noted = self._longest = 0.0
         self._group: Any = None
+        self._store: Any = None
         if self.world > 1:
-            timeout = self._wait = timedelta(seconds=seconds)
-            store = distributed.PrefixStore(f"{_PREFIX}/{next(_exchanges)}", _store(timeout))
-            self._group = distributed.ProcessGroupGloo(store, self.rank, self.world, timeout)
+            prefix = f"{_PREFIX}/{next(_exchanges)}"
+            self._store = distributed.PrefixStore(prefix, _store(self._timeout))
+
+    def note(self, passes: int, steps: int) -> None:
+        """Tell the others how many backward passes this rank has begun, and steps it came to."""
+        if self._store is not None:
+            now = time.monotonic()
+            self._longest = max(self._longest, now - (self._noted or now))
+            self._noted = now
+            self._store.set(f"at/{self.rank}", json.dumps([passes, steps]))
+
+    def absent(self, passes: int, steps: int) -> list[int]:
+        """Wait until all ranks have come to a step; return those that went past it and are stuck.
+
+        Args:
+            passes: that this rank has begun.
+            steps: that it came to, with this one.
+        """
+        if self._store is None:
+            return []
+        self.note(passes, steps)
+        began = time.monotonic()
+        patience = max(_STUCK, _SLOW * self._longest)
+        since: dict[int, tuple[list[int], float]] = {}
+        while True:
+            late = {}
+            for rank in range(self.world):
+                at = json.loads(self._read(f"at/{rank}") or "[0, 0]")
+                if at[1] < steps:
+                    late[rank] = at
+                    if rank not in since or since[rank][0] != at:
+                        since[rank] = at, time.monotonic()
+            past = [
+                rank for rank, at in late.items()
+                if at[0] > passes and time.monotonic() - since[rank][1] > patience
+            ]  # fmt: skip
+            if not late or past:
+                return past
+            if time.monotonic() - began > self._timeout.total_seconds():
+                raise RuntimeError(NOT_COME)
+            time.sleep(_POLL)
+
+    def publish(self, words: str) -> None:
+        """Leave the last word for ranks that are stuck."""
+        if self._store is not None:
+            self._store.set("last", words)
+
+    def last_word(self) -> str:
+        """Return what others left for this rank, empty if nothing."""
+        return "" if self._store is None else self._read("last")
+
+    def _read(self, key: str) -> str:
+        return bytes(self._store.get(key)).decode() if self._store.check([key]) else ""
 
     def wait_at_most(self, seconds: float) -> None:
         """Wait so long for a rank from now on."""
@@ -46,7 +104,7 @@ class Exchange:
 
     def gather(self, words: Any) -> list[Any]:
         """Return what every rank said, in the order of ranks; plain data alone."""
-        if self._group is None:
+        if self.world == 1:
             return [words]
         data = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
         sizes = self._gathered(torch.tensor([len(data)]))
@@ -60,7 +118,7 @@ class Exchange:
 
     def gather_rows(self, rows: torch.Tensor, counts: Sequence[int]) -> list[torch.Tensor]:
         """Return every rank's rows of one length; rank r has counts[r] of them."""
-        if self._group is None:
+        if self.world == 1:
             return [rows]
         most = max(counts)
         padded = rows.new_zeros(most, rows.shape[1])
@@ -71,18 +129,21 @@ class Exchange:
 
     def total(self, array: np.ndarray) -> np.ndarray:
         """Return the sum over ranks, the same bits on all."""
-        if self._group is None:
+        if self.world == 1:
             return array
         parts = self._gathered(torch.from_numpy(np.ascontiguousarray(array)))
         return np.sum([part.numpy() for part in parts], axis=0)
 
     def _gathered(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         outputs = [torch.empty_like(tensor) for _ in range(self.world)]
+        if self._group is None:
+            self._group = distributed.ProcessGroupGloo(
+                self._store, self.rank, self.world, self._timeout
+            )
         try:
             self._group.allgather([outputs], [tensor.contiguous()]).wait(self._wait)
         except RuntimeError as error:
-            text = "another rank did not come to this step: does every rank take the same steps?"
-            raise RuntimeError(text) from error
+            raise RuntimeError(NOT_COME) from error
         return outputs
 
 

@@ -8,7 +8,7 @@ step begins. Whatever goes wrong in here is put on record, and the script goes o
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,16 +85,18 @@ class Recorder:
         weigh: Callable[[Window], object],
         steps: int,
         look: Callable[[Optimizer], bool] | None = None,
+        began: Callable[[], None] = lambda: None,
     ) -> None:
         """Watch nothing yet.
 
         Args:
-            weigh: called as an optimizer's step begins; returns when all ranks have called it,
-                and whether one should look on at this optimizer once all steps are weighed.
+            weigh: called as an optimizer's step begins; returns when all ranks have called it, and
+                whether to look on at this optimizer once all steps are weighed.
             steps: of each optimizer that steps at all, before the script is stopped.
             look: called then as its steps begin; returns whether enough was seen.
+            began: called as a backward pass begins.
         """
-        self._weigh, self._steps, self._look = weigh, steps, look
+        self._weigh, self._steps, self._look, self._began = weigh, steps, look, began
         self._apart: dict[int, bool] = {}
         self.looking: list[Optimizer] = []
         self._passes: list[Recorded] = []
@@ -179,6 +181,7 @@ class Recorder:
         if self._running:
             record = self._running[-1]
         else:
+            self._began()
             terms, digest = terms_of(roots, seeds)
             self._number += 1
             couples = graph.couples or self._coupled
@@ -245,12 +248,10 @@ class Recorder:
     def _look_on(self, optimizer: Optimizer) -> None:
         if self._look is None or not any(optimizer is other for other in self.looking):
             return
-        try:
+        is_enough = True
+        with suppress(RuntimeError):  # the other ranks take fewer steps
             is_enough = self._look(optimizer)
-        except RuntimeError:  # the other ranks take fewer steps
-            is_enough = True
-        if is_enough:
-            self.looking = [other for other in self.looking if other is not optimizer]
+        self.looking = [o for o in self.looking if not (is_enough and o is optimizer)]
         if not self.looking:
             raise Enough
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from conformance.weighing.gradients import is_apart
+from conformance.weighing.records import NOT_COME
 from conformance.weighing.torch_exchange import rank_and_world
 from conformance.weighing.torch_hooks import Enough, Recorder, Window
 from conformance.weighing.torch_step import Weigher
@@ -52,7 +53,11 @@ def weigh_script(
 
     def weigh(window: Window) -> bool:
         step = weigher.weigh(window, recorder.problems)
-        write(json.dumps(step.as_json()))
+        line = json.dumps(step.as_json())
+        write(line)
+        if step.missed_by or step.problem == NOT_COME:
+            weigher.exchange.publish(line)
+            raise Enough
         return is_apart(step)
 
     def look(optimizer: Optimizer, *, at_end: bool = False) -> bool:
@@ -62,7 +67,7 @@ def weigh_script(
         )  # the launcher sees a sign of life
         return step is not None
 
-    recorder = Recorder(weigh, steps, look)
+    recorder = Recorder(weigh, steps, look, weigher.note_pass)
     status, ending = 0, "ended"
     argv, path = sys.argv, sys.path[0]
     sys.argv = [script, *arguments]
@@ -81,8 +86,13 @@ def weigh_script(
     except KeyboardInterrupt:
         status, ending = 130, "interrupted"
     except BaseException as error:  # noqa: BLE001 - the script's own error, told as Python tells it
-        status, ending = 1, "raised"
-        _print_own(error, script)
+        last_word = weigher.last_word()
+        if last_word:  # the others have left, since this rank went past their step
+            write(last_word)
+            ending = "stopped"
+        else:
+            status, ending = 1, "raised"
+            _print_own(error, script)
     sys.argv, sys.path[0] = argv, path
     if not status and ending != "stopped":
         with suppress(Exception):  # the other ranks may have ended otherwise; nothing more is seen

@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from conformance.weighing.records import Clip, Pass, Step, Term
+from conformance.weighing.findings import listed
+from conformance.weighing.records import NOT_COME, Clip, Pass, Step, Term
 from conformance.weighing.steps import Products, parts
 from conformance.weighing.torch_exchange import Exchange, products
 from conformance.weighing.torch_hooks import Window, clips_of
@@ -38,7 +39,27 @@ class Weigher:
         self._numbers: WeakKeyDictionary[Optimizer, tuple[int, int]] = WeakKeyDictionary()
         self._seen = 0
         self._looking: dict[int, _Look] = {}
+        self._begun = self._met = 0
         self.waited = 0.0
+
+    @property
+    def exchange(self) -> Exchange:
+        """Return the way to the other ranks, which is made when it is first needed."""
+        if self._exchange is None:
+            self._exchange = Exchange(_WAIT)
+        return self._exchange
+
+    def note_pass(self) -> None:
+        """Tell the others that this rank begins a backward pass."""
+        self._begun += 1
+        self.exchange.note(self._begun, self._met)
+
+    def last_word(self) -> str:
+        """Return what the others said of a step that this rank did not take; mostly nothing."""
+        try:
+            return "" if self._exchange is None else self._exchange.last_word()
+        except (RuntimeError, OSError):  # whoever kept the store has left as well
+            return ""
 
     def weigh(self, window: Window, problems: Sequence[str]) -> Step:
         """Return the step that a window is, solved.
@@ -48,12 +69,22 @@ class Weigher:
             problems: what went wrong on this rank, so that its columns are not whole.
         """
         began = time.monotonic()
-        if self._exchange is None:
-            self._exchange = Exchange(_WAIT)
-        exchange = self._exchange
+        exchange = self.exchange
         ordinal, before = self._numbers.get(window.optimizer, (self._seen + 1, 0))
         self._seen, number = max(self._seen, ordinal), before + 1
         self._numbers[window.optimizer] = ordinal, number
+        waited = time.monotonic()
+        self._met += 1
+        problem = ""
+        try:
+            missed_by = exchange.absent(self._begun, self._met)
+        except RuntimeError:
+            missed_by, problem = [], NOT_COME
+        self.waited += time.monotonic() - waited
+        if missed_by or problem:
+            name = f"{type(window.optimizer).__name__} {ordinal}"
+            problem = problem or f"rank {listed(missed_by)} did not take it"
+            return Step(number, name, exchange.world, [], [], problem=problem, missed_by=missed_by)
         names = parameter_names(window.optimizer)
         passes = [p for p in window.passes if _is_finite(p.columns.values())]
         gradients = [_whole(exchange, p, p.grad) for p in window.parameters]
@@ -126,21 +157,19 @@ class Weigher:
         They may be averaged every few steps. Enough is seen when they are the same on all ranks, or
         were not for long, or when the script has ended.
         """
-        assert self._exchange is not None
+        exchange = self.exchange
         look = self._looking.setdefault(id(optimizer), _Look())
-        self._exchange.wait_at_most(_LOOK_SECONDS)
+        exchange.wait_at_most(_LOOK_SECONDS)
         look.steps += 1
         is_late = time.monotonic() - look.began > _LOOK_SECONDS
-        told = self._exchange.gather([state_of(held(optimizer)), is_late])
+        told = exchange.gather([state_of(held(optimizer)), is_late])
         is_same = all(state == told[0][0] for state, _ in told)
         if not (is_same or at_end or look.steps >= _LOOKS or any(late for _, late in told)):
             return None
         ordinal, number = self._numbers[optimizer]
         name = f"{type(optimizer).__name__} {ordinal}"
         state = told[0][0] if is_same else ""
-        return Step(
-            number + look.steps, name, self._exchange.world, [], [], state=state, is_look=True
-        )
+        return Step(number + look.steps, name, exchange.world, [], [], state=state, is_look=True)
 
     def _solve(
         self,
@@ -150,8 +179,7 @@ class Weigher:
         ranks: Sequence[dict[str, Any]],
         names: dict[int, str],
     ) -> list[Any]:
-        exchange = self._exchange
-        assert exchange is not None
+        exchange = self.exchange
         counts = [len(told["passes"]) + told["left"] + 1 for told in ranks]
         rows: list[list[torch.Tensor | None]] = []
         for parameter, gradient in zip(window.parameters, gradients, strict=True):

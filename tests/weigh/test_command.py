@@ -273,3 +273,24 @@ def test_a_module_runs_as_main(cli, tmp_path):
     (tmp_path / "pack" / "__init__.py").touch()
     Path(tmp_path / "pack" / "train.py").write_text(HEAD + "assert __name__ == '__main__'; train()")
     assert cli("weigh", "-m", "pack.train").returncode == 0
+
+
+def test_a_step_that_one_rank_skips_is_named_and_no_rank_waits_for_ever(cli, tmp_path):
+    file = script(
+        tmp_path,
+        """
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+model = torch.nn.parallel.DistributedDataParallel(model)
+for step in range(6):
+    optimizer.zero_grad()
+    loss().backward()
+    if (rank, step) != (0, 1):
+        optimizer.step()
+""",
+    )
+    done = cli("weigh", "--ranks", "2", "--promise", "step_mean", file)
+    assert done.returncode == 1, done.stderr
+    assert "step-skipped-by-one-rank" in done.stdout
+    assert "rank 0 began another backward pass without taking this step" in done.stdout
+    assert "Traceback" not in done.stderr
