@@ -30,6 +30,7 @@ _ANY_SCALE = (
     "them: another number of ranks or micro-batches tells"
 )
 _CHOSEN = "its items are chosen among places that all share the mean, as by how sure a model is"
+_SCHEDULE = "it has a factor of its own in each step, as of a schedule or of a mix that is drawn"
 _MAY_BE_CLIPPED = "one step has less weight, as by a clip of the script's own: weigh more steps"
 _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
@@ -78,6 +79,7 @@ def term_weights(
     """
     world = steps[0].world
     rows = apart([(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms])
+    rows = _without_idle(rows)
     own = _cells_of(rows)
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
@@ -96,7 +98,9 @@ def term_weights(
         for name, term in judged.items()
         for each in _of_batches(term, [row for row in rows if row[3].name == name], world, promise)
     ]
-    return [_unclipped(term, steps, others, promise) for term in _pooled(told, world, promise)]
+    pooled = _pooled(told, world, promise)
+    terms = [_unclipped(term, steps, others, promise) for term in pooled]
+    return [_scheduled(term, world, promise) for term in terms] if len(terms) > 1 else terms
 
 
 @dataclass
@@ -340,6 +344,28 @@ def _look_for_chosen_items(judged: dict[str, TermWeights], world: int) -> None:
             judged[name] = replace(term, names=None, note=_CHOSEN)
 
 
+def _scheduled(term: TermWeights, world: int, promise: str | None) -> TermWeights:
+    """Judge no term, of several, whose factor differs from step to step, and in no step.
+
+    So is a term that comes in by and by, and each of two that a number drawn anew mixes.
+    """
+    steps = {cell.step for cell in term.cells if cell.count}
+    if term.names != () or len(steps) < 2:
+        return term
+    for formula in (f for each in ([promise] if promise else PROMISES) for f in formulas(each)):
+        cells = ([c for c in term.cells if c.step == step] for step in steps)
+        if all(constant_factor(own, world, formula.powers) is not None for own in cells):
+            return replace(term, names=None, note=_SCHEDULE)
+    return term
+
+
+def _without_idle(rows: Sequence[Row]) -> list[Row]:
+    """Leave out what a loss itself gives the weight 0 in a step, if it has other terms there."""
+    live = {(step.step, term.name) for step, _, _, term in rows if term.share}
+    steps = {step for step, _ in live}
+    return [row for row in rows if row[0].step not in steps or (row[0].step, row[3].name) in live]
+
+
 def _is_of_all_places(cells: Sequence[Cell]) -> bool:
     return all(cell.places in (None, cell.count) for cell in cells)
 
@@ -362,7 +388,8 @@ def _pooled(terms: Sequence[TermWeights], world: int, promise: str | None) -> li
                 for (step, r, k), own in whole.items()
             ]  # fmt: skip
             together = _judged(family[0].term, cells, (), "", world, promise, is_free=False)
-            if together.names is None and not together.is_constant:
+            has_scale = any(t.names for t in family)  # which the whole has as well
+            if together.names is None and not (together.is_constant and has_scale):
                 judged.append(together)
                 continue
         judged += family

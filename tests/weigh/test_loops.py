@@ -193,6 +193,37 @@ ONE = {
         "    return F.cross_entropy(net(x), y) + 0.7 * (each * sure).mean()\ntrain(loss)",
         "step_mean", OPEN, "chosen among places",
     ),
+    "a term that comes in by and by": (
+        "share = iter((0.0, 0.1, 0.3, 0.5))\ndef loss(x, y):\n    out = net(x)\n"
+        "    return F.cross_entropy(out, y) + next(share) * out.pow(2).mean()\ntrain(loss)",
+        "step_mean", OPEN, "squares is not judged: it has a factor of its own in each step",
+    ),
+    "labels that are mixed": (
+        "def loss(x, y):\n    out, part = net(x), torch.rand(()).item()\n    mixed = y.flip(0)\n"
+        "    return part * F.cross_entropy(out, y) + (1 - part) * F.cross_entropy(out, mixed)\n"
+        "train(loss)",
+        "step_mean", OPEN, "of a mix that is drawn",
+    ),
+    "levels of a pyramid that share a count": (
+        "def loss(x, y):\n    out = net(x)\n"
+        "    levels = [F.cross_entropy(out[p], y[p], reduction='sum')"
+        " for p in (slice(0, 2), slice(2, 9))]\n    return 0.7 * sum(levels) / len(x)\ntrain(loss)",
+        "step_mean", PASS, "7/10 · 1/N",
+    ),
+    "tasks of a loop, each with a weight": (
+        "def loss(x, y):\n    total = 0\n    for weight, size in ((1.0, 5), (0.3, 6), (0.1, 7)):\n"
+        "        x, y = batch(size)\n        total = total + weight * F.cross_entropy(net(x), y)\n"
+        "    return total\ntrain(loss)",
+        "step_mean", OPEN, "as tasks of their own they keep it",
+    ),
+    "a recurrent net, cut at every step": (
+        "cell = nn.GRUCell(7, 4)\noptimizer.add_param_group({'params': list(cell.parameters())})\n"
+        "def loss(x, y):\n    state, total = torch.zeros(len(x), 4), 0\n    for turn in range(3):\n"
+        "        state = cell(x, state.detach())\n"
+        "        total = total + F.cross_entropy(state, (y + turn) % 4)\n    return total / 3\n"
+        "train(loss, after=lambda: None)",
+        "step_mean", PASS, "1/N",
+    ),
     "half of a loss over batches of one size": (
         "def loss(x, y):\n    return 0.5 * F.mse_loss(net(x[:5]), torch.ones(5, 4))\ntrain(loss)",
         "step_mean", PASS, "1/2 · 1/N",
