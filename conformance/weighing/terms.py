@@ -83,12 +83,13 @@ def term_weights(
     own = _cells_of(rows)
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
-    if all(judged[name].is_constant for name in items):
+    if items and all(judged[name].is_constant for name in items):
         # One scale of all terms is a mistake; a scale of each is the script's own choice.
         again = {name: _judge(own[name], world, promise, is_free=False) for name in items}
-        named = {term.names for term in again.values()}
-        if len(named) == 1:
-            judged |= again
+        named = [term.names or () for term in again.values()]
+        common = tuple(name for name in named[0] if all(name in each for each in named))
+        if common and _have_one_factor([own[name].cells for name in items], world, promise):
+            judged |= {name: replace(term, names=common) for name, term in again.items()}
         elif any(named):
             judged |= {name: replace(judged[name], note=_ANY_SCALE) for name in items}
     _look_for_one_count(judged)
@@ -101,6 +102,16 @@ def term_weights(
     pooled = _pooled(told, world, promise)
     terms = [_unclipped(term, steps, others, promise) for term in pooled]
     return [_scheduled(term, world, promise) for term in terms] if len(terms) > 1 else terms
+
+
+def _have_one_factor(terms: Sequence[Sequence[Cell]], world: int, promise: str | None) -> bool:
+    """Whether all terms are a promise's but for the same factor."""
+    for formula in formulas(promise) if promise else ():
+        factors = [constant_factor(cells, world, formula.powers) for cells in terms]
+        known = [factor for factor in factors if factor is not None]
+        if len(known) == len(factors) and max(known)[0] <= min(high for _, high in known):
+            return True
+    return False
 
 
 @dataclass
