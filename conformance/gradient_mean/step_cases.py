@@ -277,6 +277,7 @@ def _micro_batches() -> Iterator[GradientCase]:
         ("classifier", ((2, 3), (3, 2), (1, 1), (2, 1), (1, 4)), "f32", "bounded", _TORCH),
         ("layer_norm", ((1,), (2,), (3,)), "f64", "bounded", _TORCH),
         ("mlp", ((1, 3, 2, 2), (2, 1, 1, 3), (2, 2, 2, 1)), "f64", "bounded", _TORCH),
+        ("unused", ((2, 1), (1, 2)), "f32", "exact", _TORCH),
     )
     for number, (model, shards, dtype, tier, frameworks) in enumerate(rows):
         question = _of_shards(
