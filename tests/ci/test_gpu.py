@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from conformance.core.report_folder import IGNORED, LOCK
 from conformance.run.results import read
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +37,7 @@ def test_without_a_gpu_one_line_says_what_is_missing_and_one_what_can_be_done(ki
         "conformance: no device cuda here; there is cpu (numpy); numpy has the CPU alone",
         "ci/gpu: --device cpu asks what can be asked without a GPU",
     ]
-    left = {path.name for path in (tmp_path / "conformance-gpu").iterdir()}
-    assert left == {LOCK, IGNORED}, "nothing that looks like a result"
+    assert not (tmp_path / "conformance-gpu").exists(), "nothing that looks like a result"
 
 
 def test_it_leaves_one_folder_to_send_back(kit, tmp_path):
