@@ -91,9 +91,10 @@ def _names_in_part(
         for name, right in expected.items()
         if not all(_matches(answer, {name: right}, expected, bounds) for answer in answers)
     ]
-    names = _names_of_some(wrong, parts, expected, bounds, answers)
-    if len(wrong) < len(expected) and _OF_A_PARAMETER & set(names):
-        return names, (f"{_listed(wrong)} alone; the others are right",)
+    if len(wrong) < len(expected):
+        names = _names_of_some(wrong, parts, expected, bounds, answers)
+        if _OF_A_PARAMETER & set(names):
+            return names, (f"{_listed(wrong)} alone; the others are right",)
     return (), ()
 
 

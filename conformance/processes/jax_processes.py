@@ -120,7 +120,7 @@ class JaxProcesses(Pool):
         """
         super().__init__(
             processes,
-            (*preload, *(name for name in _PRELOAD if name not in preload)),
+            (*preload, *_PRELOAD),
             prepare,
             environment,
             late=late,

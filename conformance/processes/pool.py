@@ -43,7 +43,7 @@ class Pool:
 
         Args:
             size: how many ranks there are.
-            preload: modules that every rank finds imported.
+            preload: modules that every rank finds imported, in this order, each once.
             prepare: "package.module:name" of a function to call in each new process, or None.
             environment: environment variables to set in the ranks and in their fork server.
             late: environment variables to set in the ranks alone, which another world's fork
@@ -52,7 +52,7 @@ class Pool:
                 from outside, which might harm their server.
         """
         self.size = size
-        self._preload, self._prepare = tuple(preload), prepare
+        self._preload, self._prepare = tuple(dict.fromkeys(preload)), prepare
         self._overrides = dict(environment)
         self._late, self._is_alone = dict(late), is_alone
         self._own_client: ForkClient | None = None

@@ -187,7 +187,7 @@ class TorchRanks(Pool):
         """
         super().__init__(
             size,
-            (*preload, *(name for name in _PRELOAD if name not in preload)),
+            (*preload, *_PRELOAD),
             prepare,
             environment,
             late={**_loopback(), **late},
