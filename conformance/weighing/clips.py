@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 
 from conformance.weighing.findings import Finding
-from conformance.weighing.records import Clip, Part, Solved, Step
+from conformance.weighing.records import Clip, Part, Step
 
 _EPSILON = 1e-6  # which torch adds to a norm before it divides by it
 
@@ -97,12 +97,7 @@ def _is_of_nothing(clip: Clip, step: Step) -> bool:
     columns = [
         c for c, p in enumerate(step.passes) if p.rank == clip.rank and p.micro_batch in before
     ]
-    return not any(_counts(solved, c) for c in columns for p in step.parts for solved in p.by_rank)
-
-
-def _counts(solved: Solved, column: int) -> bool:
-    value, half = solved.values[column], solved.half[column]
-    return value is None or half is None or abs(value) > half
+    return not any(solved.may_count(c) for c in columns for p in step.parts for solved in p.by_rank)
 
 
 def _call(clip: Clip, step: Step) -> _Call:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from conformance.weighing.clips import clipping
 from conformance.weighing.findings import Finding, listed
-from conformance.weighing.gradients import agree, counts, findings
+from conformance.weighing.gradients import agree, findings
 from conformance.weighing.records import NOT_COME, Step
 from conformance.weighing.terms import kept_passes, term_weights
 from conformance.weighing.verdict import TermWeights, Verdict
@@ -100,10 +100,10 @@ def _zeroed(steps: Sequence[Step]) -> tuple[list[int], bool]:
     """
     leading: dict[int, dict[int, tuple[int, int]]] = {}
     for step in steps:
-        values = step.parts[0].by_rank[0]
+        solved = step.parts[0].by_rank[0]
         by_rank: dict[int, list[bool]] = defaultdict(list)
         for column, one in kept_passes(step):
-            by_rank[one.rank].append(values.values[column] is None or counts(values, column))
+            by_rank[one.rank].append(solved.may_count(column))
         leading[step.step] = {
             rank: (own.index(True) if True in own else len(own), sum(own))
             for rank, own in by_rank.items()

@@ -31,11 +31,11 @@ def _of_part(step: Step, part: Part) -> Iterator[Finding]:
         return
     solved = part.by_rank[0]
     for at, rank in enumerate(step.stale, len(step.passes)):
-        value, half = solved.values[at], solved.half[at]
-        if value is not None and half is not None and abs(value) > half:
+        if solved.counts(at):
+            times = f"{solved.values[at]:.4g} times"
             yield Finding(
                 ("stale-gradient",),
-                (f"what rank {rank} had in .grad before this window counts {value:.4g} times",),
+                (f"what rank {rank} had in .grad before this window counts {times}",),
             )
             break
     if not solved.is_explained:
@@ -79,17 +79,11 @@ def _ends(solved: Solved) -> list[tuple[float, float]]:
     ]
 
 
-def counts(solved: Solved, column: int) -> bool:
-    """Whether a column is sure to count."""
-    value, half = solved.values[column], solved.half[column]
-    return value is not None and half is not None and abs(value) > half
-
-
 def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
     """Name ranks that step with different gradients."""
     own_alone, everywhere = [], []
     for column, one in enumerate(step.passes):
-        who = [rank for rank, solved in enumerate(part.by_rank) if counts(solved, column)]
+        who = [rank for rank, solved in enumerate(part.by_rank) if solved.counts(column)]
         if who == [one.rank]:
             own_alone.append(one)
         elif len(who) == step.world:
@@ -104,7 +98,7 @@ def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
         own_alone
         and not everywhere
         and len(own_alone)
-        == len([c for c in range(columns) if any(counts(s, c) for s in part.by_rank)])
+        == len([c for c in range(columns) if any(s.counts(c) for s in part.by_rank)])
     ):
         name = "never-synchronised" if whole else "partly-synchronised"
         return Finding((name,), (f"{where}: every rank steps with its own gradient",))

@@ -91,6 +91,15 @@ class Solved:
         """Whether the gradient is a weighted sum, but for rounding."""
         return self.residual <= self.rounding
 
+    def counts(self, column: int) -> bool:
+        """Whether a column is sure to count."""
+        value, half = self.values[column], self.half[column]
+        return value is not None and half is not None and abs(value) > half
+
+    def may_count(self, column: int) -> bool:
+        """Whether a column counts, or has a weight that cannot be told."""
+        return self.values[column] is None or self.counts(column)
+
 
 @dataclass(frozen=True)
 class Part:

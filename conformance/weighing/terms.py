@@ -1,7 +1,7 @@
 """What each term's items counted for over the steps of one optimizer, and what that is called."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -46,12 +46,8 @@ def kept_passes(step: Step) -> list[tuple[int, Pass]]:
     batch was backpropagated again and counts then: a second look at one batch is no second batch,
     as where parameters are moved for a moment to find a gradient nearby.
     """
-    values = step.parts[0].by_rank[0]
-    counting = [
-        p
-        for c, p in enumerate(step.passes)
-        if values.values[c] is None or abs(values.values[c] or 0) > (values.half[c] or inf)
-    ]
+    solved = step.parts[0].by_rank[0]
+    counting = [p for c, p in enumerate(step.passes) if solved.may_count(c)]
     return [
         (c, p)
         for c, p in enumerate(step.passes)
@@ -189,7 +185,19 @@ def _unclipped(
     """Pass a term that keeps its promise but for a factor by which the script itself clips."""
     if term.names != () or any(step.clips or len(step.parts) > 1 for step in steps):
         return term
-    world = steps[0].world
+    for each, factors in _kept_in_steps(term, steps[0].world, promise):
+        is_clipped = is_clipped_by_hand(steps, factors, others)
+        if is_clipped:
+            return replace(term, names=None, is_clipped=True, promises=(each,))
+        if is_clipped is None:
+            return replace(term, names=None, note=_MAY_BE_CLIPPED)
+    return term
+
+
+def _kept_in_steps(
+    term: TermWeights, world: int, promise: str | None
+) -> Iterator[tuple[str, dict[int, tuple[float, float]]]]:
+    """Yield promises that every step keeps but for a factor of its own, with these factors."""
     cells = [cell for cell in term.cells if cell.count]
     for each in PROMISES if promise is None else (promise,):
         for formula in formulas(each):
@@ -198,14 +206,8 @@ def _unclipped(
                 for step in {cell.step for cell in cells}
             }
             known = {step: factor for step, factor in factors.items() if factor is not None}
-            if len(known) < len(factors):
-                continue
-            is_clipped = is_clipped_by_hand(steps, known, others)
-            if is_clipped:
-                return replace(term, names=None, is_clipped=True, promises=(each,))
-            if is_clipped is None:
-                return replace(term, names=None, note=_MAY_BE_CLIPPED)
-    return term
+            if len(known) == len(factors):
+                yield each, known
 
 
 def _why_not(term: Term, one: Pass) -> str:
@@ -363,10 +365,8 @@ def _scheduled(term: TermWeights, world: int, promise: str | None) -> TermWeight
     steps = {cell.step for cell in term.cells if cell.count}
     if term.names != () or len(steps) < 2:
         return term
-    for formula in (f for each in ([promise] if promise else PROMISES) for f in formulas(each)):
-        cells = ([c for c in term.cells if c.step == step] for step in steps)
-        if all(constant_factor(own, world, formula.powers) is not None for own in cells):
-            return replace(term, names=None, note=_SCHEDULE)
+    if any(_kept_in_steps(term, world, promise)):
+        return replace(term, names=None, note=_SCHEDULE)
     return term
 
 

@@ -249,9 +249,7 @@ def _mark_spent(
         if one.rank != rank:
             continue
         passes[one.micro_batch].is_spent |= any(
-            abs(solution.values[column] or 0.0) > (solution.half[column] or 0.0)
-            for part in solved
-            for solution in part.by_rank
+            solution.counts(column) for part in solved for solution in part.by_rank
         )
 
 
