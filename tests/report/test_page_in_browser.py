@@ -168,6 +168,15 @@ def test_everything_is_reached_by_keyboard(report, opened):
     assert shown.locator("#matrix a[tabindex='0']").count() == 1
 
 
+def test_two_quick_keys_leave_the_focus_where_the_reader_was(report, opened):
+    shown = opened(report / page.NAME, f"#{ID}")
+    # Both addresses are set before the page hears of the first, as quick keys do.
+    shown.evaluate("location.hash = 'checks'; location.hash = '';")
+    shown.wait_for_selector("#list a:focus")
+    shown.evaluate("new Promise((done) => setTimeout(done))")  # Both events have been handled.
+    assert shown.locator("#list a:focus").count() == 1
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("address", ["", f"#{ID}"])
 def test_nothing_is_wider_than_the_window(report, opened, width, address):

@@ -154,6 +154,7 @@ function list() {
 function address() {
   const wanted = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
   history.replaceState(null, "", String(wanted) ? `#?${wanted}` : "#");
+  routed = location.hash;
 }
 form.addEventListener("input", () => { address(); filter(); });
 form.addEventListener("submit", (event) => event.preventDefault());
@@ -318,8 +319,11 @@ function agreement(place) {
 by("agreement").addEventListener("toggle", () => { const place = $("#agreement > div"); if (!place.firstChild) agreement(place); });
 
 // Which part of the page is shown: the address says.
-let back = "#", last = null, title = document.title;
+let back = "#", last = null, routed = null, title = document.title;
 function route() {
+  // Two quick keys leave two events for one address: a second drawing would take the focus away.
+  if (location.hash === routed) return;
+  routed = location.hash;
   let hash = location.hash.slice(1), i;
   if (hash && !hash.startsWith("?")) {
     try { hash = decodeURIComponent(hash); } catch { /* an id with a bare % */ }
