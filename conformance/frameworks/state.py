@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,8 @@ import numpy as np
 
 # What a framework says of its own state: the value of each setting by its name.
 Settings = Mapping[str, object]
+# What runs beside a check, and its name.
+Running = Mapping[object, str]
 # torch's compiler notes addresses and folders in variables of these names, at its first use.
 _COMPILER = ("_TORCH", "TORCHINDUCTOR_", "TRITON_")
 _PATCHED_BY_TORCH = {"Module.__init__", "Module.__setstate__"}
@@ -58,6 +61,7 @@ class Watch:
         self._namespaces = {space: dict(vars(space)) for space in (*_SHARED, *own, *namespaces)}
         self._last = dict(self._namespaces)  # with what frameworks added later
         self._before: dict[str, object] = {}
+        self._running: Mapping[str, Running] = {}
         self._lists: dict[str, list[Any]] = {}
         self._modules: dict[str, ModuleType | None] = {}
         # Thousands of submodules would take as long to look up as a quick check takes.
@@ -67,6 +71,7 @@ class Watch:
     def note(self) -> None:
         """Notes the settings, before a check."""
         self._before = {**_host(), **self._settings()}
+        self._running = _running()
         self._lists = {name: list(content) for name, content in _lists().items()}
         self._modules = {name: sys.modules.get(name) for name in self._names}
         self._environment = dict(os.environ)
@@ -86,6 +91,10 @@ class Watch:
             for name, value in self._before.items()
             if after[name] != value
         ]
+        # What ended by itself since then was an earlier check's, and harms nobody any more.
+        for kind, running in _running().items():
+            left = sorted(name for key, name in running.items() if key not in self._running[kind])
+            changed += [f"{kind} left running: {_shown(', '.join(left))}"] if left else []
         # What is appended to a list of where to look hides nothing.
         changed += [
             name
@@ -157,7 +166,6 @@ def _host() -> dict[str, object]:
         "the folder": _folder(),
         "signal handlers": tuple(map(signal.getsignal, _SIGNALS)),
         "timers": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
-        "threads": tuple(sorted(thread.name for thread in threading.enumerate())),
         "the recursion limit": min(sys.getrecursionlimit(), 1000),  # The compiler raises it.
         "tracing": (sys.gettrace(), sys.getprofile()),
         "numpy.errstate": tuple(np.geterr().items()),
@@ -171,6 +179,29 @@ def _host() -> dict[str, object]:
         "garbage collection": (gc.isenabled(), gc.get_threshold(), len(gc.callbacks)),
         "logging": (logging.root.level, logging.root.manager.disable, len(logging.root.handlers)),
     }
+
+
+def _running() -> dict[str, Running]:
+    """Returns the threads and the child processes that are there; a child that ended is none."""
+    children: dict[object, str] = {}
+    # Other systems than Linux have no such files: there a rank's processes end with it alone.
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for pid in _read(listed).split():
+            name, _, state = _read(Path(f"/proc/{pid}/stat")).rpartition(") ")
+            if state[:1] not in ("", "Z", "X"):
+                children[pid] = name.partition("(")[2]
+    return {
+        "threads": {thread: thread.name for thread in threading.enumerate()},
+        "processes": children,
+    }
+
+
+def _read(path: Path) -> str:
+    """Returns a file of the kernel's; nothing where the thread or process that it is of ended."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _lists() -> dict[str, Sequence[Any]]:
