@@ -31,7 +31,7 @@ Settings = Mapping[str, object]
 Running = Mapping[object, str]
 # torch's compiler notes addresses and folders in variables of these names, at its first use.
 _COMPILER = ("_TORCH", "TORCHINDUCTOR_", "TRITON_")
-_PATCHED_BY_TORCH = {"Module.__init__", "Module.__setstate__"}
+_PATCHED_BY_TORCH = {"Module.__init__", "Module.__setstate__", "torch.manual_seed"}
 # The signals that programs handle; asking about all 64 takes longer than many a check.
 _SIGNALS = tuple(
     getattr(signal, f"SIG{name}")
@@ -149,9 +149,13 @@ def _is_equal(current: Mapping[str, Any], names: Mapping[str, Any]) -> bool:
 
 
 def _is_own_patch(space: ModuleType | type, name: str, current: Mapping[str, Any]) -> bool:
-    """Says whether it is torch that replaced this name: its compiler does so once, at first use."""
-    module = str(getattr(current.get(name), "__module__", ""))
-    return f"{space.__name__}.{name}" in _PATCHED_BY_TORCH and module.startswith("torch.")
+    """Says whether it is torch that replaced this name: its compiler does so when first used."""
+    if f"{space.__name__}.{name}" not in _PATCHED_BY_TORCH:
+        return False
+    # A wrapper has the name and module of what it wraps; the file of its code is its own.
+    code = getattr(current.get(name), "__code__", None)
+    folder = Path(str(sys.modules["torch"].__file__)).parent
+    return Path(getattr(code, "co_filename", "")).is_relative_to(folder)
 
 
 def seed() -> None:

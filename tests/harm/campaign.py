@@ -17,7 +17,7 @@ from tests.harm.catalogue import Attack
 # Every process of a run has this variable in its environment, whatever it does to it later.
 MARK = "CONFORMANCE_HARM_MARK"
 HEAD = """\
-import os, random, signal, subprocess, sys, tempfile, threading, time
+import functools, os, random, signal, subprocess, sys, tempfile, threading, time
 import conformance
 import numpy as np
 """

@@ -216,6 +216,7 @@ TORCH = [
     Attack("flush_denormal", "exact", "denormal numbers", "torch.set_flush_denormal(True)"),
     Attack("mkldnn_off", "exact", "mkldnn", "torch.backends.mkldnn.enabled = False"),
     Attack("torch_seed", "exact", "", "torch.manual_seed(5)"),
+    Attack("torch_seed_wrapped", "exact", "torch.manual_seed replaced", "own = torch.manual_seed; torch.manual_seed = functools.wraps(own)(lambda seed: own(seed))"),
     Attack("module_call", "exact", "replaced", "torch.nn.Module.__call__ = lambda *_: None"),
     Attack("sharing", "exact", "", "torch.multiprocessing.set_sharing_strategy('file_system')"),
     Attack("requires_grad", "exact", "", "return right.requires_grad_()"),

@@ -1,5 +1,6 @@
 """The bridge to torch: eager by default; autograd, torch.func, compile, export and TorchScript."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo.exc
 
 from conformance.core.dtypes import DTYPES, Dtype
 from conformance.core.outcomes import NotExercised, Unsupported, WrongAnswer
@@ -232,7 +232,7 @@ def refusal(error: Exception) -> Refused | None:
     words = str(error)
     if any(phrase in words for phrase in ("not implemented for", "Could not run")):
         return "dtype"
-    if isinstance(error, torch._dynamo.exc.Unsupported) or any(
+    if _is_of_the_compiler(error) or any(
         phrase in words
         for phrase in (
             "does not currently support double backward",
@@ -262,3 +262,10 @@ def release(device: str) -> None:
 
 
 reset, watch = state.reset, state.watch
+
+
+def _is_of_the_compiler(error: Exception) -> bool:
+    """Says whether torch.compile refuses what the function does."""
+    # The compiler takes as long to import as torch itself; who never imported it raised nothing.
+    compiler = sys.modules.get("torch._dynamo.exc")
+    return compiler is not None and isinstance(error, compiler.Unsupported)

@@ -31,7 +31,10 @@ def prepare() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # `use_deterministic_algorithms` tells the compiler too, and imports it for that, which takes as
+    # long as torch itself. The compiler reads this variable whenever it is imported.
+    torch.set_deterministic_debug_mode("warn")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     # torch cannot fill memory of quint8.
     torch.utils.deterministic.fill_uninitialized_memory = False
 

@@ -1,5 +1,6 @@
 """The global state of torch: what a check must find, and what it may not leave changed."""
 
+import sys
 from functools import cache
 
 import torch
@@ -38,7 +39,8 @@ def watch() -> Watch:
 
 
 def _settings() -> Settings:
-    dynamo = torch._dynamo.config if hasattr(torch, "_dynamo") else None
+    # To ask torch for its compiler imports it, which takes as long as torch itself.
+    compiler = sys.modules.get("torch._dynamo.config")
     return {
         "torch.get_default_dtype()": torch.get_default_dtype(),
         "torch.get_default_device()": str(torch.get_default_device()),
@@ -49,7 +51,7 @@ def _settings() -> Settings:
         "torch.get_num_threads()": torch.get_num_threads(),
         "torch.get_num_interop_threads()": torch.get_num_interop_threads(),
         "torch.backends.mkldnn.enabled": torch._C._get_mkldnn_enabled(),
-        "torch._dynamo.config.disable": getattr(dynamo, "disable", False),
+        "torch._dynamo.config.disable": getattr(compiler, "disable", False),
         "the stack of torch function modes": _len_torch_function_stack(),
         "the stack of torch dispatch modes": len(_get_current_dispatch_mode_stack()),
         "the hooks on saved tensors": torch._C._autograd._top_saved_tensors_default_hooks(True)
