@@ -48,15 +48,11 @@ def test_goldens_stay_below_20_megabytes():
     assert sum(map(len, read_files().values())) < 20_000_000
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"OPENBLAS_CORETYPE": "Prescott"}, {"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}],
-    ids=str,
-)
-def test_regeneration_gives_the_same_bytes(environment):
+def test_regeneration_gives_the_same_bytes_with_other_kernels_and_hashes():
+    # `ci/run test` checks them with this machine's own kernels and some other hash.
     done = subprocess.run(
         [sys.executable, "-m", "conformance", "regen", "--check"],
-        env={**os.environ, **environment},
+        env={**os.environ, "OPENBLAS_CORETYPE": "Prescott", "PYTHONHASHSEED": "1"},
         capture_output=True,
         text=True,
     )
@@ -79,20 +75,31 @@ def missing(path):
 
 @pytest.mark.parametrize("spoil", [flipped, truncated, missing])
 @pytest.mark.parametrize("name", [GRID, MANIFEST])
-def test_a_spoilt_file_is_named_and_regen_mends_it(goldens, spoil, name):
+def test_a_spoilt_file_is_named(goldens, spoil, name):
     spoil(goldens / name)
     with pytest.raises(UsageError, match=f"^goldens/{name} .*`conformance regen` mends it$"):
         load(all_cases(), goldens)
-    assert regen([], check=False, folder=goldens), "it says what it mended"
-    load(all_cases(), goldens)
-    assert read_files(goldens) == read_files(FOLDER)
 
 
 def test_an_extra_file_is_named(goldens):
     (goldens / "more.safetensors").write_bytes(b"")
     with pytest.raises(UsageError, match=r"more\.safetensors is extra"):
         load(all_cases(), goldens)
-    assert regen([], check=True, folder=goldens) == ["goldens/more.safetensors is extra"]
+
+
+def test_regen_says_what_it_mends(goldens):
+    more = "channel_shuffle-dtypes.safetensors"
+    for spoil, name in ((flipped, GRID), (truncated, more), (missing, MANIFEST)):
+        spoil(goldens / name)
+    (goldens / "more.safetensors").write_bytes(b"")
+    mended = regen([], check=False, folder=goldens)
+    assert sorted(mended) == [
+        f"goldens/{more} differs",
+        f"goldens/{GRID} differs",
+        "goldens/manifest.json is missing",
+        "goldens/more.safetensors is extra",
+    ]
+    assert read_files(goldens) == read_files(FOLDER)
 
 
 @pytest.mark.parametrize(
