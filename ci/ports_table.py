@@ -4,7 +4,8 @@ python ci/ports_table.py [-k PART] FOLDER/ports.toml…
 
 An entry has `first`, `second` and `input`, perhaps `allow`; a wrong port has `at`, the names of
 places one of which is right, and `cause`, the names of which one is; `refused`: words of a refusal.
-The exit status is 1 if a right port was accused, or a wrong one agrees or has a wrong cause.
+The exit status is 1 if a right port was accused, or a wrong one agrees or has a wrong cause; 2 if a
+table cannot be read.
 """
 
 import argparse
@@ -64,7 +65,15 @@ class Port:
 
 def ports(table: Path) -> Iterator[Port]:
     """Reads the entries of a table."""
-    for entry in tomllib.loads(table.read_text(encoding="utf-8"))["port"]:
+    try:
+        entries = tomllib.loads(table.read_text(encoding="utf-8"))["port"]
+    except OSError as error:
+        raise UsageError(f"{table}: {error.strerror}; name a ports.toml") from error
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{table}: holds no table of ports: {error}") from error
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"name", "first", "second", "input"} <= entry.keys():
+            raise UsageError(f"{table}: a port has name, first, second and input, not {entry!r}")
         yield Port(table.parent.resolve(), entry)
 
 
@@ -99,10 +108,13 @@ def main() -> None:
     parser.add_argument("tables", nargs="+", type=Path)
     parser.add_argument("-k", dest="part", default="", help="only ports whose names have this part")
     arguments = parser.parse_args()
-    chosen = [
-        port for table in arguments.tables for port in ports(table)
-        if arguments.part in f"{port.folder.name}/{port.entry['name']}"
-    ]  # fmt: skip
+    try:
+        chosen = [
+            port for table in arguments.tables for port in ports(table)
+            if arguments.part in f"{port.folder.name}/{port.entry['name']}"
+        ]  # fmt: skip
+    except UsageError as error:
+        parser.exit(2, f"{error}\n")
     counts: dict[str, Counter[str]] = {"right": Counter(), "wrong": Counter()}
     for port in chosen:
         begun = process_time()

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from conformance.cli.terms import meaning, meanings
-from conformance.compare.catalogue import PortingMistake, all_mistakes
+from conformance.compare.catalogue import all_mistakes
+from conformance.compare.mistakes import PortingMistake
 from conformance.core.clauses import Clause, all_clauses
 from conformance.core.implementations import Implementation
 from conformance.core.mistake import Mistake

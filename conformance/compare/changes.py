@@ -6,6 +6,9 @@ from typing import Any
 
 from conformance.compare.catalogue import Cause
 
+# Of two changes that belong together: a step is left out, and comes after a later one.
+PUT_OFF = "comes after what follows it, not before"
+LATER = "what was put off comes now"
 _DEFAULTS = {1e-3, 1e-5, 1e-6}
 _EPSILONS = (1e-5, 1e-6, 1e-3, 1e-4, 1e-7, 1e-8, 1e-12, 0.0)
 

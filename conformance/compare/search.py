@@ -4,26 +4,21 @@ A cause has a name only if the original, changed so, gives what the port gave, w
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from conformance.arithmetic.running import Approximate
+from conformance.compare.attempts import WEAK, Attempts, Chosen, Try
 from conformance.compare.catalogue import Cause
-from conformance.compare.changes import Option, Site
 from conformance.compare.judge import Followed, Place, follow, place_of_forward
 from conformance.compare.matching import Values, off
 from conformance.compare.running_statistics import cause_of_statistics
-from conformance.compare.trace import Asked, Call, Model, Reached, Trace
-from conformance.compare.weight_changes import narrowed, weight_changes
+from conformance.compare.trace import Asked, Model, Reached
+from conformance.compare.weight_changes import narrowed
 from conformance.compare.weights import Pair
 
 _PLACES = 12
-# What other changes give as well, in other words: they are tried after all others of a place.
-_WEAK = ("term-left-out", "factor-left-out", "norm-left-out")
-_LATE = ("heads-split", "axes-not-swapped", "pooling", *_WEAK)
-_ROTARY = "rotary-layout"
-Chosen = dict[int, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -35,25 +30,8 @@ class Finding:
     words: str
 
 
-@dataclass(frozen=True)
-class _Try:
-    """A changed original: what is asked of it, and what was changed."""
-
-    cause: Cause
-    layer: str
-    asked: Asked
-    chosen: Chosen
-
-
 @dataclass
-class _Search:
-    models: tuple[Model, Model]
-    asked: tuple[Asked, Asked]
-    pairs: Sequence[Pair]
-    followed: Followed
-    chosen: Chosen
-    known: tuple[Chosen, list[Site]] | None = None
-
+class _Search(Attempts):
     def findings(self, progress: Callable[[str], None]) -> list[Finding]:
         """Place after place, as long as a cause explains each."""
         findings: list[Finding] = []
@@ -65,8 +43,9 @@ class _Search:
             words = _words(place, self.followed)
             explained = self._explained(place)
             if explained is None:
+                self.vain.add(place.name)
                 # What is left out here may be done later: then neither has a name.
-                weak = [i for i, f in enumerate(findings) if f.cause and f.cause.name in _WEAK]
+                weak = [i for i, f in enumerate(findings) if f.cause and f.cause.name in WEAK]
                 if weak:
                     return [*findings[: weak[0]], replace(findings[weak[0]], cause=None)]
                 is_new = not any(finding.layer == place.name for finding in findings)
@@ -99,142 +78,71 @@ class _Search:
 
         A causal convolution's end, say, is cut off by what is called next: no port need hold it.
         """
-        found = self._first_of(self._attempts(place), place)
+        self.close = []
+        found = self._first_of(self.attempts(place), place)
         calls = self.followed.traces[0].calls
         cut = calls[place.call : place.call + 2]
         if found is None and len(cut) == 2 and cut[1].depends & cut[0].bit and (
             cut[0].output.value.size != cut[1].output.value.size
         ):  # fmt: skip
-            found = self._first_of(self._near(place), replace(place, call=place.call + 1))
+            found = self._first_of(self.near(place), replace(place, call=place.call + 1))
         if found is not None or not self.same_shapes():
             return found
-        return self._first_of(self._near(place), replace(place, call=len(calls)))
+        return self._first_of(self.near(place), replace(place, call=len(calls)))
 
-    def _first_of(self, attempts: Iterator[_Try], place: Place) -> list[tuple[Cause, str]] | None:
+    def _first_of(self, attempts: Iterator[Try], place: Place) -> list[tuple[Cause, str]] | None:
+        """The first that explains something; a weak one that leaves a rest if there is no other."""
+        weak: tuple[Try, Try, Followed] | None = None
         for attempt in attempts:
             furthest = self._furthest(attempt, place) if self._fits(attempt, place) else None
-            if furthest is not None:
-                tried, followed = furthest
-                layers = self._layers(tried, attempt)
-                self.asked = tried.asked, self.asked[1]
-                self.chosen, self.followed = tried.chosen, followed
-                return [(attempt.cause, layer) for layer in layers]
-        return None
+            if furthest is None:
+                continue
+            if not furthest[1].is_parted or not (
+                attempt.cause.name in WEAK or attempt.also is not None
+            ):  # fmt: skip
+                return self._taken(attempt, *furthest)
+            weak = weak or (None if attempt.also is not None else (attempt, *furthest))
+        return self._taken(*weak) if weak else None
 
-    def _furthest(self, attempt: _Try, place: Place) -> tuple[_Try, Followed] | None:
-        """The change at all its places, if that explains more than the change at one."""
+    def _taken(self, attempt: Try, tried: Try, followed: Followed) -> list[tuple[Cause, str]]:
+        layers = self._layers(tried, attempt)
+        self.asked = tried.asked, self.asked[1]
+        self.chosen, self.followed = tried.chosen, followed
+        return [*((attempt.cause, layer) for layer in layers), *(attempt.also or ())]
+
+    def _furthest(self, attempt: Try, place: Place) -> tuple[Try, Followed] | None:
+        """The change at all its places, if that explains all, or at those alike, or at one."""
         best, furthest = None, 0
-        for tried in filter(None, (self._everywhere(attempt), attempt)):
+        everywhere, alike = self.everywhere(attempt), self.everywhere(attempt, alike=True)
+        if everywhere is not None and alike is not None and everywhere.chosen == alike.chosen:
+            everywhere = None
+        for tried in filter(None, (everywhere, alike, attempt)):
             followed = self.again(tried.asked)
-            if followed is None or not self._is_further(followed, place):
+            last = replace(place, call=max(place.call, tried.last))
+            if followed is None or not self._is_further(followed, last):
                 continue
             if not followed.is_parted:
                 return tried, followed
-            end = place_of_forward(followed).call
+            end = 0 if tried is everywhere else place_of_forward(followed).call
             if end >= furthest:
                 best, furthest = (tried, followed), end
         return best
 
-    def _attempts(self, place: Place) -> Iterator[_Try]:
-        yield from self._near(place)
-        for cause, layer, weights in weight_changes(place, self.followed, self.asked[0].weights):
-            asked = replace(self.asked[0], weights={**self.asked[0].weights, **weights})
-            yield _Try(cause, layer, asked, self.chosen)
-        before = [site for site in self._sites() if site.since < place.since]
-        yield from self._one_by_one(before[:-13:-1])
-
-    def _sites(self) -> list[Site]:
-        """Every function of the original, as it is changed by now, that could be changed."""
-        if self.known is None or self.known[0] != self.chosen:
-            recorder = self.models[0].change(self.chosen, records=True)
-            self._plain(replace(self.asked[0], change=recorder))
-            self.known = self.chosen, list(recorder.sites)
-        return self.known[1]
-
-    def _near(self, place: Place) -> Iterator[_Try]:
-        """Changes of the functions of a place: one by one, then of several together."""
-        sites = self._sites()
-        near = [site for site in sites if place.since <= site.since <= place.call]
-        yield from self._one_by_one(near)
-        together: dict[tuple[str, str], list[tuple[Site, Option]]] = {}
-        for site in near:
-            for option in site.options:
-                together.setdefault(option.key, []).append((site, option))
-        heads = [next(((s, o) for o in s.options if o.cause.name == "heads-split"), None)
-                 for s in near]  # fmt: skip
-        rotary = _rotary(near)
-        for rows in ([row for row in heads if row], *together.values()):
-            if len(rows) > 1 or rows == rotary != []:
-                yield self._changed(rows, self._layer(rows[0][0]))
-        # What is rotated as soon as it is there is so before the next projection is called.
-        homes = {site.module for site in near}
-        early = _rotary([s for s in sites if s.since < place.since and s.module in homes])
-        if early:
-            yield self._changed([*early, *rotary], place.name)
-
-    def _one_by_one(self, sites: Sequence[Site]) -> Iterator[_Try]:
-        rows = [(s, o) for s in sites for o in s.options if o.cause.name != _ROTARY]
-        rows.sort(key=lambda row: row[1].cause.name in _LATE)
-        for site, option in rows:
-            yield self._changed([(site, option)], self._layer(site))
-
-    def _changed(self, rows: Sequence[tuple[Site, Option]], layer: str) -> _Try:
-        chosen = {**self.chosen, **{site.number: option.key for site, option in rows}}
-        asked = replace(self.asked[0], change=self.models[0].change(chosen))
-        return _Try(rows[0][1].cause, layer, asked, chosen)
-
-    def _everywhere(self, attempt: _Try) -> _Try | None:
-        """The same change at every function that it can be made at."""
-        new = set(attempt.chosen) - set(self.chosen)
-        if not new or attempt.asked.change is None:
-            return None
-        key, sites = attempt.chosen[min(new)], self._sites()
-        name = next(site.name for site in sites if site.number == min(new))
-        chosen = dict(self.chosen)
-        for site in sites:
-            same = [o for o in site.options if o.cause.name == key[0]
-                    and _kind(o.cause.words) == _kind(key[1])]  # fmt: skip
-            same.sort(key=lambda option: option.key != key)
-            if same and site.name == name and site.number >= min(new):
-                chosen[site.number] = same[0].key
-        if len(chosen) <= len(attempt.chosen):
-            return None
-        asked = replace(self.asked[0], change=self.models[0].change(chosen))
-        return replace(attempt, asked=asked, chosen=chosen)
-
-    def _layers(self, tried: _Try, attempt: _Try) -> list[str]:
-        if tried is attempt:
+    def _layers(self, tried: Try, attempt: Try) -> list[str]:
+        if tried is attempt or attempt.also is not None:
             return [attempt.layer]
-        new = [s for s in self._sites() if s.number in tried.chosen and s.number not in self.chosen]
-        return list(dict.fromkeys(map(self._layer, new)))
+        new = [s for s in self.sites() if s.number in tried.chosen and s.number not in self.chosen]
+        return list(dict.fromkeys(map(self.layer, new)))
 
-    def _layer(self, site: Site) -> str:
-        return _layer(site, self.followed.traces[0].calls)
-
-    def _plain(self, asked: Asked) -> Trace | None:
-        try:
-            return self.models[0].run(replace(asked, seeds=None, keeps_values=False,
-                                              anchored_calls=self._anchors()))  # fmt: skip
-        except Reached:
-            raise
-        except Exception:  # noqa: BLE001  A change need not go together with the shapes that follow.
-            return None
-
-    def _anchors(self) -> dict[int, float]:
-        unit = 2.0**-52
-        return {
-            number: match.furthest
-            + unit * float(np.abs(self.followed.traces[0].calls[number].output.value).max())
-            for number, match in self.followed.forward.items()
-        }
-
-    def _fits(self, attempt: _Try, place: Place) -> bool:
+    def _fits(self, attempt: Try, place: Place) -> bool:
         """Whether the port holds what the changed original gives at the place."""
         asked = replace(attempt.asked, until=place.call)
         try:
-            trace = self._plain(asked)
+            trace = self.plain(asked)
         except Reached as reached:
             match = self.followed.values.find(reached.call.output)
+            if match is None:
+                self.fails(attempt, reached.call.output)
             return match is not None and match.ratio <= 1
         if trace is None or place.call < len(self.followed.traces[0].calls):
             return False
@@ -273,10 +181,11 @@ class _Search:
 
 @dataclass
 class Known:
-    """What explained the other mode: it is tried first."""
+    """What explained the other mode: it is tried first; and where nothing did."""
 
     chosen: Chosen
     findings: list[Finding]
+    vain: set[str] = field(default_factory=set)
 
 
 def search(
@@ -288,7 +197,7 @@ def search(
     progress: Callable[[str], None],
 ) -> tuple[list[Finding], Followed, frozenset[str]]:
     """Every place where the port parts, the run of an original changed so, and its new weights."""
-    looking = _Search(models, asked, pairs, followed, {})
+    looking = _Search(models, asked, pairs, followed, {}, vain=known.vain)
     if known.chosen:
         again = replace(asked[0], change=models[0].change(known.chosen))
         tried = looking.again(again)
@@ -300,30 +209,6 @@ def search(
     if not changed and not looking.followed.is_parted:
         known.chosen, known.findings = looking.chosen, findings
     return findings, looking.followed, changed
-
-
-def _rotary(sites: Sequence[Site]) -> list[tuple[Site, Option]]:
-    return [(s, o) for s in sites for o in s.options if o.cause.name == _ROTARY]
-
-
-def _kind(words: str) -> str:
-    """A cause's words without their numbers: the same change at another size."""
-    return "".join(c for c in words if not c.isdigit())
-
-
-def _layer(site: Site, calls: Sequence[Call]) -> str:
-    """The module at whose call a function is called, or what its data came from or go to."""
-    since, module = site.since, site.module
-    following = calls[since].module if since < len(calls) else ""
-    before = calls[since - 1] if since else None
-    if module and following == module:
-        inner = before is not None and before.module.startswith(module + ".")
-        return f"code after {before.module}" if before is not None and inner else module
-    if following and (not module or following.startswith(module)):
-        leads = before is None or calls[since].depends & before.bit
-        if before is None or leads or not site.depends & before.bit:
-            return f"code before {following}"
-    return f"code after {before.module}" if before is not None else "code before the output"
 
 
 def _words(place: Place, followed: Followed) -> str:

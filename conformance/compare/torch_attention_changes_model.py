@@ -12,6 +12,7 @@ from conformance.compare.torch_called_model import Called, changes
 _NEIGHBOURS = "it rotates neighbours, (0, 1), (2, 3), …, where halves are right"
 _SHIFTS = ((0, "it masks what comes later"), (1, "the mask is shifted by 1"),
            (-1, "the mask is shifted by -1"))  # fmt: skip
+_INVERTED = "what may be seen is masked, and what may not is seen"
 _BEFORE_MASKS = {"scaled_dot_product_attention": 3}  # How many arguments come before its mask.
 
 
@@ -62,8 +63,14 @@ def repeats(call: Called) -> Iterator[Option]:
 def masks(call: Called) -> Iterator[Option]:
     """Scores that are filled where a mask says so."""
     yield option("causal-mask", "nothing is masked", call.left_out())
-    for words, other in _shifted(call.get("mask")):
+    mask = call.get("mask")
+    for words, other in _shifted(mask):
         yield option("causal-mask", words, call.again(mask=other))
+    yield option("mask-inverted", _INVERTED, call.again(mask=~mask))
+    if mask.ndim > 1 and mask.shape[-1] == mask.shape[-2]:
+        others = ~mask & ~torch.eye(mask.shape[-1], dtype=torch.bool)
+        words = f"{_INVERTED}, but for the diagonal"
+        yield option("mask-inverted", words, call.again(mask=others))
 
 
 @changes("where")
@@ -73,6 +80,7 @@ def choices(call: Called) -> Iterator[Option]:
         yield option("causal-mask", "nothing is masked", call.left_out(call.args[1]))
         for words, other in _shifted(call.x):
             yield option("causal-mask", words, call.on(other))
+        yield option("mask-inverted", _INVERTED, call.on(~call.x))
 
 
 def _shifted(mask: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -83,7 +91,12 @@ def _shifted(mask: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for side, of in ((torch.tril, 0), (torch.triu, 1)):
         if torch.equal(side(ones, of), mask):
             for shift in (-1, 1):
-                yield f"the mask is shifted by {shift}", side(ones, of + shift)
+                other = side(ones, of + shift)
+                yield f"the mask is shifted by {shift}", other
+                if mask.dtype == torch.bool:  # A first row that sees nothing is often mended so.
+                    other = other.clone()
+                    other[..., 0, 0] = mask[..., 0, 0]
+                    yield f"the mask is shifted by {shift}, but for the first place", other
 
 
 @changes("triu", "tril")
@@ -114,8 +127,23 @@ def attention(call: Called) -> Iterator[Option]:
     """Attention with another scale, mask or sum."""
     q, k, v = call.args[:3]
     width = q.shape[-1]
-    for scale, words in ((1.0, "not scaled"), (1.0 / width, "divided by the width")):
+    heads = width * q.shape[1] if q.ndim == 4 else q.shape[-2]
+    for scale, words in (
+        (1.0, "not scaled"), (1.0 / width, "divided by the width"),
+        (heads**-0.5, "divided by the root of all heads' width"),
+    ):  # fmt: skip
         yield option("attention-scale", f"its scores are {words}", call.again(scale=scale))
+    mask = call.get("attn_mask")
+    if mask is not None and mask.dtype == torch.bool:
+        yield option("mask-inverted", _INVERTED, call.again(attn_mask=~mask))
+    if q.shape == k.shape == v.shape:
+        for words, order in (
+            ("its queries and keys are exchanged", (k, q, v)),
+            ("its keys and values are exchanged", (q, v, k)),
+            ("its queries and values are exchanged", (v, k, q)),
+        ):
+            made = partial(call.func, *order, *call.args[3:], **call.kwargs)
+            yield option("other-input", words, made)
     masked = call.get("is_causal", False) or call.get("attn_mask") is not None
     yield from _masks(call, q.shape[-2], k.shape[-2], masked=masked)
     if not masked:
@@ -131,6 +159,11 @@ def whole_attention(call: Called) -> Iterator[Option]:
     named = [call.kwargs.get(name) for name in ("attn_mask", "key_padding_mask")]
     masked = any(mask is not None for mask in named)
     yield from _masks(call, q.shape[0], k.shape[0], masked=masked)
+    for name in ("attn_mask", "key_padding_mask"):
+        mask = call.kwargs.get(name)
+        if mask is not None and mask.dtype == torch.bool:
+            made = partial(call.func, *call.args, **{**call.kwargs, name: ~mask})
+            yield option("mask-inverted", _INVERTED, made)
     if call.args[5] is None:
         return
     for factor, words in ((width**0.5, "not scaled"), (width**-0.5, "divided by the width")):
@@ -166,7 +199,11 @@ def embeddings(call: Called) -> Iterator[Option]:
 
 @changes("softmax")
 def softmaxes(call: Called) -> Iterator[Option]:
-    """A softmax over another axis."""
+    """A softmax over another axis, or another function."""
+    for other in ("sigmoid", "nothing"):
+        words = f"what came out is {other} where softmax is right"
+        made = call.left_out() if other == "nothing" else partial(torch.sigmoid, call.x)
+        yield option("activation", words, made)
     for axis in range(-call.x.ndim, 0):
         words = f"its sum is over axis {axis}"
         yield option("softmax-axis", words, partial(torch.softmax, call.x, axis))

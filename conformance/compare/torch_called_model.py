@@ -17,6 +17,16 @@ _NAMES = {
         "input weight bias stride padding output_padding groups dilation",
     "max_pool1d max_pool2d": "input kernel_size stride padding dilation ceil_mode",
     "avg_pool1d avg_pool2d": "input kernel_size stride padding ceil_mode count_include_pad",
+    "leaky_relu leaky_relu_": "input negative_slope",
+    "elu elu_ celu": "input alpha",
+    "softplus": "input beta threshold",
+    "topk": "input k dim",
+    "normalize": "input p dim eps",
+    "pairwise_distance": "x1 x2 p eps",
+    "cosine_similarity": "x1 x2 dim eps",
+    "pixel_shuffle": "input upscale_factor",
+    "pixel_unshuffle": "input downscale_factor",
+    "var std var_mean std_mean": "input dim",
     "layer_norm": "input normalized_shape weight bias eps",
     "rms_norm": "input normalized_shape weight eps",
     "group_norm": "input num_groups weight bias eps",
@@ -46,11 +56,39 @@ class Previous:
         name: of the last function that gave a tensor.
         split: what was split, until it is merged again.
         shape: into what.
+        terms: of a sum, as they were before it.
     """
 
     name: str = ""
     split: Any = None
     shape: tuple[int, ...] = ()
+    terms: tuple[Any, ...] = ()
+
+
+@dataclass
+class Around:
+    """What a run has seen so far.
+
+    Attributes:
+        tensors: what modules were given and gave, the last ones, each with words for it.
+        weights: the last parameter of each shape.
+        late: a call that was put off, until it is made.
+    """
+
+    tensors: list[tuple[str, Any]] = field(default_factory=list)
+    weights: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    late: "Called | None" = None
+
+    def noted(self, words: str, x: Any) -> None:
+        """Remembers a tensor, and forgets the first of many."""
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim > 1:
+            others = [row for row in self.tensors if row[1] is not x]
+            self.tensors = [*others[-11:], (words, x)]
+
+    def like(self, x: Any) -> list[tuple[str, Any]]:
+        """Other tensors of a tensor's shape, the last first."""
+        return [(words, t) for words, t in reversed(self.tensors)
+                if t is not x and t.shape == x.shape]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +99,7 @@ class Called:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     previous: Previous = field(default_factory=Previous)
+    around: Around = field(default_factory=Around)
 
     @property
     def name(self) -> str:
@@ -121,7 +160,7 @@ def changes(*names: str) -> Callable[[Family], Family]:
 
 def options_of(call: Called) -> Iterator[Option]:
     """Everything that may be done in the place of a call, without arguments."""
-    if call.args and isinstance(call.x, torch.Tensor | list | tuple | str):
+    if call.args and isinstance(call.x, torch.Tensor | list | tuple | str | int | float):
         for family in _FAMILIES.get(call.name, ()):
             yield from family(call)
 

@@ -1,9 +1,9 @@
-"""Changes that ports make to code between layers: splits, joins, sums, reshapes, shuffles."""
+"""Changes that ports make to code between layers: splits, joins, sums, products, reductions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import permutations
-from math import prod
+from math import pi
 from typing import Any
 
 import torch
@@ -28,6 +28,31 @@ def joins(call: Called) -> Iterator[Option]:
         if len(order) == 2:
             words = "its parts are joined the other way round"
         yield option("concatenation-order", words, call.on([call.x[i] for i in order]))
+    for words, places in _long_orders(len(call.x)):
+        yield option("concatenation-order", words, call.on([call.x[i] for i in places]))
+    axis = call.get("dim", 0)
+    if len(call.x) > 1 and len({x.shape[axis] for x in call.x}) == 1 < call.x[0].shape[axis]:
+        words = "its parts are joined in turn, entry by entry, not one after the other"
+        yield option("concatenation-order", words, partial(_in_turn, call.x, axis))
+
+
+def _in_turn(parts: Any, axis: int) -> Any:
+    axis = axis % parts[0].ndim
+    return torch.stack(list(parts), axis + 1).flatten(axis, axis + 1)
+
+
+def _long_orders(parts: int) -> Iterator[tuple[str, list[int]]]:
+    """Of many parts, perhaps after a first one that stands alone, in pairs or by kinds."""
+    if parts <= 4:
+        return
+    yield "its parts are joined in reverse", list(range(parts))[::-1]
+    first, rest = list(range(parts % 2)), list(range(parts % 2, parts))
+    half = len(rest) // 2
+    yield "of each two parts the second comes first", first + [
+        i for a, b in zip(rest[::2], rest[1::2], strict=True) for i in (b, a)]  # fmt: skip
+    yield "every second part comes first, then the others", first + rest[::2] + rest[1::2]
+    yield "its parts are joined by twos, of both halves", first + [
+        i for a, b in zip(rest[:half], rest[half:], strict=True) for i in (a, b)]  # fmt: skip
 
 
 @changes("chunk", "split", "tensor_split")
@@ -93,7 +118,17 @@ def _scales(call: Called, x: Any, value: float) -> Iterator[Option]:
     ):
         name, words = "attention-scale", "its scores are not scaled"
         yield option(name, "its scores are scaled twice", lambda: x * factor * factor)
+        whole = factor * x.shape[1] ** -0.5
+        yield option(name, "they are divided by the root of all heads' width", lambda: x * whole)
     yield option(name, words, call.left_out(x))
+    of_pi = factor / pi * 64
+    if abs(of_pi - round(of_pi)) < 1e-9 * abs(of_pi):
+        made = partial(torch.mul, x, factor / pi)
+        yield option("scale-left-out", "π is left out of its factor", made)
+    if "div" in call.name and value == round(value) >= 2:
+        for other in (value - 1, value + 1):
+            words = "it divides by one {} than is right".format("less" if other < value else "more")
+            yield option("count-off-by-one", words, partial(torch.div, x, other))
 
 
 @changes(*_PRODUCTS)
@@ -104,6 +139,28 @@ def scores(call: Called) -> Iterator[Option]:
         factor = x.shape[-1] ** -0.5
         words = f"its scores are multiplied by {factor:.3g}"
         yield option("attention-scale", words, lambda: call() * factor)
+    if not isinstance(call.x, str) and isinstance(x, torch.Tensor) and x.ndim >= 3:
+        words = "its queries and keys are exchanged"
+        yield option("other-input", words, lambda: call().transpose(-1, -2))
+
+
+@changes("sub", "__sub__")
+def differences(call: Called) -> Iterator[Option]:
+    """A difference with the other sign."""
+    if len(call.args) == 2 and all(isinstance(x, torch.Tensor) for x in call.args):
+        yield option("difference-sign", "what is taken off and what it is taken from are exchanged",
+                     lambda: call.func(call.args[1], call.args[0]))  # fmt: skip
+
+
+@changes("mul", "__mul__", "add", "__add__")
+def other_operations(call: Called) -> Iterator[Option]:
+    """A sum for a product of two tensors, or a product for a sum."""
+    if len(call.args) == 2 and all(isinstance(x, torch.Tensor) and x.ndim for x in call.args):
+        is_sum = "add" in call.name
+        words = "it multiplies" if is_sum else "it adds"
+        other = torch.mul if is_sum else torch.add
+        words += f" where {'a sum' if is_sum else 'a product'} is right"
+        yield option("sum-or-product", words, partial(other, *call.args))
 
 
 @changes("add", "__add__", "__radd__", "__iadd__", "add_")
@@ -113,11 +170,14 @@ def additions(call: Called) -> Iterator[Option]:
     if isinstance(other, float) and 0 < other < 0.01:
         for value, cause in other_epsilons(other):
             yield Option(cause, partial(torch.add, x, value))
+        words = "its epsilon is added under the root, not to it"
+        if call.previous.name in ("sqrt", "std", "norm"):
+            yield option("epsilon-placement", words, lambda: torch.sqrt(x * x + other))
     elif isinstance(other, int | float) and abs(other) >= 0.01:
         yield option("term-left-out", f"{other:g} is not added", call.left_out())
     if not isinstance(other, torch.Tensor) or not isinstance(x, torch.Tensor):
         return
-    if other.is_floating_point() and bool((other < -1e4).any()):
+    if _is_mask(other):
         yield option("causal-mask", "nothing is masked", call.left_out())
         return
     whole = torch.broadcast_shapes(x.shape, other.shape)
@@ -128,6 +188,12 @@ def additions(call: Called) -> Iterator[Option]:
     if other.ndim == 3 and isinstance(other, nn.Parameter) and other.shape[1] > 1:
         yield option("token-position", "its first token has no position", lambda: x + torch.cat(
             [torch.zeros_like(other[:, :1]), other[:, 1:]], 1))  # fmt: skip
+
+
+def _is_mask(x: Any) -> bool:
+    """Whether it is 0 where something may be seen, and else far below."""
+    least = x.min() if x.is_floating_point() and x.numel() else 0
+    return bool(least < -1e4) or bool(least <= -50 and ((x == 0) | (x == least)).all())
 
 
 @changes("adaptive_avg_pool1d", "adaptive_avg_pool2d")
@@ -142,6 +208,56 @@ def whole_pools(call: Called) -> Iterator[Option]:
 def normalised(call: Called) -> Iterator[Option]:
     """A length that is not divided by."""
     yield option("factor-left-out", "it does not divide by the length", call.left_out())
+
+
+@changes("sqrt", "rsqrt")
+def roots(call: Called) -> Iterator[Option]:
+    """An epsilon that is added to a root, not under it."""
+    x, eps = call.previous.terms or (None, None)
+    if isinstance(eps, float) and 0 < eps < 0.01:
+        words = "its epsilon is added to the root, not under it"
+        power = 1 if call.name == "sqrt" else -1
+        made = partial(_outside_root, x, eps, power)
+        yield option("epsilon-placement", words, made)
+
+
+def _outside_root(x: Any, eps: float, power: int) -> Any:
+    return torch.pow(torch.sqrt(x) + eps, power)
+
+
+@changes("normalize", "pairwise_distance", "cosine_similarity")
+def epsilons(call: Called) -> Iterator[Option]:
+    """The epsilon of a function that has one."""
+    for value, cause in other_epsilons(call.get("eps", 1e-12 if call.name[0] == "n" else 1e-6)):
+        yield Option(cause, call.again(eps=value))
+
+
+@changes("var", "std", "var_mean", "std_mean")
+def variances(call: Called) -> Iterator[Option]:
+    """A variance over n, or over n − 1."""
+    own = call.kwargs.get("correction", call.kwargs.get("unbiased", True))
+    own = 1 if own is None else int(own)
+    rest = {k: v for k, v in call.kwargs.items() if k not in ("correction", "unbiased")}
+    if len(call.args) <= 2:
+        over, right = ("n", "n − 1") if own else ("n − 1", "n")
+        words = f"its variance is over {over} where {right} is right"
+        yield option("variance-correction", words,
+                     partial(call.func, *call.args, **rest, correction=1 - own))  # fmt: skip
+
+
+@changes("topk")
+def most_of(call: Called) -> Iterator[Option]:
+    """Another number of the largest values."""
+    own = call.get("k")
+    for k in {1, own - 1, own + 1} - {0, own}:
+        yield option("top-k", f"it takes {k} where {own} is right", call.again(k=k))
+
+
+@changes("sum")
+def sums(call: Called) -> Iterator[Option]:
+    """A sum, of which a port takes the mean."""
+    made = partial(torch.mean, *call.args, **call.kwargs)
+    yield option("sum-or-mean", "it takes the mean where the sum is right", made)
 
 
 @changes("max")
@@ -165,6 +281,9 @@ def pooled(call: Called) -> Iterator[Option]:
     other = torch.amax if call.name == "mean" else torch.mean
     words = "it takes the maximum" if call.name == "mean" else "it takes the mean"
     yield option("pooling", words, partial(other, x, axes, **keep))
+    words = "it takes the sum where the mean is right"
+    if call.name == "mean":
+        yield option("sum-or-mean", words, partial(torch.sum, x, axes, **keep))
     if isinstance(axes, int) and not keep:
         for i, which in ((0, "first"), (-1, "last")):
             words = f"it takes the {which} token for the mean"
@@ -176,6 +295,49 @@ def _token(x: Any, axis: int, place: int) -> Any:
 
 
 @changes("__getitem__")
+def rows(call: Called) -> Iterator[Option]:
+    """The other of two rows, or every second entry otherwise."""
+    x, index = call.args
+    if isinstance(index, int) and x.ndim and x.shape[0] == 2:
+        words = "its two rows are taken the other way round"
+        yield option("concatenation-order", words, lambda: x[1 - index % 2])
+    steps = [i.step for i in index if isinstance(i, slice)] if isinstance(index, tuple) else []
+    if 2 not in steps or x.ndim != len(index) or not x.is_floating_point():
+        return
+    later = tuple(slice(1, None, 2) if i == slice(None, None, 2) else i for i in index)
+    yield option("pooling", "it takes the second of each two, not the first", lambda: x[later])
+    axes = [axis for axis, i in enumerate(index) if i == slice(None, None, 2)]
+    if all(x.shape[axis] % 2 == 0 for axis in axes):
+        words = "it takes the mean of each two, not the first"
+        yield option("pooling", words, partial(_halved, x, axes))
+
+
+def _halved(x: Any, axes: list[int]) -> Any:
+    for axis in axes:
+        x = x.unflatten(axis, (-1, 2)).mean(axis + 1)
+    return x
+
+
+@changes("__rpow__", "pow")
+def bases(call: Called) -> Iterator[Option]:
+    """The base of a rotary embedding's wave lengths."""
+    base, exponent = call.args[:2] if call.name == "pow" else call.args[1::-1]
+    if isinstance(base, int | float) and isinstance(exponent, torch.Tensor) and base > 100:
+        for other in (1e2, 1e3, 1e4, 1e5, 5e5, 1e6):
+            if other != base:
+                words = f"its base is {other:g} where {base:g} is right"
+                yield option("rotary-base", words, lambda other=other: other**exponent)
+
+
+@changes("arange")
+def positions(call: Called) -> Iterator[Option]:
+    """Positions that begin elsewhere."""
+    for shift in (1, -1, 2):
+        words = f"positions begin at {shift} more" if shift > 0 else "positions begin at 1 less"
+        yield option("position-offset", words, lambda shift=shift: call() + shift)
+
+
+@changes("__getitem__")
 def tokens(call: Called) -> Iterator[Option]:
     """One of several tokens, or states of a sequence."""
     x, index = call.args
@@ -184,122 +346,3 @@ def tokens(call: Called) -> Iterator[Option]:
         which, other = ("last", -1) if index[1] == 0 else ("first", 0)
         yield option("pooling", f"it takes the {which} token", partial(_token, x, 1, other))
         yield option("pooling", "it takes the mean of all tokens", lambda: x.mean(1))
-
-
-@changes("flatten")
-def flattened(call: Called) -> Iterator[Option]:
-    """Channels before places, or after them."""
-    if call.x.ndim >= 4:
-        words = (
-            "flattened in the order (H, W, C) where the next kernel's rows are in the order "
-            "(C, H, W): move the channels before the reshape"
-        )
-        made = partial(_channels_last, call)
-        yield option("reinterpreted-layout", words, made)
-
-
-def _channels_last(call: Called) -> Any:
-    return call.on(call.x.movedim(1, -1).contiguous())()
-
-
-@changes("roll")
-def rolls(call: Called) -> Iterator[Option]:
-    """A cyclic shift, as of windows, that goes the other way or not at all."""
-    shifts = call.get("shifts")
-    back = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)
-    yield option("cyclic-shift", "nothing is shifted", call.left_out())
-    yield option("cyclic-shift", "it is shifted the other way", call.again(shifts=back))
-
-
-@changes("channel_shuffle", "native_channel_shuffle")
-def own_shuffle(call: Called) -> Iterator[Option]:
-    """A channel shuffle of the framework's own."""
-    yield from _shuffles(call.x, 1, call.get("groups"), tuple(call.x.shape))
-
-
-@changes("view", "reshape")
-def shuffles(call: Called) -> Iterator[Option]:
-    """The reshape that ends a channel shuffle: split, transposed, merged."""
-    x, split, whole = call.previous.split, call.previous.shape, tuple(_shape(call) or ())
-    if (
-        x is None
-        or len(split) != x.ndim + 1
-        or prod(split) != x.numel()
-        or len(whole) not in (x.ndim, x.ndim - 1)
-    ):
-        return
-    axis = next((i for i in range(x.ndim) if split[i] != x.shape[i]), None)
-    if axis is not None and split[axis] * split[axis + 1] == x.shape[axis]:
-        yield from _shuffles(x, axis, split[axis], whole)
-
-
-def _shuffles(x: Any, axis: int, groups: int, whole: tuple[int, ...]) -> Iterator[Option]:
-    def shuffled(g: int, at: int) -> Callable[[], Any]:
-        s = x.shape
-        split = (*s[:at], g, s[at] // g, *s[at + 1 :])
-        return lambda: x.reshape(split).transpose(at, at + 1).reshape(whole)
-
-    inverse = x.shape[axis] // groups
-    words = f"shuffled with {inverse} groups where {groups} is right"
-    yield option("inverse-groups", words, shuffled(inverse, axis))
-    words = "the channels are in the order they had"
-    yield option("no-transpose", words, lambda: x.reshape(whole) * 1.0)
-    words = "the channels are in reverse"
-    yield option("reversed-channels", words, lambda: x.flip(axis).reshape(whole))
-    for other in range(1, x.ndim):
-        if other != axis and x.shape[other] % groups == 0:
-            words = f"axis {other} is shuffled, not channels"
-            yield option("wrong-axis-channels-last", words, shuffled(groups, other))
-
-
-@changes("transpose", "permute", "swapaxes")
-def untransposed(call: Called) -> Iterator[Option]:
-    """Axes that are left as they are."""
-    yield option("axes-not-swapped", "two axes are not swapped", call.left_out())
-
-
-@changes("view", "reshape", "unflatten")
-def reshapes(call: Called) -> Iterator[Option]:
-    """An axis split as (b, a) where (a, b) is right, or merged so."""
-    x, shape = call.x, _shape(call)
-    if shape is None:
-        return
-    if len(shape) == 2 and x.ndim >= 4:
-        yield from flattened(call)
-    more = len(shape) - x.ndim
-    axis = next((i for i, (s, t) in enumerate(zip(x.shape, shape, strict=False)) if s != t), None)
-    if axis is None:
-        return
-    if more in (1, 2) and prod(shape[axis : axis + more + 1]) == x.shape[axis]:
-        yield from _split_otherwise(x, axis, shape, more + 1)
-    elif more == -1 and x.shape[axis] * x.shape[axis + 1] == shape[axis]:
-        name, words = "heads-split", f"axes {axis} and {axis + 1} are merged the other way round"
-        if call.previous.name == "expand":
-            name, words = "heads-repeated", "all heads are repeated in turn, not each by itself"
-        yield option(name, words, lambda: x.transpose(axis, axis + 1).reshape(shape))
-
-
-def _split_otherwise(x: Any, axis: int, shape: list[int], parts: int) -> Iterator[Option]:
-    factors = shape[axis : axis + parts]
-    for order in _orders(parts) if 1 not in factors else ():
-        split = tuple(factors[i] for i in order)
-        other = (*shape[:axis], *split, *shape[axis + parts :])
-        back = [*range(axis), *(axis + order.index(i) for i in range(parts)),
-                *range(axis + parts, len(shape))]  # fmt: skip
-        words = f"axis {axis} is split as {split} where {tuple(factors)} is right"
-
-        def made(other: tuple[int, ...] = other, back: list[int] = back) -> Any:
-            return x.reshape(other).permute(back)
-
-        yield option("heads-split", words, made)
-
-
-def _shape(call: Called) -> list[int] | None:
-    """The shape that a reshape is given, without -1."""
-    shape = call.args[1:] if len(call.args) > 2 else (*call.args[1:], ())[0]
-    shape = (shape,) if isinstance(shape, int) else shape
-    is_shape = isinstance(shape, tuple | list | torch.Size)
-    if not is_shape or not all(isinstance(s, int) for s in shape):
-        return None
-    known = prod(s for s in shape if s != -1)
-    return [call.x.numel() // max(known, 1) if s == -1 else int(s) for s in shape]

@@ -117,6 +117,8 @@ class Watch:
                 self._carry.anchor(copy.detach(), self._asked.anchored_calls[number])
             if copy.requires_grad:
                 copy.register_hook(lambda g: self._pulled(number, g))
+            if self._asked.change is not None:
+                self._asked.change.gave(path, copy)
         return copy
 
     def _pulled(self, number: int, g: torch.Tensor) -> None:

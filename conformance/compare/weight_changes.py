@@ -53,14 +53,24 @@ def _otherwise(last: str, weight: np.ndarray) -> Iterator[tuple[str, str, np.nda
         if turned.shape == weight.shape and not np.array_equal(turned, weight):
             words = f"it multiplied by its kernel with axes {list(order)}"
             yield "kernel-not-transposed", words, turned
+    if weight.ndim >= 2:
+        moved = (1, 0, *range(2, weight.ndim))
+        other = weight.reshape([weight.shape[i] for i in moved]).transpose(moved)
+        words = "its kernel is reshaped where its axes are to be moved"
+        yield "kernel-not-transposed", words, other
     if weight.ndim >= 3:
         words = "its kernel is turned around, as in a convolution of mathematics"
         yield "kernel-flipped", words, np.flip(weight, tuple(range(2, weight.ndim)))
-    if last == "bias":
-        yield "bias-left-out", "its bias is not added", np.zeros(weight.shape)
+    if "bias" in last:
+        which = "its bias" if last == "bias" else last
+        yield "bias-left-out", f"{which} is not added", np.zeros(weight.shape)
+        yield "bias-added-twice", f"{which} is added twice", 2 * weight
     if weight.ndim == 1 and last in ("weight", "scale"):
         yield "norm-weight-plus-one", "it multiplies by 1 + w", 1 + weight
-    if weight.ndim == 1 and last not in ("bias", "weight", "running_mean", "running_var"):
+        yield "scale-left-out", "its weight is not multiplied by", np.ones(weight.shape)
+    if weight.ndim == 1 and last not in ("weight", "running_mean", "running_var") and (
+        "bias" not in last
+    ):  # fmt: skip
         yield "layer-scale-left-out", f"{last} is left out", np.ones(weight.shape)
 
 

@@ -76,7 +76,7 @@ def test_every_wrong_block_of_the_examples_is_asked():
 
 def in_tables():
     """The ports of every table, by the table's folder and their own names."""
-    for folder in (EXAMPLES, HERE / "kinds"):
+    for folder in (EXAMPLES, HERE / "kinds", HERE / "causes"):
         table = tomllib.loads((folder / "ports.toml").read_text(encoding="utf-8"))
         for port in table["port"]:
             if "wrong_ports.py" not in port["second"]:  # Those are asked in full above.
