@@ -107,6 +107,14 @@ class Attempts:
                 if row[0] in near and other[0].number > row[0].number:
                     yield replace(self._changed([row, other], self.layer(row[0])), also=())
 
+    def beyond(self, place: Place) -> Iterator[tuple[Try, int]]:
+        """A gate that is no gate in the port, by the product behind it, and the call after that."""
+        for site in self.sites():
+            if place.call < site.since <= place.call + _EARLY:
+                for option in site.options:
+                    if option.cause.name == "gate-exchanged":
+                        yield self._changed([(site, option)], self.layer(site)), site.since
+
     def _two_at_once(self) -> Iterator[Try]:
         """Two changes of a place: one of those that come nearest alone, and any other."""
         ranked = [row[1] for row in sorted(self.close, key=lambda row: row[0])]

@@ -13,7 +13,7 @@ import numpy as np
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.matching import Match, Values, ratio
-from conformance.compare.trace import Asked, Call, Model, Trace, owner
+from conformance.compare.trace import LATER_OUTPUT, Asked, Call, Model, Trace, owner
 from conformance.compare.weights import Pair, gathered
 from conformance.core.outcomes import UsageError
 
@@ -264,6 +264,8 @@ def place_of_forward(followed: Followed) -> Place:
         later = (calls[k].depends & call.bit for k in good if k > number)
         if number in good or any(later) or call.output.value.size < 2 or _is_constant(call):
             continue
+        if call.module.endswith(LATER_OUTPUT) and not any(c.depends & call.bit for c in calls):
+            continue  # A state that nothing takes: no port need hold it.
         since = max((k + 1 for k in good if k < number), default=0)
         inner = [k for k in range(number) if calls[k].module.startswith(call.module + ".")
                  or calls[k].module.startswith(call.module + "/")]  # fmt: skip

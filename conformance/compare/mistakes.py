@@ -358,6 +358,12 @@ MISTAKES = (
         "Leave it out: Haiku and TensorFlow's old cells add it, torch and Flax do not.",
     ),
     PortingMistake(
+        "gate-exchanged",
+        "A gate and what it gates are exchanged: the activation is done to the other one.",
+        "Do the activation to the half, or the projection, to which the original does it: in "
+        "SwiGLU silu(gate) * up.",
+    ),
+    PortingMistake(
         "reset-gate",
         "A GRU resets its state before the product with its kernel, not after it.",
         "Multiply the product with its bias by the reset gate, as torch and Flax do (reset_after "

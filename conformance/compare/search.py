@@ -86,6 +86,8 @@ class _Search(Attempts):
             cut[0].output.value.size != cut[1].output.value.size
         ):  # fmt: skip
             found = self._first_of(self.near(place), replace(place, call=place.call + 1))
+        for attempt, call in self.beyond(place) if found is None else ():
+            found = found or self._first_of(iter([attempt]), replace(place, call=call))
         if found is not None or not self.same_shapes():
             return found
         return self._first_of(self.near(place), replace(place, call=len(calls)))

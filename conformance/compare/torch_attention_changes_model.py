@@ -197,13 +197,18 @@ def embeddings(call: Called) -> Iterator[Option]:
     yield option("embedding-scale", words, lambda: call() * width**0.5)
 
 
-@changes("softmax")
+@changes("softmax", "log_softmax")
 def softmaxes(call: Called) -> Iterator[Option]:
     """A softmax over another axis, or another function."""
     for other in ("sigmoid", "nothing"):
-        words = f"what came out is {other} where softmax is right"
+        words = f"what came out is {other} where {call.name} is right"
         made = call.left_out() if other == "nothing" else partial(torch.sigmoid, call.x)
         yield option("activation", words, made)
+    other, function = "log_softmax", torch.log_softmax
+    if call.name == other:
+        other, function = "softmax", torch.softmax
+    words = f"what came out is {other} where {call.name} is right"
+    yield option("activation", words, partial(function, call.x, call.get("dim", -1)))
     for axis in range(-call.x.ndim, 0):
         words = f"its sum is over axis {axis}"
-        yield option("softmax-axis", words, partial(torch.softmax, call.x, axis))
+        yield option("softmax-axis", words, partial(getattr(torch, call.name), call.x, axis))

@@ -21,6 +21,7 @@ _NAMES = {
     "elu elu_ celu": "input alpha",
     "softplus": "input beta threshold",
     "topk": "input k dim",
+    "softmax log_softmax": "input dim",
     "normalize": "input p dim eps",
     "pairwise_distance": "x1 x2 p eps",
     "cosine_similarity": "x1 x2 dim eps",
@@ -71,11 +72,13 @@ class Around:
 
     Attributes:
         tensors: what modules were given and gave, the last ones, each with words for it.
+        results: the last activations, each with what came, or a copy of it.
         weights: the last parameter of each shape.
         late: a call that was put off, until it is made.
     """
 
     tensors: list[tuple[str, Any]] = field(default_factory=list)
+    results: list[tuple["Called", Any]] = field(default_factory=list)
     weights: dict[tuple[int, ...], Any] = field(default_factory=dict)
     late: "Called | None" = None
 
@@ -84,6 +87,10 @@ class Around:
         if isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim > 1:
             others = [row for row in self.tensors if row[1] is not x]
             self.tensors = [*others[-11:], (words, x)]
+
+    def made_by(self, x: Any) -> "Called | None":
+        """The activation that gave a tensor."""
+        return next((call for call, result in self.results if result is x), None)
 
     def like(self, x: Any) -> list[tuple[str, Any]]:
         """Other tensors of a tensor's shape, the last first."""

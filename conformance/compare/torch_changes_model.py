@@ -21,6 +21,7 @@ from conformance.compare import torch_resize_changes_model as _resizes  # noqa: 
 from conformance.compare import torch_shape_changes_model as _shapes  # noqa: F401
 from conformance.compare.changes import Option, Site
 from conformance.compare.torch_called_model import Around, Called, Previous, options_of
+from conformance.compare.torch_layer_changes_model import ACTIVATION_CALLS
 from conformance.compare.torch_watch_model import aside
 from conformance.compare.trace import INPUT
 
@@ -76,6 +77,9 @@ class Change:
         terms = _terms(call)
         result = made()
         self._previous = _after(call, result, terms)
+        source = self._around.made_by(call.x) if call.name == "clone" else call
+        if source is not None and source.name in ACTIVATION_CALLS:
+            self._around.results = [*self._around.results[-5:], (source, result)]
         self._around.weights |= {tuple(x.shape): x for x in args if isinstance(x, nn.Parameter)}
         return result
 

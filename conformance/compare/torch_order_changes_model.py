@@ -51,6 +51,18 @@ def done_later(call: Called) -> Iterator[Option]:
     yield option("order-of-steps", LATER, later)
 
 
+@changes("mul", "__mul__")
+def gates(call: Called) -> Iterator[Option]:
+    """A gate whose activation is done to what is gated."""
+    factors = call.args[:2]
+    for own, other in (factors, factors[::-1]):
+        act = call.around.made_by(own) if isinstance(own, torch.Tensor) else None
+        if act is not None and isinstance(other, torch.Tensor) and other.shape == act.x.shape:
+            words = f"{act.name} is done to the other one of two factors"
+            yield option("gate-exchanged", words,
+                         lambda act=act, other=other: act.x * act.on(other)())  # fmt: skip
+
+
 @changes("add", "__add__", "mul", "__mul__", "cat", "concat", "matmul", "__matmul__")
 def other_terms(call: Called) -> Iterator[Option]:
     """Another value in the place of one of two."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import permutations
+from itertools import combinations, permutations
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ from conformance.compare.torch_called_model import Called, changes
 @changes("flatten")
 def flattened(call: Called) -> Iterator[Option]:
     """Channels before places, or after them."""
-    if call.x.ndim >= 4:
+    if call.x.ndim >= 3:
         words = (
             "flattened in the order (H, W, C) where the next kernel's rows are in the order "
             "(C, H, W): move the channels before the reshape"
@@ -82,6 +82,17 @@ def _shuffles(x: Any, axis: int, groups: int, whole: tuple[int, ...]) -> Iterato
 def untransposed(call: Called) -> Iterator[Option]:
     """Axes that are left as they are."""
     yield option("axes-not-swapped", "two axes are not swapped", call.left_out())
+    shape = call().shape if call.name == "permute" else ()
+    for i, j in combinations(range(len(shape)), 2):
+        if shape[i] == shape[j] > 1:
+            words = f"axes {i} and {j} of what comes are exchanged"
+            yield option("axes-not-swapped", words, lambda i=i, j=j: call().transpose(i, j))
+
+
+@changes("flip")
+def unflipped(call: Called) -> Iterator[Option]:
+    """An axis that is not turned round."""
+    yield option("sequence-order", "nothing is turned round", call.left_out())
 
 
 @changes("view", "reshape", "unflatten")
@@ -90,7 +101,7 @@ def reshapes(call: Called) -> Iterator[Option]:
     x, shape = call.x, _shape(call)
     if shape is None:
         return
-    if len(shape) == 2 and x.ndim >= 4:
+    if len(shape) == 2 and x.ndim >= 3:
         yield from flattened(call)
     more = len(shape) - x.ndim
     axis = next((i for i, (s, t) in enumerate(zip(x.shape, shape, strict=False)) if s != t), None)
@@ -113,11 +124,12 @@ def _split_otherwise(x: Any, axis: int, shape: list[int], parts: int) -> Iterato
         back = [*range(axis), *(axis + order.index(i) for i in range(parts)),
                 *range(axis + parts, len(shape))]  # fmt: skip
         words = f"axis {axis} is split as {split} where {tuple(factors)} is right"
+        name = "reinterpreted-layout" if x.ndim == 2 and parts == 3 else "heads-split"
 
         def made(other: tuple[int, ...] = other, back: list[int] = back) -> Any:
             return x.reshape(other).permute(back)
 
-        yield option("heads-split", words, made)
+        yield option(name, words, made)
 
 
 def _shape(call: Called) -> list[int] | None:

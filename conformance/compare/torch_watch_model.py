@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.aten_model import Carry
-from conformance.compare.trace import FIRST_CALL, Asked, Call, Reached
+from conformance.compare.trace import FIRST_CALL, LATER_OUTPUT, Asked, Call, Reached
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class Watch:
                 nonlocal first
                 if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
                     return x
-                name, first = (path if first else f"{path} (a later output)"), False
+                name, first = (path if first else path + LATER_OUTPUT), False
                 return self._noted(name, module, inputs, x)
 
             if isinstance(output, torch.Tensor | tuple | list | dict):

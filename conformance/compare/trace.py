@@ -11,6 +11,7 @@ from conformance.arithmetic.running import Approximate
 SEED, INPUT = 1, 2  # The first two bits of what a value depends on; module calls have the others.
 FIRST_CALL = 4
 NEVER = 99  # The rank from which on channels come last, where they never do.
+LATER_OUTPUT = " (a later output)"  # After a module's path, but for the first that it gives.
 RANDOM = "a random draw"  # In the place of the operation that has no rule.
 
 

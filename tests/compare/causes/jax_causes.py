@@ -222,8 +222,8 @@ class Scored(nn.Module):
         y = y + x if self.how == "added" else y * x
         p = nn.softmax(nn.Dense(4, name="gate")(y))
         count = 1 if self.how == "one_expert" else 2
-        if self.how == "sorted":  # What is below the second largest counts for nothing.
-            p = jnp.where(p >= jnp.sort(p, -1)[:, -2:-1], p, 0.0)
+        if self.how == "sorted":  # By the rank of each, from the largest.
+            p = jnp.where(jnp.argsort(jnp.argsort(-p, -1), -1) < 2, p, 0.0)
         else:
             largest, places = lax.top_k(p, count)
             p = (jax.nn.one_hot(places, 4) * largest[..., None]).sum(-2)
@@ -259,6 +259,32 @@ class Resized(nn.Module):
         return nn.Conv(2, (3, 3), padding=1, name="conv2")(z) * gate
 
 
+class Latent(nn.Module):
+    how: str = ""
+
+    @nn.compact
+    def __call__(self, x):
+        gate, up = nn.Dense(12, name="gate")(x), nn.Dense(12, name="up")(x)
+        if self.how == "exchanged":
+            gate, up = up, gate
+        y = gate * up / (1 + jnp.exp(-gate)) if self.how == "written_out" else nn.silu(gate) * up
+        square = (y * y).sum(-1, keepdims=True) if self.how == "sum" else (y * y).mean(-1)[:, None]
+        root = jnp.sqrt(square) + 1e-6 if self.how == "outside" else jnp.sqrt(square + 1e-6)
+        y = y / root
+        if self.how == "written_out":  # Each channel by itself, and rows of the head's kernel.
+            y = jnp.stack([y[:, 4 * c : 4 * c + 4].reshape(-1, 2, 2) for c in range(3)], -1)
+        elif self.how == "channels_last":
+            y = y.reshape(-1, 2, 2, 3)
+        else:
+            y = y.reshape(-1, 3, 2, 2).transpose(0, 2, 3, 1)
+        y = nn.Conv(2, (3, 3), padding=1, name="conv")(y)
+        y = y if self.how == "flattened" else y.transpose(0, 3, 1, 2)
+        y = nn.Dense(2, name="head")(y.reshape(y.shape[0], -1))
+        if self.how == "written_out":
+            return y - jnp.log(jnp.exp(y).sum(-1, keepdims=True))
+        return jax.nn.softmax(y) if self.how == "no_log" else jax.nn.log_softmax(y)
+
+
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "upscaler": (Upscaler, {}),
     "bottleneck": (Bottleneck, {}),
@@ -268,6 +294,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru": (Recurrent, {"kind": "gru"}),
     "scored": (Scored, {}),
     "resized": (Resized, {}),
+    "latent": (Latent, {}),
 }
 
 

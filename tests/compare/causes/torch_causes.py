@@ -108,6 +108,21 @@ class Resized(nn.Module):
         )
 
 
+class Latent(nn.Module):
+    """A gated latent that becomes an image, and a sequence that becomes a row."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.up, self.act = nn.Linear(6, 12), nn.Linear(6, 12), nn.SiLU()
+        self.conv, self.head = nn.Conv2d(3, 2, 3, padding=1), nn.Linear(2 * 4, 2)
+
+    def forward(self, x):
+        y = self.act(self.gate(x)) * self.up(x)
+        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6)
+        y = self.conv(y.view(-1, 3, 2, 2)).flatten(2)
+        return torch.log_softmax(self.head(y.flatten(1)), -1)
+
+
 def upscaler():
     return Upscaler()
 
@@ -138,3 +153,7 @@ def scored():
 
 def resized():
     return Resized()
+
+
+def latent():
+    return Latent()
