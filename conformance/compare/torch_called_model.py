@@ -46,6 +46,7 @@ _NAMES = {
     "repeat_interleave": "input repeats dim",
     "channel_shuffle native_channel_shuffle": "input groups",
 }  # fmt: skip
+SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_")
 _NAMES_OF = {name: args.split() for names, args in _NAMES.items() for name in names.split()}
 
 
@@ -170,6 +171,12 @@ def options_of(call: Called) -> Iterator[Option]:
     if call.args and isinstance(call.x, torch.Tensor | list | tuple | str | int | float):
         for family in _FAMILIES.get(call.name, ()):
             yield from family(call)
+
+
+def every(x: Any, parts: int, axis: int) -> tuple[Any, ...]:
+    """Parts of an axis, each with every so-manyth of its entries."""
+    moved = x.movedim(axis, 0)
+    return tuple(moved[i::parts].movedim(0, axis) for i in range(parts))
 
 
 def sizes(value: Any, n: int) -> list[int]:

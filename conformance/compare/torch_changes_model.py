@@ -20,12 +20,11 @@ from conformance.compare import torch_recurrent_changes_model as _recurrent  # n
 from conformance.compare import torch_resize_changes_model as _resizes  # noqa: F401
 from conformance.compare import torch_shape_changes_model as _shapes  # noqa: F401
 from conformance.compare.changes import Option, Site
-from conformance.compare.torch_called_model import Around, Called, Previous, options_of
+from conformance.compare.torch_called_model import SUMS, Around, Called, Previous, options_of
 from conformance.compare.torch_layer_changes_model import ACTIVATION_CALLS
 from conformance.compare.torch_watch_model import aside
 from conformance.compare.trace import INPUT
 
-_SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_")
 _PASSING = ("size", "__get__", "dim", "stride", "", "clone")
 
 
@@ -102,7 +101,7 @@ class Change:
 
 def _terms(call: Called) -> tuple[Any, ...]:
     """What is added, before it is written to."""
-    if call.name not in _SUMS or len(call.args) < 2:
+    if call.name not in SUMS or len(call.args) < 2:
         return ()
     first, second = call.args[:2]
     if not isinstance(first, torch.Tensor):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from conformance.compare.changes import Option, option, other_epsilons
-from conformance.compare.torch_called_model import Called, changes
+from conformance.compare.torch_called_model import SUMS, Called, changes, every
 
 _PRODUCTS = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum")
 
@@ -62,14 +62,9 @@ def splits(call: Called) -> Iterator[Option]:
     lengths = {part.shape[axis] for part in call()}
     if len(lengths) == 1 and lengths != {1}:
         words = f"each part has every {parts}th entry, not a block"
-        yield option("split-interleaved", words, partial(_every, call.x, axis, parts))
+        yield option("split-interleaved", words, partial(every, call.x, parts, axis))
     is_gate = parts == 4 or (parts == 3 and call.x.ndim == 2)
     yield from _taken(call, "gate-order" if is_gate else "concatenation-order")
-
-
-def _every(x: Any, axis: int, parts: int) -> tuple[Any, ...]:
-    moved = x.movedim(axis, 0)
-    return tuple(moved[i::parts].movedim(0, axis) for i in range(parts))
 
 
 @changes("unbind")
@@ -163,7 +158,7 @@ def other_operations(call: Called) -> Iterator[Option]:
         yield option("sum-or-product", words, partial(other, *call.args))
 
 
-@changes("add", "__add__", "__radd__", "__iadd__", "add_")
+@changes(*SUMS)
 def additions(call: Called) -> Iterator[Option]:
     """An epsilon, a mask, or a term that is left out."""
     x, other = call.x, call.args[1] if len(call.args) > 1 else None

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from conformance.compare.changes import Option, option, other_activations, other_epsilons
-from conformance.compare.torch_called_model import Called, changes, sizes
+from conformance.compare.torch_called_model import Called, changes, every, sizes
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": lambda x: x.clamp_min(0), "relu6": lambda x: x.clamp(0, 6),
@@ -153,8 +153,7 @@ def _scaled(call: Called, y: Any) -> Any:
 
 def _every(x: Any, parts: int, axis: int = 1) -> Any:
     """An axis whose entries are taken in turn: every so many first."""
-    moved = x.movedim(axis, 0)
-    return torch.cat([moved[i::parts] for i in range(parts)]).movedim(0, axis)
+    return torch.cat(every(x, parts, axis), axis)
 
 
 def _in_turn(call: Called, groups: int) -> Any:

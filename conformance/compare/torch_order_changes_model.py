@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from conformance.compare.changes import LATER, PUT_OFF, Option, option
-from conformance.compare.torch_called_model import Called, changes
+from conformance.compare.torch_called_model import SUMS, Called, changes
 from conformance.compare.torch_layer_changes_model import ACTIVATION_CALLS, NORMS
 
-_SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_")
 _STEPS = (*ACTIVATION_CALLS, *NORMS)
 
 
@@ -39,7 +38,7 @@ def put_off(call: Called) -> Iterator[Option]:
     yield option("order-of-steps", f"{call.name} {PUT_OFF}", left_out)
 
 
-@changes(*_STEPS, *_SUMS, "avg_pool2d", "adaptive_avg_pool2d", "mean")
+@changes(*_STEPS, *SUMS, "avg_pool2d", "adaptive_avg_pool2d", "mean")
 def done_later(call: Called) -> Iterator[Option]:
     """The step before which one that was put off should have been."""
 

@@ -97,6 +97,24 @@ def test_a_port_of_a_table_is_what_it_says(folder, port, monkeypatch):
         assert (layer in port["at"], aspect, cause in port["cause"]) == (True, "forward", True)
 
 
+@pytest.mark.parametrize(
+    ("model", "how", "layer", "causes"),
+    [
+        ("attention", "unmasked_unscaled", "code before out", {"attention-scale", "causal-mask"}),
+        ("scored", "two", "code before gate", {"default-epsilon", "tanh-gelu"}),
+    ],
+)
+def test_of_two_changes_at_one_place_both_are_told(model, how, layer, causes):
+    shape = (5, 6) if model == "scored" else (2, 5, 8)
+    sides = (
+        side(f"torch:{HERE}/causes/torch_causes.py:{model}"),
+        side(f"jax:{HERE}/causes/jax_causes.py:{model}_{how}"),
+    )
+    inputs = dict.fromkeys(range(1 + (model == "attention")), shape)
+    found = said(compare(sides, Settings(inputs=inputs, modes=(True,))))
+    assert {(place, cause) for place, _, cause in found} == {(layer, cause) for cause in causes}
+
+
 def kinds(first: str, second: str, *inputs: str) -> Compared:
     sides = (
         side(f"torch:{HERE}/kinds/torch_more.py:{first}"),
