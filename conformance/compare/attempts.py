@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.catalogue import Cause
-from conformance.compare.changes import LATER, PUT_OFF, Option, Site
+from conformance.compare.changes import LATER, NOTHING, PUT_OFF, Option, Site
 from conformance.compare.judge import Followed, Place
 from conformance.compare.trace import Asked, Call, Model, Reached, Trace
 from conformance.compare.weight_changes import weight_changes
@@ -49,6 +49,12 @@ class Try:
     last: int = 0
     also: tuple[tuple[Cause, str], ...] | None = None
 
+    @property
+    def is_weak(self) -> bool:
+        """Whether another may say more of a place where it leaves something unexplained."""
+        is_gone = self.cause.words.startswith(NOTHING)
+        return self.cause.name in WEAK or self.also is not None or is_gone
+
 
 @dataclass
 class Attempts:
@@ -73,8 +79,8 @@ class Attempts:
 
     def attempts(self, place: Place) -> Iterator[Try]:
         """Everything that is tried at a place, what says most first."""
-        yield from self._put_off(place)
         yield from self.near(place)
+        yield from self._put_off(place)
         for cause, layer, weights in weight_changes(place, self.followed, self.asked[0].weights):
             asked = replace(self.asked[0], weights={**self.asked[0].weights, **weights})
             yield Try(cause, layer, asked, self.chosen)

@@ -8,6 +8,7 @@ from conformance.compare.catalogue import Cause
 
 # Of two changes that belong together: a step is left out, and comes after a later one.
 PUT_OFF = "comes after what follows it, not before"
+NOTHING = "nothing was done where"  # So begin the words of an activation that is left out.
 LATER = "what was put off comes now"
 _DEFAULTS = {1e-3, 1e-5, 1e-6}
 _EPSILONS = (1e-5, 1e-6, 1e-3, 1e-4, 1e-7, 1e-8, 1e-12, 0.0)
@@ -71,5 +72,5 @@ def other_activations(
         name = ("tanh-gelu" if "tanh" in other else "erf-gelu") if both else "activation"
         words = f"what came out is {other} where {own} is right"
         if other == "nothing":
-            words = f"nothing was done where {own} is right"
+            words = f"{NOTHING} {own} is right"
         yield function, Cause(name, words)

@@ -322,7 +322,7 @@ MISTAKES = (
     ),
     PortingMistake(
         "difference-sign",
-        "What is taken off and what it is taken from are exchanged.",
+        "A term has the other sign, or what is taken off and what it is taken from are exchanged.",
         "Take off what the original takes off: a relative position is the key's less the "
         "query's, or the other way round.",
     ),

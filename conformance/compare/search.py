@@ -99,9 +99,7 @@ class _Search(Attempts):
             furthest = self._furthest(attempt, place) if self._fits(attempt, place) else None
             if furthest is None:
                 continue
-            if not furthest[1].is_parted or not (
-                attempt.cause.name in WEAK or attempt.also is not None
-            ):  # fmt: skip
+            if not furthest[1].is_parted or not attempt.is_weak:
                 return self._taken(attempt, *furthest)
             weak = weak or (None if attempt.also is not None else (attempt, *furthest))
         return self._taken(*weak) if weak else None

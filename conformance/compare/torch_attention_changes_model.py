@@ -164,6 +164,7 @@ def whole_attention(call: Called) -> Iterator[Option]:
         if mask is not None and mask.dtype == torch.bool:
             made = partial(call.func, *call.args, **{**call.kwargs, name: ~mask})
             yield option("mask-inverted", _INVERTED, made)
+    yield option("sequence-order", "it attends over the batch", partial(_over_batch, call))
     if call.args[5] is None:
         return
     for factor, words in ((width**0.5, "not scaled"), (width**-0.5, "divided by the width")):
@@ -173,6 +174,13 @@ def whole_attention(call: Called) -> Iterator[Option]:
     rows = torch.cat([order + i * heads * width for i in range(3)])
     words = "the width is split as (D, H) where (H, D) is right"
     yield option("heads-split", words, partial(_with_rows, call, lambda w: w[rows], order))
+
+
+def _over_batch(call: Called) -> Any:
+    """With the first two axes exchanged, as where batch_first is mistaken."""
+    out, weights = call.func(*(x.transpose(0, 1) for x in call.args[:3]), *call.args[3:],
+                             **call.kwargs)  # fmt: skip
+    return out.transpose(0, 1), weights
 
 
 def _queries_scaled(factor: float, rows: Any) -> Any:

@@ -143,8 +143,10 @@ def scores(call: Called) -> Iterator[Option]:
 def differences(call: Called) -> Iterator[Option]:
     """A difference with the other sign."""
     if len(call.args) == 2 and all(isinstance(x, torch.Tensor) for x in call.args):
-        yield option("difference-sign", "what is taken off and what it is taken from are exchanged",
-                     lambda: call.func(call.args[1], call.args[0]))  # fmt: skip
+        words = "what is taken off and what it is taken from are exchanged"
+        yield option("difference-sign", words, partial(torch.sub, *call.args[::-1]))
+        words = "what is taken off is added"
+        yield option("difference-sign", words, partial(torch.add, *call.args))
 
 
 @changes("mul", "__mul__", "add", "__add__")
@@ -175,6 +177,7 @@ def additions(call: Called) -> Iterator[Option]:
     if _is_mask(other):
         yield option("causal-mask", "nothing is masked", call.left_out())
         return
+    yield option("difference-sign", "what is added is taken off", partial(torch.sub, x, other))
     whole = torch.broadcast_shapes(x.shape, other.shape)
     for kept, which in ((x, "second"), (other, "first")):
         if kept.shape == whole:

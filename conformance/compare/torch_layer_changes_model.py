@@ -190,6 +190,11 @@ def convolutions(call: Called) -> Iterator[Option]:
             name = "same-padding" if "SAME" in which else "padding"
             words = f"it padded {pads}, {which if 'which' in which else ''}where {own} is right"
             yield option(name, words, padded(pads, dilation))
+    flat = [side for pair in reversed(own) for side in pair]
+    for mode in ("reflect", "replicate", "circular") if any(flat) else ():
+        words = f"it padded by {mode} where zeros are right"
+        made = partial(_padded_by, call, flat, mode)
+        yield option("padding", words, made)
     fewer = [span - k for span, k in zip(spans, weight.shape[2:], strict=True)]
     if any(fewer):
         words, ones = f"its kernel is not spread by {dilation}", [1] * n
@@ -215,6 +220,10 @@ def strides_and_groups(call: Called) -> Iterator[Option]:
     if groups > 1 < behind:
         yield option("channel-groups", words.format(groups, "comes out"),
                      lambda: _every(call(), behind))  # fmt: skip
+
+
+def _padded_by(call: Called, flat: list[int], mode: str) -> Any:
+    return call(input=F.pad(call.x, flat, mode=mode), padding=0)
 
 
 def _own_padding(padding: Any, spans: Sequence[int]) -> list[tuple[int, int]]:

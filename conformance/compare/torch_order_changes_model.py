@@ -41,6 +41,8 @@ def put_off(call: Called) -> Iterator[Option]:
 @changes(*_STEPS, *SUMS, "avg_pool2d", "adaptive_avg_pool2d", "mean")
 def done_later(call: Called) -> Iterator[Option]:
     """The step before which one that was put off should have been."""
+    if not isinstance(call.x, torch.Tensor) or not call.x.is_floating_point():
+        return  # A batch norm counts its batches, say.
 
     def later() -> Any:
         late, call.around.late = call.around.late, None
