@@ -94,8 +94,9 @@ class Change:
             options = tuple(options_of(call))
         if self._watch.depended(call.args) & INPUT:
             return options
-        # Heads are of what the model is given, not of tables; so is what is rotated.
-        of_inputs = ("heads-split", "rotary-sign")
+        # Heads are of what the model is given, not of tables; so is what is rotated. A table whose
+        # axes are exchanged, as of relative positions, has other entries for some other reason.
+        of_inputs = ("heads-split", "rotary-sign", "axes-not-swapped")
         return tuple(option for option in options if option.cause.name not in of_inputs)
 
 
