@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.arithmetic.running import Approximate
 from conformance.compare.catalogue import Cause
-from conformance.compare.changes import LATER, NOTHING, PUT_OFF, Option, Site
+from conformance.compare.changes import Option, Site
 from conformance.compare.judge import Followed, Place
 from conformance.compare.trace import Asked, Call, Model, Reached, Trace
 from conformance.compare.weight_changes import weight_changes
@@ -40,6 +40,8 @@ class Try:
         chosen: all changes of functions, those that were made before too.
         last: after how many calls the last change comes.
         also: the second of two changes, neither of which explains anything alone.
+        is_put_off: whether a step is left out and comes later.
+        is_gone: whether an activation is left out.
     """
 
     cause: Cause
@@ -48,12 +50,13 @@ class Try:
     chosen: Chosen
     last: int = 0
     also: tuple[tuple[Cause, str], ...] | None = None
+    is_put_off: bool = False
+    is_gone: bool = False
 
     @property
     def is_weak(self) -> bool:
         """Whether another may say more of a place where it leaves something unexplained."""
-        is_gone = self.cause.words.startswith(NOTHING)
-        return self.cause.name in WEAK or self.also is not None or is_gone
+        return self.cause.name in WEAK or self.also is not None or self.is_gone
 
 
 @dataclass
@@ -165,8 +168,8 @@ class Attempts:
 
     def _put_off(self, place: Place) -> Iterator[Try]:
         """A step of a place that is left out there, and comes after a later one, and its like."""
-        steps = [(s, o) for s in self.sites() for o in s.options if o.cause.words.endswith(PUT_OFF)]
-        later = [(s, o) for s in self.sites() for o in s.options if o.cause.words == LATER]
+        steps = [(s, o) for s in self.sites() for o in s.options if o.half == "put off"]
+        later = [(s, o) for s in self.sites() for o in s.options if o.half == "comes now"]
         for step in steps:
             if not place.since <= step[0].since <= place.call:
                 continue
@@ -220,14 +223,21 @@ class Attempts:
     def _changed(self, rows: Sequence[tuple[Site, Option]], layer: str) -> Try:
         chosen = {**self.chosen, **{site.number: option.key for site, option in rows}}
         asked = replace(self.asked[0], change=self.models[0].change(chosen))
-        return Try(rows[0][1].cause, layer, asked, chosen, max(site.since for site, _ in rows))
+        first = rows[0][1]
+        return Try(
+            first.cause,
+            layer,
+            asked,
+            chosen,
+            last=max(site.since for site, _ in rows),
+            is_put_off=first.half == "put off",
+            is_gone=first.becomes == "nothing",
+        )
 
     def everywhere(self, attempt: Try, *, alike: bool = False) -> Try | None:
         """The same change at every function that it can be made at, or in modules of like names."""
         new = set(attempt.chosen) - set(self.chosen)
-        if not new or attempt.asked.change is None or (
-            attempt.cause.words.endswith(PUT_OFF)
-        ):  # fmt: skip
+        if not new or attempt.asked.change is None or attempt.is_put_off:
             return None
         chosen, sites = dict(self.chosen), self.sites()
         for own in [site for site in sites if site.number in new]:
@@ -272,13 +282,12 @@ class Attempts:
 
 def _is_whole(option: Option) -> bool:
     """Whether a change means something alone."""
-    return option.cause.words != LATER and not option.cause.words.endswith(PUT_OFF)
+    return not option.half
 
 
 def _in_place_of(site: Site, other: Site) -> list[Row]:
     """The change that makes one activation another site's."""
-    words = f"what came out is {other.name} where {site.name} is right"
-    return [(site, option) for option in site.options if option.cause.words == words]
+    return [(site, option) for option in site.options if option.becomes == other.name]
 
 
 def _rotary(sites: Sequence[Site]) -> list[Row]:

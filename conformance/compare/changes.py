@@ -2,24 +2,29 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from conformance.compare.catalogue import Cause
 
-# Of two changes that belong together: a step is left out, and comes after a later one.
-PUT_OFF = "comes after what follows it, not before"
-NOTHING = "nothing was done where"  # So begin the words of an activation that is left out.
-LATER = "what was put off comes now"
 _DEFAULTS = {1e-3, 1e-5, 1e-6}
 _EPSILONS = (1e-5, 1e-6, 1e-3, 1e-4, 1e-7, 1e-8, 1e-12, 0.0)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One way to do otherwise what a function does; `made` is its framework's own affair."""
+    """One way to do otherwise what a function does.
+
+    Attributes:
+        cause: its name, and what was seen of it.
+        made: what is done instead; its framework's own affair.
+        becomes: the activation that is done instead, or "nothing".
+        half: of two changes that belong together: a step is put off, or one put off comes now.
+    """
 
     cause: Cause
     made: Callable[..., Any]
+    becomes: str = ""
+    half: Literal["", "put off", "comes now"] = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -61,9 +66,7 @@ def other_epsilons(own: float) -> Iterator[tuple[float, Cause]]:
             yield value, Cause("default-epsilon" if value in _DEFAULTS else "epsilon", words)
 
 
-def other_activations(
-    own: str, functions: dict[str, Callable[..., Any]]
-) -> Iterator[tuple[Callable[..., Any], Cause]]:
+def other_activations(own: str, functions: dict[str, Callable[..., Any]]) -> Iterator[Option]:
     """Every activation but its own, or none."""
     for other, function in functions.items():
         if other == own:
@@ -72,5 +75,5 @@ def other_activations(
         name = ("tanh-gelu" if "tanh" in other else "erf-gelu") if both else "activation"
         words = f"what came out is {other} where {own} is right"
         if other == "nothing":
-            words = f"{NOTHING} {own} is right"
-        yield function, Cause(name, words)
+            words = f"nothing was done where {own} is right"
+        yield Option(Cause(name, words), function, becomes=other)

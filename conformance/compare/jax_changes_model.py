@@ -62,7 +62,7 @@ def _options(eqn: Any) -> tuple[Option, ...]:
     if name == "gelu":
         name = f"gelu ({'erf' if 'erf' in str(eqn.params.get('jaxpr', '')) else 'tanh'})"
     if name in _ACTIVATIONS or name == "swish":
-        return tuple(Option(cause, made) for made, cause in other_activations(name, _ACTIVATIONS))
+        return tuple(other_activations(name, _ACTIVATIONS))
     own = getattr(eqn.invars[1], "val", None) if eqn.primitive.name == "add" else None
     if own is None or np.ndim(own) or not 0 < float(own) < 0.01:
         return ()

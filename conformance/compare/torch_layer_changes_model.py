@@ -1,6 +1,7 @@
 """Changes that ports make to a torch layer: activations, norms, convolutions, pools, pads."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
@@ -41,15 +42,15 @@ def activations(call: Called) -> Iterator[Option]:
     """Every other activation, or none."""
     gelu = f"gelu ({'tanh' if call.get('approximate') == 'tanh' else 'erf'})"
     own = {"gelu": gelu, "hardtanh": "relu6"}.get(call.name, call.name.removesuffix("_"))
-    for function, cause in other_activations(own, ACTIVATIONS):
-        yield Option(cause, partial(function, call.x))
+    for other in other_activations(own, ACTIVATIONS):
+        yield replace(other, made=partial(other.made, call.x))
     if own in _SLOPES:
         argument, value, others = _SLOPES[own]
         value = call.get(argument, value)
-        for other in others:
-            if other != value:
-                words = f"its {argument} is {other:g} where {value:g} is right"
-                yield option("activation", words, call.again(**{argument: other}))
+        for slope in others:
+            if slope != value:
+                words = f"its {argument} is {slope:g} where {value:g} is right"
+                yield option("activation", words, call.again(**{argument: slope}))
 
 
 @changes("exp", "log", "log1p", "square", "abs", "erf", "cos", "sin", "sqrt", "rsqrt")

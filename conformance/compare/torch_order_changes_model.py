@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from conformance.compare.changes import LATER, PUT_OFF, Option, option
+from conformance.compare.catalogue import Cause
+from conformance.compare.changes import Option, option
 from conformance.compare.torch_called_model import SUMS, Called, changes
 from conformance.compare.torch_layer_changes_model import ACTIVATION_CALLS, NORMS
 
@@ -35,7 +36,8 @@ def put_off(call: Called) -> Iterator[Option]:
         call.around.late = call
         return call.x * 1.0
 
-    yield option("order-of-steps", f"{call.name} {PUT_OFF}", left_out)
+    words = f"{call.name} comes after what follows it, not before"
+    yield Option(Cause("order-of-steps", words), left_out, half="put off")
 
 
 @changes(*_STEPS, *SUMS, "avg_pool2d", "adaptive_avg_pool2d", "mean")
@@ -49,7 +51,8 @@ def done_later(call: Called) -> Iterator[Option]:
         assert late is not None, "nothing was put off"
         return late.on(call())()
 
-    yield option("order-of-steps", LATER, later)
+    words = "what was put off comes now"
+    yield Option(Cause("order-of-steps", words), later, half="comes now")
 
 
 @changes("mul", "__mul__")

@@ -140,7 +140,7 @@ def test_a_mistake_is_found_though_the_errors_behind_it_have_no_end():
 
 def test_what_is_done_later_is_not_told_as_left_out_and_nothing_behind_it_is_accused():
     ((_, aspect, cause),) = said(kinds("post", "post_first", "4,6"))
-    assert (aspect, cause) == ("forward", None)
+    assert (aspect, cause) == ("forward", "order-of-steps")
 
 
 def test_an_nnx_port_agrees_but_for_the_variance_that_flax_keeps():
