@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.core.implementations import declared_in
-from conformance.weighing.trainer import QUESTIONS, TrainerVerdict, ask, judge
+from conformance.weighing.trainer import QUESTIONS, TrainerVerdict, ask, is_of_a_port, judge
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS, KEPT, PAGE = ROOT / "examples/trainers", ROOT / "build/trainers", ROOT / "docs/trainers.md"
@@ -56,6 +56,8 @@ def main() -> None:
 
 def _torch_rows(script: Path) -> Iterator[dict[str, Any]]:
     for trainer, verdict in ask(declared_in(script), QUESTIONS, SECONDS):
+        if is_of_a_port(verdict):
+            raise SystemExit(f"{trainer.name}: its port was taken again and again: try later")
         yield _row(trainer.name, trainer.promise, verdict)
 
 

@@ -108,26 +108,67 @@ def _call(clip: Clip, step: Step) -> _Call:
     )
 
 
-def of_clips(step: Step) -> Iterator[Finding]:
-    """Yield what a step's clips show."""
+def of_clips(step: Step, others: Sequence[Step] = ()) -> Iterator[Finding]:
+    """Yield what a step's clips show.
+
+    Args:
+        step: of one optimizer.
+        others: steps of other optimizers, whose gradients may be clipped with its own.
+    """
     clip = clipping(step)
     active = _active(step)
     if clip.finding is not None:
         yield clip.finding
     elif active:
-        norms = (part.by_rank[0].norm / clip.of(part) for part in step.parts if clip.of(part))
-        norm = sqrt(sum(each**2 for each in norms))
         said = active[0]
+        together = _clipped_together(step, said, others)
+        norm = sqrt(sum(_squared_before(each) for each in together))
         ratio = said.norm / norm if norm else 1.0
-        if said.is_of_all and isfinite(ratio) and _is_wrong(ratio, _off(step, said), said, step):
+        if together and isfinite(ratio) and _is_wrong(ratio, _off(together, said), said, step):
+            of = f" in {len(together)} optimizers" if len(together) > 1 else ""
             line = (
                 f"the clip went by a norm of {said.norm:.4g}, {ratio:.4g} times that of the "
-                f"gradient, {norm:.4g}"
+                f"gradient{of}, {norm:.4g}"
             )
             yield Finding(("clipped-by-another-norm",), (line,))
         else:
             line = f"clipped: norm {said.norm:.4g} to {said.limit:g}; weights are those before it"
             yield Finding((), (line,), is_fault=False)
+
+
+def _squared_before(step: Step) -> float:
+    """Return the squared norm of a step's gradient before it was clipped."""
+    clip = clipping(step)
+    factors = [(part.by_rank[0].norm, clip.of(part)) for part in step.parts]
+    return sum((norm / factor) ** 2 for norm, factor in factors if factor)
+
+
+def _clipped_together(step: Step, clip: Clip, others: Sequence[Step]) -> list[Step]:
+    """Return the steps that hold all of what a clip was given; none where somebody else has some.
+
+    One call for several optimizers is known by its norm.
+    """
+    if clip.is_of_all:
+        return [step]
+    together, own = [step], clip.own
+    for other in others:
+        for same in other.clips:
+            is_it = (same.rank, same.norm, same.limit, same.given) == (
+                clip.rank, clip.norm, clip.limit, clip.given,
+            )  # fmt: skip
+            if is_it and other.parts and not _is_of_nothing(same, other):
+                together.append(other)
+                own += same.own
+                break
+    is_whole = 0 < own == clip.given and all(
+        one.parameters is None for one in _same(together, clip)
+    )
+    return together if is_whole else []
+
+
+def _same(steps: Sequence[Step], clip: Clip) -> Iterator[Clip]:
+    for step in steps:
+        yield from (c for c in step.clips if (c.rank, c.norm) == (clip.rank, clip.norm))
 
 
 def _is_wrong(ratio: float, off: float, clip: Clip, step: Step) -> bool:
@@ -138,9 +179,9 @@ def _is_wrong(ratio: float, off: float, clip: Clip, step: Step) -> bool:
     return 2 <= copies <= step.world and abs(ratio**2 / copies - 1) <= 2 * off
 
 
-def _off(step: Step, clip: Clip) -> float:
+def _off(steps: Sequence[Step], clip: Clip) -> float:
     """Return how far two norms of one gradient may be apart."""
-    elements = sum(part.elements for part in step.parts)
+    elements = sum(part.elements for step in steps for part in step.parts)
     return _norm_rounding(elements) + _EPSILON / max(clip.norm, _EPSILON)
 
 

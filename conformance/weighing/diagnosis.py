@@ -21,6 +21,10 @@ _ONE_WINDOW = (
     "one step is made of several passes of which the last alone count, the other of as many as "
     "count: weigh more steps to tell a step that was skipped from gradients zeroed too often"
 )
+_APART = (
+    "some parameters have a factor of 2 or 1/2, as of a hook, or W or K too many or too few: "
+    "another number of ranks or micro-batches tells"
+)
 _MOST_PARTS = 8  # that are tried, the largest first
 
 
@@ -52,7 +56,7 @@ def _verdict(
     problems += [(at, _ZEROED) for at in zeroed]
     unweighed = {at for at, _ in problems}
     weighed = [step for step in steps if step.step not in unweighed]
-    seen = [(step.step, finding) for step in weighed for finding in findings(step)]
+    seen = [(step.step, finding) for step in weighed for finding in findings(step, others)]
     averaged = _averaged([*weighed, *([look] if look else [])])
     if averaged:
         seen = [(at, averaged if "never-synchronised" in f.names else f) for at, f in seen]
@@ -70,6 +74,8 @@ def _verdict(
     if clear:
         clear, terms = _by_a_part(clear, promise, others)
         unlike = [(step.step, finding) for step in clear for finding in _other_parts(step)]
+        if any(finding.is_unclear for _, finding in unlike):
+            terms = [replace(t, note=t.note or _APART) if not t.names else t for t in terms]
         if any("parameters-scaled-apart" in finding.names for _, finding in unlike):
             note = "every parameter has a factor of its own in each step"
             terms = [replace(t, names=None, note=note) if t.names == () else t for t in terms]
@@ -213,8 +219,27 @@ def _other_parts(step: Step) -> list[Finding]:
         widest = max(halves, default=0.0) / max((abs(w) for _, w in known), default=1.0)
         if high - low <= 2 * widest and abs(low - 1) > widest:
             line = f"{names}: every item counts {low:.4g} times what it counts for the others"
-            seen.append(Finding(("parameters-scaled-apart",), (line,), is_fault=False))
+            seen.append(_scaled_apart(line, low, widest, step))
         elif abs(low - 1) > widest or abs(high - 1) > widest:
             line = f"{names}: other weights than the rest, {low:.4g} to {high:.4g} times"
             seen.append(Finding(("parameters-weighed-apart",), (line,)))
     return seen
+
+
+def _scaled_apart(line: str, factor: float, off: float, step: Step) -> Finding:
+    """Name a factor that some parameters have beside the others, where it is W or K, or one over.
+
+    Any other is the script's own; so may 2 and 1/2 be, which hooks are made of.
+    """
+    lengths = {sum(p.rank == rank for p in step.passes) for rank in range(step.world)}
+    sizes = {"W": step.world, "K": max(lengths, default=1)}
+    names = {"W": ("not-divided", "divided-twice"), "K": ("accumulation-unscaled",) * 2}
+    found = [
+        names[symbol][wanted < 1]
+        for symbol, size in sizes.items()
+        for wanted in (size, 1 / size)
+        if size > 1 and abs(factor / wanted - 1) <= 2 * off / min(factor, 1.0)
+    ]
+    if found and not any(abs(factor - half) <= 2 * off for half in (2.0, 0.5)):
+        return Finding(tuple(found), (line,))
+    return Finding(("parameters-scaled-apart",), (line,), is_fault=False, is_unclear=bool(found))

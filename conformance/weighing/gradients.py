@@ -11,12 +11,17 @@ _TO_OTHERS = re.compile("all_?to_?all", re.IGNORECASE)
 _SHOWN = 4  # ranks that a finding shows the weights of
 
 
-def findings(step: Step) -> list[Finding]:
-    """Return what is wrong, or worth knowing, about the gradients of a step."""
+def findings(step: Step, others: Sequence[Step] = ()) -> list[Finding]:
+    """Return what is wrong, or worth knowing, about the gradients of a step.
+
+    Args:
+        step: of one optimizer.
+        others: steps of other optimizers.
+    """
     seen: list[Finding] = []
     for part in step.parts:
         seen += _of_part(step, part)
-    seen += of_clips(step)
+    seen += of_clips(step, others)
     if step.unheld:
         names = listed([f"{name}" for name in step.unheld])
         seen.append(Finding((), (f"no optimizer that stepped holds {names}",), is_fault=False))

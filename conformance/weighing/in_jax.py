@@ -1,13 +1,14 @@
 """Weigh a JAX function that returns gradients: any pytree, jitted, mapped or sharded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.weighing.items import Asked, solutions, weights
+from conformance.weighing.items import Asked, rows_of, solutions, weights_but_for_a_clip
 from conformance.weighing.weights import Weights
 
 _AT_ONCE = 64  # items whose gradients are computed in one call
@@ -23,8 +24,27 @@ def weigh(
     micro_batches: int | Any | None = None,
 ) -> Weights:
     """Return what each item counts for in a gradient; see `conformance.weigh`."""
-    given = jax.tree.leaves(gradient(params, batch))
-    leaves, structure = jax.tree.flatten(params)
+
+    def again(times: float) -> Asked:
+        there = params
+        if times != 1:
+            there = jax.tree.map(lambda x: x * x.dtype.type(times) if _is_trained(x) else x, params)
+        return _asked(gradient, losses, there, batch, ranks, micro_batches)
+
+    return weights_but_for_a_clip(again)
+
+
+def _asked(
+    gradient: Callable[[Any, Any], Any],
+    losses: Callable[[Any, Any], Any],
+    params: Any,
+    batch: Any,
+    ranks: Any,
+    micro_batches: Any,
+) -> Asked:
+    given = jax.tree.leaves(gradient(*_copied((params, batch))))
+    paths, structure = jax.tree.flatten_with_path(params)
+    leaves = [leaf for _, leaf in paths]
     trained = [i for i, leaf in enumerate(leaves) if _is_trained(leaf)]
     own = [leaves[i] for i in trained]
 
@@ -38,21 +58,30 @@ def weigh(
     shape = result.shape
     columns = _columns(of_trained, own, result)
     member, world = _ranks(result, ranks)
-    gradients = _gradients([g for g in given if _is_trained(g)], own, world)
     asked = Asked(
         columns,
-        gradients,
+        _gradients([g for g in given if _is_trained(g)], own, world),
         shape,
         member,
         _along(micro_batches, shape),
         world,
         max((float(jnp.finfo(leaf.dtype).eps) / 2 for leaf in own), default=2.0**-24),
+        leaves=tuple(
+            (jax.tree_util.keystr(paths[i][0], simple=True, separator="."), leaves[i].size)
+            for i in trained
+        ),
+        rows=rows_of(shape, ranks, micro_batches),
     )
     values = np.nan_to_num(solutions(asked)[0].values)
     seed = jnp.asarray(values.reshape(shape), result.dtype)
     direct = jax.grad(lambda p: jnp.sum(of_trained(p) * seed))(own)
     apart = _flat(direct) - np.asarray(seed, np.float64).reshape(-1) @ columns
-    return weights(Asked(**{**vars(asked), "measured": float(np.linalg.norm(apart))}))
+    return replace(asked, measured=float(np.linalg.norm(apart)))
+
+
+def _copied(tree: Any) -> Any:
+    """Return a copy, which a step may have for its own: what is donated is gone afterwards."""
+    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array) else leaf, tree)
 
 
 def _is_trained(leaf: Any) -> bool:

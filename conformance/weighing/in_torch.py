@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conformance.weighing.items import Asked, solutions, weights
+from conformance.weighing.items import Asked, rows_of, solutions, weights
 from conformance.weighing.torch_exchange import Exchange
 from conformance.weighing.weights import Weights
 
@@ -42,7 +42,7 @@ def weigh(
         parameter.grad = old
     exchange = Exchange(_WAIT)
     if exchange.world > 1:
-        return _of_ranks(exchange, columns, given, own, micro_batches)
+        return _of_ranks(exchange, columns, given, own, micro_batches, _leaves(model))
     member = _along(ranks, shape)
     asked = Asked(
         columns.numpy(),
@@ -52,16 +52,31 @@ def weigh(
         _along(micro_batches, shape),
         int(member.max(initial=0)) + 1,
         torch.finfo(own.dtype).eps / 2,
+        leaves=_leaves(model),
+        rows=rows_of(shape, ranks, micro_batches),
     )
     return weights(Asked(**{**vars(asked), "measured": _measured(asked, losses, model, batch)}))
 
 
 def _of_ranks(
-    exchange: Exchange, columns: torch.Tensor, given: torch.Tensor, own: torch.Tensor, axis: Any
+    exchange: Exchange,
+    columns: torch.Tensor,
+    given: torch.Tensor,
+    own: torch.Tensor,
+    axis: Any,
+    leaves: tuple[tuple[str, int], ...],
 ) -> Weights:
     micro_batches = _along(axis, tuple(own.shape)).tolist()
-    told = exchange.gather({"items": len(columns), "micro_batches": micro_batches})
+    rows = rows_of(tuple(own.shape), axis)
+    told = exchange.gather(
+        {
+            "items": len(columns),
+            "micro_batches": micro_batches,
+            "rows": [] if rows is None else rows.tolist(),
+        }
+    )
     counts = [one["items"] for one in told]
+    sequences = [np.array(one["rows"], int) for one in told]  # a rank's own numbers are enough
     asked = Asked(
         torch.cat(exchange.gather_rows(columns, counts)).numpy(),
         torch.cat(exchange.gather_rows(given[None], [1] * exchange.world)).numpy(),
@@ -70,8 +85,14 @@ def _of_ranks(
         np.array([k for one in told for k in one["micro_batches"]], int),
         exchange.world,
         torch.finfo(own.dtype).eps / 2,
+        leaves=leaves,
+        rows=None if rows is None else np.concatenate(sequences),
     )
     return weights(asked)
+
+
+def _leaves(model: torch.nn.Module) -> tuple[tuple[str, int], ...]:
+    return tuple((name, p.numel()) for name, p in model.named_parameters() if p.requires_grad)
 
 
 def _measured(asked: Asked, losses: Callable[[Any, Any], Any], model: Any, batch: Any) -> float:

@@ -61,7 +61,7 @@ def mistakes(
     has_counts = all(set(formula.powers) - {"W", "K"} for formula in reading.same)
     # Counts that are equal everywhere fit a mean of means as well; the factor says enough.
     is_said = bool(scale) and has_counts and not _is_other_kind(reading)
-    own: tuple[Formula, ...] = () if is_said else reading.same
+    own = [f for f in reading.same if not is_said or _is_of_other_kind(f)]
     named = [scale, *(_of_formula(formula, wanted, origin, world) for formula in own)]
     return tuple(dict.fromkeys(name for names in named for name in names))
 
@@ -104,7 +104,11 @@ def constant_factor(
 
 def _is_other_kind(reading: Reading) -> bool:
     """Whether all formulas speak of samples, places or labels, and not of items alone."""
-    return all(any(s[0].lower() in "spm" for s in f.powers) for f in reading.same)
+    return all(map(_is_of_other_kind, reading.same))
+
+
+def _is_of_other_kind(formula: Formula) -> bool:
+    return any(s[0].lower() in "spm" for s in formula.powers)
 
 
 def _are_of_other_windows(cells: Sequence[Cell]) -> bool:

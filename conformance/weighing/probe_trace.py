@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 
 from conformance.weighing.formula import Cell, Formula, Reading, read, simplest_between
-from conformance.weighing.items import fault
+from conformance.weighing.item_faults import fault
 from conformance.weighing.probe_layout import Layout
 from conformance.weighing.probe_log import Fed, RankStep
 from conformance.weighing.weights import Place, Weights

@@ -122,6 +122,8 @@ class Clip:
         is_two_norm: whether the norm is the 2-norm; False where it is another, or not known.
         parameters: which of the optimizer's it was given, where not all.
         reached: the micro-batches that bring something to what it was given; None stands for all.
+        given: how many tensors with a gradient it was given.
+        own: how many of these the optimizer holds.
     """
 
     rank: int
@@ -132,6 +134,8 @@ class Clip:
     parameters: Sequence[str] | None = None
     is_two_norm: bool = True
     reached: Sequence[int] | None = None
+    given: int = 0
+    own: int = 0
 
 
 @dataclass(frozen=True)

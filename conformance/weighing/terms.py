@@ -14,6 +14,11 @@ from conformance.weighing.kinds import Row, apart
 from conformance.weighing.naming import Origin, constant_factor, mistakes
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import Part, Pass, Step, Term
+from conformance.weighing.terms_beside import (
+    look_for_chosen_items,
+    look_for_one_count,
+    without_idle,
+)
 from conformance.weighing.verdict import TermWeights
 
 if TYPE_CHECKING:
@@ -29,7 +34,10 @@ _ANY_SCALE = (
     "each term has a factor, which may be the loss's own, or W or K too many or too few in all of "
     "them: another number of ranks or micro-batches tells"
 )
-_CHOSEN = "its items are chosen among places that all share the mean, as by how sure a model is"
+_MAY_BE_TOO_MUCH = (
+    "one term has a factor of W or K, which may be its own, or too many in all of them, of which "
+    "another one has one over it: another number of ranks or micro-batches tells"
+)
 _SCHEDULE = "it has a factor of its own in each step, as of a schedule or of a mix that is drawn"
 _MAY_BE_CLIPPED = "one step has less weight, as by a clip of the script's own: weigh more steps"
 _MAY_BE_TASKS = (
@@ -75,7 +83,7 @@ def term_weights(
     """
     world = steps[0].world
     rows = apart([(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms])
-    rows = _without_idle(rows)
+    rows = without_idle(rows)
     own = _cells_of(rows)
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
@@ -86,10 +94,14 @@ def term_weights(
         common = tuple(name for name in named[0] if all(name in each for each in named))
         if common and _have_one_factor([own[name].cells for name in items], world, promise):
             judged |= {name: replace(term, names=common) for name, term in again.items()}
-        elif any(named):
+        elif any(named) or _may_be_a_mean([judged[n] for n in items], world, promise):
             judged |= {name: replace(judged[name], note=_ANY_SCALE) for name in items}
-    _look_for_one_count(judged)
-    _look_for_chosen_items(judged, world)
+    elif any(judged[n].names is None and not judged[n].is_constant for n in items) and any(
+        _is_too_much(judged[n], own[n], world, promise) for n in items
+    ):
+        judged |= {name: replace(judged[name], note=_MAY_BE_TOO_MUCH) for name in items}
+    look_for_one_count(judged)
+    look_for_chosen_items(judged, world)
     told = [
         each
         for name, term in judged.items()
@@ -98,6 +110,36 @@ def term_weights(
     pooled = _pooled(told, world, promise)
     terms = [_unclipped(term, steps, others, promise) for term in pooled]
     return [_scheduled(term, world, promise) for term in terms] if len(terms) > 1 else terms
+
+
+def _may_be_a_mean(terms: Sequence[TermWeights], world: int, promise: str | None) -> bool:
+    """Whether the mean of all terms, as of real and made images, has a factor of W or K."""
+    sizes = {world, 1 + max(cell.micro_batch for cell in terms[0].cells)} - {1}
+    factors = [
+        [constant_factor(term.cells, world, f.powers) for f in formulas(promise or "step_mean")]
+        for term in terms
+    ]
+    return any(
+        all(any(f and f[0] <= mean <= f[1] for f in each) for each in factors)
+        for size in sizes
+        for mean in (size / len(terms), 1 / (size * len(terms)))
+    )
+
+
+def _is_too_much(term: TermWeights, own: "_Own", world: int, promise: str | None) -> bool:
+    """Whether a term's factor may be W or K too many: with that of another term it is 1.
+
+    A script that writes 1/2 beside a loss means the other one to count 1, and then both have it.
+    """
+    if not term.is_constant:
+        return False
+    names = _judge(own, world, promise, is_free=False).names or ()
+    factors = [
+        factor[0]
+        for formula in formulas(promise or "step_mean")
+        if (factor := constant_factor(term.cells, world, formula.powers)) is not None
+    ]
+    return bool(names) and all(factor > 1 for factor in factors)
 
 
 def _have_one_factor(terms: Sequence[Sequence[Cell]], world: int, promise: str | None) -> bool:
@@ -149,7 +191,7 @@ def _of_batches(
         return [term]
     tasks = _cells_of([(*row[:3], replace(row[3], name=_numbered(row[3]))) for row in rows])
     each = {name: _judge(task, world, promise, is_free=True) for name, task in tasks.items()}
-    _look_for_chosen_items(each, world)
+    look_for_chosen_items(each, world)
     if any(task.names is not None for task in each.values()):
         return [term]
     if not is_sure and not _are_alike(rows):
@@ -318,45 +360,6 @@ def _is_loss_scale(reading: Reading) -> bool:
     return factor >= _LOSS_SCALE and factor.denominator == 1 and factor.numerator.bit_count() == 1
 
 
-def _look_for_one_count(judged: dict[str, TermWeights]) -> None:
-    """Name a term whose weights are one over the count of another term."""
-    for name, term in judged.items():
-        if term.note or term.names is None or term.names:
-            continue
-        for other in judged.values():
-            if other is term or other.note:
-                continue
-            totals: dict[int, int] = defaultdict(int)
-            for cell in other.cells:
-                totals[cell.step] += cell.count
-            own = [cell for cell in term.cells if cell.count]
-            low = max(cell.low * totals[cell.step] for cell in own)
-            high = min(cell.high * totals[cell.step] for cell in own)
-            if low > high or len(totals) < 2:
-                continue
-            if sum(cell.count for cell in own) > sum(totals.values()):
-                # A detector's scores of all places are divided by the objects that there are.
-                note = f"its items share the count of the fewer ones of {other.term.name}"
-                judged[name] = replace(term, names=None, note=note)
-            else:
-                judged[name] = replace(term, names=("one-count-for-all-terms",))
-            break
-
-
-def _look_for_chosen_items(judged: dict[str, TermWeights], world: int) -> None:
-    """Judge no term of a few items that share the mean of all places, beside a term of all items.
-
-    So a script writes a loss over the items that its model is sure of. Alone it is padding.
-    """
-    whole = [t for t in judged.values() if not t.note and _is_of_all_places(t.cells)]
-    for name, term in judged.items():
-        if term.note or term.names is None or not whole or _is_of_all_places(term.cells):
-            continue
-        places = [replace(cell, count=cell.places or cell.count) for cell in term.cells]
-        if any(constant_factor(places, world, {s: -1}) is not None for s in ("N", "n_r")):
-            judged[name] = replace(term, names=None, note=_CHOSEN)
-
-
 def _scheduled(term: TermWeights, world: int, promise: str | None) -> TermWeights:
     """Judge no term, of several, whose factor differs from step to step, and in no step.
 
@@ -368,17 +371,6 @@ def _scheduled(term: TermWeights, world: int, promise: str | None) -> TermWeight
     if any(_kept_in_steps(term, world, promise)):
         return replace(term, names=None, note=_SCHEDULE)
     return term
-
-
-def _without_idle(rows: Sequence[Row]) -> list[Row]:
-    """Leave out what a loss itself gives the weight 0 in a step, if it has other terms there."""
-    live = {(step.step, term.name) for step, _, _, term in rows if term.share}
-    steps = {step for step, _ in live}
-    return [row for row in rows if row[0].step not in steps or (row[0].step, row[3].name) in live]
-
-
-def _is_of_all_places(cells: Sequence[Cell]) -> bool:
-    return all(cell.places in (None, cell.count) for cell in cells)
 
 
 def _pooled(terms: Sequence[TermWeights], world: int, promise: str | None) -> list[TermWeights]:

@@ -20,7 +20,8 @@ from torch.optim.optimizer import (
 )
 
 from conformance.weighing import torch_collectives
-from conformance.weighing.records import Clip, Term
+from conformance.weighing.records import Term
+from conformance.weighing.torch_clips import Clipped
 from conformance.weighing.torch_graph import graph_of
 from conformance.weighing.torch_losses import terms_of
 from conformance.weighing.torch_parameters import held, local, owners, parameter_names, state_of
@@ -61,20 +62,9 @@ class Window:
     parameters: list[torch.Tensor]
     passes: list[Recorded]
     left: dict[int, torch.Tensor]
-    clips: list["Clipped"]
+    clips: list[Clipped]
     unheld: list[str]
     is_of_copies: bool
-
-
-@dataclass(frozen=True)
-class Clipped:
-    """A call of clip_grad_norm_: limit, norm, the passes there were, the parameters' ids."""
-
-    limit: float
-    norm: float
-    number: int
-    parameters: frozenset[int]
-    is_two_norm: bool = True
 
 
 class Recorder:
@@ -377,25 +367,3 @@ def _take(record: Recorded, key: int, gradient: torch.Tensor) -> None:
     value = value.to_dense() if value.is_sparse else value.clone()
     before = record.columns.get(key)
     record.columns[key] = value if before is None else before + value
-
-
-def clips_of(window: Window, rank: int, names: dict[int, str]) -> Sequence[Clip]:
-    """Return the window's clips, each with how many of its passes came before."""
-    mine = {id(p) for p in window.parameters if p.grad is not None}
-    return [
-        Clip(
-            rank,
-            clip.limit,
-            clip.norm,
-            sum(p.number <= clip.number for p in window.passes),
-            is_of_all=clip.parameters == mine,
-            is_two_norm=clip.is_two_norm,
-            parameters=None
-            if mine <= clip.parameters
-            else sorted(names.get(key, "") for key in clip.parameters & mine),
-            reached=[
-                k for k, p in enumerate(window.passes) if p.columns.keys() & clip.parameters & mine
-            ],
-        )
-        for clip in window.clips
-    ]

@@ -15,13 +15,19 @@ import torch
 
 from conformance.weighing.records import Term
 from conformance.weighing.torch_forwards import Found, named
-from conformance.weighing.torch_graph import Node, below, edges, is_scalar, kind_of
+from conformance.weighing.torch_graph import Node, below, edges, is_of_a_leaf, is_scalar, kind_of
 
 _LINEAR = frozenset(
     {"Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Sum", "Mean", "View", "ReshapeAlias", "UnsafeView",
      "Unsqueeze", "Squeeze", "Expand", "Transpose", "T", "Permute", "Index", "IndexSelect",
      "MaskedSelect", "MaskedFill", "Where", "Cat", "Stack", "Select", "Slice", "ToCopy", "Clone",
-     "Alias", "Unbind", "Split", "SplitWithSizes", "NanToNum", "Dot"}
+     "Alias", "Unbind", "Split", "SplitWithSizes", "NanToNum", "Nansum", "Dot", "Vdot"}
+)  # fmt: skip
+_PRODUCTS = frozenset({"Mm", "Mv", "Bmm"})  # with a constant, which weighs items and adds them up
+# Of many items one number, which is no sum of theirs.
+_FUNCTIONS = frozenset(
+    {"Logsumexp", "LinalgVectorNorm", "Norm", "Prod", "Var", "Std", "Max", "Min", "Amax", "Amin",
+     "Median", "Nanmedian"}
 )  # fmt: skip
 _LOSSES = {
     "NllLoss": "nll_loss", "NllLoss2D": "nll_loss", "MseLoss": "mse_loss",
@@ -109,7 +115,7 @@ def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> N
         outputs += [None] * (len(node._input_metadata) - len(outputs))
         result = node(*outputs)
         given = result if isinstance(result, tuple) else (result,)
-    if kind not in _LINEAR and kind not in _IDENTITIES:
+    if kind not in _LINEAR and kind not in _IDENTITIES and kind not in _PRODUCTS:
         state.is_linear = False
     if kind in ("Mul", "Div") and edges(node) > 1:
         state.is_linear = False
@@ -146,7 +152,7 @@ def _passes(node: Node) -> bool:
     if kind in _IDENTITIES:
         return True
     if is_scalar(node):
-        if kind in _LINEAR:
+        if kind in _LINEAR or _is_weighted_sum(node):
             return True
         # A function of one scalar, as the root of a mean; a loss has an input that is none.
         inputs = [following for following, _ in node.next_functions if following]
@@ -157,6 +163,13 @@ def _passes(node: Node) -> bool:
             and not hasattr(node, "_forward_cls")
         )
     return _leads_to_losses(node)
+
+
+def _is_weighted_sum(node: Node) -> bool:
+    """Whether a matrix product multiplies items with constants, and is no layer of a model."""
+    inputs = [following for following, _ in node.next_functions if following]
+    is_product = kind_of(node) in _PRODUCTS and len(inputs) == 1
+    return is_product and not hasattr(inputs[0], "variable") and not is_of_a_leaf(inputs[0])
 
 
 def _leads_to_losses(node: Node) -> bool:
@@ -180,6 +193,8 @@ def _term(node: Node, state: _Arriving) -> Term:
     reduction = int(getattr(node, "_saved_reduction", 0)) if kind in _LOSSES else 0
     if reduction and gradient.numel() == 1:
         term = _reduced(node, kind, float(gradient), reduction)
+    elif kind in _FUNCTIONS and gradient.numel() == 1:
+        term = Term(kind, None, float(gradient))
     elif kind in _LOSSES or gradient.numel() > 1 or not hasattr(node, "_forward_cls"):
         term = _unreduced(node, kind, gradient, state.rounding)
     else:

@@ -11,8 +11,9 @@ import torch
 from conformance.weighing.findings import listed
 from conformance.weighing.records import NOT_COME, Clip, Pass, Step, Term
 from conformance.weighing.steps import Products, parts
+from conformance.weighing.torch_clips import clips_of
 from conformance.weighing.torch_exchange import Exchange, products
-from conformance.weighing.torch_hooks import Window, clips_of
+from conformance.weighing.torch_hooks import Window
 from conformance.weighing.torch_parameters import held, local, parameter_names, state_of
 
 if TYPE_CHECKING:

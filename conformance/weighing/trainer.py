@@ -33,6 +33,7 @@ from conformance.weighing.weights import Weights, sentence
 _SHOWN = 4  # micro-batches that are told of a wrong formula
 _STARTING, _ENDING = 300.0, 15.0  # seconds for the imports, and beside each question
 _LAST_LINES = 4  # of what a trainer that failed printed
+_TRIES = 3  # of a question whose port another process takes
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,31 @@ def ask(
 ) -> Iterator[tuple[Implementation, TrainerVerdict]]:
     """Ask trainers of one file every question, in W processes that torchrun starts; judge them.
 
+    Where another process took a port before the trainer did, the question is asked again.
+
     Args:
         trainers: declared by one adapter.
         questions: of one W.
         seconds: that one question may take.
     """
     asked = [(trainer, question) for trainer in trainers for question in questions]
-    with tempfile.TemporaryDirectory(prefix="conformance-trainer-") as name:
-        folder = Path(name)
-        output = _run(asked, folder, seconds)
-        for number, (trainer, question) in enumerate(asked):
-            yield trainer, _verdict(trainer, question, number, folder, output)
+    verdicts: dict[int, TrainerVerdict] = {}
+    for _ in range(_TRIES):
+        left = [n for n in range(len(asked)) if n not in verdicts or is_of_a_port(verdicts[n])]
+        if not left:
+            break
+        with tempfile.TemporaryDirectory(prefix="conformance-trainer-") as name:
+            folder = Path(name)
+            output = _run([asked[n] for n in left], folder, seconds)
+            for at, n in enumerate(left):
+                verdicts[n] = _verdict(*asked[n], at, folder, output)
+    for n, (trainer, _) in enumerate(asked):
+        yield trainer, verdicts[n]
+
+
+def is_of_a_port(verdict: TrainerVerdict) -> bool:
+    """Whether a port that was free as the question was asked was somebody else's at its turn."""
+    return any(words_ in verdict.problem.lower() for words_ in ("eaddrinuse", "address already in"))
 
 
 def _run(

@@ -13,8 +13,8 @@ import numpy as np
 
 from conformance.weighing.formula import Cell, Reading, read, simplest_between
 from conformance.weighing.mistakes import words
-from conformance.weighing.naming import Origin, mistakes
-from conformance.weighing.promises import MicroBatches, formulas, kept
+from conformance.weighing.naming import Origin, constant_factor, mistakes
+from conformance.weighing.promises import PROMISES, MicroBatches, formulas, kept
 
 FORMAT, VERSION = "conformance-weights", 1
 _SHOWN = 4  # cells that a message names
@@ -43,6 +43,7 @@ class Weights:
         condition: the condition number of the linear system; 1 where weights are read directly.
         faults: what is wrong whatever is promised: ranks that disagree, no weighted sum.
         origin: what the loss alone gave to the items, where it is known.
+        is_clipped: whether a factor of all items is that of a clip of the whole gradient.
     """
 
     values: np.ndarray
@@ -58,6 +59,7 @@ class Weights:
     condition: float = 1.0
     faults: tuple[str, ...] = ()
     origin: Origin | None = None
+    is_clipped: bool = False
 
     @classmethod
     def of(
@@ -147,14 +149,23 @@ class Weights:
 
     @property
     def promises(self) -> tuple[str, ...]:
-        """Return the promises that these weights keep."""
-        return () if self.faults else kept(self.cells, self.world)
+        """Return the promises that these weights keep; but for a clip, where there is one."""
+        if self.faults or not self.is_clipped:
+            return () if self.faults else kept(self.cells, self.world)
+        return tuple(promise for promise in PROMISES if self.mistakes(promise) is None)
 
     def mistakes(
         self, promise: str, micro_batches: MicroBatches | None = None
     ) -> tuple[str, ...] | None:
         """Name what was done instead of what is promised; None where the promise is kept."""
-        return mistakes(self.cells, self.world, promise, micro_batches, self.origin)
+        names = mistakes(self.cells, self.world, promise, micro_batches, self.origin)
+        if names == () and self.is_clipped:
+            factors = (
+                constant_factor(self.cells, self.world, formula.powers)
+                for formula in formulas(promise, micro_batches)
+            )
+            return None if any(factors) else names
+        return names
 
     def verify(self, promise: str, micro_batches: MicroBatches | None = None) -> None:
         """Raise AssertionError, with what was done instead, unless the promise is kept.
@@ -222,6 +233,7 @@ class Weights:
             "residual": self.residual,
             "condition": None if self.condition == inf else self.condition,
             "faults": list(self.faults),
+            "is_clipped": self.is_clipped,
         }
 
     def to_json(self) -> str:
@@ -258,6 +270,7 @@ class Weights:
             residual=data["residual"],
             condition=inf if data["condition"] is None else data["condition"],
             faults=tuple(data["faults"]),
+            is_clipped=data.get("is_clipped", False),
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 from conformance.core.implementations import adapter, declared_in
 from conformance.core.outcomes import UsageError
 from conformance.run.plan import make_plan
+from conformance.weighing import trainer as trainer_module
 from conformance.weighing.trainer import QUESTIONS, ask
 from conformance.weighing.trainer_text import lines, status_of
 
@@ -135,3 +136,19 @@ def test_an_adapter_that_does_not_import_is_an_error_with_its_words(tmp_path):
 def test_a_run_says_who_asks_trainers():
     with pytest.raises(UsageError, match="conformance weigh --trainers"):
         make_plan(adapters=[str(TRAINERS)])
+
+
+def test_a_question_whose_port_was_taken_is_asked_again(monkeypatch):
+    trainers = adapter(str(TRAINERS))[:1]
+    tries = []
+
+    def took(trainer, question, number, folder, output):
+        tries.append(question.name)
+        problem = "DistNetworkError: … EADDRINUSE …" if len(tries) in (1, 3) else ""
+        return trainer_module.TrainerVerdict(question, trainer.promise, problem=problem)
+
+    monkeypatch.setattr(trainer_module, "_run", lambda *_: "")
+    monkeypatch.setattr(trainer_module, "_verdict", took)
+    told = [verdict.problem for _, verdict in ask(trainers, QUESTIONS[:2])]
+    assert told == ["", ""]
+    assert tries == [q.name for q in (*QUESTIONS[:2], QUESTIONS[0], QUESTIONS[0])]

@@ -1,0 +1,62 @@
+"""What a term is beside the others: divided by their count, or of items chosen among theirs."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from conformance.weighing.formula import Cell
+from conformance.weighing.kinds import Row
+from conformance.weighing.naming import constant_factor
+from conformance.weighing.verdict import TermWeights
+
+_CHOSEN = "its items are chosen among places that all share the mean, as by how sure a model is"
+
+
+def look_for_one_count(judged: dict[str, TermWeights]) -> None:
+    """Name a term whose weights are one over the count of another term."""
+    for name, term in judged.items():
+        if term.note or term.names is None or term.names:
+            continue
+        for other in judged.values():
+            if other is term or other.note:
+                continue
+            totals: dict[int, int] = defaultdict(int)
+            for cell in other.cells:
+                totals[cell.step] += cell.count
+            own = [cell for cell in term.cells if cell.count]
+            low = max(cell.low * totals[cell.step] for cell in own)
+            high = min(cell.high * totals[cell.step] for cell in own)
+            if low > high or len(totals) < 2:
+                continue
+            if sum(cell.count for cell in own) > sum(totals.values()):
+                # A detector's scores of all places are divided by the objects that there are.
+                note = f"its items share the count of the fewer ones of {other.term.name}"
+                judged[name] = replace(term, names=None, note=note)
+            else:
+                judged[name] = replace(term, names=("one-count-for-all-terms",))
+            break
+
+
+def look_for_chosen_items(judged: dict[str, TermWeights], world: int) -> None:
+    """Judge no term of a few items that share the mean of all places, beside a term of all items.
+
+    So a script writes a loss over the items that its model is sure of. Alone it is padding.
+    """
+    whole = [t for t in judged.values() if not t.note and _is_of_all_places(t.cells)]
+    for name, term in judged.items():
+        if term.note or term.names is None or not whole or _is_of_all_places(term.cells):
+            continue
+        places = [replace(cell, count=cell.places or cell.count) for cell in term.cells]
+        if any(constant_factor(places, world, {s: -1}) is not None for s in ("N", "n_r")):
+            judged[name] = replace(term, names=None, note=_CHOSEN)
+
+
+def _is_of_all_places(cells: Sequence[Cell]) -> bool:
+    return all(cell.places in (None, cell.count) for cell in cells)
+
+
+def without_idle(rows: Sequence[Row]) -> list[Row]:
+    """Leave out what a loss itself gives the weight 0 in a step, if it has other terms there."""
+    live = {(step.step, term.name) for step, _, _, term in rows if term.share}
+    steps = {step for step, _ in live}
+    return [row for row in rows if row[0].step not in steps or (row[0].step, row[3].name) in live]
