@@ -212,8 +212,7 @@ def pairs():
             )  # fmt: skip
         yield (
             "the bias divided by W as well",
-            # Of more items than elements a bias has no weights of its own.
-            "parameters-weighed-apart" if W == 2 else "no-weighted-sum",
+            "parameters-weighed-apart",
             pmapped(lambda p, b: {n: g / W if n == "bias" else g
                                   for n, g in synchronised((), p, b).items()}),
             token_mean, UNEVEN, BY_RANK,
