@@ -213,6 +213,7 @@ def _rounding() -> Iterator[GradientCase]:
         ("tokens", "three-ranks", "f64", "cross_entropy"),
         ("tied", "three-ranks-twice", "f32", "mse"),
         ("tied", "two-micro-batches", "f32", "cross_entropy"),
+        ("tokens", "two-ranks-three", "f32", "cross_entropy"),
     ):
         question = _of_tokens(
             model, _BOUNDED[name], loss=loss, dtype=dtype, starts="different", tier="bounded"
