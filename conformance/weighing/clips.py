@@ -7,6 +7,7 @@ from math import isfinite, sqrt
 
 from conformance.weighing.findings import Finding
 from conformance.weighing.records import Clip, Part, Step
+from conformance.weighing.solve import norm_rounding
 
 _EPSILON = 1e-6  # which torch adds to a norm before it divides by it
 
@@ -182,12 +183,7 @@ def _is_wrong(ratio: float, off: float, clip: Clip, step: Step) -> bool:
 def _off(steps: Sequence[Step], clip: Clip) -> float:
     """Return how far two norms of one gradient may be apart."""
     elements = sum(part.elements for step in steps for part in step.parts)
-    return _norm_rounding(elements) + _EPSILON / max(clip.norm, _EPSILON)
-
-
-def _norm_rounding(elements: int) -> float:
-    """Return the relative error of a norm: a sum of so many squares in float32."""
-    return 2.0**-24 * (elements**0.5 + 64)
+    return norm_rounding(elements) + _EPSILON / max(clip.norm, _EPSILON)
 
 
 def is_clipped_by_hand(
@@ -225,7 +221,7 @@ def _have_one_norm(
     others = [norms[step] for step, (low, high) in factors.items() if low <= 1 <= high]
     if len(clipped) + len(others) < len(factors) or not clipped or not min(clipped):
         return False
-    off = _norm_rounding(max(elements.values())) + _EPSILON / min(clipped)
+    off = norm_rounding(max(elements.values())) + _EPSILON / min(clipped)
     limit = max(clipped)
     if any(norm > limit * (1 + off) for norm in others) or min(clipped) < limit * (1 - 2 * off):
         return False

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.weighing.items import Asked, rows_of, solutions, weights_but_for_a_clip
+from conformance.weighing.asked import Asked, solutions
+from conformance.weighing.items import rows_of, weights_but_for_a_clip
 from conformance.weighing.weights import Weights
 
 _AT_ONCE = 64  # items whose gradients are computed in one call

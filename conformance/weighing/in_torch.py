@@ -1,12 +1,14 @@
 """Weigh a torch function that leaves averaged gradients in `.grad`, in one process or in many."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from conformance.weighing.items import Asked, rows_of, solutions, weights
+from conformance.weighing.asked import Asked, solutions
+from conformance.weighing.items import rows_of, weights
 from conformance.weighing.torch_exchange import Exchange
 from conformance.weighing.weights import Weights
 
@@ -55,7 +57,7 @@ def weigh(
         leaves=_leaves(model),
         rows=rows_of(shape, ranks, micro_batches),
     )
-    return weights(Asked(**{**vars(asked), "measured": _measured(asked, losses, model, batch)}))
+    return weights(replace(asked, measured=_measured(asked, losses, model, batch)))
 
 
 def _of_ranks(

@@ -1,16 +1,13 @@
 """What is wrong with the weights of items, whatever is promised: each fault with its name."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conformance.weighing.asked import Asked, solutions
 from conformance.weighing.findings import listed
 from conformance.weighing.mistakes import words
-from conformance.weighing.solve import Rounding, Solution, solve, sum_error
-
-if TYPE_CHECKING:
-    from conformance.weighing.items import Asked
+from conformance.weighing.solve import Solution, norm_rounding
 
 
 def fault(name: str, sentence: str) -> list[str]:
@@ -19,7 +16,7 @@ def fault(name: str, sentence: str) -> list[str]:
     return [f"{name}: {sentence}" + (f"\n    write: {advice}" if advice else "")]
 
 
-def apart(asked: "Asked", solved: Sequence[Solution], is_item: np.ndarray) -> list[str]:
+def apart(asked: Asked, solved: Sequence[Solution], is_item: np.ndarray) -> list[str]:
     """Name ranks whose gradients have other weights; differences in rounding are none."""
     low, high = _shared(solved)
     known = is_item & np.isfinite(low) & np.isfinite(high)
@@ -45,7 +42,7 @@ def _shared(solved: Sequence[Solution]) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _is_own(asked: "Asked", solved: Sequence[Solution], known: np.ndarray) -> bool:
+def _is_own(asked: Asked, solved: Sequence[Solution], known: np.ndarray) -> bool:
     """Whether every rank's gradient is of its own items alone."""
     own = True
     for rank, solution in enumerate(solved):
@@ -56,7 +53,7 @@ def _is_own(asked: "Asked", solved: Sequence[Solution], known: np.ndarray) -> bo
 
 
 def of_parts(
-    asked: "Asked", solved: list[Solution], is_item: np.ndarray
+    asked: Asked, solved: list[Solution], is_item: np.ndarray
 ) -> tuple[list[Solution], list[str]]:
     """Solve apart for parameters that ranks disagree on, or that have weights of their own.
 
@@ -71,9 +68,9 @@ def of_parts(
     alike = [name for name in slices if name not in unlike]
     if not alike:
         return solved, []
-    main, others = _solved(asked, [slices[name] for name in alike]), []
+    main, others = solutions(asked, np.concatenate([slices[name] for name in alike])), []
     if not _are_explained(main):
-        each = {name: _solved(asked, [slices[name]]) for name in alike}
+        each = {name: solutions(asked, slices[name]) for name in alike}
         if not all(map(_are_explained, each.values())):
             return solved, []
         told = {
@@ -101,29 +98,19 @@ def of_parts(
     return main, faults
 
 
-def _slices(asked: "Asked") -> Iterator[tuple[str, np.ndarray]]:
+def _slices(asked: Asked) -> Iterator[tuple[str, np.ndarray]]:
     first = 0
     for name, size in asked.leaves:
         yield name, np.arange(first, first + size)
         first += size
 
 
-def _differ(asked: "Asked", at: np.ndarray) -> bool:
+def _differ(asked: Asked, at: np.ndarray) -> bool:
     """Whether ranks have other gradients than by rounding."""
     rows = asked.gradients[:, at]
     off = np.linalg.norm(rows - rows[0], axis=1).max()
     size = np.abs(asked.columns[:, at]).max(initial=0) * len(asked.columns) * len(at) ** 0.5
     return bool(off > 2 * (len(asked.columns) + asked.world + 4) * asked.unit * size)
-
-
-def _solved(asked: "Asked", parts: Sequence[np.ndarray]) -> list[Solution]:
-    at = np.concatenate(parts)
-    columns, gradients = asked.columns[:, at], asked.gradients[:, at]
-    vectors = np.concatenate([columns, gradients]).astype(np.float64)
-    items, elements = columns.shape
-    rounding = Rounding(asked.unit, items + asked.world + 4, sum_error(elements))
-    gram = vectors @ vectors.T
-    return [solve(gram, items, items + g, rounding) for g in range(len(gradients))]
 
 
 def _are_explained(own: Sequence[Solution]) -> bool:
@@ -136,7 +123,7 @@ def _may_be_equal(one: Solution, other: Solution, is_item: np.ndarray) -> bool:
     return not (low > high)[known].any()
 
 
-def _is_by(asked: "Asked", at: np.ndarray, main: Solution) -> bool:
+def _is_by(asked: Asked, at: np.ndarray, main: Solution) -> bool:
     """Whether a parameter's gradient may be what other parameters' weights make of its columns."""
     is_item = np.any(asked.columns != 0, axis=1)
     if not np.isfinite(main.half[is_item]).all():
@@ -149,7 +136,7 @@ def _is_by(asked: "Asked", at: np.ndarray, main: Solution) -> bool:
     return bool(np.linalg.norm(rest) <= np.linalg.norm(np.abs(columns).T @ halves) + rounded)
 
 
-def _is_own_share(asked: "Asked", at: np.ndarray, main: Solution) -> bool:
+def _is_own_share(asked: Asked, at: np.ndarray, main: Solution) -> bool:
     """Whether each rank has its own items' share of a parameter's gradient, or a multiple of it."""
     for rank, row in enumerate(asked.gradients[:, at]):
         mine = asked.ranks == rank
@@ -165,7 +152,7 @@ def _is_own_share(asked: "Asked", at: np.ndarray, main: Solution) -> bool:
 
 
 def clipped_early(
-    asked: "Asked", values: np.ndarray, half: np.ndarray, is_item: np.ndarray
+    asked: Asked, values: np.ndarray, half: np.ndarray, is_item: np.ndarray
 ) -> list[str]:
     """Name a clip of each rank's, or each micro-batch's, share of the gradient.
 
@@ -188,7 +175,7 @@ def clipped_early(
 
 
 def _have_one_norm(
-    asked: "Asked", values: np.ndarray, half: np.ndarray, members: Sequence[np.ndarray]
+    asked: Asked, values: np.ndarray, half: np.ndarray, members: Sequence[np.ndarray]
 ) -> bool:
     """Whether the largest shares have one norm, and two of them other weights."""
     elements = asked.columns.shape[1]
@@ -200,7 +187,7 @@ def _have_one_norm(
             return False
         norms.append(float(np.linalg.norm(values[mine] @ asked.columns[mine])))
         off = float((half[mine] / values[mine]).max())
-        widths.append(2 * off + 2.0**-24 * (elements**0.5 + 64))
+        widths.append(2 * off + norm_rounding(elements))
         weights.append(float(values[mine].mean()))
     limit = max(norms)
     clipped = [at for at, n in enumerate(norms) if n >= limit * (1 - 2 * max(widths))]

@@ -2,58 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 import numpy as np
 
+from conformance.weighing.asked import Asked, solutions
 from conformance.weighing.item_faults import apart, clipped_early, fault, of_parts
 from conformance.weighing.naming import constant_factor
 from conformance.weighing.promises import PROMISES, formulas
-from conformance.weighing.solve import Rounding, Solution, solve, sum_error
+from conformance.weighing.solve import norm_rounding
 from conformance.weighing.weights import Weights
 
 _ELSEWHERE = (1.125, 1.25, 0.875)  # times the parameters: near, where gradients are clipped as well
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What a function was asked, and what it gave.
-
-    Attributes:
-        columns: (items, parameters), the gradient of each item's loss.
-        gradients: (1 or W, parameters), what the function gave, or each rank's.
-        shape: of the losses.
-        ranks: (items), to which rank an item belongs.
-        micro_batches: (items), to which micro-batch.
-        world: W.
-        unit: the unit roundoff of the gradients' dtype.
-        measured: the distance of two ways to compute one weighted sum of the columns: what this
-            model's backward pass rounds.
-        leaves: the parameters' names and sizes, in the order of the gradients.
-        rows: (items), the sequence that an item is a token of; None where items are samples.
-    """
-
-    columns: np.ndarray
-    gradients: np.ndarray
-    shape: tuple[int, ...]
-    ranks: np.ndarray
-    micro_batches: np.ndarray
-    world: int
-    unit: float
-    measured: float = 0.0
-    leaves: tuple[tuple[str, int], ...] = ()
-    rows: np.ndarray | None = None
-
-
-def solutions(asked: Asked) -> list[Solution]:
-    """Solve for the weights of every gradient that was given."""
-    vectors = np.concatenate([asked.columns, asked.gradients]).astype(np.float64)
-    gram = vectors @ vectors.T
-    items, elements = asked.columns.shape
-    rounding = Rounding(asked.unit, items + asked.world + 4, sum_error(elements))
-    return [solve(gram, items, items + g, rounding) for g in range(len(asked.gradients))]
 
 
 def weights(asked: Asked) -> Weights:
@@ -125,7 +87,7 @@ def weights_but_for_a_clip(again: Callable[[float], Asked]) -> Weights:
         and 0 < factor[0] < 1
     }
     norm = float(np.linalg.norm(asked.gradients[0]))
-    off = 2.0**-24 * (asked.gradients.shape[1] ** 0.5 + 64)
+    off = norm_rounding(asked.gradients.shape[1])
     for times in _ELSEWHERE if known else ():
         there = again(times)
         if abs(float(np.linalg.norm(there.gradients[0])) - norm) > 2 * off * norm:
@@ -150,7 +112,7 @@ def _counts(asked: Asked, is_item: np.ndarray) -> dict[str, dict[tuple[int, int,
         counts["p"] = {(0, *place): count for place, count in Counter(places).items()}
     if asked.rows is not None:
         samples = Counter(p for p, _ in set(zip(places, asked.rows.tolist(), strict=True)))
-        items = Counter(place for place, counts_ in zip(places, is_item, strict=True) if counts_)
+        items = Counter(place for place, is_one in zip(places, is_item, strict=True) if is_one)
         counts["s"] = {(0, *place): samples[place] for place in set(places)}
         counts["m"] = {(0, *place): items[place] + samples[place] for place in set(places)}
     return counts

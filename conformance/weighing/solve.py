@@ -82,6 +82,11 @@ def sum_error(elements: int) -> float:
     return (min(elements, BLOCK) + elements / BLOCK + 2) * 2.0**-53
 
 
+def norm_rounding(elements: int) -> float:
+    """Return the relative error of a norm: a sum of so many squares in float32."""
+    return 2.0**-24 * (elements**0.5 + 64)
+
+
 def solve(gram: np.ndarray, columns: int, target: int, rounding: Rounding) -> Solution:
     """Solve for the weights of the first columns.
 

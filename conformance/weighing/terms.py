@@ -115,12 +115,9 @@ def term_weights(
 def _may_be_a_mean(terms: Sequence[TermWeights], world: int, promise: str | None) -> bool:
     """Whether the mean of all terms, as of real and made images, has a factor of W or K."""
     sizes = {world, 1 + max(cell.micro_batch for cell in terms[0].cells)} - {1}
-    factors = [
-        [constant_factor(term.cells, world, f.powers) for f in formulas(promise or "step_mean")]
-        for term in terms
-    ]
+    factors = [_factors(term, world, promise) for term in terms]
     return any(
-        all(any(f and f[0] <= mean <= f[1] for f in each) for each in factors)
+        all(any(low <= mean <= high for low, high in each) for each in factors)
         for size in sizes
         for mean in (size / len(terms), 1 / (size * len(terms)))
     )
@@ -134,12 +131,16 @@ def _is_too_much(term: TermWeights, own: "_Own", world: int, promise: str | None
     if not term.is_constant:
         return False
     names = _judge(own, world, promise, is_free=False).names or ()
-    factors = [
-        factor[0]
+    return bool(names) and all(low > 1 for low, _ in _factors(term, world, promise))
+
+
+def _factors(term: TermWeights, world: int, promise: str | None) -> list[tuple[float, float]]:
+    """Return by what a term's weights are off each formula of a promise, where it is one factor."""
+    found = (
+        constant_factor(term.cells, world, formula.powers)
         for formula in formulas(promise or "step_mean")
-        if (factor := constant_factor(term.cells, world, formula.powers)) is not None
-    ]
-    return bool(names) and all(factor > 1 for factor in factors)
+    )
+    return [factor for factor in found if factor is not None]
 
 
 def _have_one_factor(terms: Sequence[Sequence[Cell]], world: int, promise: str | None) -> bool:

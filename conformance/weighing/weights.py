@@ -150,9 +150,11 @@ class Weights:
     @property
     def promises(self) -> tuple[str, ...]:
         """Return the promises that these weights keep; but for a clip, where there is one."""
-        if self.faults or not self.is_clipped:
-            return () if self.faults else kept(self.cells, self.world)
-        return tuple(promise for promise in PROMISES if self.mistakes(promise) is None)
+        if self.faults:
+            return ()
+        if self.is_clipped:
+            return tuple(promise for promise in PROMISES if self.mistakes(promise) is None)
+        return kept(self.cells, self.world)
 
     def mistakes(
         self, promise: str, micro_batches: MicroBatches | None = None
