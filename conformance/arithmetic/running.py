@@ -195,8 +195,10 @@ class Running:
 
     def contract(self, spec: str, a: Approximate, b: Approximate) -> Approximate:
         """Sums products of two stored numbers in any order."""
-        most = np.einsum(spec, a.most, b.most)
-        carried = most - np.einsum(spec, np.abs(a.value), np.abs(b.value))
+        first, second = np.abs(a.value), np.abs(b.value)
+        # Not the difference of two sums, which in f64 is their own rounding and no more.
+        carried = np.einsum(spec, first, b.error) + np.einsum(spec, a.error, second + b.error)
+        most = np.einsum(spec, first, second) + carried
         terms = _terms(spec, a.value.shape, b.value.shape)
         # Both factors are rounded on entry.
         entry = (1 + self._entry_u) ** 2 - 1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conformance.arithmetic import Lattice, Plain, Running, Uncertain, Uncertified
 from conformance.arithmetic.ball import Ball, rounded
+from conformance.arithmetic.running import Approximate
 
 INTEGERS = st.lists(st.integers(-50, 50), min_size=2, max_size=6)
 
@@ -94,6 +95,17 @@ def test_the_running_error_holds_for_every_order_of_summation(dtype, values, see
     x = running.exactly(products)
     bound = running.contract("i,i->", x, x)
     assert abs(float(total) - float(bound.value)) <= bound.error
+
+
+@given(st.lists(st.floats(0.125, 8), min_size=2, max_size=40))
+def test_what_a_product_carries_is_told_to_nine_digits_in_f64_too(values):
+    # There the errors are as small as what float64, in which bounds are computed, rounds itself.
+    error = 2.0**-53
+    x = Approximate(np.array(values), np.full(len(values), error))
+    product = Running("f64").contract("i,i->", x, x)
+    exact = sum(2 * Fraction(value) * Fraction(error) + Fraction(error) ** 2 for value in values)
+    assert product.formula is not None
+    assert abs(Fraction(float(product.formula.carried)) / exact - 1) < Fraction(1, 10**9)
 
 
 @given(st.lists(st.floats(0.125, 8, width=32), min_size=1, max_size=5))
