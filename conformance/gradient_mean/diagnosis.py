@@ -1,9 +1,8 @@
 """Diagnosis of wrong answers about averaged gradients."""
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from functools import lru_cache, partial
-from itertools import product, starmap
+from itertools import compress, product, starmap
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,17 @@ from conformance.core.bounds import error_over_bound
 from conformance.core.comparison import Arrays, form_difference
 from conformance.core.dtypes import DTYPES
 from conformance.core.mistake import Mistake
-from conformance.core.questions import GradientQuestion, VirtualQuestion
+from conformance.core.questions import VirtualQuestion
 from conformance.core.verdict import Diagnosis
 from conformance.gradient_mean import noise
 from conformance.gradient_mean.mistakes import MISTAKES
-from conformance.gradient_mean.models import SPECTROMETER, TOKEN_SPECTROMETER, TOKENS
+from conformance.gradient_mean.observations import listed, observations
 from conformance.gradient_mean.parts import ByRank, Gradients, Parts, norm_of, scaled, total
 from conformance.gradient_mean.rounding import alike_but_for_rounding, went_through_fewer_bits
 from conformance.gradient_mean.virtual_definition import NAME
 from conformance.gradient_mean.virtual_mistakes import WRONG, Ranks, fits
 from conformance.gradient_mean.wrong_averages import seen_from_own
 
-_EXPONENTS = range(-2, 3)
-# A sentence names at most so many samples.
-_SHOWN = 8
 _COMPRESSED = "compressed"
 # A single process shows rank 0's gradient alone, which is right, or another mistake's answer.
 _SEEN_IN_RANKS = ("never-synchronised", "moved-after-wrapping", "step-skipped-by-one-rank")
@@ -65,7 +61,19 @@ def names_of(
 ) -> tuple[str, ...]:
     """Returns the mistakes that give these answers, which are wrong and have the right form."""
     candidates = answers_of_mistakes(parts, len(answers))
-    names = [m.name for m, wrongs in candidates if _fits(m, wrongs, answers, expected, bounds)]
+    first = next(iter(expected))
+    stacked = _first_arrays(parts, len(answers), first)
+    # Most answers of mistakes differ from the given one in the first array of rank 0 already.
+    is_near = iter(_are_near(answers[0][first], stacked, expected[first], bounds.get(first)))
+    names = []
+    for mistake, ways in candidates:
+        near = list(compress(ways, is_near))
+        if mistake.is_by_element and not bounds:
+            fits_one = _fits_by_element(ways, answers, expected)
+        else:
+            fits_one = any(_is_answer_of(way, answers, expected, bounds) for way in near)
+        if fits_one:
+            names.append(mistake.name)
     if not names and not bounds:
         names = [
             m.name for m, wrongs in candidates if _nearly_fits(parts, wrongs, answers, expected)
@@ -94,7 +102,7 @@ def _names_in_part(
     if len(wrong) < len(expected):
         names = _names_of_some(wrong, parts, expected, bounds, answers)
         if _OF_A_PARAMETER & set(names):
-            return names, (f"{_listed(wrong)} alone; the others are right",)
+            return names, (f"{listed(wrong)} alone; the others are right",)
     return (), ()
 
 
@@ -155,6 +163,13 @@ def answers_of_mistakes(parts: Parts, ranks: int) -> list[tuple[Mistake[Any], li
         ]
 
 
+@lru_cache(maxsize=4)
+def _first_arrays(parts: Parts, ranks: int, name: str) -> np.ndarray:
+    """Stacks what rank 0 shows under this name, of every mistake in every way, in their order."""
+    mistakes = answers_of_mistakes(parts, ranks)
+    return np.stack([way[0][name] for _, ways in mistakes for way in ways])
+
+
 def _ways(mistake: Mistake[Any], parts: Parts) -> Iterator[ByRank]:
     """Yields a mistake's answers as ranks show them that start from rank 0's parameters."""
     ways = _sums_of_terms(mistake, parts)
@@ -199,21 +214,13 @@ def as_answer(parts: Parts, gradients: Gradients) -> dict[str, np.ndarray]:
     return noise.read(parts.question, answer) if parts.question.observe == "noise" else answer
 
 
-def _fits(
-    mistake: Mistake[Any],
-    alternatives: Sequence[ByRank],
-    answers: Sequence[Arrays],
-    expected: Arrays,
-    bounds: Arrays,
-) -> bool:
-    """Says whether a mistake gives the answers, or each element in one of its orders of a sum."""
-    if mistake.is_by_element and alternatives and not bounds:
-        return all(
-            np.equal([wrong[rank][name] for wrong in alternatives], answer[name]).any(axis=0).all()
-            for rank, answer in enumerate(answers)
-            for name in expected
-        )
-    return any(_is_answer_of(wrong, answers, expected, bounds) for wrong in alternatives)
+def _fits_by_element(ways: Sequence[ByRank], answers: Sequence[Arrays], expected: Arrays) -> bool:
+    """Says whether a mistake gives each element of the answers in one of its orders of a sum."""
+    return bool(ways) and all(
+        np.equal([way[rank][name] for way in ways], answer[name]).any(axis=0).all()
+        for rank, answer in enumerate(answers)
+        for name in expected
+    )
 
 
 def _nearly_fits(
@@ -242,151 +249,31 @@ def _is_answer_of(
 
 
 def _matches(answer: Arrays, wrong: Arrays, expected: Arrays, bounds: Arrays) -> bool:
-    for name, array in wrong.items():
-        if not bounds:
-            if not np.array_equal(answer[name], array, equal_nan=True):
-                return False
-            continue
-        # An error grows with the answer itself.
-        largest = np.max(np.abs(array.astype(np.float64)), initial=0.0)
-        right = np.max(np.abs(expected[name].astype(np.float64)), initial=0.0)
-        growth = max(1.0, largest / right) if right else 1.0
-        # A wrong answer has terms that the right one lacks, and in every element.
-        own = np.max(bounds[name], initial=0.0) * growth
-        if (error_over_bound(answer[name], array, np.full_like(bounds[name], own)) > 1).any():
-            return False
-    return True
+    return all(
+        _are_near(answer[name], array[None], expected[name], bounds.get(name))[0]
+        for name, array in wrong.items()
+    )
 
 
-def observations(
-    question: GradientQuestion, expected: Arrays, answers: Sequence[Arrays]
-) -> tuple[tuple[str, ...], float | None]:
-    """Describes wrong answers without any mistake: returns sentences, and a common factor.
+def _are_near(
+    answer: np.ndarray, wrongs: np.ndarray, right: np.ndarray, bound: np.ndarray | None
+) -> np.ndarray:
+    """Says of each of several wrong arrays whether the answer is that array, or within its bound.
 
-    The sentences say which ranks disagree, the factor, and which samples count wrongly.
+    Args:
+        answer: an array of an answer.
+        wrongs: the wrong arrays, stacked.
+        right: the right array.
+        bound: how far an answer may be from the right array; without one it is exact.
     """
-    sentences = list(_disagreement(expected, answers))
-    if question.observe == "noise":
-        sentences += _repeated_noise(answers[0]["noise/alike"])
-    if question.observe != "gradients":
-        return tuple(sentences), None
-    factor = _common_ratio(expected, answers[0])
-    if factor is not None and factor != 1:
-        powers = _powers(question, factor)
-        sentences.append(f"every gradient is {factor:.6g} times the right one{powers}")
-    elif question.model in (SPECTROMETER, TOKEN_SPECTROMETER):
-        sentences += _weights(question, expected, answers[0])
-    return tuple(sentences), factor
-
-
-def _disagreement(expected: Arrays, answers: Sequence[Arrays]) -> Iterator[str]:
-    apart = [
-        rank
-        for rank, answer in enumerate(answers)
-        if any(
-            not np.array_equal(answer[name], answers[0][name], equal_nan=True) for name in expected
-        )
-    ]
-    if apart:
-        many = len(apart) > 1
-        yield f"rank{'s' * many} {_listed(apart)} differ{'s' * (not many)} from rank 0"
-
-
-def _repeated_noise(alike: np.ndarray) -> Iterator[str]:
-    pairs = [f"{r} and {s}" for r, s in np.argwhere(np.triu(alike, 1)).tolist()]
-    if pairs:
-        yield f"the same noise on ranks {_listed(pairs)}"
-    within = np.flatnonzero(np.diagonal(alike)).tolist()
-    if within:
-        yield f"the same noise on two samples of rank {_listed(within)}"
-
-
-def _common_ratio(expected: Arrays, answer: Arrays) -> float | None:
-    """Returns the factor between all gradients and the right ones, to 1 in 2^6, or None."""
-    ratios: list[float] = []
-    for name, right in expected.items():
-        wide, wrong = right.astype(np.float64), answer[name].astype(np.float64)
-        if ((wide == 0) != (wrong == 0)).any() or not np.isfinite(wrong).all():
-            return None
-        ratios += (wrong[wide != 0] / wide[wide != 0]).tolist()
-    if not ratios or max(ratios) - min(ratios) > abs(ratios[0]) * 2.0**-6:
-        return None
-    return float(np.median(ratios))
-
-
-def _powers(question: GradientQuestion, ratio: float) -> str:
-    """Writes the ratio as W^a · n^b · K^c, for shards of equal length n, if one product fits."""
-    lengths = {n for shards in question.shards for n in shards}
-    bases: dict[str, float] = {"W": question.world_size, "K": question.micro_batches}
-    if question.counts:
-        samples = sum(map(sum, question.shards))
-        bases |= {"N": float(question.all_items), "S": samples}
-    elif len(lengths) == 1:
-        bases["n"] = lengths.pop()
-    bases = {letter: base for letter, base in bases.items() if base > 1}
-    fitting = []
-    for exponents in product(_EXPONENTS, repeat=len(bases)):
-        value = Fraction(1)
-        for base, exponent in zip(bases.values(), exponents, strict=True):
-            value *= Fraction(base) ** exponent
-        if any(exponents) and abs(float(value) / ratio - 1) < 2.0**-6:
-            fitting.append((sum(map(abs, exponents)), exponents))
-    if not fitting:
-        return ""
-    least = min(size for size, _ in fitting)
-    shortest = [exponents for size, exponents in fitting if size == least]
-    if len(shortest) > 1:
-        return ""
-    factors = " · ".join(
-        letter if exponent == 1 else f"{letter}^{exponent}"
-        for letter, exponent in zip(bases, shortest[0], strict=True)
-        if exponent
-    )
-    return f": {factors} with {', '.join(f'{letter} = {base:g}' for letter, base in bases.items())}"
-
-
-def _weights(question: GradientQuestion, expected: Arrays, answer: Arrays) -> Iterator[str]:
-    """Says which samples count nothing, or less or more than they should."""
-    (right,), (got,) = (
-        [values.astype(np.float64).ravel() for values in arrays.values()]
-        for arrays in (expected, answer)
-    )
-    tokens = [""]
-    if question.model == TOKEN_SPECTROMETER:
-        tokens = [f"token {token} of " for token in range(TOKENS)]
-    places = [
-        f"{token}sample {sample} of rank {rank} in micro-batch {k}"
-        for k, shards in enumerate(question.shards)
-        for rank, count in enumerate(shards)
-        for sample in range(count)
-        for token in tokens
-    ]
-    masked = [
-        place for place, weight, due in zip(places, got, right, strict=True) if weight and not due
-    ]
-    if masked:
-        yield f"{len(masked)} count that should not: {_listed(masked)}"
-    if np.array_equal(np.sort(got), np.sort(right)):
-        apart = [
-            place for place, weight, due in zip(places, got, right, strict=True) if weight != due
-        ]
-        yield f"{len(apart)} samples count as others should: {_listed(apart)}"
-        return
-    missing = [
-        place for place, weight, due in zip(places, got, right, strict=True) if due and not weight
-    ]
-    if missing:
-        yield f"{len(missing)} of {len(places)} samples count nothing: {_listed(missing)}"
-    off = [
-        f"{place} ({weight / due:.4g} times)"
-        for place, weight, due in zip(places, got, right, strict=True)
-        if weight and due and abs(weight / due - 1) > 2.0**-6
-    ]
-    if off:
-        yield f"{len(off)} count otherwise than they should: {_listed(off)}"
-
-
-def _listed(items: Sequence[object]) -> str:
-    more = len(items) - _SHOWN
-    shown = ", ".join(map(str, items[:_SHOWN]))
-    return f"{shown} and {more} more" if more > 0 else shown
+    rows, given = wrongs.reshape(len(wrongs), -1), answer.reshape(1, -1)
+    if bound is None:
+        return np.asarray(((rows == given) | (np.isnan(rows) & np.isnan(given))).all(axis=1))
+    with np.errstate(all="ignore"):
+        # An error grows with the answer itself.
+        largest = np.max(np.abs(rows.astype(np.float64)), axis=1, keepdims=True, initial=0.0)
+        usual = np.max(np.abs(right.astype(np.float64)), initial=0.0)
+        growth = np.fmax(1.0, largest / usual) if usual else np.ones_like(largest)
+        # A wrong answer has terms that the right one lacks, and in every element.
+        own = np.max(bound, initial=0.0) * growth
+    return np.asarray((error_over_bound(given, rows, own) <= 1).all(axis=1))
