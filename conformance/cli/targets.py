@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from conformance.cli.syntax import ANY_SHAPE, CHANNELS, Shape, defined, last_word, method, shape_of
 from conformance.core.contract import CONTRACTS, names_of
 from conformance.core.outcomes import UsageError
+from conformance.core.signatures import GROUP
 
 # What parameters are called, by the part that they have in a contract.
 _ROLES = {
@@ -19,7 +20,7 @@ _ROLES = {
     "model": r"model|net|network|module",
     "loss": r"loss|loss_?(fn|func|function)|criterion|objective",
     "batches": r"(micro_?)?batches|(data_?|train_?)?loader|dataset|data|windows",
-    "group": r"(process_?|dist_?)?group|pg|comm",
+    "group": GROUP,
     "devices": r"devices|device_ids|devs",
     "params": r"params|parameters",
     "size": r"world_?size|size|n_?procs|num_(gpus|ranks|workers)|n_ranks",

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -31,6 +32,7 @@ PROMISES = {
 # What a case that names no promise is asked of.
 USUAL = {"channel_shuffle": PROMISES["channel_shuffle"], "gradient_mean": BY_MICRO_BATCH}
 _AVERAGED = "micro_"
+Word = TypeVar("Word", str, int)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def declared(
         UsageError: in one line, if a word is unknown or two of them exclude each other.
     """
     place = f"{origin}:{line}: {name}"
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UsageError(f"{place}: a name is letters, digits and underscores; give one, name=…")
     _one_of(place, "operation", operation, PROMISES)
     _one_of(place, "framework", framework, FRAMEWORKS)
     if runs == TRAINER:
@@ -135,10 +139,10 @@ def declared(
                 f"{place}: micro_batches={micro_batches!r} is for {', '.join(BY_MICRO_BATCH)}; "
                 f"{promise} is said without it"
             )
-    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    dtypes = _several(place, "dtypes", dtypes, "f32")
     for dtype in dtypes:
         _one_of(place, "dtype", dtype, DTYPES)
-    ndim = (ndim,) if isinstance(ndim, int) else tuple(ndim)
+    ndim = _several(place, "ndim", ndim, 4)
     if ndim and (operation != "channel_shuffle" or min(ndim) < 2):
         raise UsageError(f"{place}: ndim={ndim} is of a shuffle's (N, C, *spatial), from 2")
     if steps is not None:
@@ -156,9 +160,7 @@ def declared(
         raise UsageError(f"{place}: clip='norm' is asked of {BY_MICRO_BATCH[0]} alone")
     if layout is not None:
         _one_of(place, "layout", layout, LAYOUTS)
-    if not name.isidentifier():
-        raise UsageError(f"{place}: a name is letters, digits and underscores; give one, name=…")
-    needs = (needs,) if isinstance(needs, str) else tuple(needs)
+    needs = _several(place, "needs", needs, "torch>=2.12")
     for need in needs:
         try:
             Requirement(need)
@@ -200,6 +202,14 @@ def _trainers_promise(place: str, operation: str, framework: str, promise: str |
     return promise
 
 
+def _several(place: str, what: str, value: Any, one: Word) -> tuple[Word, ...]:
+    """Returns one word, or several, as several; `one` is an example."""
+    values = (value,) if isinstance(value, type(one)) else value
+    if isinstance(values, Collection) and all(isinstance(word, type(one)) for word in values):
+        return tuple(values)
+    raise UsageError(f"{place}: {what}={value!r}: one is meant, as in {one!r}, or several such")
+
+
 def _one_of(place: str, what: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
+    if value not in tuple(known):
         raise UsageError(f"{place}: unknown {what} {value!r}; known: {', '.join(known)}")

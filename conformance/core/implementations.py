@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard, TypeVar
 
-from conformance.core import contract, declarations
+from conformance.core import declarations, signatures
 from conformance.core.contract import CONTRACTS, CONTRACTS_OF_STEPS
 from conformance.core.declarations import FRAMEWORKS, PROMISES, RUNS, Implementation
 from conformance.core.outcomes import UsageError
@@ -99,6 +100,7 @@ def implementation(
 
     def declare(function: Function) -> Function:
         code = getattr(inspect.unwrap(function), "__code__", None)
+        caller = sys._getframe(1)  # Of what has no code of its own.
         declared = declarations.declared(
             operation,
             name or str(getattr(function, "__name__", "")),
@@ -115,13 +117,15 @@ def implementation(
             dtypes=dtypes,
             ndim=ndim,
             clip=clip,
-            origin=code.co_filename if code else "",
-            line=code.co_firstlineno if code else 0,
+            origin=code.co_filename if code else caller.f_code.co_filename,
+            line=code.co_firstlineno if code else caller.f_lineno,
         )
         _verify_gradient(declared, vjp)
-        signature = contract.signature_of(function)
+        _verify_use(declared, function)
+        signature = signatures.signature_of(function)
         if signature is not None:
-            _verify(declared, getattr(function, "__name__", declared.name), signature)
+            own_name = str(getattr(function, "__name__", ""))
+            _verify(declared, own_name if own_name.isidentifier() else declared.name, signature)
         collected = _collecting.get()
         if collected is not None:
             collected.append((declared, function, vjp))
@@ -137,7 +141,12 @@ def _verify_gradient(declared: Implementation, vjp: Callable[..., Any] | None) -
         raise UsageError(
             f"{declared.origin}:{declared.line}: {declared.name}: vjp is of channel_shuffle"
         )
-    signature = contract.signature_of(vjp)
+    signature = signatures.signature_of(vjp)
+    if not callable(vjp):
+        raise UsageError(
+            f"{declared.origin}:{declared.line}: {declared.name}: vjp={vjp!r} is no function of "
+            "(x, groups, cotangent)"
+        )
     try:
         if signature is not None:
             signature.bind("x", "groups", "cotangent")
@@ -153,11 +162,27 @@ def _contract_of(declared: Implementation) -> type | None:
     return table.get((declared.operation, declared.framework, declared.runs))
 
 
+def _verify_use(declared: Implementation, function: object) -> None:
+    wanted, place = _contract_of(declared), f"{declared.origin}:{declared.line}: {declared.name}"
+    if wanted is None:
+        ways = [
+            repr(runs)
+            for operation, framework, runs in CONTRACTS
+            if (operation, framework) == (declared.operation, declared.framework)
+        ]
+        raise UsageError(
+            f"{place}: nothing asks {declared.operation} of {declared.framework} with "
+            f"runs={declared.runs!r}: declare runs={' or '.join(ways)}"
+        )
+    if flaw := signatures.misuse(wanted, declared.name, function):
+        raise UsageError(f"{place}: {flaw}")
+
+
 def _verify(
     declared: Implementation, function: str, signature: inspect.Signature, *, exact: bool = False
 ) -> None:
     wanted = _contract_of(declared)
-    flaw = wanted and contract.misfit(wanted, function, signature, exact=exact)
+    flaw = wanted and signatures.misfit(wanted, function, signature, exact=exact)
     if flaw:
         raise UsageError(f"{declared.origin}:{declared.line}: {declared.name}: {flaw}")
 
@@ -208,7 +233,7 @@ def declared_in(path: Path, *, exact: bool = False) -> list[Implementation]:
                 )
                 # A decorator between may change the parameters, which only running it tells.
                 if exact or number == len(decorators):
-                    _verify(declared, node.name, contract.written_signature(node), exact=exact)
+                    _verify(declared, node.name, signatures.written_signature(node), exact=exact)
                 implementations.append(declared)
     return implementations
 
@@ -232,7 +257,8 @@ def adapter(name: str) -> tuple[Implementation, ...]:
     except (Exception, SystemExit) as error:  # whatever the adapter's own code raises
         words = str(error).splitlines()[0] if str(error) else ""
         raise UsageError(
-            f"adapter {name}: does not import: {type(error).__name__}: {words}"
+            f"adapter {name}{_line_of(error, name)}: does not import: "
+            f"{type(error).__name__}: {words}{_advice(error, name)}"
         ) from error
     if not collected:
         raise UsageError(
@@ -240,6 +266,27 @@ def adapter(name: str) -> tuple[Implementation, ...]:
             "put @conformance.implementation(operation, framework=…) above a function"
         )
     return without_doubles(collected)
+
+
+def _line_of(error: BaseException, name: str) -> str:
+    """Returns `:LINE` of an adapter's file where it was when this was raised; empty if unknown."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own_file = str(Path(name).resolve())
+    line = next((f.lineno for f in reversed(frames) if f.filename == own_file), None)
+    return f":{line}" if line else ""
+
+
+def _advice(error: BaseException, name: str) -> str:
+    """Returns what to do about what adapters often raise, as the end of a sentence."""
+    words = str(error)
+    if isinstance(error, SystemExit):
+        return '; what ends the process belongs under if __name__ == "__main__":'
+    if isinstance(error, TypeError) and words.startswith(f"{implementation.__name__}() "):
+        return f"; it takes {', '.join(inspect.signature(implementation).parameters)}"
+    if isinstance(error, ImportError) and "relative import" in words and name.endswith(".py"):
+        module = ".".join(Path(name).with_suffix("").parts)
+        return f"; from the folder that its package is in: --adapter {module}"
+    return ""
 
 
 def is_outside(declared: Implementation) -> bool:
@@ -256,7 +303,7 @@ def function_of(declared: Implementation) -> Callable[..., Any]:
     for found, function, _ in _load(declared.origin):
         if found.id == declared.id:
             wanted = _contract_of(declared)
-            return contract.called_by_position(wanted, function) if wanted else function
+            return signatures.called_by_position(wanted, function) if wanted else function
     raise UsageError(f"{declared.origin}: {declared.name} is not there any more")
 
 
@@ -281,7 +328,7 @@ def _load(origin: str) -> tuple[_Collected, ...]:
 
 def _module(origin: str) -> ModuleType:
     if not origin.endswith(".py"):
-        if os.sep in origin or origin.startswith("."):
+        if not all(word.isidentifier() for word in origin.split(".")) or Path(origin).is_file():
             raise UsageError(f"adapter {origin}: is neither a FILE.py nor a module's name")
         # A module that is imported already would not run its decorators again.
         sys.modules.pop(origin, None)

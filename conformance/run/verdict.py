@@ -64,7 +64,7 @@ def _judge_raised(check: Check, raised: Raised, rank: str) -> Verdict:
     case = check.case
     place = f" at {raised.where}" if raised.where else ""
     words = f"{rank}raised {raised.type}{place}: {raised.message}".rstrip(": ")
-    if raised.type == "NotImplementedError" and case.refusal is None and _may_decline(check):
+    if raised.type == "NotImplementedError" and _may_decline(check):  # It may say so everywhere.
         return Verdict("unsupported", f"not implemented{place}: {raised.message}".rstrip(": "))
     if case.refusal is None or raised.type == "WrongAnswer":
         return Verdict("error", rank + raised.message if raised.type == "WrongAnswer" else words)

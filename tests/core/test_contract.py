@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 import conformance
-from conformance.core import contract
+from conformance.core import signatures
 from conformance.core.contract import (
     CONTRACTS,
     ChannelShuffle,
@@ -83,12 +83,24 @@ def test_one_name_at_the_wrong_place_is_enough():
         (average(framework="jax"), "model, loss, batches, devices", "'model' and must be 'loss'"),
         (average(), "loss, params, batches, devices", "declare framework='jax'"),
         (shuffle(), "model, loss, batches, group", "'model' and must be 'x'"),
+        # Of names of one's own, the one that is another contract's tells.
+        (average(), "model, criterion, loader, pg", "framework='torch', runs='per_rank'"),
+        (average(), "net, loss_fn, data, process_group", "framework='torch', runs='per_rank'"),
+        (average(runs="per_rank"), "model, criterion, data, devices", "runs='one_process'"),
     ],
 )
 def test_parameters_that_are_another_contract_s_are_said_to_be(declare, parameters, words):
     scope = {}
     exec(compile(f"def mine({parameters}): ...", __file__, "exec"), scope)
     assert words in refusal(declare, scope["mine"])
+
+
+@pytest.mark.parametrize("parameters", ["x, axis=1, groups=2", "x, axis, groups=2"])
+def test_a_name_behind_those_that_are_handed_over_is_refused(parameters):
+    scope = {}
+    exec(compile(f"def mine({parameters}): ...", __file__, "exec"), scope)
+    words = "parameter 2 is 'axis' and must be 'groups': write def mine(x, groups)"
+    assert words in refusal(shuffle(), scope["mine"])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ def test_whatever_can_be_called_is_taken_and_called(parameters):
     scope = {}
     exec(compile(f"def mine({parameters}): return sorted(locals())", __file__, "exec"), scope)
     assert shuffle()(scope["mine"]) is scope["mine"]
-    assert contract.called_by_position(ChannelShuffle, scope["mine"])("x", 2)
+    assert signatures.called_by_position(ChannelShuffle, scope["mine"])("x", 2)
 
 
 @pytest.mark.parametrize("names", ["a, b, c, d", "net, criterion, data, pg", "m, loss, batches, g"])
@@ -142,13 +154,13 @@ def test_what_is_taken_by_keyword_only_is_handed_over_by_keyword():
         return x, groups
 
     shuffle()(mine)
-    assert contract.called_by_position(ChannelShuffle, mine)("x", 2) == ("x", 2)
+    assert signatures.called_by_position(ChannelShuffle, mine)("x", 2) == ("x", 2)
 
 
 def test_what_takes_its_arguments_by_position_is_not_wrapped():
     def mine(x, groups): ...
 
-    assert contract.called_by_position(ChannelShuffle, mine) is mine
+    assert signatures.called_by_position(ChannelShuffle, mine) is mine
 
 
 def test_a_part_of_a_function_is_taken_and_called():
@@ -157,7 +169,7 @@ def test_a_part_of_a_function_is_taken_and_called():
 
     bound = functools.partial(general, axis=1)  # groups can be handed over by keyword alone
     assert shuffle(name="mine")(bound) is bound
-    assert contract.called_by_position(ChannelShuffle, bound)("x", 2) == ("x", 1, 2)
+    assert signatures.called_by_position(ChannelShuffle, bound)("x", 2) == ("x", 1, 2)
 
 
 def test_a_callable_without_a_name_is_asked_for_one():
@@ -178,7 +190,7 @@ def test_a_wrapper_is_known_by_its_own_parameters_and_not_by_what_it_wraps():
         return x
 
     shuffle()(mine)
-    assert contract.called_by_position(ChannelShuffle, mine) is mine
+    assert signatures.called_by_position(ChannelShuffle, mine) is mine
 
 
 class Callable:
@@ -221,7 +233,7 @@ def test_a_jitted_function_is_known_by_what_it_jits():
 
     jitted = jax.jit(by_keyword, static_argnames="groups")
     shuffle(framework="jax")(jitted)
-    assert contract.called_by_position(ChannelShuffle, jitted)(3, 1) == 3
+    assert signatures.called_by_position(ChannelShuffle, jitted)(3, 1) == 3
 
     def swapped(groups, x):
         return x
@@ -241,7 +253,7 @@ def test_a_jitted_wrapper_is_not_taken_for_what_it_wraps():
 
     jitted = jax.jit(mine)
     shuffle(framework="jax")(jitted)
-    assert contract.called_by_position(ChannelShuffle, jitted)(3, 1) == 3
+    assert signatures.called_by_position(ChannelShuffle, jitted)(3, 1) == 3
 
 
 def test_torch_s_modules_and_compiled_functions_are_taken():
@@ -255,10 +267,65 @@ def test_torch_s_modules_and_compiled_functions_are_taken():
     shuffle(framework="torch", name="mine")(torch.compile(lambda x, groups: x))
 
 
-def test_what_has_no_contract_is_not_verified():
-    def mine(anything): ...
+def test_what_nothing_asks_is_refused_with_what_is_asked():
+    def mine(loss, params, batches, devices): ...
 
-    assert average(framework="jax", runs="per_rank")(mine) is mine
+    words = refusal(average(framework="jax", runs="per_rank"), mine)
+    assert words.endswith("declare runs='one_process' or 'virtual'")
+    assert refusal(shuffle(runs="per_rank"), mine).endswith("declare runs='one_process'")
+
+
+# What is no answer when it is called
+
+
+class Made:
+    def __init__(self, x, groups): ...
+
+
+async def awaited(x, groups): ...
+
+
+async def awaited_piece_by_piece(x, groups):
+    yield x
+
+
+def yielding(x, groups):
+    yield x
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (Made, "Made: is a class: write def Made(x, groups), which makes an object and calls it"),
+        (awaited, "awaited: is async, and nothing awaits it: write def awaited(x, groups)"),
+        (awaited_piece_by_piece, "is async, and nothing awaits it"),
+        (yielding, "yielding: yields, and must return: write def yielding(x, groups)"),
+        (classmethod(yielding), "is a classmethod and no function: write def yielding(x, groups)"),
+    ],
+)
+def test_what_gives_no_answer_when_it_is_called_is_refused(function, words):
+    assert words in refusal(shuffle(), function)
+
+
+def test_what_is_no_function_is_refused_where_it_is_declared():
+    assert "mine: is an int and no function: write def mine(x" in refusal(shuffle(name="mine"), 3)
+
+
+def test_a_loop_that_yields_is_told_of_steps():
+    def mine(model, loss, batches, group):
+        yield
+
+    words = refusal(average(runs="per_rank"), mine)
+    assert words.endswith("or declare steps='several': write def mine(model, loss, windows, group)")
+
+    def several(model, loss, windows, group):
+        yield
+
+    assert average(runs="per_rank", steps="several")(several) is several
+
+
+def test_a_signature_is_written_for_what_has_no_name():
+    assert refusal(shuffle(name="mine"), lambda x: x).endswith("write def mine(x, groups)")
 
 
 # By the syntax tree
@@ -286,7 +353,7 @@ def test_a_signature_that_is_read_is_the_one_that_runs(source):
             for p in signature.parameters.values()
         ]  # fmt: skip
 
-    written = contract.written_signature(ast.parse(source).body[0])
+    written = signatures.written_signature(ast.parse(source).body[0])
     assert kinds(written) == kinds(inspect.signature(scope["f"]))
 
 

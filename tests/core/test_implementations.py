@@ -48,8 +48,9 @@ def test_a_name_may_be_given(adapter):
     ("text", "words"),
     [
         ("1 / 0\n", "does not import: ZeroDivisionError: division by zero"),
-        ("import nothing_like_it\n", "does not import: ModuleNotFoundError"),
-        ("raise SystemExit(3)\n", "does not import: SystemExit"),
+        ("import nothing_like_it\n", "mine.py:2: does not import: ModuleNotFoundError"),
+        ("\nraise SystemExit(3)\n", "mine.py:3: does not import: SystemExit: 3; what ends the pro"),
+        ("from . import a\n", "no known parent package; from the folder that its package is in:"),
         ("x = (\n", "does not import: SyntaxError"),
         ("\n", "declares no implementation"),
         (GOOD + GOOD, "channel_shuffle/mine is declared already"),
@@ -74,6 +75,15 @@ def test_a_name_may_be_given(adapter):
             "clip='norm' is asked of rank_mean alone",
         ),
         (GOOD.replace('"numpy"', '"numpy", needs="numpy 2"'), "is no requirement, as in 'torch>="),
+        (GOOD.replace('"numpy"', '"numpy", needs=2'), "needs=2: one is meant, as in 'torch>=2.12'"),
+        (GOOD.replace('"numpy"', '"numpy", dtypes=32'), "dtypes=32: one is meant, as in 'f32', or"),
+        (GOOD.replace('"numpy"', '"numpy", ndim="4"'), "ndim='4': one is meant, as in 4, or sever"),
+        (GOOD.replace('"numpy"', '"numpy", ndim=[4, None]'), "ndim=[4, None]: one is meant, as in"),
+        (GOOD.replace('"numpy"', '"numpy", name=3'), "3: a name is letters, digits and undersco"),
+        (GOOD.replace('"numpy"', '["numpy"]'), "unknown framework ['numpy']; known: torch, jax"),
+        (GOOD.replace('"channel_shuffle"', "[]"), "unknown operation []; known: channel_shuffle"),
+        (GOOD.replace('"numpy"', '"numpy", vjp=True'), "vjp=True is no function of (x, groups, co"),
+        (GOOD.replace('"numpy"', '"numpy", ndims=4'), "argument 'ndims'; it takes operation, fram"),
         (GOOD.replace("x, groups", "groups, x"), "parameter 1 is 'groups' and must be 'x'"),
     ],
 )
@@ -118,6 +128,15 @@ def test_groups_by_keyword_only_are_handed_over_so(adapter):
 def test_a_missing_adapter_is_named():
     with pytest.raises(UsageError, match=r"adapter nowhere\.py: no such file"):
         registry.adapter("nowhere.py")
+
+
+@pytest.mark.parametrize("name", ["mine.ipynb", "mine", ".", "", "some/thing", "two words"])
+def test_what_is_neither_a_file_of_python_nor_a_module_is_told(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for file in ("mine", "mine.ipynb"):
+        Path(file).touch()
+    with pytest.raises(UsageError, match=f"adapter {name}: is neither a FILE"):
+        registry.adapter(name)
 
 
 def test_a_missing_module_is_named():
