@@ -1,6 +1,21 @@
-"""`python -m conformance`, the same as `conformance`."""
+"""`conformance`, and `python -m conformance`: entered before anything that takes long is imported.
 
-from conformance.cli import main
+While Python imports the suite nothing has begun, and Ctrl-C ends the process as it ends any other:
+by the signal, without a traceback.
+"""
+
+import signal
+
+
+def main() -> None:
+    """Runs the command line."""
+    is_armed = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_armed:  # It is not where it is ignored, as behind `&` in a script.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from conformance import cli
+
+    cli.main(is_armed=is_armed)
+
 
 if __name__ == "__main__":
     main()

@@ -68,11 +68,17 @@ for _command, _words in _COMMANDS.items():
     commands.add_command(_command)
 
 
-def main() -> None:
-    """Runs the console script: wrong input is one line and exit status 2."""
-    outlive_readers()
-    temporary.choose()
+def main(*, is_armed: bool = False) -> None:
+    """Runs the console script: wrong input is one line and exit status 2.
+
+    Args:
+        is_armed: whether Ctrl-C is to be a KeyboardInterrupt from here on.
+    """
     try:
+        if is_armed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        outlive_readers()
+        temporary.choose()
         if words := neighbours():
             say(f"conformance: {words}")
         commands(standalone_mode=False)

@@ -76,7 +76,7 @@ def misfit(contract: type, name: str, signature: Signature, *, exact: bool = Fal
     return ""
 
 
-def misuse(contract: type, name: str, function: object) -> str:
+def misuse(contract: type, name: str, function: Any) -> str:
     """Says why what is declared gives no answer when it is called; empty where it may.
 
     >>> from conformance.core.contract import ChannelShuffle

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 WRONG = ROOT / "examples" / "wrong_shuffle.py"
 NUMPY = "channel_shuffle/numpy_*"
 GRID = "channel_shuffle/numpy_*:grid*"
+COMMANDS = [[Path(sys.executable).with_name("conformance")], [sys.executable, "-m", "conformance"]]
 
 
 def lines_of(file):
@@ -433,3 +434,37 @@ def test_json_is_one_object_with_the_verdict_and_the_failures(cli, tmp_path):
     assert {f["status"] for f in told["failures"]} == {"fail"}
     changed = json.loads(cli("diff", "conformance-report", "conformance-report", "--json").stdout)
     assert changed == {"worse": False, "whole": True, "changes": []}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("module", ["click", "numpy"])
+def test_an_interruption_while_the_suite_is_imported_ends_it_without_a_traceback(
+    tmp_path, command, module
+):
+    # The first module of others that is imported, and the first that takes long.
+    (tmp_path / f"{module}.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [*command, "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interruption_that_is_ignored_stays_ignored(tmp_path, command):
+    (tmp_path / "click.py").write_text(
+        "import os, signal, sys\nos.kill(os.getpid(), signal.SIGINT)\nsys.exit(7)\n"
+    )
+    done = subprocess.run(
+        [*command, "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert done.returncode == 7
