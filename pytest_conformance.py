@@ -73,7 +73,10 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Adds the checks that match the patterns."""
     if patterns := config.getoption("--conformance") or config.getini("conformance"):
-        items.extend(_suite().items_of(session, patterns))
+        checks = list(_suite().items_of(session, patterns))
+        items.extend(checks)
+        report = pytest.CollectReport(session.name, "passed", None, checks)
+        config.hook.pytest_collectreport(report=report)  # Who counts what was collected hears it.
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

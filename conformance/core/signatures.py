@@ -56,7 +56,7 @@ def misfit(contract: type, name: str, signature: Signature, *, exact: bool = Fal
     differing = [(place, word, right) for place, (word, right) in pairs if word != right]
     for (_, framework, runs), other in CONTRACTS.items():
         if differing and _are_of(own, other, wanted):
-            place, word, right = differing[0]
+            place, word, right = min(differing, key=lambda one: _meant(one[1]) not in _NAMES)
             return (
                 f"parameter {place} is {word!r} and must be {right!r}: {remedy}, or declare "
                 f"framework={framework!r}, runs={runs!r}, to which ({', '.join(own)}) belongs"
@@ -108,13 +108,16 @@ def _are_of(own: Sequence[str], other: type, wanted: Sequence[str]) -> bool:
     names = names_of(other)
     if tuple(own) == names:
         return True
-    meant = ["group" if re.fullmatch(GROUP, word) else word for word in own]
-    pairs = list(zip(meant, names, wanted, strict=False))
+    pairs = list(zip(map(_meant, own), names, wanted, strict=False))
     return (
         len(own) == len(names) == len(wanted)
         and all(word == name or word not in _NAMES for word, name, _ in pairs)
         and any(word == name != right for word, name, right in pairs)
     )
+
+
+def _meant(word: str) -> str:
+    return "group" if re.fullmatch(GROUP, word) else word
 
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:

@@ -86,6 +86,7 @@ def test_one_name_at_the_wrong_place_is_enough():
         # Of names of one's own, the one that is another contract's tells.
         (average(), "model, criterion, loader, pg", "framework='torch', runs='per_rank'"),
         (average(), "net, loss_fn, data, process_group", "framework='torch', runs='per_rank'"),
+        (average(), "m, l, d, process_group", "4 is 'process_group' and must be 'devices'"),
         (average(runs="per_rank"), "model, criterion, data, devices", "runs='one_process'"),
     ],
 )

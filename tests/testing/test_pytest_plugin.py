@@ -47,6 +47,14 @@ def test_k_chooses_among_checks(run):
     )
 
 
+def test_what_is_chosen_and_what_is_left_out_are_counted(run, pytester):
+    pytester.makepyfile("def test_mine(): pass")
+    result = run("--conformance=*/numpy_reshape:grid-c6*", "-k", "g2 or g3")
+    result.stdout.fnmatch_lines(["collected 5 items / 3 deselected / 2 selected"])
+    result = run("--conformance=*/numpy_reshape:grid-c6*", "-k", "g2", "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["1/5 tests collected (4 deselected)*"])
+
+
 def test_what_is_unsupported_is_skipped_with_its_reason(run):
     result = run("--conformance=*/numpy_reshape:vjp-f32-c6-g2", "-rs")
     result.assert_outcomes(skipped=1)
