@@ -45,8 +45,8 @@ from pathlib import Path
 
 
 def test_{own}_conforms(tmp_path):
-    call = [sys.executable, "-m", "conformance", "run", "--quick", "--report", str(tmp_path)]
-    call += ["--adapter", "{adapter}"]
+    call = [sys.executable, "-P", "-m", "conformance", "run", "--adapter", "{adapter}"]
+    call += ["--quick", "--report", str(tmp_path)]
     here = Path(__file__).parent
     done = subprocess.run(call, cwd=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -35,6 +35,9 @@ def find(tree: ast.Module, dotted: str) -> tuple[ast.AST, ast.ClassDef | None]:
     """
     first, _, method = dotted.partition(".")
     found = defined(tree.body, first)
+    imported = _imported_from(tree, first)
+    if found is None and imported:
+        raise UsageError(f"imports {first} from {imported}: name the file that defines it")
     if found is None:
         raise UsageError(f"has no function or class {first} at its top level")
     if not method:
@@ -45,6 +48,14 @@ def find(tree: ast.Module, dotted: str) -> tuple[ast.AST, ast.ClassDef | None]:
     if not isinstance(function, ast.FunctionDef):
         raise UsageError(f"{first} has no method {method} of its own")
     return function, found
+
+
+def _imported_from(tree: ast.Module, name: str) -> str:
+    """Returns the module that a name is imported from; empty where it is not."""
+    for node in _statements(tree.body):
+        if isinstance(node, ast.ImportFrom) and name in (a.asname or a.name for a in node.names):
+            return "." * node.level + (node.module or "")
+    return ""
 
 
 def defined(body: Sequence[ast.AST], name: str) -> ast.AST | None:

@@ -23,6 +23,7 @@ _ROLES = {
     "group": GROUP,
     "devices": r"devices|device_ids|devs",
     "params": r"params|parameters",
+    "step": r"(train_?|opt(imizer)?_?)?state|optimizer|opt|batch(_idx)?|rng|key|epoch|grads?",
     "size": r"world_?size|size|n_?procs|num_(gpus|ranks|workers)|n_ranks",
 }
 _GRADIENT_PARTS = ("model", "loss", "batches", "group", "devices", "params", "size")
@@ -92,6 +93,8 @@ def _function(
             bound = {keyword.arg for keyword in value.keywords}
             parameters = [p for p in parameters[len(value.args) - 1 :] if p.name not in bound]
         return code, parameters
+    if isinstance(node, ast.AsyncFunctionDef):
+        raise UsageError(f"{dotted} is async: write a function that awaits it, and returns")
     raise UsageError(f"says of {dotted} only what it is made of: write a function that calls it")
 
 
@@ -172,6 +175,8 @@ def _parts_by_place(parameters: Sequence[Parameter]) -> dict[str, str] | None:
     """Returns (x, groups) of two parameters, under whatever names."""
     needed = [parameter for parameter in parameters if not parameter.has_default]
     if len(needed) > 2 or len(parameters) < 2 or not needed:
+        return None
+    if any(parameter.part_among(("step",)) for parameter in needed):
         return None
     if len(needed) == 1 and len(parameters) > 2:
         return None

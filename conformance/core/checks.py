@@ -125,14 +125,19 @@ def asks(case: AnyCase, implementation: Implementation) -> bool:
     )
 
 
+def dimensions_of(question: object) -> int:
+    """Returns how many dimensions the input of a shuffle has; 0 of every other question."""
+    shape = getattr(question, "shape", ())
+    return len(shape) and len(shape) - (getattr(question, "transform", "") == "vmapped")
+
+
 def undeclared(check: Check) -> str:
     """Says what a check asks for that its implementation does not take; empty if it takes all."""
     declared, question = check.implementation, check.case.question
-    dtype, shape = getattr(question, "dtype", ""), getattr(question, "shape", ())
+    dtype, dimensions = getattr(question, "dtype", ""), dimensions_of(question)
     if declared.dtypes and dtype and dtype not in declared.dtypes:
         return f"{dtype} is none of its dtypes: {', '.join(declared.dtypes)}"
-    dimensions = len(shape) - (getattr(question, "transform", "") == "vmapped")
-    if declared.ndim and shape and dimensions not in declared.ndim:
+    if declared.ndim and dimensions and dimensions not in declared.ndim:
         return f"it takes {' or '.join(map(str, declared.ndim))} dimensions, not {dimensions}"
     return ""
 

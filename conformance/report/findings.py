@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from conformance.core.checks import dimensions_of
+from conformance.core.questions import AnyCase
 from conformance.run.results import Record
-from conformance.subjects import catalogue
+from conformance.subjects import all_cases, catalogue
 
 _SHOWN = 3  # Mistakes that are counted where none explains everything.
 # Two names for fewer answers explain little: code with two mistakes shows each of them again.
@@ -25,6 +27,8 @@ class Finding:
         fitting: the mistakes that fit every one of these answers.
         counts: of each mistake, how many of these answers it fits, the most frequent first.
         pair: two mistakes of which one or the other fits each answer, where no single one does.
+        ndim: how many dimensions the inputs of all answers have, and of no failure, where all
+            failures raised.
         run: the label of the run, of several.
     """
 
@@ -35,6 +39,7 @@ class Finding:
     fitting: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]
     pair: tuple[str, ...] = ()
+    ndim: tuple[int, ...] = ()
     run: str = ""
 
     @property
@@ -66,7 +71,11 @@ class Finding:
     @property
     def _explanation(self) -> str:
         if not self.wrong:
-            return ", none of them with an answer"
+            images = " or ".join(map(str, self.ndim))
+            declared = self.ndim[0] if len(self.ndim) == 1 else self.ndim
+            words = f"; its answers are all to inputs of {images} dimensions, its errors to others:"
+            words += f" if it is for such inputs alone, declare ndim={declared}"
+            return f", none of them with an answer{words if self.ndim else ''}"
         all_ = "it is" if self.wrong == 1 else "all are"
         if self.wrong < self.failed:
             single = "the one answer among them is"
@@ -88,15 +97,18 @@ class Finding:
 
 def findings(records: Sequence[Record], run: str = "") -> tuple[Finding, ...]:
     """Returns one finding for each implementation that fails, in the order of the records."""
-    asked = Counter(record.owner for record in records)
-    failures: dict[str, list[Record]] = {}
+    owned: dict[str, list[Record]] = {}
     for record in records:
-        if not record.conforms:
-            failures.setdefault(record.owner, []).append(record)
-    return tuple(_finding(owner, asked[owner], failed, run) for owner, failed in failures.items())
+        owned.setdefault(record.owner, []).append(record)
+    return tuple(
+        _finding(owner, asked, run)
+        for owner, asked in owned.items()
+        if not all(record.conforms for record in asked)
+    )
 
 
-def _finding(owner: str, asked: int, failures: Sequence[Record], run: str) -> Finding:
+def _finding(owner: str, asked: Sequence[Record], run: str) -> Finding:
+    failures = [record for record in asked if not record.conforms]
     fits = [set(record.fits) for record in failures if record.answer is not None]
     counts = Counter(name for names in fits for name in names)
     # A file of another version may name mistakes that this version does not know: they come last.
@@ -110,14 +122,29 @@ def _finding(owner: str, asked: int, failures: Sequence[Record], run: str) -> Fi
     pair = _pair([name for name, _ in often], fits) if not common else ()
     return Finding(
         owner,
-        asked,
+        len(asked),
         tuple(failures),
         len(fits),
         tuple(sorted(common, key=place)),
         tuple(often),
         pair,
+        () if fits else _answered_dimensions(asked),
         run,
     )
+
+
+def _answered_dimensions(asked: Sequence[Record]) -> tuple[int, ...]:
+    """Returns the dimensions of the inputs that got answers, where no failure has any of them."""
+    counts = {(case.operation, case.name): _dimensions(case) for case in all_cases()}
+    of = {record.id: counts.get((record.operation, record.case), 0) for record in asked}
+    failed = {of[record.id] for record in asked if not record.conforms}
+    answered = {of[r.id] for r in asked if r.conforms and r.is_tested} - {0}
+    return () if failed & {0, *answered} else tuple(sorted(answered))
+
+
+def _dimensions(case: AnyCase) -> int:
+    """Returns the dimensions of the input of a case that wants an answer; 0 of other cases."""
+    return 0 if getattr(case, "refusal", None) else dimensions_of(case.question)
 
 
 def _pair(names: Sequence[str], fits: Sequence[set[str]]) -> tuple[str, ...]:

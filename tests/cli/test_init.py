@@ -37,15 +37,26 @@ RIGHT = SHUFFLE.format(first="g", second="c // g")
 WRONG = SHUFFLE.format(first="c // g", second="g")
 
 
-@pytest.mark.parametrize("name", ["my_shuffle", "Shuffle"])
-def test_a_right_function_or_class_conforms_and_so_does_its_test(cli, tmp_path, name):
-    (tmp_path / "model.py").write_text(RIGHT)
-    done = cli("init", f"model.py:{name}")
+@pytest.mark.parametrize("target", ["model.py:my_shuffle", "model.py:Shuffle", "numpy.py:Shuffle"])
+def test_a_right_function_or_class_conforms_and_so_does_its_test(cli, tmp_path, target):
+    (tmp_path / target.partition(":")[0]).write_text(RIGHT)
+    done = cli("init", target)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Conforms, quick: " in done.stdout
     assert "channel_shuffle numpy" in done.stdout
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_conformance.py"]
-    tested = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    call = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "test_conformance.py",
+    ]
+    tested = subprocess.run(
+        [*call, "test_conformance.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert "1 passed" in tested.stdout, tested.stdout
 
 
@@ -67,6 +78,8 @@ def test_a_wrong_function_is_named_at_once(cli, tmp_path):
         ("elsewhere/model.py:f", "cannot be read"),
         ("model.py:Shuffle.nothing", "has no method nothing"),
         ("broken.py:f", "is no Python"),
+        ("imports.py:f", "imports f from .layers: name the file that defines it"),
+        ("waits.py:f", "f is async: write a function that awaits it"),
         ("both.py:f", "say which with --framework"),
         ("declared.py:f", "conformance run --adapter declared.py"),
         ("declared_by_name.py:f", "conformance run --adapter declared_by_name.py"),
@@ -75,6 +88,8 @@ def test_a_wrong_function_is_named_at_once(cli, tmp_path):
 def test_what_cannot_be_begun_is_one_line_and_nothing_is_written(cli, tmp_path, target, words):
     (tmp_path / "model.py").write_text(RIGHT)
     (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "imports.py").write_text("from .layers import g as f\n")
+    (tmp_path / "waits.py").write_text("async def f(x, groups): ...\n")
     (tmp_path / "both.py").write_text("import jax, torch\ndef f(x, groups): ...\n")
     (tmp_path / "declared.py").write_text(DECLARED)
     (tmp_path / "declared_by_name.py").write_text(DECLARED_BY_NAME)

@@ -18,6 +18,9 @@ SHUFFLES = [
     ("def f(img, *, num_groups): ...", "f", "code.f(x, num_groups=groups)"),
     ("def f(x, dim=1, groups=4): ...", "f", "code.f(x, groups=groups)"),
     ("def f(data, group): ...", "f", "code.f(x, groups)"),
+    ("def f(batch, groups): ...", "f", "code.f(x, groups)"),
+    ("def f(state, batch): ...", "f", ""),
+    ("async def f(x, groups): ...", "f", ""),
     ("def f(x, channels, groups): ...", "f", "code.f(x, x.shape[1], groups)"),
     ("@jit\ndef f(x, g, inplace=False): ...", "f", "code.f(x, groups)"),
     ("f = lambda x, g: x", "f", "code.f(x, groups)"),
@@ -48,6 +51,8 @@ LOOPS = [
     ("torch", "def f(params, world_size): ...", "code.f(list(model.parameters()), group.size())"),
     ("jax", "def f(params, loss_fn, batches): ...", "code.f(params, loss, batches)"),
     ("jax", "def f(model): ...", ""),
+    ("jax", "def f(train_state, batch): ...", ""),
+    ("jax", "def f(grads, opt_state): ...", ""),
     ("torch", "def f(model, batches): ...", ""),
     ("torch", "def f(): ...", ""),
 ]

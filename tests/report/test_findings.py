@@ -71,3 +71,25 @@ def test_each_implementation_has_its_own_sentence():
         one.owner for one in findings([failing(), record("b", "x", "1"), failing("no-transpose")])
     ]
     assert owners == ["channel_shuffle/a@cpu"]
+
+
+def asked(case, status="exact"):
+    return record("a", case, None if status == "error" else "1", status)
+
+
+def test_code_for_images_alone_is_told_how_to_say_so():
+    one = finding(asked("grid-c1-g1", "error"), asked("documentation-example"))
+    assert one.sentence.endswith(
+        "fails 1 of 2 checks, none of them with an answer; its answers are all to inputs of 4 "
+        "dimensions, its errors to others: if it is for such inputs alone, declare ndim=4"
+    )
+
+
+def test_what_also_raises_on_images_is_not_excused_by_their_dimensions():
+    images = ["documentation-example", "identity-probe-f32-c12-g3"]
+    both = finding(asked("grid-c1-g1", "error"), asked(images[0]), asked(images[1], "error"))
+    assert not both.ndim
+    assert not finding(asked("grid-c1-g1", "error")).ndim  # Nothing was answered.
+    assert not finding(asked("of-another-version", "error"), asked(images[0])).ndim
+    wrong = finding(asked("grid-c1-g1", "fail"), asked(images[0]))
+    assert not wrong.ndim
