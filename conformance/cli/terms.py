@@ -1,9 +1,11 @@
-"""The words that output uses, as docs/terms.md explains them, and the families of cases."""
+"""The words that output uses, as docs/terms.md and the decorator explain them, and the families."""
 
+import inspect
 import re
 from functools import cache
 from pathlib import Path
 
+from conformance.core.implementations import implementation
 from conformance.subjects import all_cases
 
 _LINE = re.compile(r"^- \*\*(?P<words>[^*]+)\*\*: (?P<meaning>.*)$", re.MULTILINE)
@@ -11,16 +13,20 @@ _LINE = re.compile(r"^- \*\*(?P<words>[^*]+)\*\*: (?P<meaning>.*)$", re.MULTILIN
 
 @cache
 def meanings() -> dict[str, str]:
-    """Returns what each word means, and each family of cases.
+    """Returns what each word means, each argument of the decorator, and each family of cases.
 
     >>> meanings()["K"]
     'how many micro-batches a rank has before gradients are averaged.'
     """
-    return {
-        word: match["meaning"]
-        for match in _LINE.finditer(_file().read_text(encoding="utf-8"))
-        for word in match["words"].split(", ")
-    } | _families()
+    return (
+        _arguments()
+        | {
+            word: match["meaning"]
+            for match in _LINE.finditer(_file().read_text(encoding="utf-8"))
+            for word in match["words"].split(", ")
+        }
+        | _families()
+    )
 
 
 def meaning(word: str) -> str:
@@ -37,6 +43,14 @@ def meaning(word: str) -> str:
             if known:
                 return f"{known}: {meanings()[known]}"
     return ""
+
+
+def _arguments() -> dict[str, str]:
+    """Returns what the decorator says of its own arguments."""
+    _, _, rest = inspect.getdoc(implementation).partition("\nArgs:\n")
+    own, _, _ = rest.partition("\n\n")
+    pairs = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", own, re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in pairs}
 
 
 def _families() -> dict[str, str]:

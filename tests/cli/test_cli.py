@@ -1,5 +1,6 @@
 """The command line as users call it, rightly and wrongly."""
 
+import inspect
 import json
 import os
 import re
@@ -434,6 +435,11 @@ def test_json_is_one_object_with_the_verdict_and_the_failures(cli, tmp_path):
     assert {f["status"] for f in told["failures"]} == {"fail"}
     changed = json.loads(cli("diff", "conformance-report", "conformance-report", "--json").stdout)
     assert changed == {"worse": False, "whole": True, "changes": []}
+
+
+@pytest.mark.parametrize("word", inspect.signature(conformance.implementation).parameters)
+def test_every_argument_of_the_decorator_is_explained(word):
+    assert explain(word).startswith(f"{word}")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
