@@ -4,7 +4,9 @@ While Python imports the suite nothing has begun, and Ctrl-C ends the process as
 by the signal, without a traceback.
 """
 
+import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -18,4 +20,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # `-m` lets a file of the working folder hide a framework; as `conformance`, it comes last.
+    if not sys.flags.safe_path and sys.path[0] == os.getcwd():  # noqa: PTH109
+        del sys.path[0]
     main()

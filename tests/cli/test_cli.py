@@ -437,6 +437,15 @@ def test_json_is_one_object_with_the_verdict_and_the_failures(cli, tmp_path):
     assert changed == {"worse": False, "whole": True, "changes": []}
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("module", ["click", "numpy"])
+def test_a_file_of_the_working_folder_hides_no_package(tmp_path, command, module):
+    (tmp_path / f"{module}.py").write_text("raise RuntimeError\n")
+    call = [*command, "list", "implementations"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("word", inspect.signature(conformance.implementation).parameters)
 def test_every_argument_of_the_decorator_is_explained(word):
     assert explain(word).startswith(f"{word}")
