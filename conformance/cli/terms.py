@@ -47,7 +47,7 @@ def meaning(word: str) -> str:
 
 def _arguments() -> dict[str, str]:
     """Returns what the decorator says of its own arguments."""
-    _, _, rest = inspect.getdoc(implementation).partition("\nArgs:\n")
+    _, _, rest = (inspect.getdoc(implementation) or "").partition("\nArgs:\n")
     own, _, _ = rest.partition("\n\n")
     pairs = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", own, re.MULTILINE)
     return {name: " ".join(words.split()) for name, words in pairs}

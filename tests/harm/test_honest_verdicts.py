@@ -53,6 +53,12 @@ def test_a_run_in_which_nothing_was_tested_is_no_conforming_run(cli, tmp_path):
     assert "Nothing was tested" in again.stdout
 
 
+def test_code_that_never_answers_does_not_conform_by_what_it_refuses(cli, adapter):
+    done = cli("run", "--quick", "--adapter", adapter(ELSE))
+    assert done.returncode == 3, done.stdout
+    assert "Nothing was tested of channel_shuffle/mine@cpu: " in done.stdout
+
+
 def test_built_in_code_that_conforms_says_nothing_for_an_adapter_without_an_answer(cli, adapter):
     body = ELSE.replace('raise NotImplementedError("not implemented for this")', "raise Skip")
     body = "from conformance.core.outcomes import Unsupported as Skip\n" + body
