@@ -13,7 +13,7 @@ from conformance.core import implementations as registry
 from conformance.core.ask import Ask
 from conformance.core.declarations import USUAL
 from conformance.core.dtypes import bits_of
-from conformance.core.outcomes import Answer, Declined, Raised
+from conformance.core.outcomes import Answer, Declined, Raised, UsageError
 from conformance.core.questions import GradientQuestion
 from conformance.gradient_mean.models import model_of
 from conformance.gradient_mean.torch_models import Loss, build, tensor
@@ -277,12 +277,16 @@ def test_more_ranks_than_devices(ask):
         assert outcome == Declined("unsupported", "9 devices are asked for, 8 are here")
 
 
-def test_who_is_not_asked(ask, adapter):
-    question = GradientQuestion("linear", ((2, 2),))
-    outcomes = ask(adapter("pass", framework="numpy"), question)
-    assert outcomes == [Declined("unsupported", "numpy has no gradients to average")]
-    outcomes = ask(adapter("pass", framework="jax", runs="per_rank"), question)
-    assert "runs in one process" in reason(outcomes)
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ({"framework": "numpy"}, "declare runs='virtual'"),
+        ({"framework": "jax", "runs": "per_rank"}, "declare runs='one_process' or 'virtual'"),
+    ],
+)
+def test_who_is_not_asked_is_told_when_it_is_declared(adapter, words, right):
+    with pytest.raises(UsageError, match=right):
+        adapter("pass", **words)
 
 
 WRONG_IN_JAX = {
