@@ -36,6 +36,20 @@ class Asked:
     leaves: tuple[tuple[str, int], ...] = ()
     rows: np.ndarray | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all gradients are; of others there is no sum."""
+        return bool(np.isfinite(self.columns).all() and np.isfinite(self.gradients).all())
+
+
+def narrow_unit(gradients: np.ndarray) -> float:
+    """Return the unit roundoff of the narrow dtype that all values fit into to the bit, or 0."""
+    wide = gradients.astype(np.float32)
+    with np.errstate(over="ignore"):
+        if np.array_equal(wide.astype(np.float16), wide):
+            return 2.0**-11
+    return 0.0 if (wide.view(np.uint32) & 0xFFFF).any() else 2.0**-8
+
 
 def solutions(asked: Asked, at: np.ndarray | None = None) -> list[Solution]:
     """Solve for the weights of every gradient that was given.

@@ -208,6 +208,30 @@ def is_clipped_by_hand(
     return True if True in found else None if None in found else False
 
 
+def is_clipped_early(steps: Sequence[Step]) -> bool:
+    """Whether the script itself clips what each pass brings: the largest have one norm.
+
+    Those that are smaller count as much as any; of those that are clipped two count unlike.
+    """
+    rows = []
+    for step in steps:
+        (part,) = step.parts
+        solved = part.by_rank[0]
+        passes = list(zip(solved.values, solved.half, part.norms, strict=False))
+        for value, half, norm in passes[: len(step.passes)]:
+            if value is None or half is None or value <= half or not norm:
+                return False
+            off = half / value + norm_rounding(part.elements) + _EPSILON / norm
+            rows.append((step.step, value * norm, off, value - half, value + half))
+    least = max(row[1] for row in rows) * (1 - 2 * max(row[2] for row in rows))
+    largest = max(row[3] for row in rows)
+    clipped = [row for row in rows if row[1] >= least]
+    # One pass in each step is the whole gradient, of which a clip is right.
+    return any(
+        one[0] == other[0] and one[3] > other[4] for one in clipped for other in clipped
+    ) and all(row[4] >= largest for row in rows if row[1] < least)
+
+
 def _have_one_norm(
     steps: Sequence[Step], factors: Mapping[int, tuple[float, float]]
 ) -> bool | None:

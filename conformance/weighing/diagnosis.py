@@ -56,6 +56,9 @@ def _verdict(
     problems += [(at, _ZEROED) for at in zeroed]
     unweighed = {at for at, _ in problems}
     weighed = [step for step in steps if step.step not in unweighed]
+    # Another optimizer that holds some may take its first step right after this one's.
+    unheld = weighed[-1].unheld if weighed else []
+    weighed = [replace(s, unheld=[n for n in s.unheld if n in unheld]) for s in weighed]
     seen = [(step.step, finding) for step in weighed for finding in findings(step, others)]
     averaged = _averaged([*weighed, *([look] if look else [])])
     if averaged:

@@ -13,7 +13,7 @@ value is a fraction, and it fits if no interval leaves it out.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import permutations, product
@@ -331,6 +331,12 @@ def simplest_between(low: Fraction, high: Fraction) -> Fraction:
         return Fraction(whole)
     below = whole - 1
     return below + 1 / simplest_between(1 / (high - below), 1 / (low - below))
+
+
+def over(cells: Sequence[Cell], scale: float) -> list[Cell]:
+    """Return cells whose weights are divided by a number."""
+    ends = [sorted((cell.low / scale, cell.high / scale)) for cell in cells]
+    return [replace(c, low=low, high=high) for c, (low, high) in zip(cells, ends, strict=True)]
 
 
 def _within(value: Fraction, low: float, high: float) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from conformance.weighing.clips import of_clips
 from conformance.weighing.findings import Finding, listed
-from conformance.weighing.records import Part, Solved, Step
+from conformance.weighing.records import Part, Pass, Solved, Step
 
 _TO_OTHERS = re.compile("all_?to_?all", re.IGNORECASE)
 _SHOWN = 4  # ranks that a finding shows the weights of
@@ -19,8 +19,12 @@ def findings(step: Step, others: Sequence[Step] = ()) -> list[Finding]:
         others: steps of other optimizers.
     """
     seen: list[Finding] = []
-    for part in step.parts:
-        seen += _of_part(step, part)
+    if len(step.parts) > 1 and _are_all_own(step):
+        line = "all parameters: every rank steps with its own gradient"
+        seen.append(Finding(("never-synchronised",), (line,)))
+    else:
+        for part in step.parts:
+            seen += _of_part(step, part)
     seen += of_clips(step, others)
     if step.unheld:
         names = listed([f"{name}" for name in step.unheld])
@@ -84,8 +88,24 @@ def _ends(solved: Solved) -> list[tuple[float, float]]:
     ]
 
 
-def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
-    """Name ranks that step with different gradients."""
+def _are_all_own(step: Step) -> bool:
+    """Whether some parameters hold each rank's own gradient, and of the others nobody can tell."""
+    own = [p for p in step.parts if not agree(p.by_rank) and _is_own(step, p)]
+    solved = [solved for part in step.parts if part not in own for solved in part.by_rank]
+    return bool(own) and not any(
+        each.is_explained and None not in each.values and not each.alike for each in solved
+    )
+
+
+def _is_own(step: Step, part: Part) -> bool:
+    """Whether every rank's gradient is of its own passes alone."""
+    own_alone, _ = _whose(step, part)
+    counting = [c for c in range(len(step.passes)) if any(s.counts(c) for s in part.by_rank)]
+    return 0 < len(own_alone) == len(counting)
+
+
+def _whose(step: Step, part: Part) -> tuple[list[Pass], list[Pass]]:
+    """Return the passes that count on their own rank alone, and those that count on all."""
     own_alone, everywhere = [], []
     for column, one in enumerate(step.passes):
         who = [rank for rank, solved in enumerate(part.by_rank) if solved.counts(column)]
@@ -93,18 +113,18 @@ def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
             own_alone.append(one)
         elif len(who) == step.world:
             everywhere.append(one)
+    return own_alone, everywhere
+
+
+def _of_disagreement(step: Step, part: Part, *, whole: bool) -> Finding:
+    """Name ranks that step with different gradients."""
+    own_alone, everywhere = _whose(step, part)
     where = _of(part, whole=whole)
-    columns = len(step.passes)
     sent = [p.couples for p in step.passes if _TO_OTHERS.search(p.couples)]
     if sent and not whole:
         line = f"{where}: own gradients on each rank, to which {sent[0]} sends items, as to experts"
         return Finding((), (line,), is_fault=False)
-    if (
-        own_alone
-        and not everywhere
-        and len(own_alone)
-        == len([c for c in range(columns) if any(s.counts(c) for s in part.by_rank)])
-    ):
+    if _is_own(step, part):
         name = "never-synchronised" if whole else "partly-synchronised"
         return Finding((name,), (f"{where}: every rank steps with its own gradient",))
     shared = {p.micro_batch for p in everywhere} & {p.micro_batch for p in own_alone}

@@ -57,7 +57,8 @@ def weigh(
         leaves=_leaves(model),
         rows=rows_of(shape, ranks, micro_batches),
     )
-    return weights(replace(asked, measured=_measured(asked, losses, model, batch)))
+    measured = _measured(asked, losses, model, batch) if asked.is_finite else 0.0
+    return weights(replace(asked, measured=measured))
 
 
 def _of_ranks(

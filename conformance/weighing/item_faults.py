@@ -92,6 +92,13 @@ def of_parts(
             else ("ranks-disagree", "the ranks' gradients have different weights")
         )  # fmt: skip
         faults += fault(name, f"{listed(unlike)}: {what}")
+    idle = [name for name in others if not asked.gradients[:, slices[name]].any()]
+    if idle:
+        sentence = (
+            f"{listed(idle)}: no gradient; of what is frozen on purpose, leave it out of params"
+        )
+        faults += fault("parameters-weighed-apart", sentence)
+        others = [name for name in others if name not in idle]
     if others:
         sentence = f"{listed(others)}: items have other weights than for the other parameters"
         faults += fault("parameters-weighed-apart", sentence)

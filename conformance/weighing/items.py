@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.weighing.asked import Asked, solutions
+from conformance.weighing.asked import Asked, narrow_unit, solutions
 from conformance.weighing.item_faults import apart, clipped_early, fault, of_parts
 from conformance.weighing.naming import constant_factor
 from conformance.weighing.promises import PROMISES, formulas
@@ -20,8 +20,10 @@ _ELSEWHERE = (1.125, 1.25, 0.875)  # times the parameters: near, where gradients
 
 def weights(asked: Asked) -> Weights:
     """Return the weights of the items, and what is wrong with them whatever is promised."""
-    solved = solutions(asked)
     is_item = np.any(asked.columns != 0, axis=1)
+    if not asked.is_finite:
+        return _unknown(asked, is_item)
+    solved = solutions(asked)
     # The columns are computed apart from the function's own pass: what that rounds is measured.
     extra = [asked.measured / (s.norm or 1.0) for s in solved]
     allowed = [
@@ -31,6 +33,9 @@ def weights(asked: Asked) -> Weights:
     faults: list[str] = []
     over = [r for r, solution in enumerate(solved) if solution.residual > allowed[r]]
     whole = solved
+    narrow = narrow_unit(asked.gradients) if over else 0.0
+    if narrow > asked.unit:
+        return weights(replace(asked, unit=narrow))
     if over:
         solved, faults = of_parts(asked, solved, is_item)
     if over and not faults:
@@ -65,6 +70,20 @@ def weights(asked: Asked) -> Weights:
     if not faults and (result.reading.simplest is None or result.reading.simplest.factor != 1):
         result = replace(result, faults=tuple(clipped_early(asked, values, half, is_item)))
     return result
+
+
+def _unknown(asked: Asked, is_item: np.ndarray) -> Weights:
+    """Return weights of which nothing is known: what is not finite has no sum."""
+    whose = "the gradient" if np.isfinite(asked.columns).all() else "the gradient of an item's loss"
+    return Weights.of(
+        np.zeros(asked.shape),
+        half=inf,
+        world=asked.world,
+        ranks=asked.ranks.reshape(asked.shape),
+        micro_batches=asked.micro_batches.reshape(asked.shape),
+        is_item=is_item.reshape(asked.shape),
+        faults=(f"not-exercised: {whose} is not finite",),
+    )
 
 
 def weights_but_for_a_clip(again: Callable[[float], Asked]) -> Weights:

@@ -73,3 +73,22 @@ def _with_looks(rows: Sequence[Row]) -> list[Row]:
             term = replace(term, name=term.name + ", again" * look)  # noqa: PLW2901
         named.append((step, column, one, term))
     return named
+
+
+def numbered(term: Term) -> str:
+    """Return a name for each micro-batch of one pass, as for tasks of their own."""
+    return f"{term.name} #{term.batch + 1}" if term.batch else term.name
+
+
+def are_alike(rows: Sequence[Row]) -> bool:
+    """Whether in each backward pass all are sums, or means, of one scale."""
+    passes: dict[tuple[int, int, int], list[Term]] = defaultdict(list)
+    for step, column, one, term in rows:
+        passes[step.step, one.rank, column].append(term)
+    return any(all(_is_one(power, terms) for terms in passes.values()) for power in (0, 1))
+
+
+def _is_one(power: int, terms: Sequence[Term]) -> bool:
+    scales = [term.share * (term.count or 0) ** power for term in terms]
+    off = 2 * max(term.rounding for term in terms) + 2.0**-24
+    return max(scales) - min(scales) <= off * max(map(abs, scales))

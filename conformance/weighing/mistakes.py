@@ -104,6 +104,13 @@ _OWN: dict[str, tuple[str, str]] = {
         "a micro-batch counts twice what the others count",
         "See whether a batch is backpropagated, or reduced, twice.",
     ),
+    "counts-nothing": (
+        "items of which losses are backpropagated count nothing in the step",
+        (
+            "Keep gradients until the step, and reduce them before it: with fully_shard, "
+            "set_requires_gradient_sync(True) belongs before the last forward pass."
+        ),
+    ),
     "no-weighted-sum": (
         "the gradient is no weighted sum of what the backward passes gave",
         (

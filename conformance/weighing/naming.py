@@ -172,8 +172,8 @@ def _uneven(cells: Sequence[Cell], world: int, wanted: Sequence[Formula]) -> tup
     """Name ranks and micro-batches that count nothing, or twice, while others count."""
     nothing = {(c.step, c.rank, c.micro_batch) for c in cells if c.low <= 0 <= c.high}
     rest = [c for c in cells if (c.step, c.rank, c.micro_batch) not in nothing]
-    if nothing and rest:
-        return (_of_nothing(nothing, cells),)
+    if nothing:
+        return (_of_nothing(nothing, cells) if rest else "counts-nothing",)
     for formula in wanted:
         doubled = []
         for cell, counts in zip(cells, counts_around(cells, world), strict=True):

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+SUMMED = "features gathered through autograd"  # whose gradients of all ranks' losses are added up
 NOT_COME = "another rank did not come to this step: does every rank take the same steps?"
 
 
@@ -30,6 +31,7 @@ class Term:
         batch: which of several micro-batches in one backward pass; None where it has one.
         digest: of that micro-batch's targets.
         is_of_loop: whether these are sure to be micro-batches, and no tasks that were written out.
+        own_scale: a factor that such a loss often has: 1/2 of squares, T² beside a softmax over T.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Term:
     batch: int | None = None
     digest: str = ""
     is_of_loop: bool = False
+    own_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,16 @@ class Solved:
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters that share their weights; one solution, or one for each rank if ranks differ."""
+    """Parameters that share their weights; one solution, or one for each rank if ranks differ.
+
+    Attributes:
+        norms: of what each pass brings to them.
+    """
 
     parameters: Sequence[str]
     elements: int
     by_rank: Sequence[Solved]
+    norms: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,19 @@ class Step:
             for solved in part.by_rank
             for group in solved.alike
         )
+
+    def counts_alike(self, micro_batch: int) -> bool:
+        """Whether a micro-batch may count the same on all ranks.
+
+        If so, gradients that all ranks' losses give to what they gathered count as the losses do.
+        """
+        solved = self.parts[0].by_rank[0]
+        ends = [
+            (value - half, value + half)
+            for one, value, half in zip(self.passes, solved.values, solved.half, strict=False)
+            if one.micro_batch == micro_batch and value is not None and half is not None
+        ]
+        return len(ends) == self.world and max(ends)[0] <= min(high for _, high in ends)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, which `json` can write."""

@@ -53,11 +53,13 @@ def parts(products: Products) -> list[Part]:
     for group, targets in zip(groups, (products.targets, products.targets[:1]), strict=True):
         for members in _clusters(products, group.tolist(), targets):
             solutions = [_solved(products, members, target) for target in targets]
+            squares = products.grams[members].sum(axis=0).diagonal()[: products.columns]
             found.append(
                 Part(
                     [products.names[m] for m in members],
                     sum(products.sizes[m] for m in members),
                     solutions,
+                    np.sqrt(squares).tolist(),
                 )
             )
     return sorted(found, key=_elements, reverse=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformance.weighing.clips import clipping, is_clipped_by_hand
-from conformance.weighing.formula import Cell, Reading, read
-from conformance.weighing.kinds import Row, apart
+from conformance.weighing.clips import clipping, is_clipped_by_hand, is_clipped_early
+from conformance.weighing.formula import Cell, Reading, over, read
+from conformance.weighing.kinds import Row, apart, are_alike, numbered
 from conformance.weighing.naming import Origin, constant_factor, mistakes
 from conformance.weighing.promises import PROMISES, formulas, kept
-from conformance.weighing.records import Part, Pass, Step, Term
+from conformance.weighing.records import SUMMED, Part, Pass, Step, Term
 from conformance.weighing.terms_beside import (
     look_for_chosen_items,
     look_for_one_count,
@@ -37,6 +37,10 @@ _ANY_SCALE = (
 _MAY_BE_TOO_MUCH = (
     "one term has a factor of W or K, which may be its own, or too many in all of them, of which "
     "another one has one over it: another number of ranks or micro-batches tells"
+)
+_MAY_BE_ITS_OWN = (
+    "its factor of {:g} may be the loss's own, as of squares that are halved or of a softmax over "
+    "a temperature, or W or K too many: another number of ranks or micro-batches tells"
 )
 _SCHEDULE = "it has a factor of its own in each step, as of a schedule or of a mix that is drawn"
 _MAY_BE_CLIPPED = "one step has less weight, as by a clip of the script's own: weigh more steps"
@@ -97,7 +101,7 @@ def term_weights(
         elif any(named) or _may_be_a_mean([judged[n] for n in items], world, promise):
             judged |= {name: replace(judged[name], note=_ANY_SCALE) for name in items}
     elif any(judged[n].names is None and not judged[n].is_constant for n in items) and any(
-        _is_too_much(judged[n], own[n], world, promise) for n in items
+        _is_too_much(judged[n], world, promise) for n in items
     ):
         judged |= {name: replace(judged[name], note=_MAY_BE_TOO_MUCH) for name in items}
     look_for_one_count(judged)
@@ -123,15 +127,15 @@ def _may_be_a_mean(terms: Sequence[TermWeights], world: int, promise: str | None
     )
 
 
-def _is_too_much(term: TermWeights, own: "_Own", world: int, promise: str | None) -> bool:
+def _is_too_much(term: TermWeights, world: int, promise: str | None) -> bool:
     """Whether a term's factor may be W or K too many: with that of another term it is 1.
 
     A script that writes 1/2 beside a loss means the other one to count 1, and then both have it.
     """
-    if not term.is_constant:
-        return False
-    names = _judge(own, world, promise, is_free=False).names or ()
-    return bool(names) and all(low > 1 for low, _ in _factors(term, world, promise))
+    size = 1 + max(cell.micro_batch for cell in term.cells)
+    sizes = {world, size, world * size, world**2} - {1}
+    factors = _factors(term, world, promise) if term.is_constant else []
+    return any(low <= each <= high for low, high in factors for each in sizes)
 
 
 def _factors(term: TermWeights, world: int, promise: str | None) -> list[tuple[float, float]]:
@@ -164,16 +168,22 @@ class _Own:
 
 
 def _cells_of(rows: Sequence[Row]) -> dict[str, _Own]:
-    """Return the terms by name; each row of a step and rank is a micro-batch, in their order."""
+    """Return the terms by name; each row of a step and rank is a micro-batch, in their order.
+
+    A term that is taken away everywhere has items of that sign: of −log p none counts less than 0.
+    """
     own: dict[str, _Own] = {}
     number: dict[tuple[int, int, str], int] = defaultdict(int)
     for step, column, one, term in rows:
         k = number[step.step, one.rank, term.name]
         number[step.step, one.rank, term.name] += 1
         known = own.setdefault(term.name, _Own(term))
-        known.note = known.note or _why_not(term, one)
+        known.note = known.note or _why_not(term, one, step)
         known.cells.append(_cell(step, step.parts[0], column, one, k, term))
         known.shares.append(_share(step, one, k, term))
+    for known in own.values():
+        if all(share.high < 0 for share in known.shares):
+            known.cells, known.shares = over(known.cells, -1.0), over(known.shares, -1.0)
     return own
 
 
@@ -190,32 +200,14 @@ def _of_batches(
     is_sure = any(row[3].is_of_loop for row in rows)
     if term.names and is_sure:
         return [term]
-    tasks = _cells_of([(*row[:3], replace(row[3], name=_numbered(row[3]))) for row in rows])
+    tasks = _cells_of([(*row[:3], replace(row[3], name=numbered(row[3]))) for row in rows])
     each = {name: _judge(task, world, promise, is_free=True) for name, task in tasks.items()}
     look_for_chosen_items(each, world)
     if any(task.names is not None for task in each.values()):
         return [term]
-    if not is_sure and not _are_alike(rows):
+    if not is_sure and not are_alike(rows):
         return list(each.values())
     return [replace(term, names=None, note=_MAY_BE_TASKS)]
-
-
-def _numbered(term: Term) -> str:
-    return f"{term.name} #{term.batch + 1}" if term.batch else term.name
-
-
-def _are_alike(rows: Sequence[Row]) -> bool:
-    """Whether in each backward pass all are sums, or means, of one scale."""
-    passes: dict[tuple[int, int, int], list[Term]] = defaultdict(list)
-    for step, column, one, term in rows:
-        passes[step.step, one.rank, column].append(term)
-    return any(all(_is_one(power, terms) for terms in passes.values()) for power in (0, 1))
-
-
-def _is_one(power: int, terms: Sequence[Term]) -> bool:
-    scales = [term.share * (term.count or 0) ** power for term in terms]
-    off = 2 * max(term.rounding for term in terms) + 2.0**-24
-    return max(scales) - min(scales) <= off * max(map(abs, scales))
 
 
 def _judge(own: _Own, world: int, promise: str | None, *, is_free: bool) -> TermWeights:
@@ -228,6 +220,8 @@ def _unclipped(
     """Pass a term that keeps its promise but for a factor by which the script itself clips."""
     if term.names != () or any(step.clips or len(step.parts) > 1 for step in steps):
         return term
+    if is_clipped_early(steps):
+        return replace(term, names=("clipped-before-averaging",))
     for each, factors in _kept_in_steps(term, steps[0].world, promise):
         is_clipped = is_clipped_by_hand(steps, factors, others)
         if is_clipped:
@@ -253,7 +247,7 @@ def _kept_in_steps(
                 yield each, known
 
 
-def _why_not(term: Term, one: Pass) -> str:
+def _why_not(term: Term, one: Pass, step: Step) -> str:
     if term.is_penalty:
         return "depends on parameters alone; it has no items"
     if term.count is None and "Compiled" in term.name:
@@ -264,7 +258,7 @@ def _why_not(term: Term, one: Pass) -> str:
         return "no weighted sum of its items' losses"
     if not term.is_even:
         return "its items do not count alike within a micro-batch: weights of the script's own"
-    if one.couples:
+    if one.couples and not (one.couples == SUMMED and step.counts_alike(one.micro_batch)):
         return f"couples the ranks ({one.couples})"
     return ""
 
@@ -322,6 +316,11 @@ def _judged(
         names = mistakes(cells, world, promise, None, origin)
         if names is not None and _is_scaled(cells, world, promise, names, is_free=is_free):
             return TermWeights(term, cells, reading, None, (promise,), is_constant=True)
+        rest = names and mistakes(over(cells, term.own_scale), world, promise, None, origin)
+        if names and rest is None:
+            note = _MAY_BE_ITS_OWN.format(term.own_scale)
+            return TermWeights(term, cells, reading, None, promises, note)
+        names = rest if names and rest and len(rest) < len(names) else names
     if names is not None and _is_loss_scale(reading):
         names = ("loss-scale-left-in",)
     return TermWeights(term, cells, reading, names, promises)

@@ -57,6 +57,6 @@ def _is_of_all_places(cells: Sequence[Cell]) -> bool:
 
 def without_idle(rows: Sequence[Row]) -> list[Row]:
     """Leave out what a loss itself gives the weight 0 in a step, if it has other terms there."""
-    live = {(step.step, term.name) for step, _, _, term in rows if term.share}
+    live = {(s.step, term.name) for s, _, _, term in rows if term.share or not term.is_even}
     steps = {step for step, _ in live}
     return [row for row in rows if row[0].step not in steps or (row[0].step, row[3].name) in live]

@@ -1,6 +1,7 @@
 """The verdict on a terminal: it comes first, and one fact stands on a line."""
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from conformance.weighing.formula import Cell
 from conformance.weighing.launch import Ending
@@ -50,7 +51,7 @@ def _title(verdict: Verdict, promise: str | None) -> tuple[str, str]:
         return "✗", " and ".join(_names(verdict)) or "no known formula"
     if not verdict.is_weighed:
         return "–", f"not-exercised: {', '.join(verdict.unclear) or 'nothing could be weighed'}"
-    formulas = list(dict.fromkeys(str(t.reading) for t in verdict.terms if not t.note))
+    formulas = list(dict.fromkeys(_formula(t) for t in verdict.terms if not t.note))
     told = "; ".join(formulas)
     if promise is not None:
         return "✓", f"{promise}: {told}"
@@ -72,7 +73,7 @@ def _names(verdict: Verdict) -> list[str]:
 def _of_term(term: TermWeights, promise: str | None, verdict: Verdict) -> Iterator[str]:
     name = term.term.name
     if term.note:
-        yield f"    {name} is not judged: {term.note}"
+        yield f"    {name} is not judged: {term.note}{_added_up(term)}"
         return
     shown = term.cells[:_CELLS]
     several = len({cell.step for cell in term.cells}) > 1
@@ -82,7 +83,7 @@ def _of_term(term: TermWeights, promise: str | None, verdict: Verdict) -> Iterat
         yield f"    {place}: {name}, {_cell(cell, term)}"
     if len(term.cells) > len(shown):
         yield f"    and {len(term.cells) - len(shown)} more, in weights.json"
-    yield f"    formula: {term.reading}"
+    yield f"    formula: {_formula(term)}"
     yield from _compared(term)
     if promise is None and not term.names:
         if term.promises:
@@ -95,6 +96,20 @@ def _of_term(term: TermWeights, promise: str | None, verdict: Verdict) -> Iterat
     if term.is_clipped:
         yield f"    {term.promises[0]} but for a clip of the script's own: steps have one norm"
     del verdict
+
+
+def _formula(term: TermWeights) -> str:
+    return f"{term.promises[0]}'s but for a clip" if term.is_clipped else str(term.reading)
+
+
+def _added_up(term: TermWeights) -> str:
+    """Say how often a term without items is in the step: once for each rank is too often."""
+    own = [c for c in term.cells if c.step == term.cells[0].step]
+    weights = [(c.low + c.high) / 2 for c in own]
+    if not term.term.is_penalty or not all(map(isfinite, weights)):
+        return ""
+    passes = f"{len(own)} backward pass{'es' * (len(own) != 1)} together"
+    return f", and {_short(sum(weights))} times its value is in the step, by {passes}"
 
 
 def _cell(cell: Cell, term: TermWeights) -> str:

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from conformance.weighing.records import Term
 from conformance.weighing.torch_graph import Node, below, edges, is_of_a_leaf, kind_of
 
@@ -131,3 +133,15 @@ def _forwards(found: Sequence[Found]) -> list[_Forward]:
 
 def _number(forward: _Forward) -> int:
     return forward.number
+
+
+def told(target: torch.Tensor) -> bytes:
+    """Return what tells a batch from others: nothing, where all targets are one number."""
+    flat = target.reshape(-1)
+    return b"" if not len(flat) or bool((flat == flat[0]).all()) else bytes_of(target)
+
+
+def bytes_of(tensor: torch.Tensor) -> bytes:
+    """Return a tensor's bytes, whatever its dtype and layout."""
+    whole = tensor.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+    return whole.view(torch.uint8).numpy().tobytes()

@@ -20,7 +20,7 @@ from torch.optim.optimizer import (
 )
 
 from conformance.weighing import torch_collectives
-from conformance.weighing.records import Term
+from conformance.weighing.records import SUMMED, Term
 from conformance.weighing.torch_clips import Clipped
 from conformance.weighing.torch_graph import graph_of
 from conformance.weighing.torch_losses import terms_of
@@ -100,6 +100,8 @@ class Recorder:
         self._optimizers: dict[int, Optimizer] = {}
         self._running: list[Recorded] = []
         self._coupled = ""
+        self._gathered: list[torch_collectives.Gathered] = []
+        self._stepping: Optimizer | None = None
         self._number = 0
         self.problems: list[str] = []
         self.seconds = 0.0
@@ -125,7 +127,7 @@ class Recorder:
             register_optimizer_step_post_hook(self._after_step),
         ]
         try:
-            with torch_collectives.watching(self._note_coupling):
+            with torch_collectives.watching(self._note_coupling, self._gathered.append):
                 yield
         finally:
             torch.autograd.backward = backward
@@ -174,11 +176,14 @@ class Recorder:
             self._began()
             terms, digest = terms_of(roots, seeds)
             self._number += 1
-            couples = graph.couples or self._coupled
+            past = self._coupled or self._gathered_into(roots)
+            couples = past if past and graph.couples in ("", SUMMED) else graph.couples
             state = state_of(holders)
             record = Recorded(self._number, {}, terms, digest, couples, state, graph.numbers)
             self._passes.append(record)
             self._coupled = ""
+            self._gathered.clear()
+            self._stepping = None
         handles = []
         for leaf, owner in zip(graph.leaves, holders, strict=True):
             self._leaves[id(owner)] = owner
@@ -191,6 +196,11 @@ class Recorder:
     def _note_coupling(self, collective: str) -> None:
         self._coupled = f"{collective} past autograd"
 
+    def _gathered_into(self, roots: Sequence[torch.Tensor]) -> str:
+        """Say what brought the others' values into a loss past autograd; mostly nothing did."""
+        found = (each.name for each in self._gathered if each.is_in(roots))
+        return next((f"{name} past autograd" for name in found), "")
+
     def _look_at_what_is_left(self, owner: torch.Tensor) -> None:
         if id(owner) in self._touched:
             return
@@ -201,6 +211,8 @@ class Recorder:
             self._left[id(owner)] = left.detach().clone()
 
     def _before_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> Any:
+        if self._is_within_a_step(optimizer):
+            return None
         closure = arguments[1] if len(arguments) > 1 else options.get("closure")
         if not callable(closure):
             self._weigh_now(optimizer)
@@ -233,7 +245,15 @@ class Recorder:
         try:
             self._close(optimizer)
         finally:
+            self._stepping = optimizer
             self.seconds += time.monotonic() - began
+
+    def _is_within_a_step(self, optimizer: Optimizer) -> bool:
+        """Whether another optimizer that holds all its parameters was weighed, and steps by it."""
+        outer = self._stepping
+        if outer is None or outer is optimizer:
+            return False
+        return {id(p) for p in held(optimizer)} <= {id(p) for p in held(outer)}
 
     def _look_on(self, optimizer: Optimizer) -> None:
         if self._look is None or not any(optimizer is other for other in self.looking):
@@ -289,8 +309,9 @@ class Recorder:
 
     def _after_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
         del arguments, options
-        if self.looking:
+        if self.looking or self._is_within_a_step(optimizer):
             return
+        self._stepping = None
         self._close(optimizer)  # passes of a closure's later calls are not the next step's
         self._taken[id(optimizer)] = self._taken.get(id(optimizer), 0) + 1
         if all(taken >= self._steps for taken in self._taken.values()):

@@ -14,8 +14,20 @@ from typing import Any
 import torch
 
 from conformance.weighing.records import Term
-from conformance.weighing.torch_forwards import Found, named
-from conformance.weighing.torch_graph import Node, below, edges, is_of_a_leaf, is_scalar, kind_of
+from conformance.weighing.torch_forwards import Found, bytes_of, named, told
+from conformance.weighing.torch_graph import (
+    HALF,
+    Node,
+    below,
+    chain,
+    edges,
+    factor_of,
+    is_of_a_leaf,
+    is_scalar,
+    kind_of,
+    logits_of,
+    own_scale,
+)
 
 _LINEAR = frozenset(
     {"Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Sum", "Mean", "View", "ReshapeAlias", "UnsafeView",
@@ -62,6 +74,7 @@ class _Arriving:
     rounding: float = 0.0
     is_linear: bool = True
     is_mean: bool = False
+    is_halved: bool = False
 
 
 def terms_of(
@@ -84,8 +97,8 @@ def terms_of(
             if not _passes(node):
                 targets = list(_targets(node))
                 for target in targets:
-                    digest.update(_bytes(target))
-                found.append(Found(_term(node, state), node, b"".join(map(_told, targets))))
+                    digest.update(bytes_of(target))
+                found.append(Found(_term(node, state), node, b"".join(map(told, targets))))
                 continue
             _pass_on(node, state, arriving)
     head = [node for node in order if _passes(node)]
@@ -103,6 +116,7 @@ def _arrive(
     state.rounding = max(state.rounding, from_.rounding + 2 * unit)
     state.is_linear &= from_.is_linear
     state.is_mean |= from_.is_mean
+    state.is_halved |= from_.is_halved
 
 
 def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> None:
@@ -120,6 +134,7 @@ def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> N
     if kind in ("Mul", "Div") and edges(node) > 1:
         state.is_linear = False
     state.is_mean |= kind == "Mean"
+    state.is_halved |= kind == "Mul" and factor_of(node) == HALF
     for (following, at), gradient in zip(node.next_functions, given, strict=False):
         if following is not None and gradient is not None:
             _arrive(arriving, following, at, gradient, state)
@@ -178,6 +193,8 @@ def _leads_to_losses(node: Node) -> bool:
         return False
     if kind_of(node) in ("Mul", "Div") and edges(node) > 1:
         return False
+    if [(kind_of(n), edges(n)) for n in chain(node)[:3]] == [("Sum", 1), ("Mul", 1), ("Div", 2)]:
+        return False  # normalised features times constant ones: a row is an item, as of a cosine
     inputs = [following for following, _ in node.next_functions if following]
     if kind_of(node) in _WEIGHING and len(inputs) == 1 and not hasattr(inputs[0], "variable"):
         return True  # a mask says which items there are, whatever they are
@@ -207,6 +224,7 @@ def _term(node: Node, state: _Arriving) -> Term:
         is_mean=term.is_mean or state.is_mean,
         is_penalty=_is_penalty(node),
         target=_constant(node),
+        own_scale=own_scale(node, is_halved=state.is_halved),
     )
 
 
@@ -320,21 +338,12 @@ def _dimension(saved: int) -> int:
     return saved - 2**64 if saved >= 2**63 else saved
 
 
-def _logits_of(node: Node) -> Node:
-    """Return the log-softmax that a loss is taken of; None where there is none."""
-    if kind_of(node) == "LogSoftmax":
-        return node
-    if kind_of(node) not in ("NllLoss", "NllLoss2D", "Gather"):
-        return None
-    return next((below for below in below(node) if kind_of(below) == "LogSoftmax"), None)
-
-
 def _joined(found: Iterable[Found]) -> list[Found]:
     """Add up terms that give to the same rows of one log-softmax: a loss with smoothed labels."""
     joined: list[Found] = []
     place: dict[Node, int] = {}
     for each in found:
-        logits = _logits_of(each.node)
+        logits = logits_of(each.node)
         at = None if logits is None else place.setdefault(logits, len(joined))
         if at is None or at == len(joined):
             joined.append(each)
@@ -382,14 +391,3 @@ def _of_single_items(found: list[Found]) -> list[Found]:
         )
         joined.append(replace(group[0], term=whole))
     return joined
-
-
-def _told(target: torch.Tensor) -> bytes:
-    """Return what tells a batch from others: nothing, where all targets are one number."""
-    flat = target.reshape(-1)
-    return b"" if not len(flat) or bool((flat == flat[0]).all()) else _bytes(target)
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    whole = tensor.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
-    return whole.view(torch.uint8).numpy().tobytes()

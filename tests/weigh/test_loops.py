@@ -282,6 +282,74 @@ TWO = {
         "    return F.cross_entropy(rows @ rows.T, torch.arange(len(rows)))\ntrain(loss)",
         "rank_mean", OPEN, "couples the ranks (all_gather past autograd)",
     ),
+    "features gathered after they are detached": (
+        "def loss(x, y):\n    own = F.normalize(net(x), dim=1)\n"
+        "    rows = [torch.zeros_like(own) for _ in range(world)]\n"
+        "    dist.all_gather(rows, own.detach())\n    rows = torch.cat(rows)\n"
+        "    return F.cross_entropy(own @ rows.T, torch.arange(len(own)) + rank * len(own))\n"
+        "train(loss)",
+        "rank_mean", OPEN, "couples the ranks (all_gather past autograd)",
+    ),
+    "features gathered in a helper without gradients": (
+        "@torch.no_grad()\ndef every(own):\n    rows = own.new_zeros(world * len(own), 4)\n"
+        "    dist.all_gather_into_tensor(rows, own.contiguous())\n    return rows\n"
+        "def loss(x, y):\n    own = net(x)\n"
+        "    return F.cross_entropy(own @ every(own).T, torch.arange(len(own)))\ntrain(loss)",
+        "rank_mean", OPEN, "couples the ranks (all_gather_into_tensor past autograd)",
+    ),
+    "features gathered by torch's own function": (
+        "from torch.distributed.nn.functional import all_gather\ndef loss(x, y):\n"
+        "    own = net(x)\n    rows = torch.cat(all_gather(own))\n"
+        "    return F.cross_entropy(own @ rows.T, torch.arange(len(own)) + rank * len(own))\n"
+        "net = DDP(net)\ntrain(loss, after=lambda: None)",
+        "step_mean", PASS, "1/N",
+    ),
+    "keys of a model without gradients gathered": (
+        "keys = Net().requires_grad_(False)\nqueue = [torch.randn(9, 4)]\ndef loss(x, y):\n"
+        "    own, key = net(x), keys(x)\n    rows = [torch.zeros_like(key) for _ in range(world)]\n"
+        "    dist.all_gather(rows, key)\n    queue.append(torch.cat(rows))\n"
+        "    logits = torch.cat([(own * key).sum(1, keepdim=True), own @ torch.cat(queue).T], 1)\n"
+        "    return F.cross_entropy(logits, torch.zeros(len(x), dtype=torch.long))\ntrain(loss)",
+        "step_mean", PASS, "1/N",
+    ),
+    "logits detached and gathered for a metric": (
+        "def loss(x, y):\n    out = net(x)\n"
+        "    rows = [torch.zeros_like(out) for _ in range(world)]\n"
+        "    dist.all_gather(rows, out.detach())\n    return F.cross_entropy(out, y)\ntrain(loss)",
+        "rank_mean", PASS, "1/N",
+    ),
+    "a softmax over a temperature of 2, times 4": (
+        "def loss(x, y):\n    log = (net(x) / 2).log_softmax(1)\n"
+        "    return 4 * F.kl_div(log, torch.full_like(log, 0.25), reduction='batchmean')\n"
+        "train(loss)",
+        "step_mean", OPEN, "its factor of 4 may be the loss's own",
+    ),
+    "half the squares": (
+        "train(lambda x, y: 0.5 * F.mse_loss(net(x), x[:, :4]))",
+        "step_mean", OPEN, "its factor of 0.5 may be the loss's own",
+    ),
+    "two cosines with features that are held": (
+        "def loss(x, y):\n    a, b = net(x), net(x.roll(1, 1))\n"
+        "    return -(F.cosine_similarity(a, b.detach()).mean()\n"
+        "             + F.cosine_similarity(b, a.detach()).mean()) / 2\ntrain(loss)",
+        "step_mean", PASS, "1/N",
+    ),
+    "an optimizer whose shards step within its step": (
+        "from torch.distributed.optim import ZeroRedundancyOptimizer as Zero\n"
+        "optimizer = Zero(net.parameters(), optimizer_class=torch.optim.Adam, lr=0.01)\ntrain()",
+        "step_mean", PASS, "of train.py on 2 ranks: step_mean: 1/N",
+    ),
+    "two optimizers of which one steps first": (
+        "one, two = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (net.a, net.b))\n"
+        "for step in range(4):\n    x, y = batch(5 + step)\n    net.zero_grad()\n"
+        "    F.cross_entropy(net(x), y).backward()\n    average()\n    one.step()\n    two.step()",
+        "step_mean", PASS, "step_mean: 1/N\n    step 1, rank 0",
+    ),
+    "a penalty that each rank adds": (
+        "train(lambda x, y: F.cross_entropy(net(x), y) + 0.01 * net.a.weight.pow(2).sum(),\n"
+        "      after=lambda: [dist.all_reduce(p.grad) for p in net.parameters()])",
+        "rank_sum", PASS, "0.02 times its value is in the step, by 2 backward passes together",
+    ),
     "logits gathered for a metric": (
         "def loss(x, y):\n    out = net(x)\n    with torch.no_grad():\n"
         "        rows = [torch.zeros_like(out) for _ in range(world)]\n"
