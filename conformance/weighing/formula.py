@@ -38,17 +38,19 @@ class Cell:
         samples: sequences that the items come from, where known.
         places: items with the padding, where known.
         labels: items before a model shifted them, where known.
+        mass: what the items weigh together, where the loss function was given weights of classes.
     """
 
     rank: int
     micro_batch: int
-    count: int
+    count: int | Fraction
     low: float
     high: float
     step: int = 0
     samples: int | None = None
     places: int | None = None
     labels: int | None = None
+    mass: float | None = None
 
     def counted(self, kind: str) -> int | None:
         """Return the count of this kind: n, s, p or m."""
@@ -337,6 +339,20 @@ def over(cells: Sequence[Cell], scale: float) -> list[Cell]:
     """Return cells whose weights are divided by a number."""
     ends = [sorted((cell.low / scale, cell.high / scale)) for cell in cells]
     return [replace(c, low=low, high=high) for c, (low, high) in zip(cells, ends, strict=True)]
+
+
+def by_mass(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells that count what their items weigh; scripts add that up in float32."""
+    off = sum(cell.count for cell in cells) * 2.0**-24
+    return [
+        replace(
+            cell,
+            count=Fraction(cell.mass or 0),
+            low=min(cell.low * (1 - off), cell.low * (1 + off)),
+            high=max(cell.high * (1 - off), cell.high * (1 + off)),
+        )
+        for cell in cells
+    ]
 
 
 def _within(value: Fraction, low: float, high: float) -> bool:

@@ -1,14 +1,14 @@
 """What a formula is called where another was promised: the mistakes' names."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
 
 from conformance.weighing.formula import Cell, Formula, Reading, counts_around
 from conformance.weighing.formula import read as read_formulas
-from conformance.weighing.promises import MicroBatches, formulas
+from conformance.weighing.promises import PROMISES, MicroBatches, formulas
 
 _KINDS_NAMED = {"p": "padding-counted", "m": "shifted-labels-counted"}
 
@@ -100,6 +100,22 @@ def constant_factor(
             return None
         low, high = max(low, cell.low / float(value)), min(high, cell.high / float(value))
     return (low, high) if low <= high and not low <= 0 <= high else None
+
+
+def kept_in_steps(
+    cells: Sequence[Cell], world: int, promise: str | None
+) -> Iterator[tuple[str, dict[int, tuple[float, float]]]]:
+    """Yield promises that every step keeps but for a factor of its own, with these factors."""
+    cells = [cell for cell in cells if cell.count]
+    for each in PROMISES if promise is None else (promise,):
+        for formula in formulas(each):
+            factors = {
+                step: constant_factor([c for c in cells if c.step == step], world, formula.powers)
+                for step in {cell.step for cell in cells}
+            }
+            known = {step: factor for step, factor in factors.items() if factor is not None}
+            if len(known) == len(factors):
+                yield each, known
 
 
 def _is_other_kind(reading: Reading) -> bool:

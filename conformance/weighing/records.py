@@ -32,6 +32,8 @@ class Term:
         digest: of that micro-batch's targets.
         is_of_loop: whether these are sure to be micro-batches, and no tasks that were written out.
         own_scale: a factor that such a loss often has: 1/2 of squares, T² beside a softmax over T.
+        mass: what the items weigh together, where a loss function was given weights of classes; the
+            share is then that of a weight of 1.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Term:
     digest: str = ""
     is_of_loop: bool = False
     own_scale: float = 1.0
+    mass: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What each term's items counted for over the steps of one optimizer, and what that is called."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conformance.weighing.clips import clipping, is_clipped_by_hand, is_clipped_early
-from conformance.weighing.formula import Cell, Reading, over, read
+from conformance.weighing.formula import Cell, Reading, by_mass, over, read
 from conformance.weighing.kinds import Row, apart, are_alike, numbered
-from conformance.weighing.naming import Origin, constant_factor, mistakes
+from conformance.weighing.naming import Origin, constant_factor, kept_in_steps, mistakes
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import SUMMED, Part, Pass, Step, Term
 from conformance.weighing.terms_beside import (
@@ -211,7 +211,13 @@ def _of_batches(
 
 
 def _judge(own: _Own, world: int, promise: str | None, *, is_free: bool) -> TermWeights:
-    return _judged(own.term, own.cells, own.shares, own.note, world, promise, is_free=is_free)
+    whole = _judged(own.term, own.cells, own.shares, own.note, world, promise, is_free=is_free)
+    if own.term.mass is None or whole.note or (whole.names is None and whole.promises):
+        return whole
+    # Classes that have weights: a mean goes by these, or by the items as any other.
+    cells, shares = by_mass(own.cells), by_mass(own.shares)
+    judged = _judged(own.term, cells, shares, own.note, world, promise, is_free=is_free)
+    return replace(judged, cells=own.cells)
 
 
 def _unclipped(
@@ -222,29 +228,13 @@ def _unclipped(
         return term
     if is_clipped_early(steps):
         return replace(term, names=("clipped-before-averaging",))
-    for each, factors in _kept_in_steps(term, steps[0].world, promise):
+    for each, factors in kept_in_steps(term.cells, steps[0].world, promise):
         is_clipped = is_clipped_by_hand(steps, factors, others)
         if is_clipped:
             return replace(term, names=None, is_clipped=True, promises=(each,))
         if is_clipped is None:
             return replace(term, names=None, note=_MAY_BE_CLIPPED)
     return term
-
-
-def _kept_in_steps(
-    term: TermWeights, world: int, promise: str | None
-) -> Iterator[tuple[str, dict[int, tuple[float, float]]]]:
-    """Yield promises that every step keeps but for a factor of its own, with these factors."""
-    cells = [cell for cell in term.cells if cell.count]
-    for each in PROMISES if promise is None else (promise,):
-        for formula in formulas(each):
-            factors = {
-                step: constant_factor([c for c in cells if c.step == step], world, formula.powers)
-                for step in {cell.step for cell in cells}
-            }
-            known = {step: factor for step, factor in factors.items() if factor is not None}
-            if len(known) == len(factors):
-                yield each, known
 
 
 def _why_not(term: Term, one: Pass, step: Step) -> str:
@@ -279,13 +269,23 @@ def _cell(step: Step, part: Part, column: int, one: Pass, k: int, term: Term) ->
     return Cell(
         one.rank, k, term.count or 0, float(np.nextafter(ends[0], -inf)),
         float(np.nextafter(ends[-1], inf)), step.step, term.samples, term.places, term.labels,
+        term.mass,
     )  # fmt: skip
 
 
 def _share(step: Step, one: Pass, k: int, term: Term) -> Cell:
     width = abs(term.share) * term.rounding
     low, high = np.nextafter(term.share - width, -inf), np.nextafter(term.share + width, inf)
-    return Cell(one.rank, k, term.count or 0, float(low), float(high), step.step, term.samples)
+    return Cell(
+        one.rank,
+        k,
+        term.count or 0,
+        float(low),
+        float(high),
+        step.step,
+        term.samples,
+        mass=term.mass,
+    )
 
 
 def _judged(
@@ -368,7 +368,7 @@ def _scheduled(term: TermWeights, world: int, promise: str | None) -> TermWeight
     steps = {cell.step for cell in term.cells if cell.count}
     if term.names != () or len(steps) < 2:
         return term
-    if any(_kept_in_steps(term, world, promise)):
+    if any(kept_in_steps(term.cells, world, promise)):
         return replace(term, names=None, note=_SCHEDULE)
     return term
 

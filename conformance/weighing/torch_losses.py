@@ -60,6 +60,7 @@ _PENALTIES = frozenset(
     {"Pow", "Abs", "Norm", "LinalgVectorNorm", "Sum", "Stack", "Cat", "Add", "View", "Mul",
      "torch::autograd::AccumulateGrad", "AccumulateGrad"}
 )  # fmt: skip
+_CLASSES = frozenset({"NllLoss", "NllLoss2D"})
 _LOGARITHMS = frozenset({"Gather", "LogSoftmax", "LogSigmoid", "LogSigmoidForward"})  # of p; −log p
 _MOST_SHARES = 4096
 _FEW = 3  # terms of one name and one item each are a loop over samples, and fewer are heads
@@ -235,21 +236,18 @@ def _reduced(node: Node, kind: str, scale: float, reduction: int) -> Term:
         target = node._saved_target
         kept = target != node._saved_ignore_index
         count = int(kept.sum())
-        weight = node._saved_weight
-        if weight is None:
-            share, rounding = scale / max(count, 1) if is_mean else scale, 0.0
-        else:
-            # Items that weigh w[target]: what is told is the mean share.
-            masses = weight[target[kept]].double()
-            total = float(masses.sum())
-            mean = total / max(count, 1)
-            share = scale * mean / total if is_mean else scale * mean
-            even = bool((masses == masses[0]).all()) if count else True
-            return replace(_named(node, kind, count, share, target), is_mean=is_mean, is_even=even)
-        return replace(_named(node, kind, count, share, target), is_mean=is_mean, rounding=rounding)
+        mass = _mass(node, kept)
+        share = scale / ((count if mass is None else mass) or 1) if is_mean else scale
+        return replace(_named(node, kind, count, share, target), is_mean=is_mean, mass=mass)
     count = getattr(node, "_saved_self").numel()  # noqa: B009 - read at run time, torch has no stub
     share = scale / max(count, 1) if is_mean else scale
     return replace(_named(node, kind, count, share, node._saved_self), is_mean=is_mean)
+
+
+def _mass(node: Node, kept: torch.Tensor) -> float | None:
+    """Return what the kept items weigh by the weights of their classes, where there are any."""
+    weight = node._saved_weight
+    return None if weight is None else float(weight[node._saved_target[kept]].double().sum())
 
 
 def _unreduced(node: Node, kind: str, gradient: torch.Tensor, rounding: float) -> Term:
@@ -271,6 +269,7 @@ def _unreduced(node: Node, kind: str, gradient: torch.Tensor, rounding: float) -
         term,
         is_even=is_even,
         places=flat.numel(),
+        mass=_mass(node, kept.view(node._saved_target.shape)) if kind in _CLASSES else None,
         shares=() if is_even or count > _MOST_SHARES else shares.tolist(),
         rounding=rounding + (width / abs(mean) if is_even and mean else 0.0),
     )
@@ -359,6 +358,9 @@ def _joined(found: Iterable[Found]) -> list[Found]:
             share=term.share + other.share,
             rounding=max(term.rounding, other.rounding) + 2.0**-24,
             is_linear=term.is_linear and other.is_linear,
+            # Labels are smoothed with all classes' weights, and not with that of the item's own.
+            is_even=term.mass is None and other.mass is None,
+            mass=None,
         )
         joined[at] = replace(joined[at], term=whole, targets=joined[at].targets + each.targets)
     return joined

@@ -324,6 +324,24 @@ TWO = {
         "train(loss)",
         "step_mean", OPEN, "its factor of 4 may be the loss's own",
     ),
+    "classes that have weights": (
+        "weight = torch.tensor([1.0, 2.0, 0.5, 3.0])\ndef loss(x, y):\n"
+        "    x, y = x[: 3 + rank], y[: 3 + rank]\n    whole = weight[y].sum()\n"
+        "    dist.all_reduce(whole)\n"
+        "    each = F.cross_entropy(net(x), y, weight=weight, reduction='none')\n"
+        "    return each.sum() * world / whole\ntrain(loss)",
+        "step_mean", PASS, "times its class's weight",
+    ),
+    "classes that have weights, divided by the samples": (
+        "weight = torch.tensor([1.0, 2.0, 0.5, 3.0])\ntrain(lambda x, y:\n"
+        "    F.cross_entropy(net(x), y, weight=weight, reduction='sum') / len(x))",
+        "step_mean", PASS, "times its class's weight",
+    ),
+    "smoothed labels of classes that have weights": (
+        "weight = torch.tensor([1.0, 2.0, 0.5, 3.0])\ntrain(lambda x, y:\n"
+        "    F.cross_entropy(net(x), y, weight=weight, label_smoothing=0.1))",
+        "step_mean", OPEN, "weights of the script's own",
+    ),
     "half the squares": (
         "train(lambda x, y: 0.5 * F.mse_loss(net(x), x[:, :4]))",
         "step_mean", OPEN, "its factor of 0.5 may be the loss's own",

@@ -49,6 +49,11 @@ WRONG = {
         "train(loss)",
         "step_mean", "local-count",
     ),
+    "each rank divides by the weights of its own classes": (
+        "weight = torch.tensor([1.0, 2.0, 0.5, 3.0])\n"
+        "train(lambda x, y: F.cross_entropy(net(x), y, weight=weight))",
+        "step_mean", "mean-of-means",
+    ),
     "each rank clipped by hand before the average": (
         "def clip():\n    norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()\n"
         "    for p in net.parameters():\n        p.grad *= min(1.0, 0.01 / float(norm + 1e-6))\n"
