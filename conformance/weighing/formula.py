@@ -39,11 +39,12 @@ class Cell:
         places: items with the padding, where known.
         labels: items before a model shifted them, where known.
         mass: what the items weigh together, where the loss function was given weights of classes.
+        goes_by_mass: whether this stands for the count in every formula.
     """
 
     rank: int
     micro_batch: int
-    count: int | Fraction
+    count: int
     low: float
     high: float
     step: int = 0
@@ -51,9 +52,12 @@ class Cell:
     places: int | None = None
     labels: int | None = None
     mass: float | None = None
+    goes_by_mass: bool = False
 
-    def counted(self, kind: str) -> int | None:
+    def counted(self, kind: str) -> Fraction | int | None:
         """Return the count of this kind: n, s, p or m."""
+        if kind == "n" and self.goes_by_mass:
+            return Fraction(self.mass or 0)
         counts = {"n": self.count, "s": self.samples, "p": self.places, "m": self.labels}
         return counts[kind]
 
@@ -192,8 +196,8 @@ def counts_around(cells: Sequence[Cell], world: int) -> list[dict[str, Fraction]
 def _count_kind(
     tables: list[dict[str, Fraction]], cells: Sequence[Cell], ats: Sequence[int], kind: str
 ) -> None:
-    by_rank: dict[int, int] = defaultdict(int)
-    by_micro_batch: dict[int, int] = defaultdict(int)
+    by_rank: dict[int, Fraction] = defaultdict(Fraction)
+    by_micro_batch: dict[int, Fraction] = defaultdict(Fraction)
     for at in ats:
         count = cells[at].counted(kind) or 0
         by_rank[cells[at].rank] += count
@@ -347,7 +351,7 @@ def by_mass(cells: Sequence[Cell]) -> list[Cell]:
     return [
         replace(
             cell,
-            count=Fraction(cell.mass or 0),
+            goes_by_mass=True,
             low=min(cell.low * (1 - off), cell.low * (1 + off)),
             high=max(cell.high * (1 - off), cell.high * (1 + off)),
         )

@@ -44,7 +44,7 @@ class TermWeights:
         whole = table[:, :3].astype(int)
         counts = {
             kind: {
-                (c.step, c.rank, c.micro_batch): count
+                (c.step, c.rank, c.micro_batch): int(count)
                 for c in self.cells
                 if (count := c.counted(kind)) is not None
             }
