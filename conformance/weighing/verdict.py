@@ -95,5 +95,7 @@ class Verdict:
         unweighed = {at for at, _ in self.problems}
         if all(step.shares_weights for step in self.steps if step.step not in unweighed):
             return self.is_fault
+        if self.promise and "no-weighted-sum" in self.unclear:
+            return self.is_fault  # as where compression begins after a few steps
         judged = [not term.note for term in self.terms if not term.term.is_penalty]
         return self.is_fault or ((all(judged) if self.promise else any(judged)) and bool(judged))

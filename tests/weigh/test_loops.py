@@ -361,7 +361,7 @@ TWO = {
         "one, two = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (net.a, net.b))\n"
         "for step in range(4):\n    x, y = batch(5 + step)\n    net.zero_grad()\n"
         "    F.cross_entropy(net(x), y).backward()\n    average()\n    one.step()\n    two.step()",
-        "step_mean", PASS, "step_mean: 1/N\n    step 1, rank 0",
+        "step_mean", PASS, "SGD 1: step_mean: 1/N\n    step 1, rank 0",
     ),
     "a penalty that each rank adds": (
         "train(lambda x, y: F.cross_entropy(net(x), y) + 0.01 * net.a.weight.pow(2).sum(),\n"
