@@ -92,7 +92,6 @@ def term_weights(
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
     if items and all(judged[name].is_constant for name in items):
-        # One scale of all terms is a mistake; a scale of each is the script's own choice.
         again = {name: _judge(own[name], world, promise, is_free=False) for name in items}
         named = [term.names or () for term in again.values()]
         common = tuple(name for name in named[0] if all(name in each for each in named))
@@ -308,8 +307,10 @@ def _judged(
     if promise is None:
         every = [mistakes(cells, world, each, None, origin) for each in PROMISES]
         least = None if None in every else every[PROMISES.index("step_mean")] or ()
-        # Without a promise a factor is the script's own choice, and so is any known mean.
+        # Without a promise a factor is the script's own, even if it is one over as many samples.
         names = least if least is not None and set(least) & _ALWAYS_WRONG else None
+        is_share = names == ("sample-share-for-token-share",)
+        names = None if is_share and constant_factor(cells, world, {"N": -1}) else names
         if least == () and not reading.same:
             names = ()
     else:
