@@ -338,8 +338,10 @@ def _same_question(case: AnyCase, entry: Mapping[str, Any]) -> None:
         "refusal": vars(case.refusal) if case.refusal else None,
         "tier": case.tier,
     }
+    # As JSON: 2.0 and true are equal to other numbers, and are edits all the same.
+    if json.dumps({key: entry.get(key) for key in expected}) == json.dumps(expected):
+        return
     for key, value in expected.items():
-        # As JSON: 2.0 and true are equal to other numbers, and are edits all the same.
         if json.dumps(entry.get(key)) != json.dumps(value):
             raise _spoilt(MANIFEST, f"is edited or out of date: {key} of {case.id}")
 
