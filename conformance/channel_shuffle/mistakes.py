@@ -73,6 +73,14 @@ def _wrong_axis(x: np.ndarray, groups: int) -> np.ndarray:
     return np.moveaxis(shuffle(last, groups), -1, 1)
 
 
+def _last_axis(x: np.ndarray, groups: int) -> np.ndarray:
+    # On (N, C, *spatial), channels-last code takes the last axis, which is spatial.
+    last = np.moveaxis(x, -1, 1)
+    if last.shape[1] % groups:
+        raise ValueError("the last axis of channel-first data does not divide into the groups")
+    return np.moveaxis(shuffle(last, groups), 1, -1)
+
+
 def _reinterpreted(x: np.ndarray, groups: int) -> np.ndarray:
     return shuffle(np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(x.shape), groups)
 
@@ -207,6 +215,13 @@ MISTAKES: tuple[Mistake[Operator], ...] = (
         "channel-first code on channels-last data: axis 1 was a spatial one",
         "On (N, *spatial, C) reshape the last axis to (g, C/g) and swap those two.",
         _wrong_axis,
+    ),
+    _mistake(
+        "wrong-axis-channels-first",
+        "channels-last code on channel-first data: the last axis was a spatial one",
+        "On (N, C, *spatial) reshape axis 1 to (g, C/g) and swap those two; or, if the code is for "
+        '(N, *spatial, C), declare layout="channels_last".',
+        _last_axis,
     ),
     _mistake(
         "reinterpreted-layout",

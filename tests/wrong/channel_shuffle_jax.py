@@ -80,6 +80,13 @@ def jax_wrong_axis_channels_last(x, groups):
 
 
 @conformance.implementation("channel_shuffle", framework="jax")
+def jax_wrong_axis_channels_first(x, groups):
+    # Code for (N, *spatial, C), given (N, C, *spatial): the last axis is the width.
+    *lead, width = x.shape
+    return x.reshape(*lead, groups, width // groups).swapaxes(-1, -2).reshape(x.shape)
+
+
+@conformance.implementation("channel_shuffle", framework="jax")
 def jax_reinterpreted_layout(x, groups):
     # Channels-last data, read as if they were channel-first: a reshape where a transpose is meant.
     buffer = jnp.moveaxis(x, 1, -1)

@@ -80,6 +80,13 @@ def torch_wrong_axis_channels_last(x, groups):
 
 
 @conformance.implementation("channel_shuffle", framework="torch")
+def torch_wrong_axis_channels_first(x, groups):
+    # Code for (N, *spatial, C), given (N, C, *spatial): the last axis is the width.
+    *lead, width = x.shape
+    return x.reshape(*lead, groups, width // groups).transpose(-1, -2).reshape(x.shape)
+
+
+@conformance.implementation("channel_shuffle", framework="torch")
 def torch_reinterpreted_layout(x, groups):
     # A channels-last buffer, read as if it were channel-first: a reshape where a permute is meant.
     buffer = x.movedim(1, -1).contiguous()
