@@ -4,6 +4,7 @@ The whole catalogue takes minutes: `bash ci/run harm` asks it all, and `ci/run t
 """
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -233,7 +234,8 @@ def test_an_import_that_does_not_end_well_is_one_line(tmp_path, top, words, unch
         declared_by(str(file), 60)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert str(refused.value).startswith(f"adapter {file}: ")
+    # The line where the file ends badly is named, where it is one of its own.
+    assert re.match(rf"adapter {re.escape(str(file))}:(\d+:)? ", str(refused.value))
 
 
 @pytest.mark.parametrize("top", catalogue.LOOPING_IMPORTS)
