@@ -65,20 +65,22 @@ def _shuffled_within_groups(x: np.ndarray, groups: int) -> np.ndarray:
     return np.roll(_in_groups(x, groups), 1, axis=2).reshape(x.shape)
 
 
+def _shuffled_as_if_moved(x: np.ndarray, groups: int, start: int, end: int) -> np.ndarray:
+    """Shuffles axis 1 of data of which one axis stands elsewhere, and moves that axis back."""
+    moved = np.moveaxis(x, start, end)
+    if moved.shape[1] % groups:
+        raise ValueError("the axis that is taken for the channels does not divide into the groups")
+    return np.moveaxis(shuffle(moved, groups), end, start)
+
+
 def _wrong_axis(x: np.ndarray, groups: int) -> np.ndarray:
     # On (N, *spatial, C), channel-first code takes axis 1, which is spatial.
-    last = np.moveaxis(x, 1, -1)
-    if last.shape[1] % groups:
-        raise ValueError("axis 1 of the channels-last data does not divide into the groups")
-    return np.moveaxis(shuffle(last, groups), -1, 1)
+    return _shuffled_as_if_moved(x, groups, 1, -1)
 
 
 def _last_axis(x: np.ndarray, groups: int) -> np.ndarray:
     # On (N, C, *spatial), channels-last code takes the last axis, which is spatial.
-    last = np.moveaxis(x, -1, 1)
-    if last.shape[1] % groups:
-        raise ValueError("the last axis of channel-first data does not divide into the groups")
-    return np.moveaxis(shuffle(last, groups), 1, -1)
+    return _shuffled_as_if_moved(x, groups, -1, 1)
 
 
 def _reinterpreted(x: np.ndarray, groups: int) -> np.ndarray:

@@ -208,12 +208,23 @@ def is_clipped_by_hand(
     return True if True in found else None if None in found else False
 
 
+@dataclass(frozen=True)
+class _Brought:
+    """What a pass brings to a step: its norm, how far that may be off, and the pass's weight."""
+
+    step: int
+    norm: float
+    off: float
+    low: float
+    high: float
+
+
 def is_clipped_early(steps: Sequence[Step]) -> bool:
     """Whether the script itself clips what each pass brings: the largest have one norm.
 
     Those that are smaller count as much as any; of those that are clipped two count unlike.
     """
-    rows = []
+    brought = []
     for step in steps:
         (part,) = step.parts
         solved = part.by_rank[0]
@@ -222,14 +233,16 @@ def is_clipped_early(steps: Sequence[Step]) -> bool:
             if value is None or half is None or value <= half or not norm:
                 return False
             off = half / value + norm_rounding(part.elements) + _EPSILON / norm
-            rows.append((step.step, value * norm, off, value - half, value + half))
-    least = max(row[1] for row in rows) * (1 - 2 * max(row[2] for row in rows))
-    largest = max(row[3] for row in rows)
-    clipped = [row for row in rows if row[1] >= least]
+            brought.append(_Brought(step.step, value * norm, off, value - half, value + half))
+    least = max(each.norm for each in brought) * (1 - 2 * max(each.off for each in brought))
+    clipped = [each for each in brought if each.norm >= least]
+    smaller = [each for each in brought if each.norm < least]
+    largest = max(each.low for each in brought)
     # One pass in each step is the whole gradient, of which a clip is right.
-    return any(
-        one[0] == other[0] and one[3] > other[4] for one in clipped for other in clipped
-    ) and all(row[4] >= largest for row in rows if row[1] < least)
+    count_unlike = any(
+        one.step == other.step and one.low > other.high for one in clipped for other in clipped
+    )
+    return count_unlike and all(each.high >= largest for each in smaller)
 
 
 def _have_one_norm(

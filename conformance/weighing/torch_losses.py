@@ -194,7 +194,7 @@ def _leads_to_losses(node: Node) -> bool:
         return False
     if kind_of(node) in ("Mul", "Div") and edges(node) > 1:
         return False
-    if [(kind_of(n), edges(n)) for n in chain(node)[:3]] == [("Sum", 1), ("Mul", 1), ("Div", 2)]:
+    if [(kind_of(n), edges(n)) for n in chain(node)] == [("Sum", 1), ("Mul", 1), ("Div", 2)]:
         return False  # normalised features times constant ones: a row is an item, as of a cosine
     inputs = [following for following, _ in node.next_functions if following]
     if kind_of(node) in _WEIGHING and len(inputs) == 1 and not hasattr(inputs[0], "variable"):
