@@ -16,6 +16,13 @@ SCRIPT = Path(sys.executable).with_name("conformance")
 WRONG = ROOT / "examples" / "wrong_shuffle.py"
 
 
+def pytest_ignore_collect(collection_path):
+    """Leave scripts alone: a look for examples would import them, and some set the scene."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
+        return True
+    return None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _shared_kills(tmp_path_factory):
     """The processes of one run of the tests ask once what each case kills."""
