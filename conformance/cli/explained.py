@@ -19,23 +19,32 @@ from conformance.run.results import Run
 from conformance.subjects import all_cases
 
 
-def explain(name: str, adapters: Sequence[str] = ()) -> str:
-    """Explains an id, as `conformance list` prints it; a case also by its bare name.
+def explain(*names: str, adapters: Sequence[str] = ()) -> str:
+    """Explains ids, as `conformance list` prints them; a case also by its bare name.
 
     >>> print(explain("no-transpose").splitlines()[0])
     no-transpose, a known mistake of channel_shuffle
 
     Raises:
-        UsageError: if nothing has this id; the message names the nearest.
+        UsageError: if nothing has one of these ids; the message names the nearest.
     """
-    implementations = gather(adapters)
+    implementations, differences = gather(adapters), known_differences()
+    return "\n\n".join(_explained(name, implementations, differences, adapters) for name in names)
+
+
+def _explained(
+    name: str,
+    implementations: Sequence[Implementation],
+    differences: Sequence[Known],
+    adapters: Sequence[str],
+) -> str:
     for clause in all_clauses():
         if clause.id == name:
             return _clause(clause)
     for mistake in all_mistakes():
         if mistake.name == name:
             return _mistake(mistake)
-    for entry in known_differences():
+    for entry in differences:
         if name == entry.mistake:
             return _known(entry)
     for case in all_cases():
@@ -63,7 +72,7 @@ def explain(name: str, adapters: Sequence[str] = ()) -> str:
     names = [
         *(c.id for c in all_clauses()),
         *(m.name for m in all_mistakes()),
-        *(entry.mistake for entry in known_differences() if entry.mistake),
+        *(entry.mistake for entry in differences if entry.mistake),
         *(c.name for c in all_cases()),
         *(i.id for i in implementations),
         *meanings(),

@@ -64,7 +64,7 @@ def explain(ids: tuple[str, ...], adapters: tuple[str, ...], picture: str | None
     """
     from conformance.cli import explained
 
-    tell("\n\n".join(explained.explain(name, adapters) for name in ids))
+    tell(explained.explain(*ids, adapters=adapters))
     if picture is not None:
         from conformance.cli.picture import draw
 
