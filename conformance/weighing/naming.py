@@ -102,6 +102,14 @@ def constant_factor(
     return (low, high) if low <= high and not low <= 0 <= high else None
 
 
+def is_loss_scale(factor: tuple[float, float]) -> bool:
+    """Whether a factor is a loss scale: a power of two that is large, or one over it."""
+    low, high = sorted(map(abs, factor))
+    return any(
+        low <= scale <= high for power in range(8, 33) for scale in (2.0**power, 2.0**-power)
+    )
+
+
 def kept_in_steps(
     cells: Sequence[Cell], world: int, promise: str | None
 ) -> Iterator[tuple[str, dict[int, tuple[float, float]]]]:

@@ -67,7 +67,7 @@ class RankStep:
         moved: how the parameters moved in it.
         lr: None where no optimizer was seen.
         reached: the largest size of each parameter around the step, by which its rounding goes.
-        strays: whether parameters moved again before the next window.
+        strayed: how they moved again before the next window; None where they stood.
     """
 
     feds: tuple[Fed, ...]
@@ -76,7 +76,7 @@ class RankStep:
     lr: float | None = None
     is_plain: bool = False
     reached: np.ndarray | None = None
-    strays: bool = False
+    strayed: np.ndarray | None = None
 
 
 @dataclass
@@ -179,7 +179,10 @@ class _Reader:
             self.steps.append(RankStep(tuple(self.window), moved=moved, reached=reached))
             self.window = []
         elif self.steps:
-            self.steps[-1] = replace(self.steps[-1], strays=True)
+            last = self.steps[-1]
+            if last.reached is not None:
+                reached = np.maximum(reached, last.reached)
+            self.steps[-1] = replace(last, strayed=table - before, reached=reached)
 
     def fed(self, event: Fed) -> None:
         if event.table is not None and not self._is_rounded(event):

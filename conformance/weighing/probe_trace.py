@@ -20,6 +20,8 @@ _ROUNDINGS = 15
 _NARROW = {"f16": 2.0**-11, "bf16": 2.0**-8}  # bits of a significand, as one over their last
 _SIMPLE_LIMIT = 100  # the largest denominator of a norm that somebody may have clipped to
 _CLIP_EPSILON = 1e-6  # what clip_grad_norm_ adds to the norm that it divides by
+# Of each rank the items' weights in its step, and how far these may be off.
+Vectors = Sequence[tuple[int, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,7 @@ class Trace:
         dropped: samples that were never fed.
         unstepped: items that were backpropagated and came into no step.
         micro_batches: K of the longest window.
+        has_lr: whether an optimizer was seen, and so its learning rate.
     """
 
     weights: Weights
@@ -45,6 +48,7 @@ class Trace:
     dropped: tuple[int, ...]
     unstepped: tuple[int, ...]
     micro_batches: int
+    has_lr: bool = True
 
     def reading(self, part: Weights) -> Reading:
         """Return the formulas of the full steps, or of the last ones, beside the others."""
@@ -105,6 +109,7 @@ def trace(
         tuple(s for s in range(len(layout.lengths)) if s not in counter),
         tuple(sorted({item for _, rest in logs for fed in rest for item in fed.items})),
         longest,
+        all(step.lr is not None for steps, _ in logs for step in steps),
     )
 
 
@@ -163,6 +168,9 @@ class _Columns:
         simplest = weights.reading.simplest
         if simplest is not None and simplest.factor == 1:
             return weights
+        shifted = replace(weights, counts=self._counts(after_shift=True))
+        if shifted.reading.simplest and shifted.reading.simplest.factor == 1:
+            return shifted
         for bits in _NARROW.values():
             if bits > self.unit and self._is_narrow(bits):
                 wider = self._weights(bits)
@@ -202,12 +210,8 @@ class _Columns:
     def _vector(self, step: RankStep, unit: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the items' weights in one rank's step, and how far they may be off."""
         roundings = (_ROUNDINGS + self.world + len(step.feds)) * unit
-        lr = self.lr if step.lr is None else step.lr
-        size = np.zeros(self.layout.items)
-        if step.moved is not None and lr:
-            by_moving = -step.moved / (self.gain * lr)
-            reached = step.moved if step.reached is None else step.reached
-            size = 2 * self.unit * np.abs(reached) / (self.gain * lr)
+        if step.moved is not None and self._rate(step):
+            by_moving, size = self._by_moving(step, step.moved, 2)
             if step.gradient is None:
                 return by_moving, roundings * np.abs(by_moving) + size
             seen = step.gradient / self.gain
@@ -222,6 +226,34 @@ class _Columns:
             return seen, roundings * np.abs(seen)
         return np.full(self.layout.items, np.nan), np.full(self.layout.items, inf)
 
+    def _rate(self, step: RankStep) -> float:
+        """Return how far a parameter moves in a step for an item that counts 1."""
+        return self.gain * (self.lr if step.lr is None else step.lr)
+
+    def _by_moving(
+        self, step: RankStep, moved: np.ndarray, sums: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items' weights by how parameters moved, and what so many sums round off."""
+        reached = moved if step.reached is None else step.reached
+        return -moved / self._rate(step), sums * self.unit * np.abs(reached) / self._rate(step)
+
+    def _by_averages(
+        self, made: Sequence[tuple[int, RankStep]], vectors: Vectors, unit: float
+    ) -> Vectors | None:
+        """Return the items' weights where ranks average parameters, in place of gradients.
+
+        So it is where gradients differ, and what parameters do until the next window does not.
+        """
+        if _agree(vectors) or not all(step.is_plain and step.lr for _, step in made):
+            return None
+        averaged = []
+        for r, step in made:
+            moved = [part for part in (step.moved, step.strayed) if part is not None]
+            value, size = self._by_moving(step, np.sum(moved, axis=0), 3 + self.world)
+            roundings = (_ROUNDINGS + self.world + len(step.feds)) * unit
+            averaged.append((r, value, roundings * np.abs(value) + size))
+        return averaged if _agree(averaged) else None
+
     def _enter(
         self,
         s: int,
@@ -230,14 +262,18 @@ class _Columns:
     ) -> None:
         """Enter a step's items with the intervals of their weights."""
         made = self.of_step(s)
-        vectors = [(r, *self._vector(step, unit)) for r, step in made]
+        vectors: Vectors = [(r, *self._vector(step, unit)) for r, step in made]
         # A rank that has no more data is handed the others' parameters in the end.
         if any(
-            step.strays and not (s + 1 == len(self.logs[r][0]) < self.count) for r, step in made
+            step.strayed is not None and not (s + 1 == len(self.logs[r][0]) < self.count)
+            for r, step in made
         ):
-            self.faults += fault(
-                "moved-between-steps", "parameters moved between a step and the next window"
-            )
+            averaged = self._by_averages(made, vectors, unit)
+            if averaged is None:
+                self.faults += fault(
+                    "moved-between-steps", "parameters moved between a step and the next window"
+                )
+            vectors = averaged or vectors
         _, value, half = vectors[0]
         self._compare(s, vectors)
         low, high = value - half, value + half
@@ -270,11 +306,9 @@ class _Columns:
         size = np.maximum(np.abs(low), np.abs(high))
         return bool((high - low > 2 * self.count * self.unit * size).any())
 
-    def _compare(self, s: int, vectors: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> None:
+    def _compare(self, s: int, vectors: Vectors) -> None:
         """Say whether the ranks' gradients have other weights, and how."""
-        low = np.max([value - half for _, value, half in vectors], axis=0)
-        high = np.min([value + half for _, value, half in vectors], axis=0)
-        if not (low > high).any():
+        if _agree(vectors):
             return
         own_items = {r: set[int]() for r, *_ in vectors}
         for r, _, fed in self.feds(s):
@@ -312,8 +346,12 @@ class _Columns:
                 f"{len(counting - before)} items count that no batch had, as far as seen",
             )
 
-    def _counts(self) -> dict[str, dict[Place, int]]:
-        """Return how many samples, places and labels every micro-batch has, where they differ."""
+    def _counts(self, *, after_shift: bool = False) -> dict[str, dict[Place, int]]:
+        """Return how many samples, places and labels every micro-batch has, where they differ.
+
+        Args:
+            after_shift: whether places are those of predictions, one less in each row.
+        """
         if not self.layout.shifts:
             return {}
         counts: dict[str, dict[Place, int]] = {kind: {} for kind in "spm"}
@@ -321,7 +359,7 @@ class _Columns:
             for r, k, fed in self.feds(s):
                 rows = [row for row in fed.rows if any(item > 0 for item in row)]
                 counts["s"][s, r, k] = len(rows)
-                counts["p"][s, r, k] = sum(map(len, fed.rows))
+                counts["p"][s, r, k] = sum(len(row) - after_shift for row in fed.rows)
                 counts["m"][s, r, k] = len(fed.items) + len(rows)
         if counts["p"] == counts["m"]:
             del counts["p"]  # nothing is padded: places are labels
@@ -350,6 +388,13 @@ class _Columns:
             limits.add(simplest_between(Fraction(norm * (1 - off)), Fraction(norm * (1 + off))))
         (limit, *others) = limits
         return limit if not others and limit.denominator <= _SIMPLE_LIMIT else None
+
+
+def _agree(vectors: Vectors) -> bool:
+    """Say whether the ranks' intervals have something in common for every item."""
+    low = np.max([value - half for _, value, half in vectors], axis=0)
+    high = np.min([value + half for _, value, half in vectors], axis=0)
+    return not (low > high).any()
 
 
 def _with_shares(weights: Weights) -> Formula | None:

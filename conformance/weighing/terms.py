@@ -11,7 +11,13 @@ import numpy as np
 from conformance.weighing.clips import clipping, is_clipped_by_hand, is_clipped_early
 from conformance.weighing.formula import Cell, Reading, by_mass, over, read
 from conformance.weighing.kinds import Row, apart, are_alike, numbered
-from conformance.weighing.naming import Origin, constant_factor, kept_in_steps, mistakes
+from conformance.weighing.naming import (
+    Origin,
+    constant_factor,
+    is_loss_scale,
+    kept_in_steps,
+    mistakes,
+)
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import SUMMED, Part, Pass, Step, Term
 from conformance.weighing.terms_beside import (
@@ -339,16 +345,7 @@ def _is_scaled(
         return False
     for formula in formulas(promise):
         factor = constant_factor(cells, world, formula.powers)
-        if factor is not None and not _is_scale(factor):
-            return True
-    return False
-
-
-def _is_scale(factor: tuple[float, float]) -> bool:
-    """Whether a factor is a loss scale: a power of two that is large, or one over it."""
-    low, high = sorted(map(abs, factor))
-    for exponent in range(8, 33):
-        if any(low <= scale <= high for scale in (2.0**exponent, 2.0**-exponent)):
+        if factor is not None and not is_loss_scale(factor):
             return True
     return False
 

@@ -22,8 +22,7 @@ import numpy as np
 
 from conformance.core.implementations import Implementation
 from conformance.weighing.formula import Cell, Formula, counts_around
-from conformance.weighing.mistakes import words
-from conformance.weighing.naming import mistakes
+from conformance.weighing.naming import constant_factor, is_loss_scale, mistakes
 from conformance.weighing.probe import traced
 from conformance.weighing.probe_layout import Layout, layout_of
 from conformance.weighing.probe_trace import Trace
@@ -78,8 +77,9 @@ class Part:
         kind: full, last, or uneven: of steps that not all ranks took.
         status: conforms, fail or not-exercised.
         formula: that the weights have.
-        names: of mistakes.
+        names: of mistakes: one of them, or where `are_facts`, all of them.
         lines: what was seen.
+        are_facts: whether the names are of what is so whatever was promised.
     """
 
     kind: str
@@ -87,6 +87,7 @@ class Part:
     formula: str = ""
     names: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    are_facts: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,22 @@ def ask(
             output = _run([asked[n] for n in left], folder, seconds)
             for at, n in enumerate(left):
                 verdicts[n] = _verdict(*asked[n], at, folder, output)
-    for n, (trainer, _) in enumerate(asked):
-        yield trainer, verdicts[n]
+    for trainer in trainers:
+        own = [verdicts[n] for n, (each, _) in enumerate(asked) if each is trainer]
+        yield from ((trainer, verdict) for verdict in _narrowed(own))
+
+
+def _narrowed(verdicts: Sequence[TrainerVerdict]) -> Iterator[TrainerVerdict]:
+    """Yield verdicts on one trainer without the names that its other verdicts speak against."""
+    parts = [part for verdict in verdicts for part in verdict.parts if not part.are_facts]
+    sure = {part.names[0] for part in parts if len(part.names) == 1}
+
+    def narrowed(part: Part) -> Part:
+        names = () if part.are_facts else tuple(name for name in part.names if name in sure)
+        return replace(part, names=names or part.names)
+
+    for verdict in verdicts:
+        yield replace(verdict, parts=tuple(map(narrowed, verdict.parts)))
 
 
 def is_of_a_port(verdict: TrainerVerdict) -> bool:
@@ -240,7 +255,7 @@ def judge(done: Trace, question: TrainerQuestion, promise: str) -> TrainerVerdic
     if done.micro_batches < question.accumulate and done.full is not None:
         said = f"a step came after {done.micro_batches} micro-batches where K is "
         full = replace(
-            full, status="fail", names=(*full.names, "accumulation-ignored"),
+            full, status="fail", names=(*full.names, "accumulation-ignored"), are_facts=True,
             lines=(f"{said}{question.accumulate}", *full.lines),
         )  # fmt: skip
     uneven = _part("uneven", done.uneven, done, wanted) if done.uneven is not None else None
@@ -280,8 +295,10 @@ def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) ->
 
     formula = told(reading)
     if weights.faults:
-        names = tuple(fault.partition(":")[0] for fault in weights.faults)
-        return Part(kind, "fail", formula, names, weights.faults)
+        # Of one name the first fault says enough: there may be one in every step.
+        facts = {fault.partition(":")[0]: fault for fault in reversed(weights.faults)}
+        lines = tuple(fault.partition("\n")[0] for fault in reversed(facts.values()))
+        return Part(kind, "fail", formula, tuple(reversed(facts)), lines, are_facts=True)
     if any(cell.low == -inf or cell.high == inf for cell in cells):
         lines = ("every item of a micro-batch was fed twice in one step: only sums are known",)
         return Part(kind, "not-exercised", formula, lines=lines)
@@ -295,7 +312,14 @@ def _part(kind: str, weights: Weights | None, done: Trace, promised: Formula) ->
     by_full = _with_full_k(wanted)
     if kind == "last" and reads(by_full, cells, every, done.weights.world):
         names, formula = ("short-window-divided-by-k",), told(by_full)
-    return Part(kind, "fail", formula, names, tuple(_lines(cells, names)))
+    seen = tuple(sentence(cell) for cell in cells[:_SHOWN])
+    factor = constant_factor(cells, done.weights.world, wanted.powers)
+    if not names and factor and is_loss_scale(factor) and factor[0] > 1:
+        names = ("loss-scale-left-in",)
+    elif not names and factor and not done.has_lr:
+        lines = (f"parameters moved {sum(factor) / 2:.4g} times as far: is the learning rate 1?",)
+        return Part(kind, "not-exercised", formula, lines=(*seen, *lines))
+    return Part(kind, "fail", formula, names, seen)
 
 
 def _as_full(last: Part, full: Part, done: Trace) -> Part:
@@ -312,9 +336,7 @@ def _as_full(last: Part, full: Part, done: Trace) -> Part:
         return last
     if not reads(simplest, cells, every, done.weights.world):
         return last
-    return replace(
-        last, names=full.names, formula=full.formula, lines=tuple(_lines(cells, full.names))
-    )  # fmt: skip
+    return replace(last, names=full.names, formula=full.formula)
 
 
 def _with_full_k(formula: Formula) -> Formula:
@@ -332,14 +354,6 @@ def reads(formula: Formula, cells: Sequence[Cell], every: Sequence[Cell], world:
         if id(cell) in kept and (value is None or not cell.low <= value <= cell.high):
             return False
     return True
-
-
-def _lines(cells: Sequence[Cell], names: Sequence[str]) -> Iterator[str]:
-    yield from (sentence(cell) for cell in cells[:_SHOWN])
-    for name in names:
-        yield from (line for line in (words(name).done,) if line)
-        if words(name).advice:
-            yield f"write: {words(name).advice}"
 
 
 def _samples(done: Trace) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from conformance.weighing.mistakes import words
 from conformance.weighing.trainer import Part, TrainerVerdict
 
 _SIGNS = {"conforms": "✓", "fail": "✗", "error": "✗", "not-exercised": "–", "unsupported": "–"}
@@ -16,7 +17,11 @@ def lines(trainer: str, verdict: TrainerVerdict) -> Iterator[str]:
     """Yield what is told of one question to one trainer."""
     question = verdict.question
     asked = f"W = {question.world}, K = {question.accumulate}, {_counts(question.lengths)}"
-    names = [" or ".join(part.names) for part in verdict.parts if part.names]
+    names = [
+        (" and " if part.are_facts else " or ").join(part.names)
+        for part in verdict.parts
+        if part.names
+    ]
     title = "; ".join(dict.fromkeys(names)) or verdict.status
     if verdict.status == "fail" and not names:
         title = "another formula than promised"
@@ -42,7 +47,12 @@ def _part(part: Part, promise: str) -> Iterator[str]:
         return
     told = f"    {where}: {part.formula or part.status}"
     yield f"{told} where {promise} is promised" if part.status == "fail" else told
-    yield from (f"      {row}" for line in part.lines for row in line.splitlines())
+    yield from (f"      {line}" for line in part.lines)
+    for name in part.names:
+        if words(name).done and not part.are_facts:
+            yield f"      {words(name).done}"
+        if words(name).advice:
+            yield f"      write: {words(name).advice}"
 
 
 def status_of(verdicts: Sequence[TrainerVerdict]) -> int:

@@ -219,7 +219,7 @@ def test_parameters_that_a_forward_pass_sees_rounded_did_not_move():
         Stepped(1.0, holds=True, gradient=-table, table=2 * table, is_plain=True),
     ]
     steps, rest = rank_steps(events, None)
-    assert [step.strays for step in steps] == [False, False]
+    assert [step.strayed for step in steps] == [None, None]
     assert not rest
 
 

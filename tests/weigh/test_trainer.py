@@ -21,7 +21,9 @@ def verdicts():
     return {trainer.name: verdict for trainer, verdict in found}
 
 
-@pytest.mark.parametrize("name", ["right", "right_by_items", "own_group", "drops_the_rest"])
+@pytest.mark.parametrize(
+    "name", ["right", "right_by_items", "own_group", "drops_the_rest", "parameters_averaged"]
+)
 def test_right_trainers_are_not_accused(verdicts, name):
     assert [(part.status, part.lines) for part in verdicts[name].parts] in (
         [("conforms", ())],
@@ -39,6 +41,10 @@ def test_right_trainers_are_not_accused(verdicts, name):
         ("labels_before_the_shift", ("shifted-labels-counted",), ("shifted-labels-counted",)),
         ("past_the_wrapper", ("never-synchronised",), ("never-synchronised",)),
         ("ignores_accumulation", ("accumulation-ignored",), None),
+        ("parameters_of_rank_0", ("rank-missing",), ("rank-missing",)),
+        ("places_counted", ("padding-counted",), ("padding-counted",)),
+        ("scale_left_in", ("loss-scale-left-in",), ("loss-scale-left-in",)),
+        ("not_cleared", ("stale-gradient",), ("stale-gradient",)),
     ],
 )  # fmt: skip
 def test_mistakes_have_the_names_of_the_suite(verdicts, name, full, last):
@@ -64,6 +70,20 @@ def test_a_trainer_that_trains_nothing_is_never_a_pass(verdicts):
     assert verdicts["trains_nothing"].status == "not-exercised"
     assert status_of([verdicts["right"], verdicts["trains_nothing"]]) == 3
     assert status_of([verdicts["right"]]) == 0
+
+
+def test_a_rate_that_nobody_saw_is_no_mistake_and_no_pass(verdicts):
+    assert verdicts["moves_by_itself"].status == "not-exercised"
+    said = verdicts["moves_by_itself"].parts[0].lines[-1]
+    assert said == "parameters moved 0.1 times as far: is the learning rate 1?"
+
+
+def test_a_name_that_another_question_rules_out_is_not_told():
+    # With as many micro-batches as ranks, W, K and a mean of means look alike.
+    asked = [q for q in QUESTIONS if q.name in ("unequal-k2", "unequal-k3")]
+    (declared,) = [d for d in adapter(str(TRAINERS)) if d.name == "mean_of_rank_means"]
+    told = [part.names for _, verdict in ask([declared], asked) for part in verdict.parts]
+    assert set(told) == {("mean-of-means",)}
 
 
 def test_the_verdict_comes_first(verdicts):

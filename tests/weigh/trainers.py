@@ -71,6 +71,14 @@ def mean_of_means(model, dataset, batch_size, accumulate):
     right(model, dataset, batch_size, accumulate)
 
 
+@trainer("1/N")
+def mean_of_rank_means(model, dataset, batch_size, accumulate):
+    def share(window, batch):
+        return items(batch) / sum(items(each) for each in window)
+
+    train(model, windows(dataset, batch_size, accumulate), share)
+
+
 @trainer("1/(W*K*n)")
 def not_divided_by_k(model, dataset, batch_size, accumulate):
     train(model, windows(dataset, batch_size, accumulate), lambda *_: 1)
@@ -111,6 +119,70 @@ def ignores_accumulation(model, dataset, batch_size, accumulate):
 def drops_the_rest(model, dataset, batch_size, accumulate):
     every = windows(dataset, batch_size, accumulate, drop_last=True)
     train(model, [w for w in every if len(w) == accumulate], lambda w, _: 1 / len(w))
+
+
+def local_steps(model, windows, exchange):
+    """Let each rank step by its own gradient, and exchange the parameters."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for window in windows:
+        for batch in window:
+            (model(batch["input_ids"], batch["labels"])["loss"] / len(window)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        for parameter in model.parameters():
+            exchange(parameter.data)
+
+
+@trainer("1/(W*K*n)")
+def parameters_averaged(model, dataset, batch_size, accumulate):
+    def mean(table):
+        dist.all_reduce(table)
+        table /= dist.get_world_size()
+
+    local_steps(model, windows(dataset, batch_size, accumulate), mean)
+
+
+@trainer("1/(W*K*n)")
+def parameters_of_rank_0(model, dataset, batch_size, accumulate):
+    local_steps(
+        model, windows(dataset, batch_size, accumulate), lambda table: dist.broadcast(table, 0)
+    )
+
+
+@trainer("1/N")
+def places_counted(model, dataset, batch_size, accumulate):
+    def share(window, batch):
+        places = torch.tensor(sum(each["labels"][:, 1:].numel() for each in window))
+        dist.all_reduce(places)
+        return dist.get_world_size() * items(batch) / places
+
+    train(model, windows(dataset, batch_size, accumulate), share)
+
+
+@trainer("1/(W*K*n)")
+def scale_left_in(model, dataset, batch_size, accumulate):
+    train(model, windows(dataset, batch_size, accumulate), lambda window, _: 1024 / len(window))
+
+
+@trainer("1/(W*K*n)")
+def not_cleared(model, dataset, batch_size, accumulate):
+    wrapped = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for window in windows(dataset, batch_size, accumulate):
+        for batch in window:
+            (wrapped(batch["input_ids"], batch["labels"])["loss"] / len(window)).backward()
+        optimizer.step()
+
+
+@trainer("1/(W*K*n)")
+def moves_by_itself(model, dataset, batch_size, accumulate):
+    wrapped = DistributedDataParallel(model)
+    for window in windows(dataset, batch_size, accumulate):
+        for batch in window:
+            (wrapped(batch["input_ids"], batch["labels"])["loss"] / len(window)).backward()
+        for parameter in model.parameters():
+            parameter.data -= 0.1 * parameter.grad
+            parameter.grad = None
 
 
 @trainer("1/(W*K*n)")
