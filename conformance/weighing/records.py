@@ -34,6 +34,10 @@ class Term:
         own_scale: a factor that such a loss often has: 1/2 of squares, T² beside a softmax over T.
         mass: what the items weigh together, where a loss function was given weights of classes; the
             share is then that of a weight of 1.
+        plain: the share of an item of weight 1, where the script multiplies each by a weight of its
+            own and nothing else is uneven.
+        weighs: what the items weigh together by these; None where some are less than 0.
+        is_weighed: whether `share` and `mass` are those of weights of the script's own.
     """
 
     name: str
@@ -55,6 +59,9 @@ class Term:
     is_of_loop: bool = False
     own_scale: float = 1.0
     mass: float | None = None
+    plain: float | None = None
+    weighs: float | None = None
+    is_weighed: bool = False
 
 
 @dataclass(frozen=True)

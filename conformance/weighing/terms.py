@@ -18,6 +18,7 @@ from conformance.weighing.naming import (
     kept_in_steps,
     mistakes,
 )
+from conformance.weighing.own_weights import OWN_WEIGHTS, by_own_weights, judged_by_either
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import SUMMED, Part, Pass, Step, Term
 from conformance.weighing.terms_beside import (
@@ -49,6 +50,7 @@ _MAY_BE_ITS_OWN = (
     "a temperature, or W or K too many: another number of ranks or micro-batches tells"
 )
 _SCHEDULE = "it has a factor of its own in each step, as of a schedule or of a mix that is drawn"
+_OF_SAMPLES = "what a sample's items give is added up, and the mean is over samples"
 _MAY_BE_CLIPPED = "one step has less weight, as by a clip of the script's own: weigh more steps"
 _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
@@ -92,8 +94,8 @@ def term_weights(
         others: steps of other optimizers, with which it may be clipped.
     """
     world = steps[0].world
-    rows = apart([(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms])
-    rows = without_idle(rows)
+    rows = [(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms]
+    rows = without_idle(apart(by_own_weights(rows)))
     own = _cells_of(rows)
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
@@ -122,14 +124,19 @@ def term_weights(
 
 
 def _may_be_a_mean(terms: Sequence[TermWeights], world: int, promise: str | None) -> bool:
-    """Whether the mean of all terms, as of real and made images, has a factor of W or K."""
+    """Whether a mean of all terms, as of labels and a teacher's, has a factor of W or K."""
     sizes = {world, 1 + max(cell.micro_batch for cell in terms[0].cells)} - {1}
-    factors = [_factors(term, world, promise) for term in terms]
-    return any(
-        all(any(low <= mean <= high for low, high in each) for each in factors)
-        for size in sizes
-        for mean in (size / len(terms), 1 / (size * len(terms)))
-    )
+    plain = [replace(t, cells=over(t.cells, t.term.own_scale)) for t in terms]
+    for formula in formulas(promise or "step_mean"):
+        for each in (terms, plain):
+            factors = [constant_factor(term.cells, world, formula.powers) for term in each]
+            known = [factor for factor in factors if factor is not None]
+            low, high = (sum(factor[end] for factor in known) for end in (0, 1))
+            if len(known) == len(terms) and any(
+                low <= whole <= high for size in sizes for whole in (size, 1 / size)
+            ):
+                return True
+    return False
 
 
 def _is_too_much(term: TermWeights, world: int, promise: str | None) -> bool:
@@ -217,12 +224,15 @@ def _of_batches(
 
 def _judge(own: _Own, world: int, promise: str | None, *, is_free: bool) -> TermWeights:
     whole = _judged(own.term, own.cells, own.shares, own.note, world, promise, is_free=is_free)
-    if own.term.mass is None or whole.note or (whole.names is None and whole.promises):
+    if own.note or (whole.names is None and whole.promises and not whole.note):
         return whole
-    # Classes that have weights: a mean goes by these, or by the items as any other.
-    cells, shares = by_mass(own.cells), by_mass(own.shares)
-    judged = _judged(own.term, cells, shares, own.note, world, promise, is_free=is_free)
-    return replace(judged, cells=own.cells)
+    # Items that have weights: a mean goes by these, or by the items as any other.
+    judged = whole
+    if all(cell.mass is not None for cell in own.cells):
+        cells, shares = by_mass(own.cells), by_mass(own.shares)
+        judged = _judged(own.term, cells, shares, own.note, world, promise, is_free=is_free)
+        judged = replace(judged, cells=own.cells)
+    return judged_by_either(judged, whole) if own.term.is_weighed else judged
 
 
 def _unclipped(
@@ -252,7 +262,7 @@ def _why_not(term: Term, one: Pass, step: Step) -> str:
     if not term.is_linear:
         return "no weighted sum of its items' losses"
     if not term.is_even:
-        return "its items do not count alike within a micro-batch: weights of the script's own"
+        return OWN_WEIGHTS
     if one.couples and not (one.couples == SUMMED and step.counts_alike(one.micro_batch)):
         return f"couples the ranks ({one.couples})"
     return ""
@@ -328,6 +338,11 @@ def _judged(
             note = _MAY_BE_ITS_OWN.format(term.own_scale)
             return TermWeights(term, cells, reading, None, promises, note)
         names = rest if names and rest and len(rest) < len(names) else names
+    by_samples = [replace(cell, count=cell.samples or 0) for cell in cells]
+    if names and all(cell.samples or not cell.count for cell in cells):
+        note = _OF_SAMPLES if mistakes(by_samples, world, promise or "step_mean") is None else ""
+    if note:
+        return TermWeights(term, cells, reading, None, promises, note)
     if names is not None and _is_loss_scale(reading):
         names = ("loss-scale-left-in",)
     return TermWeights(term, cells, reading, names, promises)

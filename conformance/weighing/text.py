@@ -84,7 +84,7 @@ def _of_term(term: TermWeights, promise: str | None, verdict: Verdict) -> Iterat
     if len(term.cells) > len(shown):
         yield f"    and {len(term.cells) - len(shown)} more, in weights.json"
     yield f"    formula: {_formula(term)}"
-    yield from _compared(term) if term.term.mass is None else ()
+    yield from _compared(term) if term.term.mass is None and not term.term.is_weighed else ()
     if promise is None and not term.names:
         if term.promises:
             kept = "; ".join(f"{p}: {_MEANINGS[p]}" for p in PROMISES if p in term.promises)
@@ -120,6 +120,7 @@ def _cell(cell: Cell, term: TermWeights) -> str:
     weight = (cell.low + cell.high) / 2
     each = "each counts" if cell.count != 1 else "counts"
     own = " times its class's weight" if term.term.mass is not None else ""
+    own = " times its weight" if term.term.is_weighed else own
     return f"{many}, {each} {weight:.4g} = 1/{_short(1 / weight)}{own}"
 
 

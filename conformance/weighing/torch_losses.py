@@ -8,7 +8,7 @@ losses. What the derivative is there is each item's share.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -69,9 +69,15 @@ _MEAN, _SUM = 1, 2  # torch's own numbers of reductions
 
 @dataclass
 class _Arriving:
-    """The derivative that arrives at a node's outputs, and how it came there."""
+    """The derivative that arrives at a node's outputs, and how it came there.
+
+    Attributes:
+        gradients: the derivative.
+        plain: what it would be without the weights by which the script multiplies single items.
+    """
 
     gradients: dict[int, torch.Tensor]
+    plain: dict[int, torch.Tensor] = field(default_factory=dict)
     rounding: float = 0.0
     is_linear: bool = True
     is_mean: bool = False
@@ -89,7 +95,7 @@ def terms_of(
         for root, gradient in zip(roots, gradients, strict=True):
             if root.grad_fn is not None:
                 seed = torch.ones_like(root) if gradient is None else gradient
-                _arrive(arriving, root.grad_fn, root.output_nr, seed, _Arriving({}))
+                _arrive(arriving, root.grad_fn, root.output_nr, seed, seed, _Arriving({}))
         order = _ordered(list(arriving))
         for node in order:
             state = arriving.pop(node, None)
@@ -107,11 +113,19 @@ def terms_of(
 
 
 def _arrive(
-    arriving: dict[Node, _Arriving], node: Node, at: int, gradient: torch.Tensor, from_: _Arriving
+    arriving: dict[Node, _Arriving],
+    node: Node,
+    at: int,
+    gradient: torch.Tensor,
+    plain: torch.Tensor,
+    from_: _Arriving,
 ) -> None:
     state = arriving.setdefault(node, _Arriving({}))
-    before = state.gradients.get(at)
-    state.gradients[at] = gradient if before is None else before + gradient
+    if at in state.gradients:
+        is_plain = plain is gradient and state.plain[at] is state.gradients[at]
+        gradient = state.gradients[at] + gradient
+        plain = gradient if is_plain else state.plain[at] + plain
+    state.gradients[at], state.plain[at] = gradient, plain
     # The share is multiplied, or divided, at each node: two roundings at most.
     unit = torch.finfo(gradient.dtype).eps / 2 if gradient.is_floating_point() else 0.0
     state.rounding = max(state.rounding, from_.rounding + 2 * unit)
@@ -123,22 +137,47 @@ def _arrive(
 def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> None:
     """Carry the derivative through a node to those that it was made of."""
     kind = kind_of(node)
-    if kind in _IDENTITIES:
-        given: Sequence[Any] = [state.gradients.get(i) for i in range(len(node.next_functions))]
-    else:
-        outputs = [state.gradients.get(i) for i in range(max(state.gradients) + 1)]
-        outputs += [None] * (len(node._input_metadata) - len(outputs))
-        result = node(*outputs)
-        given = result if isinstance(result, tuple) else (result,)
+    given = plain = _carried(node, state.gradients)
+    if any(state.plain[at] is not each for at, each in state.gradients.items()):
+        plain = _carried(node, state.plain)
+    weights = _weights_of_items(node)
+    if weights is not None:
+        plain = [
+            state.plain[0] * (weights != 0) if each is not None and each.shape == weights.shape
+            else each
+            for each in plain
+        ]  # fmt: skip
     if kind not in _LINEAR and kind not in _IDENTITIES and kind not in _PRODUCTS:
         state.is_linear = False
     if kind in ("Mul", "Div") and edges(node) > 1:
         state.is_linear = False
     state.is_mean |= kind == "Mean"
     state.is_halved |= kind == "Mul" and factor_of(node) == HALF
-    for (following, at), gradient in zip(node.next_functions, given, strict=False):
+    for (following, at), gradient, bare in zip(node.next_functions, given, plain, strict=False):
         if following is not None and gradient is not None:
-            _arrive(arriving, following, at, gradient, state)
+            _arrive(arriving, following, at, gradient, bare, state)
+
+
+def _carried(node: Node, gradients: dict[int, torch.Tensor]) -> Sequence[Any]:
+    """Return what a node gives to those that it was made of."""
+    if kind_of(node) in _IDENTITIES:
+        return [gradients.get(i) for i in range(len(node.next_functions))]
+    outputs = [gradients.get(i) for i in range(max(gradients) + 1)]
+    outputs += [None] * (len(node._input_metadata) - len(outputs))
+    result = node(*outputs)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _weights_of_items(node: Node) -> torch.Tensor | None:
+    """Return the constants by which a node multiplies items, one for each; None of other nodes."""
+    kind = kind_of(node)
+    if kind not in ("Mul", "Div") or edges(node) != 1 or is_scalar(node):
+        return None
+    other = node._saved_other
+    other = node._saved_self if other is None and kind == "Mul" else other
+    if not isinstance(other, torch.Tensor) or other.numel() < 2:
+        return None
+    return (other if kind == "Mul" else 1 / other).expand(tuple(node._input_metadata[0].shape))
 
 
 def _ordered(starts: list[Node]) -> list[Node]:
@@ -214,7 +253,10 @@ def _term(node: Node, state: _Arriving) -> Term:
     elif kind in _FUNCTIONS and gradient.numel() == 1:
         term = Term(kind, None, float(gradient))
     elif kind in _LOSSES or gradient.numel() > 1 or not hasattr(node, "_forward_cls"):
+        plain = next(iter(state.plain.values()))
         term = _unreduced(node, kind, gradient, state.rounding)
+        if plain is not gradient and kind != "LogSoftmax" and term.mass is None:
+            term = _weighed(term, gradient, plain, state.rounding, kind)
     else:
         term = Term(kind, None, float(gradient))
     unit = torch.finfo(gradient.dtype).eps / 2
@@ -273,6 +315,22 @@ def _unreduced(node: Node, kind: str, gradient: torch.Tensor, rounding: float) -
         shares=() if is_even or count > _MOST_SHARES else shares.tolist(),
         rounding=rounding + (width / abs(mean) if is_even and mean else 0.0),
     )
+
+
+def _weighed(
+    term: Term, gradient: torch.Tensor, plain: torch.Tensor, rounding: float, kind: str
+) -> Term:
+    """Note what a weight of 1 gives to an item, and what all weigh, where the script weighs them.
+
+    Weights of which some are taken away add up to nothing that anybody would divide by.
+    """
+    kept = gradient != 0
+    own = plain[kept].double() * (-1 if kind in _LOGARITHMS else 1)
+    if not own.numel() or float(own.max() - own.min()) > 2 * rounding * abs(float(own.mean())):
+        return term
+    weights = gradient[kept].double().abs() / own.abs() * (gradient[kept] * plain[kept]).sign()
+    mass = float(weights.sum()) if bool((weights > 0).all()) else None
+    return replace(term, plain=float(own.mean()), weighs=mass)
 
 
 def _named(node: Node, kind: str, count: int, share: float, items: torch.Tensor) -> Term:
@@ -361,6 +419,7 @@ def _joined(found: Iterable[Found]) -> list[Found]:
             # Labels are smoothed with all classes' weights, and not with that of the item's own.
             is_even=term.mass is None and other.mass is None,
             mass=None,
+            plain=None,
         )
         joined[at] = replace(joined[at], term=whole, targets=joined[at].targets + each.targets)
     return joined
@@ -389,6 +448,7 @@ def _of_single_items(found: list[Found]) -> list[Found]:
             is_linear=all(term.is_linear for term in own),
             is_penalty=all(term.is_penalty for term in own),
             places=len(own),
+            plain=None,
             shares=() if is_even or len(own) > _MOST_SHARES else shares,
         )
         joined.append(replace(group[0], term=whole))
