@@ -62,20 +62,8 @@ def mistakes(
     # Counts that are equal everywhere fit a mean of means as well; the factor says enough.
     is_said = bool(scale) and has_counts and not _is_other_kind(reading)
     own = [f for f in reading.same if not is_said or _is_of_other_kind(f)]
-    fixed = _fixed_counts(cells, world)
-    named = [scale, *(_of_formula(formula, wanted, origin, world, fixed) for formula in own)]
+    named = [scale, *(_of_formula(formula, wanted, origin, world) for formula in own)]
     return tuple(dict.fromkeys(name for names in named for name in names))
-
-
-def _fixed_counts(cells: Sequence[Cell], world: int) -> set[str]:
-    """Return the counts that are one number in all steps: a term's own factor may be that number.
-
-    >>> sorted(_fixed_counts([Cell(0, 0, 3, 1, 1), Cell(1, 0, 5, 1, 1)], 2))
-    ['N', 'n_k']
-    """
-    around = counts_around(cells, world)
-    symbols = set.intersection(*(set(counts) for counts in around)) - {"W", "K"}
-    return {s for s in symbols if len({counts[s] for counts in around}) == 1}
 
 
 def _is_short(cells: Sequence[Cell], world: int) -> bool:
@@ -243,12 +231,9 @@ def _of_nothing(nothing: set[tuple[int, int, int]], cells: Sequence[Cell]) -> st
 
 
 def _of_formula(
-    formula: Formula, wanted: Sequence[Formula], origin: Origin, world: int, fixed: set[str]
+    formula: Formula, wanted: Sequence[Formula], origin: Origin, world: int
 ) -> tuple[str, ...]:
-    """Name a formula by what is left of it when it is divided by the nearest promised one.
-
-    Of a factor that may be a count that never differs, or any other number, nothing is said.
-    """
+    """Name a formula by what is left of it when it is divided by the nearest promised one."""
     left = min((_quotient(formula, target) for target in wanted), key=_size)
     names = []
     symbols = dict(formula.powers)
@@ -271,8 +256,6 @@ def _of_formula(
             left = {s: symbols.get(s, 0) - expected[s] for s in "WK"}
         else:
             left = {}
-    if any(e > 0 and s in fixed for s, e in symbols.items()):
-        left = {}
     return (*names, *_of_scales(left.get("W", 0), left.get("K", 0), origin, world))
 
 

@@ -25,6 +25,7 @@ from conformance.weighing.terms_beside import (
     look_for_chosen_items,
     look_for_one_count,
     without_idle,
+    without_own_scales,
 )
 from conformance.weighing.verdict import TermWeights
 
@@ -56,6 +57,7 @@ _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
     "promise, as tasks of their own they keep it"
 )
+_MEANS = ("rank_mean", "sample_mean", "step_mean")
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
 
@@ -111,6 +113,12 @@ def term_weights(
         _is_too_much(judged[n], world, promise) for n in items
     ):
         judged |= {name: replace(judged[name], note=_MAY_BE_TOO_MUCH) for name in items}
+    judged |= without_own_scales({name: judged[name] for name in items})
+    judged |= {
+        name: replace(judged[name], is_of_each_rank=True)
+        for name in own
+        if promise in _MEANS and own[name].term.is_penalty and _is_of_each_rank(own[name], world)
+    }
     look_for_one_count(judged)
     look_for_chosen_items(judged, world)
     told = [
@@ -197,6 +205,19 @@ def _cells_of(rows: Sequence[Row]) -> dict[str, _Own]:
         if all(share.high < 0 for share in known.shares):
             known.cells, known.shares = over(known.cells, -1.0), over(known.shares, -1.0)
     return own
+
+
+def _is_of_each_rank(own: _Own, world: int) -> bool:
+    """Whether a penalty is in a step W times as often as in each rank's loss."""
+    for step in {cell.step for cell in own.cells} if world > 1 else ():
+        low, high = (
+            sum(getattr(cell, end) for cell in own.cells if cell.step == step)
+            for end in ("low", "high")
+        )
+        written = sum(share.low + share.high for share in own.shares if share.step == step) / 2
+        if low <= written <= high:  # the sum of all ranks' losses
+            return True
+    return False
 
 
 def _of_batches(

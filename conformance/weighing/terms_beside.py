@@ -9,7 +9,25 @@ from conformance.weighing.kinds import Row
 from conformance.weighing.naming import constant_factor
 from conformance.weighing.verdict import TermWeights
 
+_OF_SCALES = frozenset(
+    {"world-left-in", "not-divided", "divided-twice", "squared-world", "accumulation-unscaled",
+     "micro-batches-left-in"}
+)  # fmt: skip
 _CHOSEN = "its items are chosen among places that all share the mean, as by how sure a model is"
+
+
+def without_own_scales(judged: dict[str, TermWeights]) -> dict[str, TermWeights]:
+    """Leave out the name of a factor beside that of a count, if not all terms have that factor.
+
+    Of several terms each may have a factor of its own, which may be a power of W or K by chance.
+    """
+    named = [frozenset(term.names or ()) for term in judged.values()]
+    common = named[0].intersection(*named) if named else frozenset()
+    return {
+        name: replace(term, names=own)
+        for name, term in judged.items()
+        if (own := tuple(n for n in term.names or () if n not in _OF_SCALES or n in common))
+    }
 
 
 def look_for_one_count(judged: dict[str, TermWeights]) -> None:

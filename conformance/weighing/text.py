@@ -109,7 +109,8 @@ def _added_up(term: TermWeights) -> str:
     if not term.term.is_penalty or not all(map(isfinite, weights)):
         return ""
     passes = f"{len(own)} backward pass{'es' * (len(own) != 1)} together"
-    return f", and {_short(sum(weights))} times its value is in the step, by {passes}"
+    told = f", and {_short(sum(weights))} times its value is in the step, by {passes}"
+    return told + ("; ranks are added up, and a mean was promised" * term.is_of_each_rank)
 
 
 def _cell(cell: Cell, term: TermWeights) -> str:

@@ -21,6 +21,8 @@ class TermWeights:
         note: why it is not judged; empty where it is.
         is_constant: whether a promise is kept but for one factor in all steps.
         is_clipped: whether it is kept but for a factor by which the script itself clips.
+        is_of_each_rank: whether it is a penalty that all ranks' losses add to the step, where a
+            mean was promised: each rank may have meant the whole of it.
     """
 
     term: Term
@@ -31,6 +33,7 @@ class TermWeights:
     note: str = ""
     is_constant: bool = False
     is_clipped: bool = False
+    is_of_each_rank: bool = False
 
     def weights(self, world: int) -> Weights:
         """Return the weight of each item, one after another."""
@@ -97,5 +100,7 @@ class Verdict:
             return self.is_fault
         if self.promise and "no-weighted-sum" in self.unclear:
             return self.is_fault  # as where compression begins after a few steps
-        judged = [not term.note for term in self.terms if not term.term.is_penalty]
+        judged = [
+            not term.note for term in self.terms if not term.term.is_penalty or term.is_of_each_rank
+        ]
         return self.is_fault or ((all(judged) if self.promise else any(judged)) and bool(judged))
