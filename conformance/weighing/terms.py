@@ -1,7 +1,7 @@
 """What each term's items counted for over the steps of one optimizer, and what that is called."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -22,8 +22,10 @@ from conformance.weighing.own_weights import OWN_WEIGHTS, by_own_weights, judged
 from conformance.weighing.promises import PROMISES, formulas, kept
 from conformance.weighing.records import SUMMED, Part, Pass, Step, Term
 from conformance.weighing.terms_beside import (
+    OF_SCALES,
     look_for_chosen_items,
     look_for_one_count,
+    of_whole_batches,
     without_idle,
     without_own_scales,
 )
@@ -52,6 +54,7 @@ _MAY_BE_ITS_OWN = (
 )
 _SCHEDULE = "it has a factor of its own in each step, as of a schedule or of a mix that is drawn"
 _OF_SAMPLES = "what a sample's items give is added up, and the mean is over samples"
+_NO_TARGET = "rows without a target share the mean, as of samples that have no positive beside them"
 _MAY_BE_CLIPPED = "one step has less weight, as by a clip of the script's own: weigh more steps"
 _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
@@ -97,7 +100,7 @@ def term_weights(
     """
     world = steps[0].world
     rows = [(s, c, p, term) for s in steps for c, p in kept_passes(s) for term in p.terms]
-    rows = without_idle(apart(by_own_weights(rows)))
+    rows = without_idle(apart(by_own_weights(of_whole_batches(rows))))
     own = _cells_of(rows)
     items = [name for name in own if not own[name].note]
     judged = {name: _judge(own[name], world, promise, is_free=len(items) > 1) for name in own}
@@ -105,9 +108,13 @@ def term_weights(
         again = {name: _judge(own[name], world, promise, is_free=False) for name in items}
         named = [term.names or () for term in again.values()]
         common = tuple(name for name in named[0] if all(name in each for each in named))
-        if common and _have_one_factor([own[name].cells for name in items], world, promise):
+        size = 1 + max(cell.micro_batch for cell in own[items[0]].cells)
+        sizes = {world, size, 1 / world, 1 / size} - {1}
+        terms = [judged[name] for name in items]
+        is_mean = len(items) > 1 and _add_up_to({1}, terms, world, promise)
+        if common and not is_mean and _have_one_factor([t.cells for t in terms], world, promise):
             judged |= {name: replace(term, names=common) for name, term in again.items()}
-        elif any(named) or _may_be_a_mean([judged[n] for n in items], world, promise):
+        elif any(named) or _add_up_to(sizes, terms, world, promise):
             judged |= {name: replace(judged[name], note=_ANY_SCALE) for name in items}
     elif any(judged[n].names is None and not judged[n].is_constant for n in items) and any(
         _is_too_much(judged[n], world, promise) for n in items
@@ -131,18 +138,17 @@ def term_weights(
     return [_scheduled(term, world, promise) for term in terms] if len(terms) > 1 else terms
 
 
-def _may_be_a_mean(terms: Sequence[TermWeights], world: int, promise: str | None) -> bool:
-    """Whether a mean of all terms, as of labels and a teacher's, has a factor of W or K."""
-    sizes = {world, 1 + max(cell.micro_batch for cell in terms[0].cells)} - {1}
+def _add_up_to(
+    wholes: Collection[float], terms: Sequence[TermWeights], world: int, promise: str | None
+) -> bool:
+    """Whether the factors of all terms, as of labels and of a teacher, add up to one of these."""
     plain = [replace(t, cells=over(t.cells, t.term.own_scale)) for t in terms]
     for formula in formulas(promise or "step_mean"):
         for each in (terms, plain):
             factors = [constant_factor(term.cells, world, formula.powers) for term in each]
             known = [factor for factor in factors if factor is not None]
             low, high = (sum(factor[end] for factor in known) for end in (0, 1))
-            if len(known) == len(terms) and any(
-                low <= whole <= high for size in sizes for whole in (size, 1 / size)
-            ):
+            if len(known) == len(terms) and any(low <= whole <= high for whole in wholes):
                 return True
     return False
 
@@ -352,13 +358,19 @@ def _judged(
             names = ()
     else:
         names = mistakes(cells, world, promise, None, origin)
+        bare = mistakes(over(cells, term.own_scale), world, promise, None, origin)
+        if term.is_scaled_itself and not names and (bare is None or set(bare) & OF_SCALES):
+            note = _MAY_BE_ITS_OWN.format(term.own_scale)
+            return TermWeights(term, cells, reading, None, promises, note)
         if names is not None and _is_scaled(cells, world, promise, names, is_free=is_free):
             return TermWeights(term, cells, reading, None, (promise,), is_constant=True)
-        rest = names and mistakes(over(cells, term.own_scale), world, promise, None, origin)
+        rest = names and bare
         if names and rest is None:
             note = _MAY_BE_ITS_OWN.format(term.own_scale)
             return TermWeights(term, cells, reading, None, promises, note)
         names = rest if names and rest and len(rest) < len(names) else names
+    if term.is_of_soft_targets and names == ("padding-counted",):
+        return TermWeights(term, cells, reading, None, promises, _NO_TARGET)
     by_samples = [replace(cell, count=cell.samples or 0) for cell in cells]
     if names and all(cell.samples or not cell.count for cell in cells):
         note = _OF_SAMPLES if mistakes(by_samples, world, promise or "step_mean") is None else ""

@@ -3,13 +3,15 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from conformance.weighing.formula import Cell
 from conformance.weighing.kinds import Row
 from conformance.weighing.naming import constant_factor
+from conformance.weighing.records import Term
 from conformance.weighing.verdict import TermWeights
 
-_OF_SCALES = frozenset(
+OF_SCALES = frozenset(
     {"world-left-in", "not-divided", "divided-twice", "squared-world", "accumulation-unscaled",
      "micro-batches-left-in"}
 )  # fmt: skip
@@ -26,7 +28,7 @@ def without_own_scales(judged: dict[str, TermWeights]) -> dict[str, TermWeights]
     return {
         name: replace(term, names=own)
         for name, term in judged.items()
-        if (own := tuple(n for n in term.names or () if n not in _OF_SCALES or n in common))
+        if (own := tuple(n for n in term.names or () if n not in OF_SCALES or n in common))
     }
 
 
@@ -71,6 +73,42 @@ def look_for_chosen_items(judged: dict[str, TermWeights], world: int) -> None:
 
 def _is_of_all_places(cells: Sequence[Cell]) -> bool:
     return all(cell.places in (None, cell.count) for cell in cells)
+
+
+def of_whole_batches(rows: Sequence[Row]) -> list[Row]:
+    """Join terms that share out the places of every pass: one loss, which is written in branches.
+
+    So margin losses are made, of samples that are alike and that are not, and gains of ones and
+    zeros: each branch alone would be divided by more than its items.
+    """
+    passes: dict[tuple[int, int], dict[str, Term]] = defaultdict(dict)
+    for step, column, _, term in rows:
+        passes[step.step, column][term.name] = term
+    for one, other in combinations(next(iter(passes.values()), {}), 2):
+        if not all(_are_branches(own.get(one), own.get(other)) for own in passes.values()):
+            continue
+        joined = []
+        for step, column, rank_pass, term in rows:
+            if term.name == one:
+                rest = passes[step.step, column][other]
+                places = (term.count or 0) + (rest.count or 0)
+                whole = term if term.count else rest
+                term = replace(whole, name=one, count=places, places=places)  # noqa: PLW2901
+            if term.name != other:
+                joined.append((step, column, rank_pass, term))
+        return of_whole_batches(joined)
+    return list(rows)
+
+
+def _are_branches(one: Term | None, other: Term | None) -> bool:
+    """Whether two terms give the same to items of which each place is one's or the other's."""
+    if one is None or other is None or not (one.is_even and other.is_even):
+        return False
+    places = [term.places for term in (one, other) if term.places]
+    if len(places) < 2 or (one.count or 0) + (other.count or 0) != min(places):
+        return False
+    off = 2 * max(one.rounding, other.rounding) * abs(one.share)
+    return not (one.count and other.count) or abs(one.share - other.share) <= off
 
 
 def without_idle(rows: Sequence[Row]) -> list[Row]:

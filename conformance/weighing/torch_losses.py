@@ -82,6 +82,7 @@ class _Arriving:
     is_linear: bool = True
     is_mean: bool = False
     is_halved: bool = False
+    is_halved_itself: bool = False
 
 
 def terms_of(
@@ -132,6 +133,7 @@ def _arrive(
     state.is_linear &= from_.is_linear
     state.is_mean |= from_.is_mean
     state.is_halved |= from_.is_halved
+    state.is_halved_itself |= from_.is_halved_itself
 
 
 def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> None:
@@ -152,7 +154,9 @@ def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> N
     if kind in ("Mul", "Div") and edges(node) > 1:
         state.is_linear = False
     state.is_mean |= kind == "Mean"
-    state.is_halved |= kind == "Mul" and factor_of(node) == HALF
+    if kind == "Mul" and factor_of(node) == HALF:
+        state.is_halved = True
+        state.is_halved_itself |= not is_scalar(node)
     for (following, at), gradient, bare in zip(node.next_functions, given, plain, strict=False):
         if following is not None and gradient is not None:
             _arrive(arriving, following, at, gradient, bare, state)
@@ -267,7 +271,9 @@ def _term(node: Node, state: _Arriving) -> Term:
         is_mean=term.is_mean or state.is_mean,
         is_penalty=_is_penalty(node),
         target=_constant(node),
-        own_scale=own_scale(node, is_halved=state.is_halved),
+        own_scale=HALF if state.is_halved_itself else own_scale(node, is_halved=state.is_halved),
+        is_scaled_itself=state.is_halved_itself,
+        is_of_soft_targets=kind == "LogSoftmax",
     )
 
 
