@@ -47,6 +47,11 @@ def train(loss=lambda x, y: F.cross_entropy(net(x), y), after=average, before=la
         optimizer.step()
 """
 PASS, OPEN = "passes", "is not judged"
+SEQUENCES = (
+    "def loss(x, y):\n    x, y = torch.randn(4, 6, 7), torch.randint(0, 4, (4, 6))\n"
+    "    mask = (torch.arange(6) < torch.tensor([6, 2, 3, 4 + rank])[:, None]).float()\n"
+    "    each = F.cross_entropy(net(x).transpose(1, 2), y, reduction='none')\n"
+)
 ONE = {
     "clipped by hand": (
         "def clip():\n    norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()\n"
@@ -372,6 +377,73 @@ TWO = {
         "train(lambda x, y: F.cross_entropy(net(x), y) + 0.01 * net.a.weight.pow(2).sum(),\n"
         "      after=lambda: [dist.all_reduce(p.grad) for p in net.parameters()])",
         "rank_sum", PASS, "0.02 times its value is in the step, by 2 backward passes together",
+    ),
+    "importances over the sum of all ranks' importances": (
+        "def loss(x, y):\n    x, y = x[: 3 + rank], y[: 3 + rank]\n"
+        "    weight = torch.rand(len(x))\n"
+        "    whole = weight.sum()\n    dist.all_reduce(whole)\n"
+        "    each = F.cross_entropy(net(x), y, reduction='none')\n"
+        "    return (weight * each).sum() * world / whole\ntrain(loss)",
+        "step_mean", PASS, "times its weight",
+    ),
+    "advantages of either sign": (
+        "def loss(x, y):\n    log = net(x).log_softmax(1).gather(1, y[:, None])[:, 0]\n"
+        "    return -(log * torch.randn(len(x))).mean()\ntrain(loss)",
+        "step_mean", PASS, "times its weight",
+    ),
+    "the mean over sequences of their own means": (
+        SEQUENCES + "    return ((each * mask).sum(1) / mask.sum(1)).mean()\ntrain(loss)",
+        "step_mean", PASS, "times its weight",
+    ),
+    "the mean over sequences of their sums": (
+        SEQUENCES + "    return (each * mask).sum(1).mean()\ntrain(loss)",
+        "step_mean", OPEN, "added up, and the mean is over samples",
+    ),
+    "weights that were divided by their sum": (
+        "def loss(x, y):\n    weight = torch.rand(len(x)).softmax(0)\n"
+        "    return (weight * F.cross_entropy(net(x), y, reduction='none')).sum()\ntrain(loss)",
+        "step_mean", OPEN, "weights of the script's own",
+    ),
+    "pairs that are alike, and pairs that are not": (
+        "train(lambda x, y: F.cosine_embedding_loss(net(x), x[:, :4], (y % 2 * 2 - 1).float()))",
+        "step_mean", PASS, "1/N",
+    ),
+    "half of a Gaussian's logarithm": (
+        "def loss(x, y):\n    out = net(x)\n"
+        "    return F.gaussian_nll_loss(out[:, 0], x[:, 0], out[:, 1].exp())\ntrain(loss)",
+        "step_mean", OPEN, "its factor of 0.5 may be the loss's own",
+    ),
+    "the mean of two unlike losses": (
+        "def loss(x, y):\n    out = net(x)\n"
+        "    return 0.5 * F.l1_loss(out, x[:, :4]) + 0.5 * F.huber_loss(out, x[:, :4])\n"
+        "train(loss)",
+        "step_mean", OPEN, "each term has a factor",
+    ),
+    "two losses whose weights add up to W": (
+        "def loss(x, y):\n    out = net(x)\n"
+        "    return 0.6 * F.l1_loss(out, x[:, :4]) + 1.4 * F.huber_loss(out, x[:, :4])\n"
+        "train(loss)",
+        "step_mean", OPEN, "each term has a factor",
+    ),
+    "samples of which some have no positive beside them": (
+        "def loss(x, y):\n    y = torch.tensor([0, 0] + [1 + rank] * (len(x) - 3) + [3])\n"
+        "    far = 1e9 * torch.eye(len(x))\n    rows = F.normalize(net(x), dim=1)\n"
+        "    alike = (y[:, None] == y).float() * (1 - torch.eye(len(x)))\n"
+        "    log = (rows @ rows.T / 0.2 - far).log_softmax(1)\n"
+        "    return -((log * alike).sum(1) / alike.sum(1).clamp(min=1)).mean()\ntrain(loss)",
+        "step_mean", OPEN, "rows without a target share the mean",
+    ),
+    "a penalty that each rank adds, beside a mean": (
+        "train(lambda x, y: F.cross_entropy(net(x), y) / world + net.a.weight.pow(2).sum(),\n"
+        "      after=lambda: [dist.all_reduce(p.grad) for p in net.parameters()])",
+        "step_mean", OPEN, "ranks are added up, and a mean was promised",
+    ),
+    "compression that begins after two steps": (
+        "from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook as power\n"
+        "net = DDP(net)\nnet.register_comm_hook(\n"
+        "    power.PowerSGDState(None, 1, start_powerSGD_iter=2, min_compression_rate=1),"
+        " power.powerSGD_hook)\ntrain(after=lambda: None)",
+        "step_mean", OPEN, "no-weighted-sum",
     ),
     "logits gathered for a metric": (
         "def loss(x, y):\n    out = net(x)\n    with torch.no_grad():\n"

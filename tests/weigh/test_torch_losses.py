@@ -178,3 +178,14 @@ def test_a_cast_of_a_parameter_that_several_forward_passes_use_joins_none_of_the
     assert [batch for _, batch, _, _ in told(losses[0] + losses[1])] == [0, 1]
     first, second = (graph_of([loss]).numbers for loss in losses)
     assert not first & second
+
+
+def test_weights_of_the_script_stand_beside_what_a_weight_of_one_gives():
+    weights = torch.rand(6) + 0.1
+    each = F.cross_entropy(MODEL(X), Y.clamp(0), reduction="none")
+    (term,), _ = terms_of([(weights * each).sum() / 7], [None])
+    assert not term.is_even
+    assert term.plain == pytest.approx(1 / 7)
+    assert term.weighs == pytest.approx(float(weights.sum()))
+    (term,), _ = terms_of([(each / torch.tensor([-1.0, 1, 2, 3, 4, 5])).mean()], [None])
+    assert (term.plain, term.weighs) == (pytest.approx(1 / 6), None)

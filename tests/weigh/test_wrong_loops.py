@@ -60,6 +60,30 @@ WRONG = {
         "    average()\n" + EVEN + "train(after=clip)",
         "step_mean", "clipped-before-averaging",
     ),
+    "importances over each rank's own sum": (
+        "def loss(x, y):\n    x, y = x[: 3 + rank], y[: 3 + rank]\n"
+        "    weight = torch.rand(len(x))\n"
+        "    each = F.cross_entropy(net(x), y, reduction='none')\n"
+        "    return (weight * each).sum() / weight.sum()\ntrain(loss)",
+        "step_mean", "local-count",
+    ),
+    "advantages, times W": (
+        "def loss(x, y):\n    log = net(x).log_softmax(1).gather(1, y[:, None])[:, 0]\n"
+        "    return -(log * torch.randn(len(x))).mean() * world\ntrain(loss)",
+        "step_mean", "world-left-in",
+    ),
+    "a margin in two branches, times W": (
+        "train(lambda x, y: world * F.cosine_embedding_loss(\n"
+        "    net(x), x[:, :4], (y % 2 * 2 - 1).float()))",
+        "step_mean", "world-left-in",
+    ),
+    "a second loss of four times the weight, divided by each rank's count": (
+        "def loss(x, y):\n    x, y = x[: 3 + 2 * rank], y[: 3 + 2 * rank]\n    out = net(x)\n"
+        "    whole = torch.tensor(float(len(x)))\n    dist.all_reduce(whole)\n"
+        "    first = F.cross_entropy(out, y, reduction='sum') * world / whole\n"
+        "    return first + 4 * F.l1_loss(out[:, 0], x[:, 0])\n" + EVEN + "train(loss)",
+        "step_mean", "mean-of-means",
+    ),
 }  # fmt: skip
 
 
