@@ -208,6 +208,7 @@ def worker(
 )  # fmt: skip
 @click.option("--seed", type=int, metavar="N", help="Draw the same cases again.")
 @timeout_option(20.0)
+@known_option
 def fuzz(
     patterns: tuple[str, ...],
     devices: tuple[str, ...],
@@ -216,6 +217,7 @@ def fuzz(
     seconds: float,
     seed: int | None,
     timeout: float,
+    known: Path | None,
 ) -> None:
     """Draw new cases, answer them with the oracle, and shrink what fails to the simplest case.
 
@@ -243,7 +245,7 @@ def fuzz(
             make_players(patterns, devices, adapters),
             settings,
             report_folder,
-            known=known_differences(),
+            known=known_differences(known),
             adapters=adapters,
             on_check=lambda check, asked: tell(f"{asked} asked, at {check.id}"),
         )

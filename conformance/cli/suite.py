@@ -11,6 +11,7 @@ from rich.console import Console
 from conformance.cli.options import (
     adapters_option,
     jobs_option,
+    known_option,
     need_hypothesis,
     report_option,
     say,
@@ -135,12 +136,14 @@ def mistakes(*, as_json: bool) -> None:
     "--sample", type=click.IntRange(min=1), metavar="N",
     help="Only N mutants of each implementation, spread over its source.",
 )  # fmt: skip
+@known_option
 def mutants(
     patterns: tuple[str, ...],
     adapters: tuple[str, ...],
     folder: str,
     jobs: int,
     sample: int | None,
+    known: Path | None,
 ) -> None:
     """Change right implementations mechanically, one change at a time, and see what the suite sees.
 
@@ -152,7 +155,8 @@ def mutants(
     conformance mutants channel_shuffle/torch_reshape
     conformance mutants 'gradient_mean/torch_*' --sample 10
 
-    Exit status: 0 the suite sees every one that differs, 1 some survived, 3 it was cut short.
+    Exit status: 0 the suite sees every one that differs, 1 some survived, 2 the call was wrong, or
+    an implementation does not conform as it is, 3 it was cut short.
     """
     from conformance.run.plan import known_differences, make_players
 
@@ -165,7 +169,7 @@ def mutants(
     with interruptible(), ReportFolder(Path(folder), say) as report_folder:
         campaign = Campaign(
             report_folder,
-            known=known_differences(),
+            known=known_differences(known),
             on_measured=lambda mutant: progress(f"{mutant.outcome.fate} {mutant.id}"),
         )
         chosen = [implementation for implementation, _ in make_players(patterns, adapters=adapters)]

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from conformance.core.checks import parted
 from conformance.core.outside_files import checked, parse_toml, read_text
 
 FILE = "pyproject.toml"
@@ -52,8 +53,11 @@ class Configuration:
         how = {"timeout": self.timeout, "quick": self.quick, "known": self.known}
         said: dict[str, Any] = {name: value for name, value in {**whom, **how}.items() if value}
         asking: dict[str, Any] = {
-            name: said[name] for name in ("adapters", "patterns") if name in said
+            name: said[name] for name in ("adapters", "known") if name in said
         }
+        # Both draw cases themselves, of the implementations that the patterns name.
+        if heads := tuple(dict.fromkeys(_without_case(text) for text in self.patterns)):
+            asking["patterns"] = heads
         return {"run": said, "fuzz": asking, "mutants": asking}
 
 
@@ -81,6 +85,16 @@ def configuration(folder: Path) -> Configuration:
         file.parent / table.known if table.known else None,
         file,
     )
+
+
+def _without_case(pattern: str) -> str:
+    """Returns a pattern of checks as one of implementations.
+
+    >>> _without_case("*/mine@cpu:identity*"), _without_case("*/mine")
+    ('*/mine@cpu', '*/mine')
+    """
+    head, device, _ = parted(pattern)
+    return f"{head}@{device}" if device else head
 
 
 def _adapter(name: str, folder: Path) -> str:

@@ -124,7 +124,7 @@ def make_players(
     with_case = next((text for text in patterns if Pattern.parse(text).case != "*"), None)
     if with_case is not None:
         raise UsageError(
-            f"{with_case!r} names cases, and fuzz draws its own: leave out what follows :"
+            f"{with_case!r} names cases, and an implementation is meant: leave out what follows :"
         )
     device_names = _known_devices(devices, patterns)
     players = [

@@ -14,6 +14,7 @@ from conformance.core.checks import asks
 from conformance.core.implementations import own
 from conformance.core.outcomes import UsageError
 from conformance.core.report_folder import ReportFolder
+from conformance.core.verdict import Verdict
 from conformance.proofs.mutants import ledger
 from conformance.proofs.mutants.generation import mutants
 from conformance.proofs.mutants.ledger import Ledger, Measured, score
@@ -64,13 +65,38 @@ def test_what_only_a_drawn_case_sees_has_survived(examine, tmp_path):
     assert outcome.asked > len(blind)
 
 
-def test_a_case_in_which_the_implementation_itself_fails_counts_for_nothing(examine, tmp_path):
+def test_right_code_alone_is_changed(examine, tmp_path):
     assert right_cases(RESHAPE, cases()[:5], examine) == cases()[:5]
     [mutant] = [m for m in mutants(RESHAPE) if m.words == "parts.swapaxes(1, 2) → parts"]
     wrong = mutant.written(tmp_path, 0)
     told = [case for case in cases() if case.family == "identity-probe"]
     assert told
-    assert not right_cases(wrong, told, examine)
+    with pytest.raises(UsageError, match=r"numpy_reshape does not conform, .* fail in identity-"):
+        right_cases(wrong, told, examine)
+
+
+def test_who_answers_nothing_is_not_measured():
+    with pytest.raises(UsageError, match="numpy_reshape answers nothing here: it is too big"):
+        right_cases(RESHAPE, cases()[:3], lambda _: Verdict("unsupported", "it is too big"))
+
+
+def test_an_adapter_that_imports_what_lies_beside_it_is_measured(cli, adapter):
+    adapter("def order(c, g):\n    return g, c // g\n", "helper.py")
+    adapter(
+        """
+from helper import order
+
+@conformance.implementation("channel_shuffle", framework="numpy")
+def mine(x, groups):
+    n, c, *s = x.shape
+    if groups <= 0 or c % groups:
+        raise ValueError("groups")
+    return x.reshape(n, *order(c, groups), *s).swapaxes(1, 2).reshape(x.shape).copy()
+"""
+    )
+    done = cli("mutants", "--adapter", "mine.py", "--sample", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "channel_shuffle: 0 of 0" not in done.stdout
 
 
 def test_drawn_cases_are_the_same_for_everybody():

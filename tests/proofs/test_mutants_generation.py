@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.core.implementations import function_of, own
-from conformance.proofs.mutants.generation import mutants
+from conformance.proofs.mutants.generation import mutants, put_beside
 from conformance.run.adapters import gather
 
 SIBLINGS = [one for one in own() if one.name in ("numpy_reshape", "numpy_definition")]
@@ -86,3 +86,42 @@ def mine(model, loss, batches, group):
 def test_a_mutant_that_is_written_can_be_asked(declared, tmp_path):
     [mutant] = [m for m in mutants(declared(SHUFFLE)) if m.words == "c // groups → groups // c"]
     assert callable(function_of(mutant.written(tmp_path, 0)))
+
+
+def test_a_function_of_one_line_has_guards_too(declared):
+    one_line = SHUFFLE.partition('    """')[0] + "    return x.copy()\n"
+    assert "if x.shape[0] > 2: return x" in words_of(mutants(declared(one_line)))
+
+
+LAMBDA = """
+conformance.implementation("channel_shuffle", framework="numpy", name="mine")(lambda x, groups: x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "named", "words"),
+    [
+        (LAMBDA, "mine.py", "mine.py: mine: nothing can be changed"),
+        (SHUFFLE, "mine", "mine is a module, and files are changed: --adapter FILE.py"),
+    ],
+)
+def test_what_cannot_be_changed_is_said_in_one_line(adapter, cli, body, named, words):
+    adapter(body)
+    done = cli("mutants", "--adapter", named)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"conformance: {words}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_mutant_finds_what_lies_beside_its_file_and_writes_over_none_of_it(
+    adapter, declared, tmp_path
+):
+    beside = adapter("", "mine_7.py")
+    text = beside.read_text()
+    [mutant, *_] = mutants(declared(f"import mine_7\n{SHUFFLE}"))
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    put_beside(mutant.implementation, folder)
+    assert callable(function_of(mutant.written(folder, 7)))
+    assert callable(function_of(mutant.written(folder, 8)))
+    assert beside.read_text() == text

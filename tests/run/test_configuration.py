@@ -54,6 +54,27 @@ def test_a_run_without_arguments_asks_what_the_project_says(cli, project):
     assert done.returncode == 1, "other cases of three groups are on nobody's record"
 
 
+def test_fuzz_and_mutants_are_about_the_same_code_and_its_known_differences(project):
+    with (project / "pyproject.toml").open("a") as table:
+        table.write("patterns = ['*/mine:identity*', '*/mine:grid*', '*/mine@cpu:bits*']\n")
+    options = configuration(project).options
+    assert options["fuzz"] == options["mutants"]
+    assert options["fuzz"] == {
+        "adapters": (str(project / "code" / "mine.py"),),
+        "known": project / "known.toml",
+        "patterns": ("*/mine", "*/mine@cpu"),
+    }
+
+
+def test_a_known_difference_of_the_project_is_none_of_a_fuzz(cli, project):
+    known = KNOWN.replace("identity-probe-f32-c12-g3", "fuzz-*")
+    known = known.replace('"fail *"', '["fail *", "error *"]')
+    (project / "known.toml").write_text(known)
+    done = cli("fuzz", "--seconds", "2", "--seed", "1", cwd=project)
+    assert done.returncode == 0, done.stdout
+    assert "known" in done.stdout
+
+
 def test_a_call_counts_more_than_the_project(cli, project):
     done = cli("run", "channel_shuffle/numpy_reshape:grid-c6-g2", cwd=project)
     assert "Conforms: 1 exact" in done.stdout, done.stderr

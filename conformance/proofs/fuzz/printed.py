@@ -1,5 +1,6 @@
 """The findings of fuzzing on a terminal: counts of checks, and each failure at its simplest."""
 
+import shlex
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -47,11 +48,11 @@ def _failures(fuzz: Fuzz) -> Iterator[str | Text]:
 def rerun(fuzz: Fuzz, failure: Failure) -> str:
     """Returns the line that asks a failure again."""
     check, ledger = failure.check, fuzz.ledger
-    adapters = (f" --adapter {adapter}" for adapter in ledger.header["adapters"])
-    return (
-        f"conformance run {check.implementation.id}@{check.device} "
-        f"--case {ledger.file_of(failure)}{''.join(adapters)}"
-    )
+    words = ["conformance", "run", f"{check.implementation.id}@{check.device}"]
+    words += ["--case", str(ledger.file_of(failure))]
+    for adapter in ledger.header["adapters"]:
+        words += ["--adapter", adapter]
+    return shlex.join(words)
 
 
 def _left_out(fuzz: Fuzz) -> Iterator[str]:

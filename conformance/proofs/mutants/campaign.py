@@ -14,7 +14,7 @@ from conformance.core.implementations import Implementation
 from conformance.core.questions import AnyCase
 from conformance.core.report_folder import ReportFolder
 from conformance.core.verdict import Verdict
-from conformance.proofs.mutants.generation import Mutant, mutants
+from conformance.proofs.mutants.generation import Mutant, mutants, put_beside, unchanged
 from conformance.proofs.mutants.ledger import Ledger, Measured
 from conformance.proofs.mutants.measuring import DEVICE, RANDOM, draw, measure, right_cases
 from conformance.run.examiner import Examiner
@@ -62,7 +62,11 @@ class Campaign:
             implementations: the implementations to change.
             jobs: how many implementations at the same time.
             sample: only so many mutants of each, spread over its source.
+
+        Raises:
+            UsageError: if an implementation cannot be changed, or does not conform as it is.
         """
+        chosen = {declared: _spread(mutants(declared), sample) for declared in implementations}
         measured_of: dict[Implementation, list[Measured]] = {
             implementation: [] for implementation in implementations
         }
@@ -71,7 +75,7 @@ class Campaign:
                 pool.submit(
                     self._measure,
                     implementation,
-                    _spread(mutants(implementation), sample),
+                    chosen[implementation],
                     measured_of[implementation],
                 )
                 for implementation in implementations
@@ -101,11 +105,14 @@ class Campaign:
     ) -> None:
         right: list[AnyCase] = []
         with tempfile.TemporaryDirectory(prefix="conformance-mutants-") as temporary:
+            put_beside(implementation, Path(temporary))
             for number, mutant in enumerate(chosen):
                 outcome = self._ledger.outcome(mutant)
                 if outcome is None:
                     right = right or right_cases(
-                        implementation, self._cases_of(implementation), self._examine
+                        unchanged(implementation).written(Path(temporary), len(chosen)),
+                        self._cases_of(implementation),
+                        self._examine,
                     )
                     changed = mutant.written(Path(temporary), number)
                     outcome = measure(

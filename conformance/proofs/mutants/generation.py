@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformance.core.implementations import Implementation, is_declaration
+from conformance.core.outcomes import UsageError
 from conformance.proofs.mutants import operators
 
 # A step, or the whole function, may depend on these by mistake: sizes, dtypes, ranks.
@@ -62,14 +63,37 @@ class Mutant:
     def written(self, folder: Path, number: int) -> Implementation:
         """Writes the changed file, and returns the implementation that it declares."""
         file = folder / f"{self.implementation.name}_{number}.py"
+        file.unlink(missing_ok=True)  # It may be a link to a file of the implementation's folder.
         file.write_text(self.source, encoding="utf-8")
         return replace(self.implementation, origin=str(file))
 
 
+def unchanged(implementation: Implementation) -> Mutant:
+    """Returns the implementation's file as it is, to be asked where its mutants are.
+
+    Raises:
+        UsageError: if the implementation was named by a module, and not by a file.
+    """
+    origin = implementation.origin
+    if not origin.endswith(".py"):
+        raise UsageError(f"{origin} is a module, and files are changed: --adapter FILE.py")
+    return Mutant(implementation, "", 0, "", Path(origin).read_text(encoding="utf-8"))
+
+
+def put_beside(implementation: Implementation, folder: Path) -> None:
+    """Links what lies beside the implementation's file into a folder: a mutant may need it too."""
+    for file in Path(implementation.origin).resolve().parent.iterdir():
+        if file.name != "__pycache__":  # Mutants have their own.
+            (folder / file.name).symlink_to(file)
+
+
 def mutants(implementation: Implementation) -> list[Mutant]:
-    """Returns every mutant that compiles to other code, in the order of the source."""
-    path = Path(implementation.origin)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Returns every mutant that compiles to other code, in the order of the source.
+
+    Raises:
+        UsageError: if there is no file that could be changed, or nothing in it.
+    """
+    tree = ast.parse(unchanged(implementation).source)
     seen = {_compiled(tree)}
     distinct = []
     for kind, line, words, changed in _changes(tree, implementation):
@@ -80,6 +104,11 @@ def mutants(implementation: Implementation) -> list[Mutant]:
         if code not in seen:
             seen.add(code)
             distinct.append(Mutant(implementation, kind, line, words, ast.unparse(changed)))
+    if not distinct:
+        raise UsageError(
+            f"{implementation.origin}: {implementation.name}: nothing can be changed, "
+            "which is what stands in a def or a class at the top of the file"
+        )
     return distinct
 
 
@@ -104,10 +133,10 @@ def _changes(tree: ast.Module, implementation: Implementation) -> Iterator[Chang
                 for kind, expression in operators.expressions(node, modules):
                     words = f"{_short(node)} → {_short(expression)}"
                     yield kind, node.lineno, words, _replaced(tree, node, [expression])
-        if function.name == implementation.name and implementation.operation == "channel_shuffle":
-            assert isinstance(function, ast.FunctionDef)
-            # The first statement of the body is the docstring.
-            first = function.body[1]
+        statements = function.body[ast.get_docstring(function) is not None :]
+        is_its_own = function.name == implementation.name
+        if is_its_own and statements and implementation.operation == "channel_shuffle":
+            first = statements[0]
             for kind, guard in operators.guards(conditions, "x"):
                 yield kind, first.lineno, _short(guard[0]), _replaced(tree, first, [*guard, first])
 

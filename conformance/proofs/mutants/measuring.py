@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.core.checks import Check, asks
 from conformance.core.declarations import Implementation, without_averaging
+from conformance.core.outcomes import UsageError
 from conformance.core.questions import AnyCase
 from conformance.core.verdict import NOT_CONFORMING, RIGHT, Verdict
 from conformance.proofs.fuzz.rounds import certified
@@ -44,11 +45,27 @@ class Outcome:
 def right_cases(
     implementation: Implementation, cases: Sequence[AnyCase], examine: Examine
 ) -> list[AnyCase]:
-    """Returns the cases that the implementation itself answers rightly."""
-    own_cases = [case for case in cases if asks(case, implementation)]
-    return [
-        case for case in own_cases if examine(Check(implementation, case, DEVICE)).status in RIGHT
-    ]
+    """Returns the cases that the implementation itself answers rightly.
+
+    Raises:
+        UsageError: if it answers one wrongly, or none: what a change of it does would say nothing.
+    """
+    right, reason = [], "no case is for it"
+    for case in cases:
+        if not asks(case, implementation):
+            continue
+        verdict = examine(Check(implementation, case, DEVICE))
+        if verdict.status in ("fail", "error"):
+            raise UsageError(
+                f"{implementation.id} does not conform, and right code is what is changed: "
+                f"{verdict.status} in {case.name}: {verdict.reason}"
+            )
+        if verdict.status in RIGHT:
+            right.append(case)
+        reason = verdict.reason or reason
+    if not right:
+        raise UsageError(f"{implementation.id} answers nothing here: {reason}")
+    return right
 
 
 def measure(
