@@ -103,7 +103,8 @@ def shown(
             click.echo(json.dumps(of_summary(summary)))
         else:
             terminal.show(summary, Console(), everything=everything)
-            click.echo(f"{folder.path / FILE}")
+            if (folder.path / FILE).is_file():
+                click.echo(f"{folder.path / FILE}")
             if written is not None:
                 click.echo(written)
             elif not page.is_possible() and not summary.nothing_answered:

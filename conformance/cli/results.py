@@ -58,8 +58,8 @@ def diff(before: Path, after: Path, *, everything: bool, as_json: bool) -> None:
 
     Exit status: 0 nothing got worse, 1 a check does not conform in B that conformed in A or was
     not asked there, 2 a file was wrong, or the two were made against different goldens, 3 nothing
-    got worse, but a run was cut short. Answers that differ within bound, and checks that are asked
-    in one of the two alone, are told and are no reason to fail.
+    got worse, but a run was cut short, or no check has an answer in both. Answers that differ
+    within bound, and checks that are in one of the two alone, are told and are no reason to fail.
     """
     from conformance.report import changes
     from conformance.report.as_json import of_changes
@@ -72,4 +72,4 @@ def diff(before: Path, after: Path, *, everything: bool, as_json: bool) -> None:
             click.echo(line)
     if changed.is_worse:
         sys.exit(1)
-    sys.exit(0 if changed.is_whole else 3)
+    sys.exit(0 if changed.is_whole and changed.compared else 3)

@@ -109,6 +109,15 @@ def all_checks(
     ]
 
 
+def number_of_checks(count: int) -> str:
+    """Returns a number of checks in words.
+
+    >>> number_of_checks(1), number_of_checks(12)
+    ('1 check', '12 checks')
+    """
+    return f"{count} check{'s' * (count != 1)}"
+
+
 def asks(case: AnyCase, implementation: Implementation) -> bool:
     """Says whether a case is for an implementation: its operation, and what it promises.
 

@@ -165,6 +165,7 @@ def _plain(reason: str) -> str:
     words = re.sub(r"Object missing required field `(.*)`", r"'\1' is missing", reason)
     words = re.sub(r"Object contains unknown field `(.*)`", r"unknown field '\1'", words)
     words = words.replace("`", "").replace("Invalid enum value", "unknown value")
+    words = words.replace("Invalid RFC3339 encoded date", "is no date, as in 2026-11-27")
     return words[:1].lower() + words[1:]
 
 

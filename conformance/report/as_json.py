@@ -40,6 +40,7 @@ def of_changes(changes: Changes) -> dict[str, Any]:
     return {
         "worse": changes.is_worse,
         "whole": changes.is_whole,
+        "compared": changes.compared,
         "changes": [
             {
                 "check": change.check,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from conformance.core.checks import number_of_checks
 from conformance.core.outcomes import UsageError
 from conformance.core.verdict import ASIDE
 from conformance.report.comparison import kind_of, wanting
@@ -31,6 +32,10 @@ HEADINGS: dict[Kind, str] = {
     "not asked": "are asked in neither",
 }
 QUIET: frozenset[Kind] = frozenset({"same bits", "not asked"})
+# One run alone has an answer, or neither.
+_NOT_COMPARED: frozenset[Kind] = frozenset(
+    {"gone", "new", "no longer asked", "newly asked", "not asked"}
+)
 SHOWN = 20  # Checks under a heading, unless all are wanted.
 
 
@@ -89,13 +94,19 @@ class Changes:
     checks: tuple[Change, ...]
 
     def of(self, kind: Kind) -> list[Change]:
-        """Returns the checks to which this happened."""
-        return [change for change in self.checks if change.kind == kind]
+        """Returns the checks to which this happened, those that fail now before the others."""
+        changed = [change for change in self.checks if change.kind == kind]
+        return sorted(changed, key=lambda change: change.after is None or change.after.conforms)
 
     @property
     def is_worse(self) -> bool:
         """Whether a check conformed before, or was not tested, and does not conform now."""
         return bool(self.of("worse"))
+
+    @property
+    def compared(self) -> int:
+        """How many checks both runs have an answer to."""
+        return sum(change.kind not in _NOT_COMPARED for change in self.checks)
 
     @property
     def is_whole(self) -> bool:
@@ -143,7 +154,9 @@ def lines(changed: Changes, *, everything: bool = False) -> Iterator[str]:
     """Yields the changes in words: the worst first, what agrees as a number."""
     for letter, run in zip("AB", (changed.before, changed.after), strict=True):
         [part] = run.runs
-        yield ", ".join([f"{letter}  {part['name']}: {len(run.records)} checks", *wanting(part)])
+        yield ", ".join(
+            [f"{letter}  {part['name']}: {number_of_checks(len(run.records))}", *wanting(part)]
+        )
     for kind, words in HEADINGS.items():
         checks = changed.of(kind)
         if checks:
@@ -164,6 +177,8 @@ def _ending(changes: Changes) -> str:
     worse = len(changes.of("worse"))
     if worse:
         return f"{worse} got worse"
+    if not changes.compared:
+        return "Nothing was compared: no check has an answer in both"
     if not changes.is_whole:
         return "Nothing got worse in what is here; a run that is not whole does not have all"
     differ = [change for change in changes.checks if change.kind not in QUIET]

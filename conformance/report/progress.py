@@ -9,7 +9,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from conformance.core.checks import Check
+from conformance.core.checks import Check, number_of_checks
 from conformance.core.outside_words import one_line
 from conformance.core.questions import AnyCase
 from conformance.run.costs import seconds_of_case
@@ -69,7 +69,9 @@ class Watch:
         packages = header["environment"]["packages"]
         about = in_words(self._cost / self._jobs)
         versions = ", ".join(f"{k} {v}" for k, v in packages.items())
-        self._say("; ".join(filter(None, (f"{self._all} checks, about {about}", versions))))
+        self._say(
+            "; ".join(filter(None, (f"{number_of_checks(self._all)}, about {about}", versions)))
+        )
 
     def record(self, record: Record) -> None:
         """Counts a check that has ended."""
@@ -83,7 +85,7 @@ class Watch:
 
     def _line(self) -> str:
         failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._done}/{self._all} checks{failed}{self._left()}"
+        return f"{self._done}/{number_of_checks(self._all)}{failed}{self._left()}"
 
     def _left(self) -> str:
         """Estimates what is left: the cost of it, at the speed of this run so far.

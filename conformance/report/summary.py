@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from conformance.core.checks import number_of_checks
 from conformance.core.verdict import ASIDE
 from conformance.report import agreement, comparison
 from conformance.report.agreement import Agreement
@@ -141,9 +142,9 @@ class Summary:
         if not self.total:
             return "Nothing was asked"
         if self.run.untested:
-            return f"{self._nothing}: {self.total} checks"
+            return f"{self._nothing}: {number_of_checks(self.total)}"
         aside = f", {self.not_tested} not tested" if self.not_tested else ""
-        return f"{self._conforms}: {self.total - self.not_tested} checks{aside}"
+        return f"{self._conforms}: {number_of_checks(self.total - self.not_tested)}{aside}"
 
     @property
     def verdict(self) -> str:

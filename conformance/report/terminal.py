@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.core.checks import number_of_checks
 from conformance.core.console import unfolded
 from conformance.core.declarations import PROMISES, averaged
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, STATUSES
@@ -253,7 +254,7 @@ def _frequent(reasons: Sequence[Reason], width: int) -> str:
     ]
     others = len(reasons) - FREQUENT
     more = f"; {others} more: --all" if others > 0 else ""
-    return f"{count} check{'s' * (count > 1)}: {'; '.join(words)}{more}"
+    return f"{number_of_checks(count)}: {'; '.join(words)}{more}"
 
 
 def _differing(summary: Summary, *, everything: bool) -> Block:

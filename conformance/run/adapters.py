@@ -42,9 +42,10 @@ def gather(adapters: Iterable[str] = (), limit: float = IMPORT_LIMIT) -> tuple[I
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     installed = [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
-    outside = [
-        declared for name in (*installed, *adapters) for declared in declared_by(name, limit)
-    ]
+    once: dict[str, str] = {}
+    for name in (*installed, *adapters):
+        once.setdefault(_identity_of(name), name)
+    outside = [declared for name in once.values() for declared in declared_by(name, limit)]
     return without_doubles([*own(), *outside])
 
 
@@ -76,6 +77,11 @@ def declared_by(name: str, limit: float = IMPORT_LIMIT) -> tuple[Implementation,
         case _:
             reason = f"it gave {outcome!r:.80}"
     raise UsageError(f"adapter {name}: does not import: {reason}")
+
+
+def _identity_of(name: str) -> str:
+    """Returns what an adapter that is given twice, by whatever path, has in common."""
+    return str(Path(name).resolve()) if name.endswith(".py") else name
 
 
 def declare(name: str, rank: Rank) -> tuple[Implementation, ...]:

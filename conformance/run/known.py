@@ -22,6 +22,8 @@ from conformance.core.versions import span_of
 # What an entry excuses: a status that does not conform, a blank, and a pattern.
 _Sign = Annotated[str, msgspec.Meta(pattern=r"^(fail|error|crash|timeout) ")]
 
+_Words = Annotated[str, msgspec.Meta(min_length=1)]
+
 
 @dataclass(frozen=True)
 class Known:
@@ -80,16 +82,16 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     checks: str | list[str]
     seen: _Sign | list[_Sign]
     dated: date
-    words: str
-    reference: str
+    words: _Words
+    reference: _Words
     since: str = ""
     until: str = ""
     adapters: Literal["", "torch", "jax", "numpy"] = ""
     mistake: str = ""
 
 
-def read(path: Path) -> tuple[Known, ...]:
-    """Reads the entries of a file; without a file there are none.
+def read(path: Path, name: str = "") -> tuple[Known, ...]:
+    """Reads the entries of a file, which this name or its path stands for; none without a file.
 
     Raises:
         UsageError: if the file is not TOML of this form; the message names the place.
@@ -107,7 +109,7 @@ def read(path: Path) -> tuple[Known, ...]:
             span.until,
             entry.adapters,
             entry.mistake,
-            f"{path.parent.name}/{path.name}",
+            name or str(path),
         )
         for place, entry in read_entries(path, "known", _Entry)
         for span in [span_of(entry.since, entry.until, place)]

@@ -172,7 +172,10 @@ def known_differences(more: Path | None = None) -> tuple[Known, ...]:
     """
     if more is not None and not more.is_file():
         raise UsageError(f"{more}: there is no such file of known differences")
-    entries = (*(read_known(more) if more else ()), *read_known(own_folder() / "known.toml"))
+    entries = (
+        *(read_known(more) if more else ()),
+        *read_known(own_folder() / "known.toml", Known.file),
+    )
     return tuple(entry for entry in entries if not Span(entry.since, entry.until).outside)
 
 

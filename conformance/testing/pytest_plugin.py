@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conformance.core.checks import Check, parted
+from conformance.core.checks import Check, number_of_checks, parted
 from conformance.core.outcomes import UsageError
 from conformance.core.verdict import ASIDE, NOT_CONFORMING, Verdict
 from conformance.run.configuration import configuration
@@ -152,10 +152,8 @@ def _verdict_on(checks: Sequence[Mapping[str, Any]]) -> str:
         words = ", ".join(f"{name} {count}" for name, count in names.most_common(3))
         return f"does not conform, {len(failed)} of {len(checks)} checks fail: {words}"
     if aside == len(checks):
-        return f"nothing was tested: {_checks(aside)}"
-    untested = f", {aside} not tested" if aside else ""
-    return f"conforms{quick}: {_checks(len(checks) - aside)}{untested}"
-
-
-def _checks(count: int) -> str:
-    return f"{count} check{'s' * (count != 1)}"
+        return f"nothing was tested: {number_of_checks(aside)}"
+    known = sum(check.get("status") == "known" for check in checks)
+    less = f", {known} known" if known else ""
+    less += f", {aside} not tested" if aside else ""
+    return f"conforms{quick}: {number_of_checks(len(checks) - aside)}{less}"

@@ -118,7 +118,7 @@ def test_a_difference_of_other_versions_is_not_known_here(tmp_path, monkeypatch)
 
     whole = plan.make_plan(["channel_shuffle/numpy_reshape"]).known
     monkeypatch.setattr(
-        plan, "read_known", lambda path: (*whole, *(plan_entry(u) for u in ("torch 1.0", "")))
+        plan, "read_known", lambda *_: (*whole, *(plan_entry(u) for u in ("torch 1.0", "")))
     )
 
     def plan_entry(until):

@@ -207,7 +207,7 @@ def test_ctrl_c_ends_it_with_3_and_a_summary(adapter, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["channel_shuffle/torch_module:grid*"], "names cases, and fuzz draws its own"),
+        (["channel_shuffle/torch_module:grid*"], "names cases, and an implementation is meant"),
         (["channel_shuffle/nobody"], "no check matches 'channel_shuffle/nobody'"),
         (["--seconds", "0"], "0.0 is not in the range 0<x<=604800"),
         (["--device", "tpux"], "unknown device 'tpux'"),

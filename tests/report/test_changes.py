@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from conformance.core.outcomes import UsageError
@@ -60,6 +62,22 @@ def test_answers_within_bound_may_differ(tmp_path):
 def test_checks_of_one_run_alone_are_told(tmp_path):
     found = compared(tmp_path, [record("a", "x", "1")], [record("a", "y", "1")])
     assert [change.kind for change in found.checks] == ["gone", "new"]
+
+
+def test_two_runs_without_a_check_in_common_were_not_compared(tmp_path, cli):
+    found = compared(tmp_path, [record("a", "x", "1")], [record("a", "y", "1")])
+    assert list(lines(found))[-1] == "Nothing was compared: no check has an answer in both"
+    assert cli("diff", "before", "after").returncode == 3
+    told = cli("diff", "before", "after", "--json")
+    assert (told.returncode, json.loads(told.stdout)["compared"]) == (3, 0)
+    asked = compared(tmp_path, [record("a", "x", "1")], [record("a", "x", "1", "unsupported")])
+    assert not asked.compared
+
+
+def test_what_fails_in_the_second_run_alone_is_told_first(tmp_path):
+    after = [record("a", str(i), "1") for i in range(30)]
+    found = compared(tmp_path, [], [*after, record("a", "last", "2", "fail")])
+    assert "  channel_shuffle/a@cpu:last: · → fail" in list(lines(found))
 
 
 def test_two_devices_are_compared_check_by_check(tmp_path):

@@ -234,7 +234,7 @@ def test_what_was_not_tested_stands_in_the_page_before_any_script():
 @pytest.mark.parametrize(
     ("records", "footer", "words"),
     [
-        ([record("a", "x", "1")], {}, "Conforms: 1 checks"),
+        ([record("a", "x", "1")], {}, "Conforms: 1 check"),
         ([record("a", "x", "1", "fail")], {}, "Does not conform: 1 of 1 checks"),
         ([record("a", "x", "1")], None, "Cut short after 1 of 9 checks"),
         ([], None, "Cut short after 0 of 9 checks"),

@@ -14,7 +14,7 @@ def text(run, **limit):
 
 def test_the_first_line_is_the_verdict():
     good, bad = record("a", "x", "1"), record("a", "y", "1", "fail", reason="wrong")
-    assert text(Run(HEADER, (good,), {})).startswith("## ✓ Conforms: 1 checks")
+    assert text(Run(HEADER, (good,), {})).startswith("## ✓ Conforms: 1 check")
     assert text(Run(HEADER, (good, bad), {})).startswith("## ✗ Does not conform: 1 of 2")
     assert text(Run(HEADER, (good,))).startswith("## ✗ Cut short after 1 of 1 checks")
 

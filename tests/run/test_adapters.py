@@ -90,3 +90,12 @@ def test_an_adapter_without_its_package_is_unsupported(cli, adapter, tmp_path):
     _, records = run(cli, file, tmp_path)
     assert records[0].status in ("error", "unsupported")
     assert "no_such_package" in records[0].reason
+
+
+def test_an_adapter_that_is_given_twice_is_one(cli, adapter, tmp_path):
+    file = adapter(body("return x.copy()"))
+    (tmp_path / "link.py").symlink_to(file)
+    for other in ("mine.py", "./mine.py", file, "link.py"):
+        done = cli("run", "*/mine:grid-c6-g1", "--adapter", "mine.py", "--adapter", other)
+        assert "Conforms: 1 exact" in done.stdout, done.stderr
+        assert "1 check, about" in done.stderr

@@ -80,6 +80,27 @@ def test_a_call_counts_more_than_the_project(cli, project):
     assert "Conforms: 1 exact" in done.stdout, done.stderr
 
 
+def test_an_entry_that_no_longer_holds_is_told_by_its_path_as_it_was_given(cli, project):
+    (project / "mine.toml").write_text(KNOWN.replace("identity-probe-f32-c12-g3", "grid-c6-g2"))
+    done = cli("run", "*/mine:grid-c6-g2", "--known", "mine.toml", cwd=project)
+    assert done.returncode == 1
+    assert "reason   mine.toml says since 2026-11-26 that this differs (our issue 7)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("dated = 2026-11-26", 'dated = "yesterday"', "dated: is no date, as in 2026-11-27"),
+        ('reference = "our issue 7"', 'reference = ""', "reference: expected str of length >= 1"),
+    ],
+)
+def test_an_entry_says_when_and_why(cli, project, field, text, words):
+    (project / "known.toml").write_text(KNOWN.replace(field, text))
+    done = cli("run", cwd=project)
+    assert done.returncode == 2
+    assert f"known.toml:2: {words}" in done.stderr
+
+
 def test_pytest_reads_the_same_table(pytester, project):
     pytester.makepyprojecttoml((project / "pyproject.toml").read_text())
     for name in ("code/mine.py", "known.toml"):
@@ -90,6 +111,14 @@ def test_pytest_reads_the_same_table(pytester, project):
     outcomes = done.parseoutcomes()
     assert outcomes["skipped"] >= 1
     assert outcomes["passed"] > 5
+    done.stdout.re_match_lines([r"channel_shuffle/mine@cpu: does not conform, .*"])
+    pytester.makepyprojecttoml(
+        "[tool.conformance]\nadapters = ['code/mine.py']\nknown = 'known.toml'"
+    )
+    done = pytester.runpytest_subprocess(
+        "--conformance=*/mine:identity-probe-f32-c12-g3", "-p", "no:cacheprovider"
+    )
+    done.stdout.re_match_lines([r"channel_shuffle/mine@cpu: conforms: 1 check, 1 known"])
 
 
 @pytest.mark.parametrize(

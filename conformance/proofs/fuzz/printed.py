@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.core.checks import number_of_checks
 from conformance.core.console import unfolded
 from conformance.core.outside_words import one_line
 from conformance.core.verdict import STATUSES
@@ -63,7 +64,7 @@ def _summary(fuzz: Fuzz) -> Iterator[str | Text]:
     ledger = fuzz.ledger
     failures = minimal(ledger.failures)
     how = "" if fuzz.is_whole else "Cut short: "
-    asked_words = f"{how}{ledger.asked} check{'s' * (ledger.asked != 1)} asked"
+    asked_words = f"{how}{number_of_checks(ledger.asked)} asked"
     seed = f"--seed {ledger.header['seed']} draws the same again"
     yield ""
     if failures:

@@ -57,8 +57,8 @@ def right_cases(
         verdict = examine(Check(implementation, case, DEVICE))
         if verdict.status in ("fail", "error"):
             raise UsageError(
-                f"{implementation.id} does not conform, and right code is what is changed: "
-                f"{verdict.status} in {case.name}: {verdict.reason}"
+                f"{implementation.id} does not conform ({verdict.mistake or verdict.status} in "
+                f"{case.name}), and right code is what is changed; `conformance run` says more"
             )
         if verdict.status in RIGHT:
             right.append(case)
