@@ -1,6 +1,7 @@
 """The command that holds a port to its original: compare."""
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -77,11 +78,15 @@ def compare(
         allowed=named(allowed),
     )
     end = own_process.enter()
+    # What models print is not what was asked for.
+    models_print = redirect_stdout(sys.stderr)
     if write_map is not None:
-        text = comparing.map_as_toml(sides, settings, map_file)
+        with models_print:
+            text = comparing.map_as_toml(sides, settings, map_file)
         click.echo(text, nl=False) if write_map == "-" else comparing.write(text, Path(write_map))
         end(0)
     progress = comparing.to_stderr if sys.stderr.isatty() else lambda _: None
-    compared = comparing.compare(sides, settings, map_file, progress)
+    with models_print:
+        compared = comparing.compare(sides, settings, map_file, progress)
     tell(words.lines(sides, settings, compared))
     end(1 if compared.partings else 0)

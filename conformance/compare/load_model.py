@@ -78,6 +78,10 @@ def _made(one: Side) -> Any:
     factory = getattr(_imported(one), one.factory, None)
     if not callable(factory):
         raise UsageError(f"{one.said}: {one.module} has no function {one.factory}")
+    if hasattr(type(factory), "forward"):  # Any call of a torch.nn.Module could be bound.
+        raise UsageError(
+            f"{one.said}: {one.factory} is a model itself; name a function that returns it"
+        )
     _takes_nothing(one, factory)
     try:
         return factory()

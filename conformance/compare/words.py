@@ -17,12 +17,12 @@ _SHOWN = 6
 
 def lines(sides: tuple[Side, Side], settings: Settings, compared: Compared) -> Iterator[str]:
     """The first parting with its cause, the others, what was compared and what was not."""
-    layers = len({owner(pair.first) for pair in compared.pairs})
+    weights, modules = len(compared.pairs), len({owner(pair.first) for pair in compared.pairs})
     modes = " and ".join("training" if training else "evaluation" for training in settings.modes)
     yield f"{sides[1].said} held to {sides[0].said}"
     yield (
-        f"{len(compared.pairs)} weights of {layers} modules mapped, {modes}, seed {settings.seed}, "
-        "float64 with errors carried"
+        f"{weights} weight{'s' * (weights != 1)} of {modules} module{'s' * (modules != 1)} mapped, "
+        f"{modes}, seed {settings.seed}, float64 with errors carried"
     )
     if compared.partings:
         told: set[str] = set()

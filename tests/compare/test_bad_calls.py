@@ -1,6 +1,7 @@
 """What is wrong with a call of `conformance compare` is one line, and exit status 2."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ BAD = {
     "arguments": (torch_of("with_argument"), SECOND, "6,5", "takes arguments"),
     "raises": (torch_of("raises"), SECOND, "6,5", "ValueError: no such checkpoint"),
     "no model": (torch_of("no_model"), SECOND, "6,5", "gave object, not torch.nn.Module"),
+    "a model itself": (torch_of("model"), SECOND, "6,5", "model is a model itself; name a"),
     "no weights": (torch_of("no_weights"), SECOND, "6,5", "no submodule in common"),
     "another framework": ("keras:mine:f", SECOND, "6,5", "'keras:mine:f' names no model"),
     "nothing in common": (FIRST, f"jax:{HERE}/ports.py:wide", "6,5", "no submodule in common"),
@@ -230,6 +232,27 @@ def test_what_a_factory_does_instead_of_a_model_is_one_line(call, tmp_path, line
     assert status == 2
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_what_a_model_prints_stands_in_no_answer(call, tmp_path):
+    (tmp_path / "talks.py").write_text(
+        "import torch\n"
+        "class Talks(torch.nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(4, 3, bias=False)\n"
+        "    def forward(self, x):\n"
+        "        print('hello')\n"
+        "        return super().forward(x)\n"
+    )
+    sides = (f"torch:{tmp_path}/talks.py:Talks",) * 2
+    status, out, err = call(*sides, "--input", "2,4")
+    assert status == 0, err
+    assert "hello" in err
+    assert "hello" not in out
+    assert "1 weight of 1 module mapped" in out
+    status, out, err = call(*sides, "--input", "2,4", "--write-map", "-")
+    assert status == 0, err
+    assert tomllib.loads(out)
 
 
 def test_outputs_of_unequal_shapes_are_told_with_what_parts_first(call, tmp_path):
