@@ -77,8 +77,10 @@ def _explained(
         *(i.id for i in implementations),
         *meanings(),
     ]
-    near = get_close_matches(case_name or name, names, n=3, cutoff=0.3)
-    raise UsageError(f"nothing is called {name!r}; nearest: {', '.join(near) or 'nothing'}")
+    written = {known.lower(): known for known in names}
+    near = get_close_matches((case_name or name).lower(), written, n=3, cutoff=0.3)
+    nearest = ", ".join(written[each] for each in near) or "nothing"
+    raise UsageError(f"nothing is called {name!r}; nearest: {nearest}")
 
 
 def photographs_among(names: Sequence[str]) -> AnyCase:

@@ -98,6 +98,15 @@ def _function(
     raise UsageError(f"says of {dotted} only what it is made of: write a function that calls it")
 
 
+def _yields(node: ast.AST) -> bool:
+    """Says whether a function is a generator; those within it are nothing to it."""
+    return any(
+        isinstance(part, ast.Yield | ast.YieldFrom) or _yields(part)
+        for part in ast.iter_child_nodes(node)
+        if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    )
+
+
 def _parameters(source: ast.arguments) -> list[Parameter]:
     positional = [*source.posonlyargs, *source.args]
     first_default = len(positional) - len(source.defaults)
@@ -120,6 +129,8 @@ def _of_function(
 ) -> Wrapper:
     arguments = _shuffle_arguments(parameters, shape)
     if arguments is not None:
+        if _yields(code):
+            raise UsageError(f"{name} yields: write a function that returns what it is to give")
         return _shuffle(f"{call}({arguments})", shape)
     found = _loop(code, parameters, call, framework) or _after_backward(parameters, call, framework)
     if found is not None:
@@ -203,9 +214,7 @@ def _loop(
     names = set(parts.values())
     if len(names) < len(parts) or not {"loss", "batches"} <= names:
         return None
-    steps = (
-        "several" if any(isinstance(n, ast.Yield | ast.YieldFrom) for n in ast.walk(code)) else ""
-    )
+    steps = "several" if _yields(code) else ""
     for (operation, of, runs), contract in CONTRACTS.items():
         wanted = names_of(contract)
         takes = {*wanted, "size"} if runs == "per_rank" else {*wanted}

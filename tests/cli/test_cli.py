@@ -187,8 +187,8 @@ def test_all_goes_on_with_what_there_is_and_counts_the_rest(cli, tmp_path):
         (["list", "everything"], "everything"),
         (["list", "cases", "nothing_like_it"], "no cases match 'nothing_like_it'"),
         (
-            ["explain", "inverse-group"],
-            "nothing is called 'inverse-group'; nearest: inverse-groups",
+            ["explain", "INVERSE-group"],
+            "nothing is called 'INVERSE-group'; nearest: inverse-groups",
         ),
         (["explain", "S1", "--picture", "x.png"], "has no photographs"),
         (["regen", "nothing"], "no case matches 'nothing'"),

@@ -80,6 +80,7 @@ def test_a_wrong_function_is_named_at_once(cli, tmp_path):
         ("broken.py:f", "is no Python"),
         ("imports.py:f", "imports f from .layers: name the file that defines it"),
         ("waits.py:f", "f is async: write a function that awaits it"),
+        ("yields.py:f", "f yields: write a function that returns"),
         ("both.py:f", "say which with --framework"),
         ("declared.py:f", "conformance run --adapter declared.py"),
         ("declared_by_name.py:f", "conformance run --adapter declared_by_name.py"),
@@ -90,6 +91,7 @@ def test_what_cannot_be_begun_is_one_line_and_nothing_is_written(cli, tmp_path, 
     (tmp_path / "broken.py").write_text("def f(:\n")
     (tmp_path / "imports.py").write_text("from .layers import g as f\n")
     (tmp_path / "waits.py").write_text("async def f(x, groups): ...\n")
+    (tmp_path / "yields.py").write_text("def f(x, groups):\n    yield x\n")
     (tmp_path / "both.py").write_text("import jax, torch\ndef f(x, groups): ...\n")
     (tmp_path / "declared.py").write_text(DECLARED)
     (tmp_path / "declared_by_name.py").write_text(DECLARED_BY_NAME)
