@@ -29,39 +29,33 @@ def by_own_weights(rows: Sequence[Row]) -> list[Row]:
     weighed = {
         name
         for name, own in terms.items()
-        if not all(term.is_even for term in own) and all(term.plain is not None for term in own)
+        if not all(term.is_even for term in own)
+        and all(term.plain is not None for term in own)
+        and not _add_up_to_one_number(own)
     }
-    hidden = {name for name in weighed if _are_as_one(terms[name])}
-    return [
-        (*row[:3], _without_weights(row[3], has_mass=row[3].name not in hidden))
-        if row[3].name in weighed
-        else row
-        for row in rows
-    ]
+    return [(*row[:3], _without_weights(row[3])) if row[3].name in weighed else row for row in rows]
 
 
-def _are_as_one(terms: Sequence[Term]) -> bool:
-    """Whether the weights of every micro-batch add up to one number, as if divided by their sum.
+def _add_up_to_one_number(terms: Sequence[Term]) -> bool:
+    """Whether the weights of every micro-batch do, as if they had been divided by their sum.
 
-    Nothing is said of ranks then: one may have more to divide by. Items of sequences that are
-    divided by their lengths add up to the number of sequences, which is a count as any other.
+    Nothing is known of ranks then: one may have more to divide by. But weights of sequences that
+    are divided by their lengths add up to the number of sequences, which is a count as any other.
     """
-    masses = [term.weighs for term in terms if term.weighs is not None]
-    if not masses:
-        return True
-    off = 2.0**-24 * max(term.count or 0 for term in terms)
-    are_sequences = all(
-        (term.samples or 0) > 1 and abs((term.weighs or 0) - (term.samples or 0)) <= off * mass
-        for term, mass in zip(terms, masses, strict=False)
-    )
-    return max(masses) - min(masses) <= 2 * off * max(masses) and not are_sequences
+    pairs = [(term.weighs, term.samples or 0) for term in terms if term.weighs is not None]
+    if len(pairs) < len(terms):
+        return False  # weights of either sign are no weights of a mean
+    least, most = min(mass for mass, _ in pairs), max(mass for mass, _ in pairs)
+    off = 2 * 2.0**-24 * max(term.count or 0 for term in terms) * most
+    are_sequences = all(samples > 1 and abs(mass - samples) <= off for mass, samples in pairs)
+    return most - least <= off and not are_sequences
 
 
-def _without_weights(term: Term, *, has_mass: bool) -> Term:
+def _without_weights(term: Term) -> Term:
     return replace(
         term,
         share=term.plain or 0.0,
-        mass=term.weighs if has_mass else None,
+        mass=term.weighs,
         is_even=True,
         is_weighed=True,
         shares=(),

@@ -32,7 +32,7 @@ class Term:
         digest: of that micro-batch's targets.
         is_of_loop: whether these are sure to be micro-batches, and no tasks that were written out.
         own_scale: a factor that such a loss often has: 1/2 of squares, T² beside a softmax over T.
-        is_scaled_itself: whether that factor is before each item, and not before what adds them up.
+        is_halved_itself: whether the 1/2 is before each item, and not before what adds them up.
         is_of_soft_targets: whether items are rows of which the script multiplies every class.
         mass: what the items weigh together, where a loss function was given weights of classes; the
             share is then that of a weight of 1.
@@ -60,7 +60,7 @@ class Term:
     digest: str = ""
     is_of_loop: bool = False
     own_scale: float = 1.0
-    is_scaled_itself: bool = False
+    is_halved_itself: bool = False
     is_of_soft_targets: bool = False
     mass: float | None = None
     plain: float | None = None

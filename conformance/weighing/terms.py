@@ -60,6 +60,7 @@ _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
     "promise, as tasks of their own they keep it"
 )
+_HALF = 0.5
 _MEANS = ("rank_mean", "sample_mean", "step_mean")
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
@@ -111,7 +112,9 @@ def term_weights(
         size = 1 + max(cell.micro_batch for cell in own[items[0]].cells)
         sizes = {world, size, 1 / world, 1 / size} - {1}
         terms = [judged[name] for name in items]
-        is_mean = len(items) > 1 and _add_up_to({1}, terms, world, promise)
+        # A mean of terms of one name is known when these are put together.
+        are_unlike = len({name.partition(" #")[0] for name in items}) > 1
+        is_mean = are_unlike and _add_up_to({1}, terms, world, promise)
         if common and not is_mean and _have_one_factor([t.cells for t in terms], world, promise):
             judged |= {name: replace(term, names=common) for name, term in again.items()}
         elif any(named) or _add_up_to(sizes, terms, world, promise):
@@ -359,7 +362,7 @@ def _judged(
     else:
         names = mistakes(cells, world, promise, None, origin)
         bare = mistakes(over(cells, term.own_scale), world, promise, None, origin)
-        if term.is_scaled_itself and not names and (bare is None or set(bare) & OF_SCALES):
+        if term.is_halved_itself and not names and (bare is None or set(bare) & OF_SCALES):
             note = _MAY_BE_ITS_OWN.format(term.own_scale)
             return TermWeights(term, cells, reading, None, promises, note)
         if names is not None and _is_scaled(cells, world, promise, names, is_free=is_free):
@@ -371,7 +374,8 @@ def _judged(
         names = rest if names and rest and len(rest) < len(names) else names
     if term.is_of_soft_targets and names == ("padding-counted",):
         return TermWeights(term, cells, reading, None, promises, _NO_TARGET)
-    by_samples = [replace(cell, count=cell.samples or 0) for cell in cells]
+    scale = _HALF if term.is_halved_itself else 1.0
+    by_samples = [replace(cell, count=cell.samples or 0) for cell in over(cells, scale)]
     if names and all(cell.samples or not cell.count for cell in cells):
         note = _OF_SAMPLES if mistakes(by_samples, world, promise or "step_mean") is None else ""
     if note:

@@ -74,6 +74,8 @@ class _Arriving:
     Attributes:
         gradients: the derivative.
         plain: what it would be without the weights by which the script multiplies single items.
+        own: what a loss may have as its own factor: 2 or 1/2 before every item, and the number of
+            items that are added up before others take a mean.
     """
 
     gradients: dict[int, torch.Tensor]
@@ -82,6 +84,7 @@ class _Arriving:
     is_linear: bool = True
     is_mean: bool = False
     is_halved: bool = False
+    own: float = 1.0
     is_halved_itself: bool = False
 
 
@@ -133,6 +136,7 @@ def _arrive(
     state.is_linear &= from_.is_linear
     state.is_mean |= from_.is_mean
     state.is_halved |= from_.is_halved
+    state.own = from_.own if state.own == 1 else state.own
     state.is_halved_itself |= from_.is_halved_itself
 
 
@@ -154,9 +158,13 @@ def _pass_on(node: Node, state: _Arriving, arriving: dict[Node, _Arriving]) -> N
     if kind in ("Mul", "Div") and edges(node) > 1:
         state.is_linear = False
     state.is_mean |= kind == "Mean"
-    if kind == "Mul" and factor_of(node) == HALF:
-        state.is_halved = True
-        state.is_halved_itself |= not is_scalar(node)
+    factor = abs(factor_of(node)) if kind == "Mul" else 1.0
+    state.is_halved |= factor == HALF
+    if factor in (HALF, 1 / HALF) and not is_scalar(node):
+        state.own *= factor
+        state.is_halved_itself |= factor == HALF
+    elif kind == "Sum" and not is_scalar(node):
+        state.own *= given[0].numel() / state.gradients[0].numel()
     for (following, at), gradient, bare in zip(node.next_functions, given, plain, strict=False):
         if following is not None and gradient is not None:
             _arrive(arriving, following, at, gradient, bare, state)
@@ -271,8 +279,8 @@ def _term(node: Node, state: _Arriving) -> Term:
         is_mean=term.is_mean or state.is_mean,
         is_penalty=_is_penalty(node),
         target=_constant(node),
-        own_scale=HALF if state.is_halved_itself else own_scale(node, is_halved=state.is_halved),
-        is_scaled_itself=state.is_halved_itself,
+        own_scale=own_scale(node, is_halved=state.is_halved) if state.own == 1 else state.own,
+        is_halved_itself=state.is_halved_itself,
         is_of_soft_targets=kind == "LogSoftmax",
     )
 

@@ -413,6 +413,22 @@ TWO = {
         "    return F.gaussian_nll_loss(out[:, 0], x[:, 0], out[:, 1].exp())\ntrain(loss)",
         "step_mean", OPEN, "its factor of 0.5 may be the loss's own",
     ),
+    "twice a cosine away from two": (
+        "def loss(x, y):\n    rows = [F.normalize(net(x), dim=1), F.normalize(x[:, :4], dim=1)]\n"
+        "    return (2 - 2 * (rows[0] * rows[1]).sum(1)).mean()\ntrain(loss)",
+        "step_mean", OPEN, "its factor of 2 may be the loss's own",
+    ),
+    "half of a sum that each sample has": (
+        "def loss(x, y):\n    mean, log = net(x).chunk(2, 1)\n"
+        "    return (-0.5 * (1 + log - mean**2 - log.exp()).sum(1)).mean()\ntrain(loss)",
+        "step_mean", OPEN, "may be the loss's own",
+    ),
+    "four quantiles added up before the mean": (
+        "def loss(x, y):\n    off = torch.randn(len(x), 1, 4) - net(x)[:, :, None]\n"
+        "    return F.huber_loss(off, torch.zeros(len(x), 4, 4), reduction='none').sum(1).mean()\n"
+        "train(loss)",
+        "step_mean", OPEN, "its factor of 4 may be the loss's own",
+    ),
     "the mean of two unlike losses": (
         "def loss(x, y):\n    out = net(x)\n"
         "    return 0.5 * F.l1_loss(out, x[:, :4]) + 0.5 * F.huber_loss(out, x[:, :4])\n"
