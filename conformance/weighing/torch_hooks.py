@@ -6,6 +6,7 @@ step begins. Whatever goes wrong in here is put on record, and the script goes o
 """
 
 import functools
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -102,6 +103,9 @@ class Recorder:
         self._coupled = ""
         self._gathered: list[torch_collectives.Gathered] = []
         self._stepping: Optimizer | None = None
+        self._within: list[Optimizer] = []
+        self._awaited: Optimizer | None = None
+        self._last_hooks: list[Any] = []
         self._number = 0
         self.problems: list[str] = []
         self.seconds = 0.0
@@ -133,7 +137,7 @@ class Recorder:
             torch.autograd.backward = backward
             for place, name, original in originals:
                 setattr(place, name, original)
-            for handle in handles:
+            for handle in (*handles, *self._last_hooks):
                 handle.remove()
 
     def _wrapped_backward(self, backward: Callable[..., None]) -> Callable[..., None]:
@@ -213,6 +217,25 @@ class Recorder:
     def _before_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> Any:
         if self._is_within_a_step(optimizer):
             return None
+        is_outermost = not any(optimizer is each for each in self._within)
+        self._within.append(optimizer)
+        if is_outermost and _watch_inner_step(optimizer):
+            self._awaited = optimizer
+            return None
+        self._awaited = None
+        own = optimizer._optimizer_step_pre_hooks
+        if not own:
+            return self._at_step(optimizer, arguments, options)
+        # Hooks of the script's own may still change the gradient: these words are to be the last.
+        if not any(handle.id in own for handle in self._last_hooks):
+            self._last_hooks.append(optimizer.register_step_pre_hook(self._at_step))
+        for handle in self._last_hooks:
+            if handle.id in own:
+                own.move_to_end(handle.id)
+        return None
+
+    def _at_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> Any:
+        """Weigh the step, or with a closure what its first call leaves."""
         closure = arguments[1] if len(arguments) > 1 else options.get("closure")
         if not callable(closure):
             self._weigh_now(optimizer)
@@ -309,7 +332,16 @@ class Recorder:
 
     def _after_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
         del arguments, options
-        if self.looking or self._is_within_a_step(optimizer):
+        if self._is_within_a_step(optimizer):
+            return
+        if self._within:
+            self._within.pop()
+        if any(optimizer is each for each in self._within):
+            return
+        if self._awaited is optimizer:  # what its class does comes to no step of a class below
+            self._awaited = None
+            self._weigh_now(optimizer)
+        if self.looking:
             return
         self._stepping = None
         self._close(optimizer)  # passes of a closure's later calls are not the next step's
@@ -358,6 +390,22 @@ class Recorder:
             where = where.tb_next
         at = f" ({where.tb_frame.f_code.co_filename}:{where.tb_lineno})" if where else ""
         self.problems.append(f"{what}: {type(error).__name__}: {error}{at}")
+
+
+def _watch_inner_step(optimizer: Optimizer) -> bool:
+    """See that hooks run in the step of a class below, if the optimizer's own calls that.
+
+    What its own does before it, as to average gradients, is part of what is weighed.
+    """
+    kinds: list[Any] = [kind for kind in type(optimizer).__mro__ if "step" in vars(kind)]
+    own, *below = kinds
+    code = getattr(inspect.unwrap(own.step), "__code__", None)
+    if below[:1] in ([], [Optimizer]) or code is None or "step" not in code.co_names:
+        return False
+    if not getattr(below[0].step, "hooked", False):
+        below[0].step = Optimizer.profile_hook_step(below[0].step)
+        below[0].step.hooked = True
+    return True
 
 
 def _listed(grad_tensors: Any, count: int) -> list[torch.Tensor | None]:

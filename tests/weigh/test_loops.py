@@ -53,6 +53,16 @@ SEQUENCES = (
     "    each = F.cross_entropy(net(x).transpose(1, 2), y, reduction='none')\n"
 )
 ONE = {
+    "averaged in the optimizer's own step": (
+        "class Averaging(torch.optim.AdamW):\n    def step(self, closure=None):\n"
+        "        average()\n        return super().step(closure)\n"
+        "optimizer = Averaging(net.parameters(), lr=0.1)\ntrain(after=lambda: None)",
+        "step_mean", PASS, "1/N",
+    ),
+    "averaged in a hook of the optimizer's own": (
+        "optimizer.register_step_pre_hook(lambda *_: average())\ntrain(after=lambda: None)",
+        "step_mean", PASS, "1/N",
+    ),
     "clipped by hand": (
         "def clip():\n    norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()\n"
         "    for p in net.parameters():\n        p.grad *= min(1.0, 0.1 / float(norm + 1e-6))\n"

@@ -14,6 +14,18 @@ from test_loops import HEAD
 EVEN = "def batch(n=5):\n    return torch.randn(5, 7), torch.randint(0, 4, (5,))\n"
 SUMMED = "[dist.all_reduce(p.grad) for p in net.parameters()]"
 WRONG = {
+    "summed in the optimizer's own step": (
+        "class Summing(torch.optim.SGD):\n    @torch.no_grad()\n"
+        f"    def step(self, closure=None):\n        {SUMMED}\n"
+        "        return torch.optim.SGD.step(self, closure)\n"
+        "optimizer = Summing(net.parameters(), lr=0.1)\n" + EVEN + "train(after=lambda: None)",
+        "step_mean", "not-divided",
+    ),
+    "summed in a hook of the optimizer's own": (
+        f"optimizer.register_step_pre_hook(lambda *_: {SUMMED} and None)\n"
+        + EVEN + "train(after=lambda: None)",
+        "step_mean", "not-divided",
+    ),
     "noise, and no rank synchronised": (
         "def noise():\n    for p in net.parameters():\n"
         "        p.grad += 1e-3 * torch.ones_like(p) * torch.arange(len(p)).sin().mean()\n"
