@@ -1,11 +1,7 @@
 """Counts of the attacks, printed at the end."""
 
-import os
-
 import pytest
 
-# The whole catalogue and 200 kills take minutes: `bash ci/run harm` asks for them.
-FULL = os.environ.get("CONFORMANCE_HARM") == "full"
 COUNTS = pytest.StashKey()
 
 

@@ -18,20 +18,20 @@ from conformance.frameworks import is_installed
 from conformance.run.adapters import declared_by
 from conformance.run.results import read
 from tests.harm import campaign, catalogue
-from tests.harm.conftest import FULL
+from tests.sampling import IS_FULL, some
 
 SHUFFLE_CASE, AVERAGE_CASE = "grid-c6-g2", "linear-w2-equal-k1-f32"
 NUMPY = [*catalogue.STATE, *catalogue.ANSWERS, *catalogue.RAISED, *catalogue.PROCESS]
 OF_RANKS_IN_SHORT = ("raises", "leaves", "rank_thread")
 # By framework the attacks; the short version asks every second, third or fourth of them.
 CATALOGUE = {
-    "numpy": NUMPY if FULL else NUMPY[::2],
-    "torch": catalogue.TORCH if FULL else catalogue.TORCH[::4],
-    "jax": catalogue.JAX if FULL else catalogue.JAX[::4],
-    "slow": catalogue.SLOW if FULL else catalogue.SLOW[:1],
-    "gradient": catalogue.GRADIENTS if FULL else catalogue.GRADIENTS[::3],
-    "jaxgradient": catalogue.JAX_GRADIENTS if FULL else catalogue.JAX_GRADIENTS[::4],
-    "rank": [a for a in catalogue.RANKS if FULL or a.name in OF_RANKS_IN_SHORT],
+    "numpy": some(NUMPY, 2),
+    "torch": some(catalogue.TORCH, 4),
+    "jax": some(catalogue.JAX, 4),
+    "slow": catalogue.SLOW if IS_FULL else catalogue.SLOW[:1],
+    "gradient": some(catalogue.GRADIENTS, 3),
+    "jaxgradient": some(catalogue.JAX_GRADIENTS, 4),
+    "rank": [a for a in catalogue.RANKS if IS_FULL or a.name in OF_RANKS_IN_SHORT],
 }
 # Right implementations of the suite, asked in the same run.
 OWN = {
@@ -131,7 +131,7 @@ def test_files_that_do_harm_as_they_are_imported_are_asked_like_others(tmp_path,
     assert (run.status, run.leftovers) == (0, [])
 
 
-@pytest.mark.parametrize("lines", catalogue.REPORT if FULL else catalogue.REPORT[:2])
+@pytest.mark.parametrize("lines", catalogue.REPORT if IS_FULL else catalogue.REPORT[:2])
 def test_what_is_done_to_the_report_folder_costs_no_verdict(cli, tmp_path, lines, counts):
     attack = catalogue.Attack("on_report", "exact", "", lines)
     file = campaign.adapter(tmp_path, "numpy", [attack])

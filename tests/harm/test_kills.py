@@ -15,9 +15,9 @@ from conformance.cli import commands
 from conformance.core.outcomes import UsageError
 from conformance.frameworks import is_installed
 from tests.harm import campaign
-from tests.harm.conftest import FULL
+from tests.sampling import IS_FULL
 
-KILLS = 200 if FULL else 3
+KILLS = 200 if IS_FULL else 3
 LONGEST = 6.0  # seconds: a whole run takes about as long
 
 

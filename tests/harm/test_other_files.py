@@ -18,8 +18,8 @@ from conformance.run.launch import jax as jax_launch
 from conformance.run.plan import Plan, outside_case
 from conformance.subjects import all_cases
 from tests.harm.test_mutated_results import LINES, VALUES, places
+from tests.sampling import IS_FULL
 
-IS_FULL = os.environ.get("CONFORMANCE_HARM") == "full"
 CASE = "channel_shuffle:identity-probe-f32-c6-g2"
 LEFT_OUT = ((), ("certificate",))
 STORED = read_files(FOLDER)

@@ -18,8 +18,8 @@ from conformance.core.report_folder import IGNORED, LOCK, REPORTS, RESULTS, Line
 from conformance.run import caches
 from conformance.run.results import Writer, read
 from tests.report.records import record, results
+from tests.sampling import IS_FULL
 
-IS_FULL = os.environ.get("CONFORMANCE_HARM") == "full"
 # A run of the command line takes seconds: all ways are tried where there is time.
 SENT = (signal.SIGTERM, signal.SIGHUP) if IS_FULL else (signal.SIGTERM,)
 ENDS = (" 2>&1 | head -1", " | true", " 2>/dev/full", " >&-") if IS_FULL else (" 2>&1 | head -1",)

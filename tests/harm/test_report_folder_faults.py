@@ -1,7 +1,7 @@
 """A fault at every operation on the report folder costs neither the verdict nor the exit status.
 
 The operations of a run without faults are counted; then each in turn fails with an OSError. All of
-them where CONFORMANCE_HARM is `full`, else some.
+them by `bash ci/run harm`, else some.
 """
 
 import errno
@@ -22,8 +22,8 @@ from conformance.run import plan as plans
 from conformance.run import results, runner
 from conformance.run.devices import NOWHERE
 from tests.report import records
+from tests.sampling import IS_FULL
 
-IS_FULL = os.environ.get("CONFORMANCE_HARM") == "full"
 PATTERN = "channel_shuffle/numpy_reshape:identity*c6-*"
 OPERATIONS = ("open", "write", "replace", "unlink", "mkdir")
 OLD = "of-the-run-before"
