@@ -133,17 +133,18 @@ def test_nothing_leaves_the_dtype(name, dtype):
     question = GradientQuestion(name, ((N,),))
     start, x, y = made(question, DTYPES[dtype])
     _, expected = torch_gradients(question, start, x, y)
-    value, given = jax_gradients(question, start, x, y, np.ones(N))  # weights of another dtype
+    buffers, params = split(start, "buffer/"), split(start, "parameter/")
+    # Dtypes are known without compiling anything; the weights are of another one.
+    value, given = jax.eval_shape(
+        jax.value_and_grad(loss_of(question, buffers)), params, x, y, np.ones(N)
+    )
     assert value.dtype == np.dtype(DTYPES[dtype])
     for gradient in (*given.values(), *expected.values()):
         assert gradient.dtype == np.dtype(DTYPES[dtype])
-    outputs = forward(
-        model_of(question),
-        jax.tree.map(jnp.asarray, split(start, "parameter/")),
-        split(start, "buffer/"),
-        jnp.asarray(x),
-        jnp.ones(N, DTYPES[dtype]),
-    )
+    outputs = jax.eval_shape(
+        lambda params, x, weights: forward(model_of(question), params, buffers, x, weights),
+        params, x, np.ones(N, DTYPES[dtype]),
+    )  # fmt: skip
     assert all(output.dtype == np.dtype(DTYPES[dtype]) for output in jax.tree.leaves(outputs))
 
 
