@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from conformance.compare.catalogue import all_mistakes
-from conformance.core.checks import Pattern, all_checks, select
+from conformance.core.checks import Pattern, selected
 from conformance.core.clauses import all_clauses
 from conformance.core.outcomes import UsageError
 from conformance.run.adapters import gather
@@ -31,7 +31,7 @@ def entries(kind: str, patterns: Sequence[str] = (), adapters: Sequence[str] = (
                 "case": check.case.name,
                 "device": check.device,
             }
-            for check in select(all_checks(gather(adapters), all_cases(), ("cpu",)), patterns)
+            for check in selected(gather(adapters), all_cases(), ("cpu",), patterns)
         ]
     rows = _LISTS[kind](adapters)
     if not patterns:

@@ -163,17 +163,30 @@ def _is_named(implementation: Implementation, globs: Sequence[str]) -> bool:
     return any(fnmatchcase(implementation.name, glob) for glob in globs)
 
 
-def select(checks: Sequence[Check], patterns: Sequence[str]) -> list[Check]:
-    """Returns the checks that any of the patterns matches; all of them without a pattern.
+def selected(
+    implementations: Sequence[Implementation],
+    cases: Sequence[AnyCase],
+    devices: Sequence[str],
+    patterns: Sequence[str],
+) -> list[Check]:
+    """Makes the checks that any of the patterns matches; all of them without a pattern.
 
     Raises:
         UsageError: if a pattern matches none; its message names the nearest ids.
     """
+    parsed = [Pattern.parse(text) for text in patterns]
+    few = [
+        each
+        for each in implementations
+        if any(pattern.takes_implementation(each) for pattern in parsed)
+    ]
+    # Those of the others would take longer than many a run; a name that is wrong needs them.
+    are_few = bool(few) and all(any(map(pattern.takes_implementation, few)) for pattern in parsed)
+    checks = all_checks(few if are_few else implementations, cases, devices)
     if not patterns:
-        return list(checks)
+        return checks
     chosen: dict[str, Check] = {}
-    for text in patterns:
-        pattern = Pattern.parse(text)
+    for text, pattern in zip(patterns, parsed, strict=True):
         matching = [c for c in checks if pattern.takes(c.implementation, c.case, c.device)]
         if not matching:
             raise UsageError(_no_match(text, checks))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conformance.core.checks import Check, Pattern, all_checks, select
+from conformance.core.checks import Check, Pattern, selected
 from conformance.core.declarations import TRAINER
 from conformance.core.implementations import Implementation, own_folder
 from conformance.core.outcomes import UsageError
@@ -154,7 +154,7 @@ def _selected(
                 f"{trainer.name} is a trainer, which no case is for: "
                 f"conformance weigh --trainers {trainer.origin} asks it"
             )
-    return select(all_checks(asked, cases, devices), patterns or of_adapters)
+    return selected(asked, cases, devices, patterns or of_adapters)
 
 
 def _number_of_cases(checks: Sequence[Check]) -> int:
