@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.metadata
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -80,8 +81,11 @@ def declared_by(name: str, limit: float = IMPORT_LIMIT) -> tuple[Implementation,
 
 
 def _identity_of(name: str) -> str:
-    """Returns what an adapter that is given twice, by whatever path, has in common."""
-    return str(Path(name).resolve()) if name.endswith(".py") else name
+    """Returns what an adapter that is given twice, by whatever path, has in common.
+
+    A link to itself, which a path refuses to resolve, is told by whoever opens it.
+    """
+    return os.path.realpath(name) if name.endswith(".py") else name
 
 
 def declare(name: str, rank: Rank) -> tuple[Implementation, ...]:
