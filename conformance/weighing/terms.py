@@ -376,13 +376,21 @@ def _judged(
         return TermWeights(term, cells, reading, None, promises, _NO_TARGET)
     scale = _HALF if term.is_halved_itself else 1.0
     by_samples = [replace(cell, count=cell.samples or 0) for cell in over(cells, scale)]
-    if names and all(cell.samples or not cell.count for cell in cells):
+    has_samples = all(cell.samples or not cell.count for cell in cells)
+    if names and has_samples and not _is_mean_of_items(shares, world):
         note = _OF_SAMPLES if mistakes(by_samples, world, promise or "step_mean") is None else ""
     if note:
         return TermWeights(term, cells, reading, None, promises, note)
     if names is not None and _is_loss_scale(reading):
         names = ("loss-scale-left-in",)
     return TermWeights(term, cells, reading, names, promises)
+
+
+def _is_mean_of_items(shares: Sequence[Cell], world: int) -> bool:
+    """Whether the loss itself divides by its items, so that no sample's are added up."""
+    every = [{s: e for s, e in formula.powers.items() if s != "K" or e > 0}
+             for formula in read(shares, world).same]  # fmt: skip
+    return any(powers in ({"n_rk": -1}, {"n_r": -1}, {"n_k": -1}, {"N": -1}) for powers in every)
 
 
 def _is_scaled(
