@@ -148,16 +148,27 @@ def ask(
 
 
 def _narrowed(verdicts: Sequence[TrainerVerdict]) -> Iterator[TrainerVerdict]:
-    """Yield verdicts on one trainer without the names that its other verdicts speak against."""
-    parts = [part for verdict in verdicts for part in verdict.parts if not part.are_facts]
-    sure = {part.names[0] for part in parts if len(part.names) == 1}
+    """Yield verdicts on one trainer, without names that come of as many micro-batches as ranks.
 
-    def narrowed(part: Part) -> Part:
-        names = () if part.are_facts else tuple(name for name in part.names if name in sure)
-        return replace(part, names=names or part.names)
-
+    W and K look alike then, and in no question where they are two numbers.
+    """
+    told = {
+        name
+        for verdict in verdicts
+        if verdict.question.accumulate not in (1, verdict.question.world)
+        for part in verdict.parts
+        if part.kind == "full"
+        for name in part.names
+    }
     for verdict in verdicts:
-        yield replace(verdict, parts=tuple(map(narrowed, verdict.parts)))
+        parts = verdict.parts
+        if verdict.question.accumulate == verdict.question.world:
+            parts = tuple(
+                part if part.are_facts else replace(part, names=names or part.names)
+                for part in parts
+                for names in [tuple(name for name in part.names if name in told)]
+            )
+        yield replace(verdict, parts=parts)
 
 
 def is_of_a_port(verdict: TrainerVerdict) -> bool:

@@ -80,10 +80,17 @@ def test_a_rate_that_nobody_saw_is_no_mistake_and_no_pass(verdicts):
 
 def test_a_name_that_another_question_rules_out_is_not_told():
     # With as many micro-batches as ranks, W, K and a mean of means look alike.
-    asked = [q for q in QUESTIONS if q.name in ("unequal-k2", "unequal-k3")]
-    (declared,) = [d for d in adapter(str(TRAINERS)) if d.name == "mean_of_rank_means"]
-    told = [part.names for _, verdict in ask([declared], asked) for part in verdict.parts]
-    assert set(told) == {("mean-of-means",)}
+    asked = [q for q in QUESTIONS if q.name in ("unequal-k1", "unequal-k2", "unequal-k3")]
+    mistakes = {
+        "mean_of_rank_means": [{"mean-of-means"}] * 3,
+        # One micro-batch shows nothing of K, and takes nothing from what more of them show.
+        "divided_by_nothing": [{"not-divided"}, *[{"not-divided", "accumulation-unscaled"}] * 2],
+    }
+    declared = [d for d in adapter(str(TRAINERS)) if d.name in mistakes]
+    told = {d.name: [] for d in declared}
+    for trainer, verdict in ask(declared, asked):
+        told[trainer.name].append(set(verdict.parts[0].names))
+    assert told == mistakes
 
 
 def test_the_verdict_comes_first(verdicts):

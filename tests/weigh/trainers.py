@@ -85,6 +85,11 @@ def not_divided_by_k(model, dataset, batch_size, accumulate):
 
 
 @trainer("1/(W*K*n)")
+def divided_by_nothing(model, dataset, batch_size, accumulate):
+    train(model, windows(dataset, batch_size, accumulate), lambda *_: dist.get_world_size())
+
+
+@trainer("1/(W*K*n)")
 def divided_by_w_again(model, dataset, batch_size, accumulate):
     scale = 1 / dist.get_world_size()
     train(model, windows(dataset, batch_size, accumulate), lambda window, _: scale / len(window))
