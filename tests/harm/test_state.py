@@ -11,10 +11,10 @@ from conformance.run.examiner import Examiner
 from conformance.run.goldens import installed
 from conformance.run.worlds import world_of
 from conformance.subjects import all_cases
-from tests.harm.conftest import FULL
+from tests.sampling import IS_FULL
 
 # Checks of each implementation. A run looks after every check of every implementation, too.
-MOST = 4 if FULL else 1
+MOST = 4 if IS_FULL else 1
 
 
 @pytest.fixture(scope="module")
