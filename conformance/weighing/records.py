@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 SUMMED = "features gathered through autograd"  # whose gradients of all ranks' losses are added up
+HALF = 0.5  # that some write before squares, or before each item, as the loss's own
 NOT_COME = "another rank did not come to this step: does every rank take the same steps?"
 
 

@@ -20,7 +20,7 @@ from conformance.weighing.naming import (
 )
 from conformance.weighing.own_weights import OWN_WEIGHTS, by_own_weights, judged_by_either
 from conformance.weighing.promises import PROMISES, formulas, kept
-from conformance.weighing.records import SUMMED, Part, Pass, Step, Term
+from conformance.weighing.records import HALF, SUMMED, Part, Pass, Step, Term
 from conformance.weighing.terms_beside import (
     OF_SCALES,
     look_for_chosen_items,
@@ -60,7 +60,6 @@ _MAY_BE_TASKS = (
     "several losses of one kind in one backward pass: as micro-batches of one loss they break the "
     "promise, as tasks of their own they keep it"
 )
-_HALF = 0.5
 _MEANS = ("rank_mean", "sample_mean", "step_mean")
 _LOSS_SCALE = 256  # torch's GradScaler halves and doubles from 65,536; W and K are smaller
 
@@ -361,7 +360,12 @@ def _judged(
             names = ()
     else:
         names = mistakes(cells, world, promise, None, origin)
-        bare = mistakes(over(cells, term.own_scale), world, promise, None, origin)
+        # Where the promise is kept, nobody asks what it would be without the loss's own factor.
+        bare = (
+            mistakes(over(cells, term.own_scale), world, promise, None, origin)
+            if names or term.is_halved_itself
+            else None
+        )
         if term.is_halved_itself and not names and (bare is None or set(bare) & OF_SCALES):
             note = _MAY_BE_ITS_OWN.format(term.own_scale)
             return TermWeights(term, cells, reading, None, promises, note)
@@ -374,10 +378,10 @@ def _judged(
         names = rest if names and rest and len(rest) < len(names) else names
     if term.is_of_soft_targets and names == ("padding-counted",):
         return TermWeights(term, cells, reading, None, promises, _NO_TARGET)
-    scale = _HALF if term.is_halved_itself else 1.0
-    by_samples = [replace(cell, count=cell.samples or 0) for cell in over(cells, scale)]
     has_samples = all(cell.samples or not cell.count for cell in cells)
     if names and has_samples and not _is_mean_of_items(shares, world):
+        scale = HALF if term.is_halved_itself else 1.0
+        by_samples = [replace(cell, count=cell.samples or 0) for cell in over(cells, scale)]
         note = _OF_SAMPLES if mistakes(by_samples, world, promise or "step_mean") is None else ""
     if note:
         return TermWeights(term, cells, reading, None, promises, note)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from conformance.weighing.records import SUMMED
+from conformance.weighing.records import HALF, SUMMED
 
 _COUPLING = re.compile(
     r"AllGather|AllReduce|ReduceScatter|AllToAll|SyncBatchNorm|all_gather", re.IGNORECASE
@@ -18,7 +18,6 @@ _MOVES = frozenset(
      "Permute", "T", "Alias", "Squeeze", "Unsqueeze", "ConstantPadNd", "Div", "Mul"}
 )  # fmt: skip
 Node = Any
-HALF = 0.5
 
 
 def kind_of(node: Node) -> str:

@@ -105,7 +105,7 @@ class Recorder:
         self._stepping: Optimizer | None = None
         self._within: list[Optimizer] = []
         self._awaited: Optimizer | None = None
-        self._last_hooks: list[Any] = []
+        self._last_hooks: dict[int, Any] = {}
         self._number = 0
         self.problems: list[str] = []
         self.seconds = 0.0
@@ -137,7 +137,7 @@ class Recorder:
             torch.autograd.backward = backward
             for place, name, original in originals:
                 setattr(place, name, original)
-            for handle in (*handles, *self._last_hooks):
+            for handle in (*handles, *self._last_hooks.values()):
                 handle.remove()
 
     def _wrapped_backward(self, backward: Callable[..., None]) -> Callable[..., None]:
@@ -226,12 +226,13 @@ class Recorder:
         own = optimizer._optimizer_step_pre_hooks
         if not own:
             return self._at_step(optimizer, arguments, options)
-        # Hooks of the script's own may still change the gradient: these words are to be the last.
-        if not any(handle.id in own for handle in self._last_hooks):
-            self._last_hooks.append(optimizer.register_step_pre_hook(self._at_step))
-        for handle in self._last_hooks:
-            if handle.id in own:
-                own.move_to_end(handle.id)
+        # Hooks of the script's own may still change the gradient: ours is to be the last.
+        handle = self._last_hooks.get(id(optimizer))
+        if handle is None or handle.id not in own:
+            handle = self._last_hooks[id(optimizer)] = optimizer.register_step_pre_hook(
+                self._at_step
+            )
+        own.move_to_end(handle.id)
         return None
 
     def _at_step(self, optimizer: Optimizer, arguments: Any, options: Any) -> Any:

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from conformance.weighing.records import Term
+from conformance.weighing.records import HALF, Term
 from conformance.weighing.torch_forwards import Found, bytes_of, named, told
 from conformance.weighing.torch_graph import (
-    HALF,
     Node,
     below,
     chain,

@@ -160,15 +160,14 @@ def _narrowed(verdicts: Sequence[TrainerVerdict]) -> Iterator[TrainerVerdict]:
         if part.kind == "full"
         for name in part.names
     }
+
+    def narrowed(part: Part) -> Part:
+        names = tuple(name for name in part.names if name in told)
+        return replace(part, names=names) if names and not part.are_facts else part
+
     for verdict in verdicts:
-        parts = verdict.parts
-        if verdict.question.accumulate == verdict.question.world:
-            parts = tuple(
-                part if part.are_facts else replace(part, names=names or part.names)
-                for part in parts
-                for names in [tuple(name for name in part.names if name in told)]
-            )
-        yield replace(verdict, parts=parts)
+        is_unclear = verdict.question.accumulate == verdict.question.world
+        yield replace(verdict, parts=tuple(map(narrowed, verdict.parts))) if is_unclear else verdict
 
 
 def is_of_a_port(verdict: TrainerVerdict) -> bool:
